@@ -1,0 +1,30 @@
+"""Maximum-entropy reinforcement learning with flow policies, trained by importance sampling flow matching.
+
+Sub-packages and names are imported on first use (PEP 562), so that `import entroflow` costs nothing and the exact
+linear-quadratic answers of `entroflow.lqr` never load JAX.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+__version__ = version("entroflow")
+
+_PACKAGES = ("diagnostics", "envs", "flow", "isfm", "lqr", "rl", "run")
+_HOMES = {"LQR": "entroflow.lqr", "load": "entroflow.run.load"}
+
+__all__ = ["LQR", "__version__", "diagnostics", "envs", "flow", "isfm", "load", "lqr", "rl", "run"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name in _PACKAGES:
+        return import_module(f"entroflow.{name}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'entroflow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted(__all__)

@@ -1,0 +1,8 @@
+"""`python -m entroflow` is the command `entroflow`."""
+
+import sys
+
+from entroflow.run.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Distances between distributions and statistics over seeds. NumPy and SciPy only."""

@@ -1,0 +1,31 @@
+"""Settings for every test: shapes and types are checked at run time, promotion is explicit, compilation is cached."""
+
+import os
+from pathlib import Path
+
+# Before JAX starts: programs compiled by an earlier test run are read back from disk.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import jax
+import pytest
+from hypothesis import settings
+from jaxtyping import PRNGKeyArray, install_import_hook
+
+# Before entroflow is imported: beartype checks every jaxtyping annotation of the package on every call.
+install_import_hook("entroflow", "beartype.beartype")
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# `--hypothesis-profile=thorough` searches with new random examples; the default is small and always the same.
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+settings.load_profile("default")
+
+
+@pytest.fixture
+def key() -> PRNGKeyArray:
+    """A typed random key, the same in every run."""
+    return jax.random.key(0)
