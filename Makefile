@@ -1,0 +1,63 @@
+# Everything a developer does. Needs only make and Python 3.11 or newer with venv and pip; each target makes .venv first
+# if it is missing or older than its lock file.
+#
+#   make lqr ARGS="--system double_integrator --alpha 0.1 0.5"     arguments for the command
+#   make test ARGS="-k riccati"                                    arguments for pytest
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help lqr test test-all check lint types format lock clean
+
+PYTHON ?=
+ARGS ?=
+BIN := .venv/bin
+READY := .venv/ready
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+lqr: $(READY)  ## the main job: train on max-entropy LQR, draw the figures into a new folder under out/
+	@out="out/lqr-$$(date +%Y%m%d-%H%M%S)"; echo "results go to $$out"; $(BIN)/entroflow lqr --out "$$out" $(ARGS)
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(READY)  ## run the tests, the slow ones included
+	$(BIN)/python -m pytest -m "" $(ARGS)
+
+check: lint types test  ## everything that must pass before a commit: lint, types, tests
+
+lint: $(READY)  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## check types
+	$(BIN)/pyright
+
+format: $(READY)  ## format the code and apply safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY)  ## write requirements-dev.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	  --group dev --custom-compile-command "make lock" --output-file requirements-dev.lock pyproject.toml
+
+clean:  ## remove the environment and all caches; out/ stays
+	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis dist build
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A candidate must be new enough and able to make environments (some systems ship Python without ensurepip).
+$(READY): pyproject.toml requirements-dev.lock
+	@set -e; \
+	for python in $(or $(PYTHON),python3.11 python3 python3.12 python3.13 python3.14 python); do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "entroflow needs Python 3.11 or newer with venv and pip; $(if $(PYTHON),$(PYTHON) is not,none was found on PATH). Name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	echo "making .venv with $$($$found --version) (once; takes a minute or two)"; \
+	$$found -m venv .venv; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	touch $@
