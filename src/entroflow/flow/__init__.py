@@ -1,0 +1,32 @@
+"""A policy is an ODE: flow policies with exact log-densities (section II-B of the paper)."""
+
+from .bounds import ActionSpace, Box, Unbounded
+from .divergence import (
+    ClosedForm,
+    DivergenceMethod,
+    ExactJVP,
+    Hutchinson,
+    exact_divergence,
+    hutchinson_divergence,
+)
+from .integrate import Adaptive, RungeKutta, Solver
+from .policy import FlowPolicy
+from .velocity import VelocityField, VelocityNetwork
+
+__all__ = [
+    "ActionSpace",
+    "Adaptive",
+    "Box",
+    "ClosedForm",
+    "DivergenceMethod",
+    "ExactJVP",
+    "FlowPolicy",
+    "Hutchinson",
+    "RungeKutta",
+    "Solver",
+    "Unbounded",
+    "VelocityField",
+    "VelocityNetwork",
+    "exact_divergence",
+    "hutchinson_divergence",
+]

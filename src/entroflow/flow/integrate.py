@@ -1,0 +1,195 @@
+"""Solvers for dx/dτ = v(x, τ) together with an integral ∫ ρ(x_τ, τ) dτ along the path.
+
+The integral does not act back on x. Hence an explicit Runge–Kutta step needs the rate ρ only at the stages that enter
+its final sum: one divergence per midpoint step, although the step evaluates the velocity twice.
+
+A solver is a value; `FlowPolicy` takes it as an argument. `start` and `end` may come in either order, and integrating
+from 1 to 0 undoes, up to the solver's error, what integrating from 0 to 1 did.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..checks import choice, positive_int, positive_number
+
+Velocity = Callable[[Array, Array], Array]
+VelocityAndRate = Callable[[Array, Array], tuple[Array, Array]]
+
+
+class Tableau(NamedTuple):
+    """Butcher tableau of an explicit Runge–Kutta scheme: stages at τ + c_i h from the rows a_i, summed with b_i."""
+
+    c: tuple[float, ...]
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    order: int
+
+
+TABLEAUS = {
+    "euler": Tableau((0.0,), ((),), (1.0,), 1),
+    "midpoint": Tableau((0.0, 0.5), ((), (0.5,)), (0.0, 1.0), 2),
+    "heun": Tableau((0.0, 1.0), ((), (1.0,)), (0.5, 0.5), 2),
+    "rk4": Tableau((0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), 4),
+}
+Method = Literal["euler", "midpoint", "heun", "rk4"]
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """An integrator of one trajectory."""
+
+    def solve(
+        self, velocity: Velocity, x: Float[Array, " d"], *, start: float = 0.0, end: float = 1.0
+    ) -> Float[Array, " d"]:
+        """Return the point that x at the time `start` is carried to at the time `end`."""
+        ...
+
+    def solve_with_integral(
+        self,
+        velocity: Velocity,
+        velocity_and_rate: VelocityAndRate,
+        x: Float[Array, " d"],
+        *,
+        start: float = 0.0,
+        end: float = 1.0,
+    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """Return that point and the integral of the rate along the path from `start` to `end`."""
+        ...
+
+
+@dataclass(frozen=True)
+class RungeKutta:
+    """A fixed number of equal explicit Runge–Kutta steps, in one `lax.scan`; differentiable in both modes.
+
+    Args:
+        method: "euler" (order 1), "midpoint" or "heun" (order 2, as in the paper) or "rk4" (order 4).
+        steps: number of steps.
+
+    Raises:
+        ValueError: for an unknown method or fewer than one step.
+    """
+
+    method: Method = "midpoint"
+    steps: int = 8
+
+    def __post_init__(self):
+        choice("method", self.method, TABLEAUS)
+        positive_int("steps", self.steps)
+
+    def solve(
+        self, velocity: Velocity, x: Float[Array, " d"], *, start: float = 0.0, end: float = 1.0
+    ) -> Float[Array, " d"]:
+        """Return the point that x at the time `start` is carried to at the time `end`."""
+        return self.solve_with_integral(velocity, _without_rate(velocity), x, start=start, end=end)[0]
+
+    def solve_with_integral(
+        self,
+        velocity: Velocity,
+        velocity_and_rate: VelocityAndRate,
+        x: Float[Array, " d"],
+        *,
+        start: float = 0.0,
+        end: float = 1.0,
+    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """Return that point and the integral of the rate along the path from `start` to `end`.
+
+        Args:
+            velocity: (x, τ) ↦ v, shape (d,).
+            velocity_and_rate: (x, τ) ↦ (v, ρ), shapes (d,) and ().
+            x: the point at the time `start`, shape (d,).
+            start: time of x.
+            end: time to integrate to.
+
+        Returns:
+            The point at the time `end`, shape (d,), and the integral, shape ().
+        """
+        tableau = TABLEAUS[self.method]
+        h = (end - start) / self.steps
+
+        def step(carry: tuple[Array, Array], time: Array) -> tuple[tuple[Array, Array], None]:
+            x, integral = carry
+            slopes, increment = [], 0.0
+            for c, row, b in zip(tableau.c, tableau.a, tableau.b, strict=True):
+                stage = x + h * sum(a * slope for a, slope in zip(row, slopes, strict=True) if a) if any(row) else x
+                if b:
+                    slope, rate = velocity_and_rate(stage, time + c * h)
+                    integral = integral + h * b * rate
+                    increment = increment + b * slope
+                else:
+                    slope = velocity(stage, time + c * h)
+                slopes.append(slope)
+            return (x + h * increment, integral), None
+
+        times = jnp.asarray(np.linspace(start, end, self.steps, endpoint=False), dtype=x.dtype)
+        return jax.lax.scan(step, (x, jnp.zeros((), x.dtype)), times)[0]
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Diffrax's embedded Runge–Kutta schemes with error control, for evaluation; differentiable in reverse mode.
+
+    Args:
+        rtol: relative tolerance of each step.
+        atol: absolute tolerance of each step.
+        method: "dopri5" (Dormand and Prince) or "tsit5" (Tsitouras), both of order 5.
+        max_steps: number of steps after which the solve is an error.
+
+    Raises:
+        ValueError: for an unknown method, a tolerance that is not positive or fewer than one step.
+    """
+
+    rtol: float = 1e-6
+    atol: float = 1e-6
+    method: Literal["dopri5", "tsit5"] = "dopri5"
+    max_steps: int = 4096
+
+    def __post_init__(self):
+        positive_number("rtol", self.rtol, "pass a tolerance such as 1e-6")
+        positive_number("atol", self.atol, "pass a tolerance such as 1e-6")
+        choice("method", self.method, ("dopri5", "tsit5"))
+        positive_int("max_steps", self.max_steps)
+
+    def solve(
+        self, velocity: Velocity, x: Float[Array, " d"], *, start: float = 0.0, end: float = 1.0
+    ) -> Float[Array, " d"]:
+        """Return the point that x at the time `start` is carried to at the time `end`."""
+        return self._solve(velocity, x, start, end)
+
+    def solve_with_integral(
+        self,
+        velocity: Velocity,
+        velocity_and_rate: VelocityAndRate,
+        x: Float[Array, " d"],
+        *,
+        start: float = 0.0,
+        end: float = 1.0,
+    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """Return that point and the integral of the rate; the error control covers both."""
+        del velocity
+        return self._solve(lambda y, time: velocity_and_rate(y[0], time), (x, jnp.zeros((), x.dtype)), start, end)
+
+    def _solve(self, rates: Callable[[Any, Array], Any], initial: Any, start: float, end: float) -> Any:
+        import diffrax  # here, since it takes a second to import and only this solver needs it
+
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda time, y, _: rates(y, jnp.asarray(time))),
+            diffrax.Dopri5() if self.method == "dopri5" else diffrax.Tsit5(),
+            t0=start,
+            t1=end,
+            dt0=None,
+            y0=initial,
+            stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
+            max_steps=self.max_steps,
+        )
+        assert solution.ys is not None
+        return jax.tree.map(lambda y: y[0], solution.ys)
+
+
+def _without_rate(velocity: Velocity) -> VelocityAndRate:
+    return lambda x, time: (velocity(x, time), jnp.zeros((), x.dtype))

@@ -1,0 +1,187 @@
+"""Flow policies: an action is a Gaussian noise carried by an ODE, with its exact log-density.
+
+    x_0 ~ N(0, I),  dx_τ/dτ = v_θ(x_τ, τ, s),  u = x_1,  a = map of u into the action space,
+    (6)  log π_u(u|s) = log N(x_0; 0, I) − ∫_0^1 tr ∂v_θ/∂x (x_τ, τ, s) dτ,
+    log π(a|s) = log π_u(u|s) − log |det ∂a/∂u|.
+
+All methods are for one state and one action; `vmap` over keys, states or actions. What depends on the state only is
+computed once however many keys are mapped over.
+"""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ..checks import error
+from .bounds import ActionSpace
+from .divergence import ClosedForm, DivergenceMethod
+from .integrate import RungeKutta, Solver
+from .velocity import VelocityField
+
+FloatScalar = Float[ArrayLike, ""]
+MIDPOINT = RungeKutta("midpoint", 8)
+CLOSED_FORM = ClosedForm()
+
+
+class FlowPolicy(eqx.Module):
+    """A policy π_θ(a|s) given by a velocity field.
+
+    The observation statistics and the action space are constants: no gradient reaches them.
+
+    Args:
+        velocity: velocity field v_θ; its parameters are the policy's parameters.
+        action_space: map from the flow's latent u ∈ R^d to actions.
+        solver: integrator of the ODE.
+        divergence: how to get tr ∂v/∂x; the closed form suits `VelocityNetwork`.
+        obs_mean: subtracted from every observation, shape (n,); zero if not given.
+        obs_scale: divides every observation thereafter, positive, shape (n,); one if not given.
+
+    Raises:
+        ValueError: if sizes do not agree.
+    """
+
+    velocity: VelocityField
+    action_space: ActionSpace
+    obs_mean: Float[Array, " n"]
+    obs_scale: Float[Array, " n"]
+    solver: Solver = eqx.field(static=True)
+    divergence: DivergenceMethod = eqx.field(static=True)
+
+    def __init__(
+        self,
+        velocity: VelocityField,
+        action_space: ActionSpace,
+        *,
+        solver: Solver = MIDPOINT,
+        divergence: DivergenceMethod = CLOSED_FORM,
+        obs_mean: Float[ArrayLike, " n"] | None = None,
+        obs_scale: Float[ArrayLike, " n"] | None = None,
+    ):
+        if velocity.action_size != action_space.size:
+            given = f"a velocity of size {velocity.action_size} and an action space of size {action_space.size}"
+            raise error("action size", given, "one size", "make both for the same actions")
+        self.velocity, self.action_space, self.solver, self.divergence = velocity, action_space, solver, divergence
+        dtype = jnp.result_type(float)
+        self.obs_mean = jnp.zeros(velocity.obs_size) if obs_mean is None else jnp.asarray(obs_mean, dtype)
+        self.obs_scale = jnp.ones(velocity.obs_size) if obs_scale is None else jnp.asarray(obs_scale, dtype)
+        for name, value in {"obs_mean": self.obs_mean, "obs_scale": self.obs_scale}.items():
+            if value.shape != (velocity.obs_size,):
+                expected, remedy = f"shape ({velocity.obs_size},)", "give every observation component one number"
+                raise error(name, f"shape {value.shape}", expected, remedy)
+
+    def with_solver(self, solver: Solver) -> "FlowPolicy":
+        """Return the same policy with another integrator, for example a more accurate one for evaluation."""
+        return dataclasses.replace(self, solver=solver)
+
+    # Actions
+
+    def sample(self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0) -> Float[Array, " d"]:
+        """Draw an action; the same one as `sample_and_log_prob` with the same key.
+
+        Args:
+            key: random key.
+            obs: observation s, shape (n,).
+            noise_scale: standard deviation of the noise x_0; 1 is the policy, 0 its noiseless centre.
+
+        Returns:
+            The action a, shape (d,).
+        """
+        return self.action_space.to_action(self.sample_latent(key, obs, noise_scale))
+
+    def sample_and_log_prob(
+        self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
+    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """Draw an action with its log-density, from one integration.
+
+        Args:
+            key: random key.
+            obs: observation s, shape (n,).
+            noise_scale: standard deviation of the noise x_0, positive; the density is that of this distribution.
+
+        Returns:
+            The action a, shape (d,), and log π(a|s), shape ().
+        """
+        latent, log_prob = self.sample_latent_and_log_prob(key, obs, noise_scale)
+        return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
+
+    def log_prob(
+        self,
+        obs: Float[Array, " n"],
+        action: Float[Array, " d"],
+        noise_scale: FloatScalar = 1.0,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, ""]:
+        """Return log π(a|s) of a given action, by integrating backwards.
+
+        In a box the action is first moved strictly inside of the bounds (see `Box.from_action`).
+
+        Args:
+            obs: observation s, shape (n,).
+            action: action a, shape (d,).
+            noise_scale: standard deviation of the noise x_0, positive.
+            key: random key, for a divergence that is estimated.
+
+        Returns:
+            The log-density, shape ().
+        """
+        latent = self.action_space.from_action(action)
+        return self.latent_log_prob(obs, latent, noise_scale, key=key) - self.action_space.log_det(latent)
+
+    # Latents: the same before the map into the action space
+
+    def sample_latent(
+        self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
+    ) -> Float[Array, " d"]:
+        """Draw a latent u, shape (d,); see `sample`."""
+        noise_key, _ = jax.random.split(key)
+        context = self.condition(obs)
+        return self.solver.solve(lambda x, time: self.velocity(x, time, context), self._noise(noise_key, noise_scale))
+
+    def sample_latent_and_log_prob(
+        self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
+    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """Draw a latent u with its log-density log π_u(u|s), shapes (d,) and (); see `sample_and_log_prob`."""
+        noise_key, probe_key = jax.random.split(key)
+        noise = self._noise(noise_key, noise_scale)
+        latent, integral = self._integrate(obs, noise, probe_key, start=0.0, end=1.0)
+        return latent, _normal_log_prob(noise, noise_scale) - integral
+
+    def latent_log_prob(
+        self,
+        obs: Float[Array, " n"],
+        latent: Float[Array, " d"],
+        noise_scale: FloatScalar = 1.0,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, ""]:
+        """Return log π_u(u|s) of a given latent, shape (); see `log_prob`."""
+        noise, integral = self._integrate(obs, latent, key, start=1.0, end=0.0)
+        return _normal_log_prob(noise, noise_scale) + integral
+
+    def condition(self, obs: Float[Array, " n"]) -> Any:
+        """Normalise the observation and compute the velocity field's context of this state."""
+        mean, scale = jax.lax.stop_gradient(self.obs_mean), jax.lax.stop_gradient(self.obs_scale)
+        return self.velocity.condition((obs - mean) / scale)
+
+    def _integrate(
+        self, obs: Array, x: Array, key: PRNGKeyArray | None, *, start: float, end: float
+    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """Carry x from one time to the other; return where it ends and the integral of the divergence."""
+        context = self.condition(obs)
+        with_divergence = self.divergence(self.velocity, context, key)
+        velocity = lambda x, time: self.velocity(x, time, context)  # noqa: E731
+        return self.solver.solve_with_integral(velocity, with_divergence, x, start=start, end=end)
+
+    def _noise(self, key: PRNGKeyArray, scale: FloatScalar) -> Float[Array, " d"]:
+        return jnp.asarray(scale) * jax.random.normal(key, (self.action_space.size,), self.obs_mean.dtype)
+
+
+def _normal_log_prob(x: Float[Array, " d"], scale: FloatScalar) -> Float[Array, ""]:
+    """Return log N(x; 0, scale² I)."""
+    return -0.5 * jnp.sum((x / scale) ** 2) - x.shape[0] * (jnp.log(scale) + 0.5 * np.log(2 * np.pi).item())

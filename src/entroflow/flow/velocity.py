@@ -1,0 +1,155 @@
+"""Velocity networks v_θ(x, τ, s): deep in the state and the flow time, two layers deep in the point x.
+
+As a function of x alone the network is v = W3 σ(g2 ∘ (W2 σ(g1 ∘ W1 x + c1)) + c2) + c3, where the shifts c and
+the gains g depend on (s, τ). Its divergence then has a closed form that costs one more matrix product, whatever the
+action dimension:
+
+    tr ∂v/∂x = (g1 ∘ σ'(z1))ᵀ ( W2ᵀ ∘ (W1 W3) ) (g2 ∘ σ'(z2)),    z1, z2 the arguments of σ.
+
+The conditioning is as deep as wanted, since it is shared: its state part is computed once per state (`condition`),
+its time part once per flow time, and the matrix W2ᵀ ∘ (W1 W3) once per set of parameters.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..checks import positive_int
+
+TIME_FREQUENCIES = 3
+TIME_WIDTH = 32
+OUTPUT_SCALE = 0.01  # of the initial output layers: the flow starts close to the identity
+
+
+@runtime_checkable
+class VelocityField(Protocol):
+    """What `FlowPolicy` asks of a velocity field: `VelocityNetwork`, or one of the user's own.
+
+    A field of one's own needs no `with_divergence`: give the policy one of the estimators of
+    `entroflow.flow.divergence` instead of the closed form.
+    """
+
+    obs_size: int
+    action_size: int
+
+    def condition(self, obs: Float[Array, " n"]) -> Any:
+        """Compute what depends on the state only, once per state."""
+        ...
+
+    def __call__(self, x: Float[Array, " d"], time: Float[Array, ""], context: Any) -> Float[Array, " d"]:
+        """Return the velocity at the point x and the flow time."""
+        ...
+
+
+class Context(NamedTuple):
+    """What a `VelocityNetwork` shares between all points and flow times of one state (m = 4 width + d)."""
+
+    shift: Float[Array, " m"]
+    gain: Float[Array, " m"]
+    trace_matrix: Float[Array, "h h"]
+
+
+class VelocityNetwork(eqx.Module):
+    """A velocity network with a closed-form divergence; every leaf is an array.
+
+    Args:
+        obs_size: number of components of the (normalised) observation s.
+        action_size: number of components d of the action and of x.
+        width: width h of the two layers in x and of the layers that read the state.
+        depth: number of hidden layers that read the state.
+        key: random key of the initial parameters.
+
+    Raises:
+        ValueError: if a size is below one.
+    """
+
+    first: eqx.nn.Linear
+    second: eqx.nn.Linear
+    last: eqx.nn.Linear
+    state_layers: tuple[eqx.nn.Linear, ...]
+    time_layers: tuple[eqx.nn.Linear, ...]
+    obs_size: int = eqx.field(static=True)
+    action_size: int = eqx.field(static=True)
+
+    def __init__(self, obs_size: int, action_size: int, *, width: int = 64, depth: int = 2, key: PRNGKeyArray):
+        for name, value in {"obs_size": obs_size, "action_size": action_size, "width": width, "depth": depth}.items():
+            positive_int(name, value)
+        x_key, state_key, time_key = jax.random.split(key, 3)
+        first_key, second_key, last_key = jax.random.split(x_key, 3)
+        self.first = eqx.nn.Linear(action_size, width, use_bias=False, key=first_key)
+        self.second = eqx.nn.Linear(width, width, use_bias=False, key=second_key)
+        self.last = _shrink(eqx.nn.Linear(width, action_size, use_bias=False, key=last_key), action_size)
+        # Both conditioners end in a (shift, gain) pair for every component of c1, g1, c2, g2, c3; c3 starts small.
+        pairs = 2 * (4 * width + action_size)
+        *state_layers, state_pairs = _mlp((obs_size, *[width] * depth, pairs), state_key)
+        *time_layers, time_pairs = _mlp((2 * TIME_FREQUENCIES + 1, TIME_WIDTH, pairs), time_key)
+        self.state_layers = (*state_layers, _shrink(state_pairs, 2 * action_size))
+        self.time_layers = (*time_layers, _shrink(time_pairs, 2 * action_size))
+        self.obs_size = obs_size
+        self.action_size = action_size
+
+    def condition(self, obs: Float[Array, " n"]) -> Context:
+        """Compute what all points and flow times of one state share.
+
+        The trace matrix depends on the parameters only: under `vmap` over states it stays one matrix as long as the
+        context does not leave the mapped function.
+        """
+        shift, gain = _apply(self.state_layers, obs).reshape(-1, 2).T
+        return Context(shift, gain, self.second.weight.T * (self.first.weight @ self.last.weight))
+
+    def __call__(self, x: Float[Array, " d"], time: Float[Array, ""], context: Context) -> Float[Array, " d"]:
+        """Return v_θ(x, τ, s), with shape (d,)."""
+        c1, g1, c2, g2, c3 = self._modulate(time, context)
+        hidden = jax.nn.silu(g1 * self.first(x) + c1)
+        hidden = jax.nn.silu(g2 * self.second(hidden) + c2)
+        return self.last(hidden) + c3
+
+    def with_divergence(
+        self, x: Float[Array, " d"], time: Float[Array, ""], context: Context
+    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """Return v_θ(x, τ, s) and its divergence tr ∂v/∂x in closed form, shapes (d,) and ()."""
+        c1, g1, c2, g2, c3 = self._modulate(time, context)
+        hidden, slope1 = _silu_with_slope(g1 * self.first(x) + c1)
+        hidden, slope2 = _silu_with_slope(g2 * self.second(hidden) + c2)
+        divergence = jnp.dot((g1 * slope1) @ context.trace_matrix, g2 * slope2)
+        return self.last(hidden) + c3, divergence
+
+    def _modulate(self, time: Float[Array, ""], context: Context) -> list[Array]:
+        """Join the state's and the time's parts, by sum and product, into c1, g1, c2, g2, c3."""
+        shift, gain = _apply(self.time_layers, _time_features(time)).reshape(-1, 2).T
+        modulation = context.shift + shift + context.gain * gain
+        c1, g1, c2, g2, c3 = jnp.split(modulation, self.second.weight.shape[0] * np.arange(1, 5))
+        return [c1, 1 + g1, c2, 1 + g2, c3]
+
+
+def _time_features(time: Float[Array, ""]) -> Float[Array, " k"]:
+    """Smooth features of the flow time: τ and the first sines and cosines of πτ."""
+    angles = time * jnp.arange(1, TIME_FREQUENCIES + 1, dtype=time.dtype) * jnp.pi
+    return jnp.concatenate([time[None], jnp.sin(angles), jnp.cos(angles)])
+
+
+def _silu_with_slope(z: Float[Array, " h"]) -> tuple[Float[Array, " h"], Float[Array, " h"]]:
+    """Return silu(z) = z S(z) and its derivative S + z S (1 − S) from one evaluation of the sigmoid S."""
+    sigmoid = jax.nn.sigmoid(z)
+    value = z * sigmoid
+    return value, sigmoid + value * (1 - sigmoid)
+
+
+def _mlp(sizes: tuple[int, ...], key: PRNGKeyArray) -> list[eqx.nn.Linear]:
+    keys = jax.random.split(key, len(sizes) - 1)
+    return [eqx.nn.Linear(i, o, key=k) for i, o, k in zip(sizes[:-1], sizes[1:], keys, strict=True)]
+
+
+def _shrink(layer: eqx.nn.Linear, rows: int) -> eqx.nn.Linear:
+    """Scale a layer's last rows down, so that the outputs that they compute start near zero."""
+    return jax.tree.map(lambda leaf: leaf.at[-rows:].multiply(OUTPUT_SCALE), layer)
+
+
+def _apply(layers: tuple[eqx.nn.Linear, ...], x: Float[Array, " i"]) -> Float[Array, " o"]:
+    for layer in layers[:-1]:
+        x = jax.nn.silu(layer(x))
+    return layers[-1](x)
