@@ -1,0 +1,144 @@
+"""Argument checks at the edge, in one message style: what was given, what was expected, what to do.
+
+Every check returns the value in the type that the library goes on with, or raises a `ValueError` of one sentence.
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+
+def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
+    """The one message style of the library, as an exception to raise."""
+    return ValueError(f"{name}: got {given}, expected {expected}; {remedy}.")
+
+
+def number(
+    name: str, value: Any, expected: str = "a finite number", remedy: str = "pass a number such as 0.5"
+) -> float:
+    """A finite real number; text and truth values are refused rather than converted."""
+    scalar = value.item() if getattr(value, "ndim", None) == 0 else value
+    try:
+        if isinstance(scalar, Real) and not isinstance(scalar, bool) and math.isfinite(scalar):
+            return float(scalar)
+    except OverflowError:  # a whole number beyond the floating-point range
+        pass
+    raise error(name, repr(scalar), expected, remedy)
+
+
+def positive_number(name: str, value: Any, remedy: str = "pass a positive number such as 0.5") -> float:
+    """A finite number above zero."""
+    expected = "a finite number above 0"
+    result = number(name, value, expected, remedy)
+    if result <= 0:
+        raise error(name, repr(value), expected, remedy)
+    return result
+
+
+def discount(name: str, value: Any) -> float:
+    """A discount factor in [0, 1)."""
+    expected, remedy = "a number in [0, 1)", "pass for example 0.95"
+    result = number(name, value, expected, remedy)
+    if not 0 <= result < 1:
+        raise error(name, repr(value), expected, remedy)
+    return result
+
+
+def positive_int(name: str, value: Any, remedy: str = "pass a whole number of at least 1") -> int:
+    """A whole number above zero; 3.0 is refused like 3.5."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise error(name, repr(value), "a whole number above 0", remedy)
+    return int(value)
+
+
+def choice(name: str, value: Any, options: Iterable[str], remedy: str = "choose one of these") -> str:
+    """One of the given names; the nearest name is suggested for a misspelt one."""
+    options = list(options)
+    if value in options:
+        return value
+    near = difflib.get_close_matches(str(value), options, n=1)
+    hint = f"did you mean {near[0]!r}" if near else remedy
+    raise error(name, repr(value), f"one of {', '.join(options)}", hint)
+
+
+def finite_array(name: str, value: Any, shape: tuple[int | None, ...], meaning: str) -> Float[np.ndarray, "..."]:
+    """A float64 copy of an array of finite numbers with a given shape.
+
+    Args:
+        name: what the message calls the array.
+        value: a nested list or an array of numbers; text, truth values and ragged lists are refused.
+        shape: the expected shape, None where any length of at least one will do.
+        meaning: what the shape stands for, such as "one row and one column per state".
+
+    Returns:
+        A new float64 array.
+    """
+    wanted = f"({', '.join('any' if size is None else str(size) for size in shape)}{',' * (len(shape) == 1)})"
+    expected = f"finite numbers in an array of shape {wanted}"
+    is_numeric = isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
+    if is_numeric and np.isfinite(value).all():
+        entries = value
+    else:  # entry by entry, since NumPy would turn text and truth values into numbers
+        try:
+            entries = np.array(value, dtype=object)
+        except ValueError:
+            raise error(name, "rows of unequal length", expected, "give every row the same length") from None
+        for entry in entries.flat:
+            if isinstance(entry, list | tuple):
+                raise error(name, "rows of unequal length", expected, "give every row the same length")
+            number(f"an entry of {name}", entry, remedy=f"{name} must hold finite numbers only")
+    agrees = entries.ndim == len(shape) and all(
+        given == size if size is not None else given > 0 for given, size in zip(entries.shape, shape, strict=True)
+    )
+    if not agrees:
+        raise error(name, f"shape {entries.shape}", expected, meaning)
+    return entries.astype(np.float64)
+
+
+def json_object(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file, read strictly: no NaN, no Infinity, no key twice, nothing but one object.
+
+    Args:
+        path: a UTF-8 text file.
+
+    Returns:
+        The object as a dictionary.
+
+    Raises:
+        ValueError: with the file's name, for anything that cannot be read as that.
+    """
+    name, expected = str(path), "a JSON object in a UTF-8 text file"
+
+    def refuse_constant(constant: str) -> None:
+        raise error(name, constant, "finite numbers", "JSON has no NaN or Infinity: write a number")
+
+    def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise error(name, f"the key {twice[0]!r} twice", "every key once", "remove one of the two")
+        return dict(pairs)
+
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as failure:
+        given = failure.strerror or "an unreadable file"
+        raise error(name, f"'{given}' from the system", expected, "check the name and the permissions") from None
+    except UnicodeDecodeError:
+        raise error(name, "bytes that are not UTF-8", expected, "save the file as UTF-8 text") from None
+    try:
+        value = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_twice)
+    except json.JSONDecodeError as failure:
+        given = f"malformed JSON ({failure.msg} at line {failure.lineno}, column {failure.colno})"
+        raise error(name, given, expected, "correct the file there") from None
+    except RecursionError:
+        raise error(name, "JSON nested too deeply", expected, "write matrices as lists of rows") from None
+    if not isinstance(value, dict):
+        raise error(name, f"a JSON {type(value).__name__}", expected, "put the fields between braces")
+    return value

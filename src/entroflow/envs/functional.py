@@ -1,0 +1,117 @@
+"""Stateless environments in pure JAX, and the step with autoreset that keeps the true final observation.
+
+Everything is written for one environment; a batch is `jax.vmap(step, in_axes=(None, 0, 0, 0))`, and since an
+environment is itself a PyTree of arrays, environments can be vmapped too.
+"""
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from entroflow.types import Transition
+
+
+class FunctionalEnv(eqx.Module):
+    """The interface: what a Markov decision process is, without any stored state.
+
+    Attributes:
+        time_limit: number of steps after which an episode is truncated.
+        action_low: (d,) lower bounds of the action, −∞ where there is none.
+        action_high: (d,) upper bounds of the action, ∞ where there is none.
+        obs_size: n, the length of an observation.
+    """
+
+    time_limit: eqx.AbstractVar[int]
+    action_low: eqx.AbstractVar[Float[Array, "d"]]
+    action_high: eqx.AbstractVar[Float[Array, "d"]]
+    obs_size: eqx.AbstractVar[int]
+
+    @abstractmethod
+    def initial(self, key: PRNGKeyArray) -> Any:
+        """Draw an initial state."""
+
+    @abstractmethod
+    def observation(self, state: Any) -> Float[Array, "n"]:
+        """What the agent sees of a state."""
+
+    @abstractmethod
+    def transition(self, key: PRNGKeyArray, state: Any, action: Float[Array, "d"]) -> Any:
+        """Draw the next state."""
+
+    @abstractmethod
+    def reward(self, state: Any, action: Float[Array, "d"], next_state: Any) -> Float[Array, ""]:
+        """The reward of a transition."""
+
+    @abstractmethod
+    def terminal(self, state: Any) -> Bool[Array, ""]:
+        """Whether the return ends here: no reward follows."""
+
+    @abstractmethod
+    def out_of_region(self, state: Any) -> Bool[Array, ""]:
+        """Whether recording stops here, beside the time limit, although the return would go on."""
+
+
+class EnvState(NamedTuple):
+    """A state with the number of steps taken since the start of its episode."""
+
+    state: PyTree
+    time: Int[Array, "*batch"]
+
+
+def reset(env: FunctionalEnv, key: PRNGKeyArray) -> EnvState:
+    """Start an episode."""
+    return EnvState(env.initial(key), jnp.int32(0))
+
+
+def advance(
+    env: FunctionalEnv, key: PRNGKeyArray, current: EnvState, action: Float[Array, "d"]
+) -> tuple[EnvState, Transition]:
+    """Take one step and do not start a new episode.
+
+    Args:
+        env: the environment.
+        key: random key of this step.
+        current: state and time.
+        action: (d,) action.
+
+    Returns:
+        The next state and time, and the transition.
+    """
+    next_state = env.transition(key, current.state, action)
+    time = current.time + 1
+    terminated = env.terminal(next_state)
+    truncated = ~terminated & ((time >= env.time_limit) | env.out_of_region(next_state))
+    transition = Transition(
+        obs=env.observation(current.state),
+        action=action,
+        reward=env.reward(current.state, action, next_state),
+        next_obs=env.observation(next_state),
+        terminated=terminated,
+        truncated=truncated,
+    )
+    return EnvState(next_state, time), transition
+
+
+def step(
+    env: FunctionalEnv, key: PRNGKeyArray, current: EnvState, action: Float[Array, "d"]
+) -> tuple[EnvState, Transition]:
+    """Take one step; where the episode ends, go on from a fresh initial state.
+
+    Args:
+        env: the environment.
+        key: random key of this step.
+        current: state and time.
+        action: (d,) action.
+
+    Returns:
+        The state and time to go on from, and the transition, whose `next_obs` belongs to the episode that ended.
+    """
+    key_step, key_reset = jax.random.split(key)
+    following, transition = advance(env, key_step, current, action)
+    ended = transition.terminated | transition.truncated
+    fresh = reset(env, key_reset)
+    return jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, following), transition

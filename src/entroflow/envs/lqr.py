@@ -1,0 +1,97 @@
+"""Max-entropy LQR as an environment: the same system as `entroflow.lqr.LQR`, in float32 JAX."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from entroflow import checks
+from entroflow.envs.functional import FunctionalEnv
+from entroflow.lqr import LQR
+from entroflow.lqr.matrices import matrix_root
+
+_REGION = 5.0  # standard deviations
+
+
+class LQREnv(FunctionalEnv):
+    """s' = A s + B a + w with w ~ N(0, W), reward −(sᵀQs + aᵀRa), s_0 ~ N(0, initial_cov); the state is observed.
+
+    Nothing terminates. An episode is truncated at the time limit and where a coordinate of the state leaves
+    ±`bound`, so that an unstable system under an untrained policy does not overflow. Because the value of the last
+    state still counts (it is truncation), the bound changes which states are seen and biases nothing.
+
+    The bound is five standard deviations of what the noise can do by itself: the covariance
+    initial_cov + time_limit·W + B R⁻¹Bᵀ (the last for actions that cost about one), carried through the dynamics
+    for n − 1 further steps so that every coordinate that can be excited has a positive bound.
+    """
+
+    A: Float[Array, "n n"]
+    B: Float[Array, "n d"]
+    Q: Float[Array, "n n"]
+    R: Float[Array, "d d"]
+    noise_root: Float[Array, "n n"]
+    initial_root: Float[Array, "n n"]
+    bound: Float[Array, "n"]
+    action_low: Float[Array, "d"]
+    action_high: Float[Array, "d"]
+    time_limit: int = eqx.field(static=True)
+    obs_size: int = eqx.field(static=True)
+
+    def __init__(self, lqr: LQR, time_limit: int = 100):
+        """Args: lqr: the system; time_limit: length of an episode."""
+        self.time_limit = checks.positive_int("time_limit", time_limit)
+        self.obs_size, d = lqr.B.shape
+        self.A, self.B = _float32(lqr.A), _float32(lqr.B)
+        self.Q, self.R = _float32(lqr.Q), _float32(lqr.R)
+        self.noise_root = _float32(matrix_root(lqr.noise_cov))
+        self.initial_root = _float32(matrix_root(lqr.initial_cov))
+        self.bound = _float32(_REGION * _spread(lqr, self.time_limit))
+        self.action_high = jnp.full(d, jnp.inf, jnp.float32)
+        self.action_low = -self.action_high
+
+    def initial(self, key: PRNGKeyArray) -> Float[Array, "n"]:
+        """s_0 ~ N(0, initial_cov)."""
+        return self.initial_root @ jax.random.normal(key, (self.obs_size,), jnp.float32)
+
+    def observation(self, state: Float[Array, "n"]) -> Float[Array, "n"]:
+        """The state itself."""
+        return state
+
+    def drift(self, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:
+        """The next state without noise, A s + B a, for trajectories on noise that is drawn beforehand."""
+        return self.A @ state + self.B @ action
+
+    def transition(self, key: PRNGKeyArray, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:
+        """The next state, s' = A s + B a + w."""
+        noise = jax.random.normal(key, (self.obs_size,), jnp.float32)
+        return self.drift(state, action) + self.noise_root @ noise
+
+    def reward(
+        self, state: Float[Array, "n"], action: Float[Array, "d"], next_state: Float[Array, "n"]
+    ) -> Float[Array, ""]:
+        """−(sᵀQs + aᵀRa), whatever the next state."""
+        return -(state @ self.Q @ state + action @ self.R @ action)
+
+    def terminal(self, state: Float[Array, "n"]) -> Bool[Array, ""]:
+        """Never."""
+        return jnp.bool_(False)
+
+    def out_of_region(self, state: Float[Array, "n"]) -> Bool[Array, ""]:
+        """Whether a coordinate is outside ±`bound`, or not a number."""
+        return ~jnp.all(jnp.abs(state) <= self.bound)
+
+
+def _spread(lqr: LQR, time_limit: int) -> Float[np.ndarray, "n"]:
+    """Standard deviation per coordinate that the noise can cause; ∞ where nothing moves a coordinate."""
+    step = lqr.initial_cov + time_limit * lqr.noise_cov + lqr.B @ np.linalg.solve(lqr.R, lqr.B.T)
+    total = np.zeros_like(step)
+    for _ in range(len(step)):
+        total = lqr.A @ total @ lqr.A.T + step
+    variance = np.diag(total)
+    return np.where(variance > 0, np.sqrt(variance), np.inf)
+
+
+def _float32(matrix: Float[np.ndarray, "..."]) -> Float[Array, "..."]:
+    """A NumPy array as float32."""
+    return jnp.asarray(matrix, jnp.float32)

@@ -1,0 +1,19 @@
+"""Max-entropy LQR (Section IV of the paper): exact answers, named systems and shared-noise simulation, without JAX."""
+
+from entroflow.lqr import systems
+from entroflow.lqr.exact import LQR, Evaluation, LinearGaussian, Optimum, Quadratic, Returns
+from entroflow.lqr.simulate import Noise, Trajectories, sample_noise, simulate
+
+__all__ = [
+    "LQR",
+    "Evaluation",
+    "LinearGaussian",
+    "Noise",
+    "Optimum",
+    "Quadratic",
+    "Returns",
+    "Trajectories",
+    "sample_noise",
+    "simulate",
+    "systems",
+]

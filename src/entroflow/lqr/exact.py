@@ -1,0 +1,381 @@
+"""Exact answers for max-entropy LQR (Section IV of the paper): Theorem 3, Lemma 1 and the return of any linear policy.
+
+    s' = A s + B a + w,   E w = 0,   E[w wᵀ] = W,   reward r(s, a) = −(sᵀQs + aᵀRa),   s_0 ~ N(0, initial_cov)
+
+The discount γ turns the infinite-horizon problem into the undiscounted one of (√γ A, √γ B). Throughout
+M_P = R + γ BᵀPB. NumPy and SciPy in float64; no JAX.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, SupportsFloat
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy import linalg
+
+from entroflow import checks
+from entroflow.lqr.matrices import gaussian_entropy, spectral_radius, symmetric, uncontrollable_mode
+
+_MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov")
+
+
+class LinearGaussian(NamedTuple):
+    """The policy a ~ N(−K s, covariance)."""
+
+    K: Float[np.ndarray, "d n"]
+    covariance: Float[np.ndarray, "d d"]
+
+
+class Returns(NamedTuple):
+    """Expected discounted returns over s_0 ~ N(0, initial_cov); the soft one adds temperature × entropy per step."""
+
+    standard_return: float
+    soft_return: float
+
+
+class Evaluation(NamedTuple):
+    """A linear Gaussian policy's value: −sᵀPs plus a constant, and its expected returns."""
+
+    P: Float[np.ndarray, "n n"]
+    standard_return: float
+    soft_return: float
+
+
+class Optimum(NamedTuple):
+    """The optimal policy N(−K s, covariance) of Theorem 3, with its value matrix, returns and entropy."""
+
+    K: Float[np.ndarray, "d n"]
+    P: Float[np.ndarray, "n n"]
+    covariance: Float[np.ndarray, "d d"]
+    standard_return: float
+    soft_return: float
+    entropy: float
+
+
+class Quadratic(NamedTuple):
+    """The function x ↦ constant − xᵀ matrix x, where x is the concatenation of the arguments."""
+
+    matrix: Float[np.ndarray, "m m"]
+    constant: float
+
+    def __call__(self, *parts: Float[np.ndarray, "*batch _"]) -> Float[np.ndarray, "*batch"]:
+        """Value at x = (s) or x = (s, a), given as arrays (..., n) and (..., d)."""
+        x = np.concatenate(parts, axis=-1)
+        return self.constant - np.einsum("...i,ij,...j->...", x, self.matrix, x)
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class LQR:
+    """A discounted linear-quadratic problem with Gaussian noise, checked on construction.
+
+    Attributes:
+        A: (n, n) state matrix.
+        B: (n, d) input matrix.
+        Q: (n, n) state cost, symmetric positive semidefinite.
+        R: (d, d) action cost, symmetric positive definite.
+        noise_cov: (n, n) covariance W of the process noise, positive semidefinite.
+        initial_cov: (n, n) covariance of the initial state, whose mean is zero, positive semidefinite.
+        discount: γ in [0, 1).
+        name: what tables and figures call the system.
+    """
+
+    A: Float[np.ndarray, "n n"]
+    B: Float[np.ndarray, "n d"]
+    Q: Float[np.ndarray, "n n"]
+    R: Float[np.ndarray, "d d"]
+    noise_cov: Float[np.ndarray, "n n"]
+    initial_cov: Float[np.ndarray, "n n"]
+    discount: float
+    name: str
+
+    def __init__(
+        self,
+        A: ArrayLike,
+        B: ArrayLike,
+        Q: ArrayLike,
+        R: ArrayLike,
+        noise_cov: ArrayLike,
+        initial_cov: ArrayLike,
+        discount: SupportsFloat,
+        name: str = "custom",
+    ):
+        square = "one row and one column per state"
+        A = checks.finite_array("A", A, (None, None), square)
+        n = A.shape[0]
+        A = checks.finite_array("A", A, (n, n), square)
+        B = checks.finite_array("B", B, (n, None), "one row per state of A, one column per action")
+        d = B.shape[1]
+        state, action = f"one row and one column for each of A's {n} states", f"one for each of B's {d} actions"
+        matrices = {
+            "A": A,
+            "B": B,
+            "Q": symmetric("Q", checks.finite_array("Q", Q, (n, n), state)),
+            "R": symmetric("R", checks.finite_array("R", R, (d, d), action), definite=True),
+            "noise_cov": symmetric("noise_cov", checks.finite_array("noise_cov", noise_cov, (n, n), state)),
+            "initial_cov": symmetric("initial_cov", checks.finite_array("initial_cov", initial_cov, (n, n), state)),
+        }
+        for key, matrix in matrices.items():
+            matrix.setflags(write=False)
+            object.__setattr__(self, key, matrix)
+        object.__setattr__(self, "discount", checks.discount("discount", discount))
+        if not isinstance(name, str):
+            raise checks.error("name", repr(name), "a text", "pass for example 'custom'")
+        object.__setattr__(self, "name", name)
+        self._check_solvable()
+
+    def _check_solvable(self) -> None:
+        """Refuse a system whose optimum does not exist or does not stabilise √γ(A − BK)."""
+        A, B = self._scaled
+        expected = "none among the modes of sqrt(discount)*A of size 1 or more"
+        if (mode := uncontrollable_mode(A, B)) is not None:
+            given = f"a mode of size {mode:.4g} that B cannot reach (not stabilisable)"
+            raise checks.error("A, B", given, expected, "change B or lower the discount")
+        if (mode := uncontrollable_mode(A.T, self.Q)) is not None:
+            given = f"a mode of size {mode:.4g} that costs nothing (not detectable)"
+            raise checks.error("A, Q", given, expected, "give it weight in Q or lower the discount")
+
+    @cached_property
+    def _scaled(self) -> tuple[Float[np.ndarray, "n n"], Float[np.ndarray, "n d"]]:
+        """√γ A and √γ B, whose undiscounted problem is this one."""
+        root = np.sqrt(self.discount)
+        return root * self.A, root * self.B
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> "LQR":
+        """Read a system from a JSON file with the keys of the constructor; `name` is optional.
+
+        Args:
+            path: the file; matrices are lists of rows.
+
+        Returns:
+            The system.
+
+        Raises:
+            ValueError: naming the file and what is wrong with it, for anything that is not such a system.
+        """
+        given = checks.json_object(path)
+        try:
+            return cls.from_dict(given)
+        except ValueError as failure:
+            raise ValueError(f"{path}: {failure}") from None
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> "LQR":
+        """Build a system from the dictionary that `to_dict` makes; unknown and missing keys are refused."""
+        known = [field.name for field in fields(cls)]
+        expected = f"the keys {', '.join(known)} (name is optional)"
+        if unknown := sorted(set(given) - set(known)):
+            raise checks.error("system", f"the unknown key {unknown[0]!r}", expected, "remove or rename it")
+        if missing := [key for key in known if key not in given and key != "name"]:
+            raise checks.error("system", f"no {', '.join(missing)}", expected, "add what is missing")
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The system as plain lists and numbers, ready for JSON and for `from_dict`."""
+        matrices = {key: getattr(self, key).tolist() for key in _MATRICES}
+        return {**matrices, "discount": self.discount, "name": self.name}
+
+    # --- the optimum (Theorem 3) ----------------------------------------------------------------------------------
+
+    def optimal(self, temperature: SupportsFloat) -> Optimum:
+        """The optimal max-entropy policy (Theorem 3): Σ* = (α/2) M_P⁻¹, and K* does not depend on α.
+
+        Args:
+            temperature: entropy weight α > 0.
+
+        Returns:
+            The policy N(−K s, covariance), its value matrix P, its expected returns and its entropy in nats.
+
+        Raises:
+            ValueError: if the temperature is not positive and finite.
+        """
+        K, covariance = self._improve(self._riccati, temperature)
+        value = self.evaluate(K, covariance, temperature)
+        return Optimum(K, value.P, covariance, value.standard_return, value.soft_return, gaussian_entropy(covariance))
+
+    @cached_property
+    def _riccati(self) -> Float[np.ndarray, "n n"]:
+        """P = Q + γAᵀPA − γ²AᵀPB M_P⁻¹ BᵀPA, the discrete algebraic Riccati equation of (√γ A, √γ B)."""
+        try:
+            P = linalg.solve_discrete_are(*self._scaled, self.Q, self.R)
+            for _ in range(10):  # policy iteration removes the solver's rounding; its change of P is the residual
+                previous, P = P, self._value_matrix(self._gain(P))
+                if np.abs(P - previous).max() <= 1e-10 * np.abs(P).max():
+                    return P
+            failure = "no convergence to rounding"
+        except ValueError as exception:  # LinAlgError included
+            failure = str(exception)
+        remedy = "express states and actions in units that bring the matrices to similar sizes"
+        raise checks.error(self.name, f"'{failure}'", "a Riccati equation that can be solved", remedy)
+
+    # --- soft policy iteration (Lemma 1) --------------------------------------------------------------------------
+
+    def policy_iteration_step(self, K: ArrayLike, temperature: SupportsFloat) -> LinearGaussian:
+        """One exact step of soft policy iteration (Lemma 1): K₊ = γ M⁻¹ BᵀP_K A, Σ₊ = (α/2) M⁻¹, M = M_{P_K}.
+
+        Args:
+            K: (d, n) gain of the current policy; its covariance does not matter.
+            temperature: entropy weight α > 0.
+
+        Returns:
+            The next policy N(−K₊ s, Σ₊).
+
+        Raises:
+            ValueError: if √γ(A − BK) is not stable, or the temperature is not positive and finite.
+        """
+        return self._improve(self._value_matrix(self.checked_gain(K)), temperature)
+
+    def policy_iteration(
+        self, K: ArrayLike, temperature: SupportsFloat, tolerance: float = 1e-9, max_steps: int = 100
+    ) -> list[LinearGaussian]:
+        """Soft policy iteration from a stabilising gain until K moves by less than `tolerance`, relatively.
+
+        Args:
+            K: (d, n) stabilising gain to start from.
+            temperature: entropy weight α > 0.
+            tolerance: stop when no entry of K changes by more than this times the largest entry.
+            max_steps: stop in any case after this many steps.
+
+        Returns:
+            The policies after each step, the last being the optimum.
+        """
+        policies: list[LinearGaussian] = []
+        previous = self.checked_gain(K)
+        for _ in range(max_steps):
+            policies.append(self.policy_iteration_step(previous, temperature))
+            change = np.abs(policies[-1].K - previous).max()
+            if change <= tolerance * np.abs(policies[-1].K).max():
+                break
+            previous = policies[-1].K
+        return policies
+
+    def _improve(self, P: Float[np.ndarray, "n n"], temperature: SupportsFloat) -> LinearGaussian:
+        """The policy exp(Q/α)/Z for the soft Q whose next-state value is −sᵀPs + constant."""
+        alpha = checks.positive_number("temperature", temperature)
+        inverse = np.linalg.inv(self._curvature(P))
+        return LinearGaussian(self._gain(P), alpha / 4 * (inverse + inverse.T))
+
+    # --- any linear Gaussian policy -------------------------------------------------------------------------------
+
+    def evaluate(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Evaluation:
+        """Value and expected returns of the policy N(−K s, covariance).
+
+        P = Q + KᵀRK + γ(A−BK)ᵀP(A−BK), and V(s) = −sᵀPs − [tr(Σ M_P) + γ tr(PW) − α H] / (1−γ) with the entropy
+        H = ½ log det(2πeΣ); the standard return leaves H out. A singular covariance has entropy −∞.
+
+        Args:
+            K: (d, n) gain with √γ(A − BK) stable.
+            covariance: (d, d) covariance of the action.
+            temperature: entropy weight α > 0.
+
+        Returns:
+            P and the returns expected over s_0 ~ N(0, initial_cov).
+
+        Raises:
+            ValueError: if √γ(A − BK) is not stable, or an argument is not what it must be.
+        """
+        alpha, gamma = checks.positive_number("temperature", temperature), self.discount
+        P, Sigma = self._value_matrix(self.checked_gain(K)), self.checked_covariance(covariance)
+        per_step = np.sum(Sigma * self._curvature(P)) + gamma * np.sum(P * self.noise_cov)
+        standard = -float(np.sum(P * self.initial_cov) + per_step / (1 - gamma))
+        return Evaluation(P, standard, standard + alpha * gaussian_entropy(Sigma) / (1 - gamma))
+
+    def soft_value(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Quadratic:
+        """Soft state value V(s) of the policy N(−K s, covariance), entropy at s included; arguments as above.
+
+        Returns:
+            V as a function of s, (..., n) → (...).
+        """
+        value = self.evaluate(K, covariance, temperature)
+        return Quadratic(value.P, value.soft_return + float(np.sum(value.P * self.initial_cov)))
+
+    def soft_q(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Quadratic:
+        """Soft action value Q(s, a) = r(s, a) + γ E[V(s')] of N(−K s, covariance) (Lemma 1); arguments as above.
+
+        Returns:
+            Q as a function of s and a, (..., n), (..., d) → (...).
+        """
+        P, constant = self.soft_value(K, covariance, temperature)
+        cross = self.discount * self.A.T @ P @ self.B
+        matrix = np.block([[self.Q + self.discount * self.A.T @ P @ self.A, cross], [cross.T, self._curvature(P)]])
+        return Quadratic(matrix, self.discount * (constant - float(np.sum(P * self.noise_cov))))
+
+    def state_covariances(
+        self, K: ArrayLike, covariance: ArrayLike, horizon: int
+    ) -> Float[np.ndarray, "horizon+1 n n"]:
+        """Covariance of s_0, …, s_H under N(−K s, covariance): X₊ = (A−BK) X (A−BK)ᵀ + BΣBᵀ + W.
+
+        Args:
+            K: (d, n) gain, stabilising or not.
+            covariance: (d, d) covariance of the action.
+            horizon: number of steps H.
+
+        Returns:
+            The covariances; every state has mean zero, so their average describes the visited states.
+        """
+        closed = self.A - self.B @ self.checked_gain(K, stabilising=False)
+        spread = self.B @ self.checked_covariance(covariance) @ self.B.T + self.noise_cov
+        covariances = [self.initial_cov]
+        for _ in range(checks.positive_int("horizon", horizon)):
+            covariances.append(closed @ covariances[-1] @ closed.T + spread)
+        return np.stack(covariances)
+
+    def finite_horizon_return(
+        self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat, horizon: int
+    ) -> Returns:
+        """Expected discounted returns of N(−K s, covariance) over the first `horizon` steps, stabilising or not.
+
+        This, not the infinite sum of `evaluate`, is what an average of H-step trajectories estimates.
+
+        Args:
+            K: (d, n) gain.
+            covariance: (d, d) covariance of the action.
+            temperature: entropy weight α > 0.
+            horizon: number of rewards H.
+
+        Returns:
+            The returns expected over s_0 ~ N(0, initial_cov), the noise and the actions.
+        """
+        alpha = checks.positive_number("temperature", temperature)
+        K, Sigma = self.checked_gain(K, stabilising=False), self.checked_covariance(covariance)
+        covariances = self.state_covariances(K, Sigma, horizon)[:-1]
+        weights = self.discount ** np.arange(horizon)
+        cost = np.einsum("hij,ij->h", covariances, self.Q + K.T @ self.R @ K) + np.sum(self.R * Sigma)
+        standard = -float(weights @ cost)
+        return Returns(standard, standard + alpha * gaussian_entropy(Sigma) * float(weights.sum()))
+
+    # --- the matrices behind them ---------------------------------------------------------------------------------
+
+    def _curvature(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "d d"]:
+        """M_P = R + γ BᵀPB, minus half the curvature of Q in the action."""
+        return self.R + self.discount * self.B.T @ P @ self.B
+
+    def _gain(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "d n"]:
+        """K = γ M_P⁻¹ BᵀPA, the action that maximises Q."""
+        return np.linalg.solve(self._curvature(P), self.discount * self.B.T @ P @ self.A)
+
+    def _value_matrix(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
+        """P_K = Q + KᵀRK + γ(A−BK)ᵀP_K(A−BK), a discrete Lyapunov equation."""
+        closed = np.sqrt(self.discount) * (self.A - self.B @ K)
+        P = linalg.solve_discrete_lyapunov(closed.T, self.Q + K.T @ self.R @ K)
+        return (P + P.T) / 2
+
+    def checked_gain(self, K: ArrayLike, stabilising: bool = True) -> Float[np.ndarray, "d n"]:
+        """K as a (d, n) matrix; if `stabilising`, with √γ(A − BK) stable, so that infinite sums exist."""
+        gain = checks.finite_array("K", K, self.B.T.shape, "one row per action, one column per state")
+        radius = np.sqrt(self.discount) * spectral_radius(self.A - self.B @ gain)
+        if stabilising and not radius < 1:
+            given = f"a closed loop sqrt(discount)*(A - B K) of spectral radius {radius:.6g}"
+            raise checks.error("K", given, "a radius below 1", "use a stabilising gain such as optimal(temperature).K")
+        return gain
+
+    def checked_covariance(self, covariance: ArrayLike) -> Float[np.ndarray, "d d"]:
+        """The action covariance as a (d, d) positive semidefinite matrix."""
+        shape = self.R.shape
+        return symmetric("covariance", checks.finite_array("covariance", covariance, shape, "one row per action"))

@@ -1,0 +1,74 @@
+"""Trajectories of linear Gaussian policies, driven by noise that is drawn beforehand and can be shared."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from entroflow import checks
+from entroflow.lqr.exact import LQR
+from entroflow.lqr.matrices import matrix_root
+
+
+class Noise(NamedTuple):
+    """Everything random in a set of trajectories, so that two policies can be compared on the same draws."""
+
+    initial_states: Float[np.ndarray, "trajectories n"]
+    process: Float[np.ndarray, "horizon trajectories n"]
+    action: Float[np.ndarray, "horizon trajectories d"]
+
+
+class Trajectories(NamedTuple):
+    """Simulated trajectories; time is the first axis, and `states` holds the last state too."""
+
+    states: Float[np.ndarray, "horizon+1 trajectories n"]
+    actions: Float[np.ndarray, "horizon trajectories d"]
+    rewards: Float[np.ndarray, "horizon trajectories"]
+    discounted_returns: Float[np.ndarray, "trajectories"]
+
+
+def sample_noise(lqr: LQR, rng: np.random.Generator, trajectories: int, horizon: int) -> Noise:
+    """Draw initial states ~ N(0, initial_cov), process noise ~ N(0, W) and standard normal action noise.
+
+    Args:
+        lqr: the system.
+        rng: source of randomness.
+        trajectories: how many trajectories.
+        horizon: how many steps each.
+
+    Returns:
+        The draws; time is the first axis of `process` and `action`.
+    """
+    trajectories = checks.positive_int("trajectories", trajectories)
+    n, d = lqr.B.shape
+    steps = (checks.positive_int("horizon", horizon), trajectories)
+    return Noise(
+        rng.standard_normal((trajectories, n)) @ matrix_root(lqr.initial_cov),
+        rng.standard_normal((*steps, n)) @ matrix_root(lqr.noise_cov),
+        rng.standard_normal((*steps, d)),
+    )
+
+
+def simulate(lqr: LQR, K: ArrayLike, covariance: ArrayLike, noise: Noise) -> Trajectories:
+    """Run the policy a = −K s + Σ^{1/2} z, z the action noise, on given draws.
+
+    Args:
+        lqr: the system.
+        K: (d, n) gain, stabilising or not.
+        covariance: (d, d) covariance Σ of the action, possibly zero.
+        noise: initial states, process noise and standard normal action noise.
+
+    Returns:
+        States, actions, rewards and discounted returns.
+    """
+    gain = lqr.checked_gain(K, stabilising=False)
+    root = matrix_root(lqr.checked_covariance(covariance))
+    states, actions = [noise.initial_states], []
+    for process, z in zip(noise.process, noise.action, strict=True):
+        actions.append(-states[-1] @ gain.T + z @ root)
+        states.append(states[-1] @ lqr.A.T + actions[-1] @ lqr.B.T + process)
+    past, taken = np.stack(states[:-1]), np.stack(actions)
+    rewards = -np.einsum("hni,ij,hnj->hn", past, lqr.Q, past) - np.einsum("hni,ij,hnj->hn", taken, lqr.R, taken)
+    discounted = lqr.discount ** np.arange(len(rewards)) @ rewards
+    return Trajectories(np.stack(states), taken, rewards, discounted)
