@@ -13,8 +13,9 @@ import pytest
 from hypothesis import settings
 from jaxtyping import PRNGKeyArray, install_import_hook
 
-# Before entroflow is imported: beartype checks every jaxtyping annotation of the package on every call.
-install_import_hook("entroflow", "beartype.beartype")
+# Before entroflow is imported: beartype checks every annotation of the package on every call. An int may stand for a
+# float, as type checkers have it.
+install_import_hook("entroflow", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
