@@ -1,0 +1,147 @@
+"""Importance sampling flow matching: fit a flow to exp(Q/α)/Z from weighted candidates.
+
+    path              x_τ = τ x_1 + (1−τ) x_0,  x_0 ~ N(0, I),  with conditional velocity x_1 − x_0,
+    flow matching     L_FM = E ‖v_θ(x_τ, τ, s) − (x_1 − x_0)‖²  over samples x_1 of the target,
+    (7)               L_IS = E_{x_1~μ} [ π_new(x_1|s)/μ(x_1|s) ‖v_θ(x_τ, τ, s) − (x_1 − x_0)‖² ],
+    (9)               log weight of x_1 = Q(s, x_1)/α − log μ(x_1|s), up to log Z(s).
+
+Everything takes place in the latent space of the policy, and for one state: `vmap` over states, keys and candidates.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ..flow import FlowPolicy
+from .proposals import CurrentPolicy, Proposal
+from .weights import Diagnostics, Normalisation, diagnose, self_normalised, temper
+
+
+class Candidates(NamedTuple):
+    """Weighted candidates of one state, a set of data for the regression: no gradient passes through them.
+
+    Attributes:
+        latents: the candidates x_1, shape (N, d).
+        weights: their weights; they sum to one, or do so on average, according to the normalisation, shape (N,).
+        beta: the step taken from the policy to the target, 1 without tempering, shape ().
+        diagnostics: distance between proposal and target π_new (of the whole step, β = 1).
+    """
+
+    latents: Float[Array, "N d"]
+    weights: Float[Array, " N"]
+    beta: Float[Array, ""]
+    diagnostics: Diagnostics
+
+
+def draw_candidates(
+    key: PRNGKeyArray,
+    policy: FlowPolicy,
+    obs: Float[Array, " n"],
+    q_function: Callable[[Array, Array], Array],
+    temperature: Float[ArrayLike, ""],
+    *,
+    n: int,
+    proposal: Proposal | None = None,
+    normalise: Normalisation = self_normalised,
+    ess_floor: Float[ArrayLike, ""] | None = None,
+) -> Candidates:
+    """Draw candidates of one state and weigh them by equation (9).
+
+    Args:
+        key: random key.
+        policy: current policy π_k.
+        obs: observation s, shape (n,).
+        q_function: soft action value, (s, a) ↦ Q(s, a), shapes (n,), (d,) and ().
+        temperature: entropy weight α > 0, shape ().
+        n: number N of candidates.
+        proposal: where candidates come from; the current policy if not given.
+        normalise: `self_normalised`, `state_normalised` or `raw`.
+        ess_floor: least effective sample size over N of the weights, kept by tempering; no tempering if not given.
+
+    Returns:
+        The weighted candidates.
+    """
+    arrays, static = eqx.partition((policy, proposal), eqx.is_array)
+    policy, proposal = eqx.combine(jax.lax.stop_gradient(arrays), static)
+    proposal = CurrentPolicy(policy) if proposal is None else proposal
+
+    latents, log_proposal = proposal.sample_and_log_prob(key, obs, n)
+    actions = jax.vmap(policy.action_space.to_action)(latents)
+    q = jax.vmap(q_function, in_axes=(None, 0))(obs, actions)
+    log_target = q / temperature + jax.vmap(policy.action_space.log_det)(latents)
+
+    log_weights, beta = log_target - log_proposal, jnp.ones((), latents.dtype)
+    diagnostics = diagnose(log_weights)
+    if ess_floor is not None:
+        if isinstance(proposal, CurrentPolicy):
+            log_policy = log_proposal
+        else:
+            log_policy = jax.vmap(policy.latent_log_prob, in_axes=(None, 0))(obs, latents)
+        log_weights, beta = temper(log_target - log_policy, log_policy - log_proposal, ess_floor)
+    return jax.lax.stop_gradient(Candidates(latents, normalise(log_weights), beta, diagnostics))
+
+
+def stratified_times(key: PRNGKeyArray, n: int, pairs: int) -> Float[Array, "N P"]:
+    """Draw flow times by systematic sampling: N P equally spaced points of [0, 1), shifted around together.
+
+    Each time is uniform, and both the times of one candidate and those of all candidates are spread evenly. The same
+    times may serve all states of a batch, which lets the network embed each of them once.
+
+    Args:
+        key: random key.
+        n: number N of candidates.
+        pairs: number P of pairs (x_0, τ) per candidate.
+
+    Returns:
+        Flow times τ, shape (N, P).
+    """
+    shift = jax.random.uniform(key)
+    return (jnp.linspace(0.0, 1.0, n * pairs, endpoint=False).reshape(pairs, n).T + shift) % 1.0
+
+
+def isfm_loss(
+    policy: FlowPolicy,
+    key: PRNGKeyArray,
+    obs: Float[Array, " n"],
+    latents: Float[Array, "N d"],
+    weights: Float[Array, " N"],
+    times: Float[Array, "N P"],
+) -> Float[Array, ""]:
+    """Equation (7) for one state: Σ_i w_i of the mean over P pairs (x_0, τ) of ‖v_θ(x_τ, τ, s) − (x_1,i − x_0)‖².
+
+    Args:
+        policy: policy whose velocity field is trained.
+        key: random key, for the noise x_0.
+        obs: observation s, shape (n,).
+        latents: candidates x_1, shape (N, d).
+        weights: weights w_i, a mean over the candidates when all are 1/N, shape (N,).
+        times: flow times τ, for example from `stratified_times`, shape (N, P).
+
+    Returns:
+        The loss, shape ().
+    """
+    context = policy.condition(obs)
+    noises = jax.random.normal(key, (*times.shape, latents.shape[1]), latents.dtype)
+
+    def error(x1: Array, x0: Array, time: Array) -> Array:
+        velocity = policy.velocity(time * x1 + (1 - time) * x0, time, context)
+        return jnp.sum((velocity - (x1 - x0)) ** 2)
+
+    errors = jax.vmap(jax.vmap(error, in_axes=(None, 0, 0)))(latents, noises, times)
+    return jax.lax.stop_gradient(weights) @ jnp.mean(errors, axis=1)
+
+
+def flow_matching_loss(
+    policy: FlowPolicy,
+    key: PRNGKeyArray,
+    obs: Float[Array, " n"],
+    latents: Float[Array, "N d"],
+    times: Float[Array, "N P"],
+) -> Float[Array, ""]:
+    """Flow matching for one state, on latents that are samples of the target: `isfm_loss` with equal weights."""
+    n = latents.shape[0]
+    return isfm_loss(policy, key, obs, latents, jnp.full((n,), 1 / n, latents.dtype), times)

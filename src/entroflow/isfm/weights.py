@@ -1,0 +1,121 @@
+"""Importance weights of candidates: log-space, normalisations, tempering and diagnostics.
+
+For candidates u_i ~ μ the weight of policy improvement is (9)  log w_i = Q(s, a_i)/α − log μ(a_i|s). All functions take
+the N log-weights of one state. Weights are data for the regression: no gradient passes through them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ..checks import error
+
+BISECTIONS = 24  # the tempering exponent is found to 2⁻²⁴
+
+Normalisation = Callable[[Float[Array, " N"]], Float[Array, " N"]]
+
+
+def log_mean_exp(log_weights: Float[Array, " N"]) -> Float[Array, ""]:
+    """Return log of the mean of exp, for log-weights log Ẑ(s), an estimate of log ∫ exp(Q(s,a)/α) da."""
+    return jax.nn.logsumexp(log_weights) - jnp.log(log_weights.shape[0])
+
+
+def self_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
+    """Return weights that sum to one: Z(s) cancels state by state, at a bias of order 1/N."""
+    return jax.nn.softmax(jax.lax.stop_gradient(log_weights))
+
+
+def state_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
+    """Return w_i / (N Ẑ(s)), where each half of the candidates is divided by the other half's Ẑ(s).
+
+    The two halves are independent, so that dividing adds no bias within a state, unlike self-normalising. The
+    estimate itself makes the state's total weight fluctuate around one.
+
+    Raises:
+        ValueError: for an odd number of candidates.
+    """
+    n = log_weights.shape[0]
+    if n % 2:
+        raise error("candidates", f"{n}", "an even number for normalising by state", "use one more candidate")
+    halves = jax.lax.stop_gradient(log_weights).reshape(2, n // 2)
+    log_z = jax.vmap(log_mean_exp)(halves)[::-1]
+    return jnp.exp(halves - log_z[:, None]).reshape(n) / n
+
+
+def raw(log_weights: Float[Array, " N"], log_constant: Float[ArrayLike, ""] = 0.0) -> Float[Array, " N"]:
+    """Return w_i / (N exp(log_constant)): with one constant for all states the unbiased loss (7), times Z(s)."""
+    return jnp.exp(jax.lax.stop_gradient(log_weights - log_constant)) / log_weights.shape[0]
+
+
+NORMALISATIONS: dict[str, Normalisation] = {"self": self_normalised, "state": state_normalised, "raw": raw}
+
+
+class Diagnostics(NamedTuple):
+    """How far the proposal μ is from the target π_new, as told by N log-weights; every field has shape ().
+
+    Attributes:
+        ess: effective sample size over N, (Σw)² / (N Σw²), from 1/N (one candidate has all the weight) to 1.
+        renyi_2: Rényi divergence D_2(π_new‖μ) = log E_μ[(π_new/μ)²].
+        renyi_4: Rényi divergence D_4(π_new‖μ) = ⅓ log E_μ[(π_new/μ)⁴], the one of the error bound (Theorem 2).
+        log_z: log Ẑ(s) = log mean w.
+        max_weight: the largest self-normalised weight.
+    """
+
+    ess: Float[Array, ""]
+    renyi_2: Float[Array, ""]
+    renyi_4: Float[Array, ""]
+    log_z: Float[Array, ""]
+    max_weight: Float[Array, ""]
+
+
+def diagnose(log_weights: Float[Array, " N"]) -> Diagnostics:
+    """Compute the diagnostics of N log-weights.
+
+    The divergences are estimates from the same N candidates: they cannot exceed log N and (4/3) log N.
+    """
+    log_weights = jax.lax.stop_gradient(log_weights)
+    log_z = log_mean_exp(log_weights)
+    log_ratio = log_weights - log_z  # log π_new/μ
+    renyi_2 = log_mean_exp(2 * log_ratio)
+    renyi_4 = log_mean_exp(4 * log_ratio) / 3
+    max_weight = jnp.exp(jnp.max(log_ratio)) / log_weights.shape[0]
+    return Diagnostics(jnp.exp(-renyi_2), renyi_2, renyi_4, log_z, max_weight)
+
+
+def temper(
+    log_target_over_policy: Float[Array, " N"],
+    log_policy_over_proposal: Float[Array, " N"],
+    ess_floor: Float[ArrayLike, ""],
+) -> tuple[Float[Array, " N"], Float[Array, ""]]:
+    """Take the longest step from policy to target whose effective sample size stays above a floor.
+
+    The target of one improvement step becomes π_β ∝ π_k^{1−β} exp(βQ/α), with β ∈ (0, 1] and the log-weights
+    β (Q/α − log π_k) + (log π_k − log μ). Every β has the same fixed point. The largest one is found by bisection on
+    the N log-weights; with μ = π_k, where the effective sample size falls with β, it is the exact answer.
+
+    Args:
+        log_target_over_policy: Q/α − log π_k at the candidates, shape (N,).
+        log_policy_over_proposal: log π_k − log μ at the candidates, zero if the policy proposes, shape (N,).
+        ess_floor: least effective sample size over N, in (0, 1); zero or less always gives β = 1.
+
+    Returns:
+        The tempered log-weights, shape (N,), and β, shape ().
+    """
+    slope, offset = jax.lax.stop_gradient((log_target_over_policy, log_policy_over_proposal))
+
+    def admissible(beta: Array) -> Array:
+        return diagnose(beta * slope + offset).ess >= ess_floor
+
+    def bisect(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) / 2
+        good = admissible(middle)
+        return jnp.where(good, middle, low), jnp.where(good, high, middle)
+
+    one = jnp.ones((), slope.dtype)
+    low, _ = jax.lax.fori_loop(0, BISECTIONS, bisect, (jnp.zeros_like(one), one))
+    beta = jnp.where(admissible(one), one, low)
+    return beta * slope + offset, beta
