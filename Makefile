@@ -4,7 +4,6 @@
 #   make lqr ARGS="--system double_integrator --alpha 0.1 0.5"     arguments for the command
 #   make test ARGS="-k riccati"                                    arguments for pytest
 
-SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help lqr test test-all check lint types format lock clean
 
@@ -49,7 +48,7 @@ clean:  ## remove the environment and all caches; out/ stays
 
 # A candidate must be new enough and able to make environments (some systems ship Python without ensurepip).
 $(READY): pyproject.toml requirements-dev.lock
-	@set -e; \
+	@set -e; found=; \
 	for python in $(or $(PYTHON),python3.11 python3 python3.12 python3.13 python3.14 python); do \
 	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
 	done; \

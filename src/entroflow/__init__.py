@@ -6,22 +6,26 @@ linear-quadratic answers of `entroflow.lqr` never load JAX.
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from entroflow import diagnostics, envs, flow, isfm, lqr, rl, run
+    from entroflow.lqr import LQR
+    from entroflow.run.load import load
+
+__all__ = ["LQR", "__version__", "diagnostics", "envs", "flow", "isfm", "load", "lqr", "rl", "run"]
 
 __version__ = version("entroflow")
 
-_PACKAGES = ("diagnostics", "envs", "flow", "isfm", "lqr", "rl", "run")
 _HOMES = {"LQR": "entroflow.lqr", "load": "entroflow.run.load"}
-
-__all__ = ["LQR", "__version__", "diagnostics", "envs", "flow", "isfm", "load", "lqr", "rl", "run"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
-    if name in _PACKAGES:
-        return import_module(f"entroflow.{name}")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        return import_module(f"entroflow.{name}")
     raise AttributeError(f"module 'entroflow' has no attribute {name!r}")
 
 

@@ -112,13 +112,15 @@ def test_sample_w2_agrees_with_pot(n, m, d):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gaussian_entropy([[1.0, 2.0], [2.0, 1.0]]), "positive definite"),
+        (lambda: gaussian_entropy([[1.0, 2.0], [2.0, 1.0]]), "positive semidefinite"),
+        (lambda: gaussian_kl([0.0], [[0.0]], [0.0], [[1.0]]), "covariance_p.*positive definite"),
+        (lambda: gaussian_kl([0.0], [[1.0]], [0.0], [[0.0]]), "covariance_q.*positive definite"),
         (lambda: gaussian_entropy([[1.0, 0.0]]), r"shape \(1, 2\)"),
         (lambda: gaussian_kl([0.0], [[1.0]], [0.0, 0.0], [[1.0]]), "same dimension"),
         (lambda: gaussian_kl([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]], [0.0, 0.0], np.eye(2)), "symmetric"),
         (lambda: gaussian_renyi(-1.0, *LINE), "from 0 to infinity"),
         (lambda: gaussian_renyi(math.nan, *LINE), "finite number"),
-        (lambda: gaussian_w2([0.0], [[-1.0]], [0.0], [[1.0]]), "below zero"),
+        (lambda: gaussian_w2([0.0], [[-1.0]], [0.0], [[1.0]]), "positive semidefinite"),
         (lambda: sample_w2(np.zeros((3, 2)), np.zeros((4, 2))), "4 points"),
         (lambda: sample_w2(np.zeros((3, 2)), np.zeros((3, 1))), "as many columns as x"),
         (lambda: sample_w2([[math.nan]], [[0.0]]), "finite"),

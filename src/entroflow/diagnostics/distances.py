@@ -13,19 +13,19 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from entroflow import checks
+from entroflow.lqr import matrices
 
 
 def gaussian_entropy(covariance: ArrayLike) -> float:
     """Differential entropy of a Gaussian, ½ log det(2πe Σ).
 
     Args:
-        covariance: (d, d), positive definite.
+        covariance: (d, d), positive semidefinite.
 
     Returns:
-        The entropy in nats; negative where the density is mostly above one.
+        The entropy in nats, which may be negative; −∞ for a singular covariance.
     """
-    cholesky = _cholesky("covariance", _covariance("covariance", covariance))
-    return float(np.log(np.diag(cholesky)).sum() + 0.5 * len(cholesky) * math.log(2 * math.pi * math.e))
+    return matrices.gaussian_entropy(_covariance("covariance", covariance))
 
 
 def gaussian_kl(mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, covariance_q: ArrayLike) -> float:
@@ -101,7 +101,7 @@ def gaussian_w2(mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, c
         W₂, not its square.
     """
     mean_p, covariance_p, mean_q, covariance_q = _gaussians(mean_p, covariance_p, mean_q, covariance_q)
-    root_p, root_q = _root("covariance_p", covariance_p), _root("covariance_q", covariance_q)
+    root_p, root_q = matrices.matrix_root(covariance_p), matrices.matrix_root(covariance_q)
     # The trace is min ‖root_p − root_q U‖² over rotations U (Procrustes): a sum of squares, exact for equal Gaussians.
     left, _, right = linalg.svd(root_q.T @ root_p)
     return math.hypot(linalg.norm(mean_p - mean_q), linalg.norm(root_p - root_q @ left @ right))
@@ -149,13 +149,10 @@ def _gaussians(
 
 
 def _covariance(name: str, value: ArrayLike, d: int | None = None) -> Float[np.ndarray, "d d"]:
-    """A symmetric matrix; rounding-sized asymmetry is averaged away."""
+    """A symmetric positive semidefinite matrix."""
     meaning = "pass one row and one column per dimension"
     covariance = checks.finite_array(name, value, (d, d), meaning)
-    covariance = checks.finite_array(name, covariance, (len(covariance), len(covariance)), meaning)
-    if np.abs(covariance - covariance.T).max() > 1e-6 * np.abs(covariance).max():
-        raise checks.error(name, "a matrix that differs from its transpose", "a symmetric matrix", "symmetrise it")
-    return (covariance + covariance.T) / 2
+    return matrices.symmetric(name, checks.finite_array(name, covariance, (len(covariance),) * 2, meaning))
 
 
 def _cholesky(name: str, covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
@@ -165,12 +162,3 @@ def _cholesky(name: str, covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarr
     except linalg.LinAlgError:
         remedy = "a density needs variance in every direction"
         raise checks.error(name, "a matrix that is not positive definite", "a positive definite one", remedy) from None
-
-
-def _root(name: str, covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
-    """A matrix F with F Fᵀ = Σ; eigenvalues a rounding error below zero count as zero."""
-    eigenvalues, axes = linalg.eigh(covariance)
-    if eigenvalues[0] < -1e-6 * abs(eigenvalues[-1]):
-        remedy = "a variance cannot be negative"
-        raise checks.error(name, f"a matrix with the eigenvalue {eigenvalues[0]:.3g}", "none below zero", remedy)
-    return axes * np.sqrt(np.maximum(eigenvalues, 0))

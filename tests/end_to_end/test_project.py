@@ -1,0 +1,166 @@
+"""Promises about the project as a whole: layers, documentation, start-up time, files that must agree."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import entroflow
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "entroflow"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = ["flow", "isfm", "rl", "run"]  # each may import what stands before it
+FOUNDATIONS = ["checks", "types", "lqr", "diagnostics", "envs"]  # import none of the layers
+
+
+def parts_of(path):
+    """The dotted name of a module, as a list without "entroflow" and "__init__"."""
+    parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def imported_parts(source, package):
+    """The parts of the package that a module imports, at its top, inside functions or for type checking alone.
+
+    Args:
+        source: the module's text.
+        package: dotted name of the package that holds it, for relative imports.
+    """
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" for alias in node.names] if module == "entroflow" else [module]
+        yield from (name.split(".")[1] for name in names if name.startswith("entroflow."))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import entroflow.rl.buffer", ["rl"]),
+        ("from entroflow.rl import buffer", ["rl"]),
+        ("from entroflow import checks, rl", ["checks", "rl"]),
+        ("def f():\n    from ..rl.buffer import Buffer", ["rl"]),
+        ("from .. import rl", ["rl"]),
+        ("from .policy import FlowPolicy", ["flow"]),
+        ("import numpy, entroflowing.rl", []),
+    ],
+)
+def test_every_way_to_write_an_import_is_seen(source, expected):
+    """The layer test below looks at all forms of an import statement."""
+    assert list(imported_parts(source, "entroflow.flow")) == expected
+
+
+def test_imports_point_one_way():
+    """flow ← isfm ← rl ← run; exact answers, distances and environments import none of them."""
+    upward = []
+    for path in MODULES:
+        parts = parts_of(path)
+        if not parts or parts == ["__main__"]:
+            continue  # the two doors to the whole package
+        assert parts[0] in LAYERS + FOUNDATIONS, f"{path} is in no layer: add it to the lists above"
+        above = LAYERS[LAYERS.index(parts[0]) + 1 :] if parts[0] in LAYERS else LAYERS
+        package = ".".join(["entroflow", *path.relative_to(PACKAGE).parent.parts])
+        upward += [f"{path.name} imports {part}" for part in imported_parts(path.read_text(), package) if part in above]
+    assert upward == []
+
+
+def undocumented(node, name):
+    """Public definitions without a docstring, private ones and what they hold left out."""
+    if not ast.get_docstring(node):
+        yield name
+    for child in node.body:
+        if isinstance(child, ast.FunctionDef | ast.ClassDef) and not child.name.startswith("_"):
+            if isinstance(child, ast.ClassDef):
+                yield from undocumented(child, f"{name}.{child.name}")
+            elif not ast.get_docstring(child) and not any(
+                ast.unparse(decorator).endswith(("overload", ".setter")) for decorator in child.decorator_list
+            ):
+                yield f"{name}.{child.name}"
+
+
+def test_everything_public_is_documented():
+    """Every module, public class, method and function says what it is."""
+    missing = [name for path in MODULES for name in undocumented(ast.parse(path.read_text()), str(path))]
+    assert missing == []
+
+
+@pytest.mark.parametrize("part", sorted({parts_of(path)[0] for path in MODULES if len(parts_of(path)) > 1}))
+def test_what_a_package_promises_is_there(part):
+    """Each name in `__all__` exists, and a sub-package is reachable from the top without an import of its own."""
+    package = getattr(entroflow, part)
+    assert package is importlib.import_module(f"entroflow.{part}")
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
+
+
+def test_public_names_come_from_the_top():
+    """`entroflow.LQR` and `entroflow.load` work, and a misspelt name is refused like any module's."""
+    assert entroflow.LQR is entroflow.lqr.LQR
+    if (PACKAGE / "run").exists():
+        assert callable(entroflow.load)
+    assert set(dir(entroflow)) == set(entroflow.__all__)
+    with pytest.raises(AttributeError, match="LQG"):
+        _ = entroflow.LQG
+
+
+IMPORTS = "import entroflow, entroflow.diagnostics, entroflow.lqr"
+HELP = """
+import runpy, sys
+sys.argv = ["entroflow", "--help"]
+try:
+    runpy.run_module("entroflow", run_name="__main__")
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+
+
+@pytest.mark.parametrize("code", [IMPORTS, HELP] if (PACKAGE / "run" / "cli.py").exists() else [IMPORTS])
+def test_starting_does_not_load_jax(code):
+    """`entroflow --help` answers at once and the exact answers need no JAX, which takes seconds to import."""
+    code += "\nimport sys; assert 'jax' not in sys.modules, 'JAX was imported'"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_documents_name_only_commands_that_exist():
+    """Every `make` target in README and CONTRIBUTING is in the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = {
+        name
+        for document in ["README.md", "CONTRIBUTING.md"]
+        for name in re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / document).read_text(), flags=re.MULTILINE)
+    }
+    assert {"lqr", "test", "check"} <= named <= targets
+
+
+def test_the_readme_python_runs():
+    """The README's Python blocks run as they stand, those that read a finished run's folder aside."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    runnable = [block for block in blocks if "out/" not in block]
+    assert runnable
+    for block in runnable:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_no_pickle():
+    """Files of this library never run code when they are opened."""
+    pattern = re.compile(r"(import|from) +(pickle|cloudpickle|dill|joblib|shelve|marshal)\b|allow_pickle *= *True")
+    assert [path.name for path in MODULES if pattern.search(path.read_text())] == []
+
+
+def test_one_version():
+    """The installed package, pyproject.toml and the newest entry of the changelog agree."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    newest = re.search(r"^## \[(\d[^]]*)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert newest is not None
+    assert entroflow.__version__ == declared == newest.group(1)
