@@ -50,7 +50,7 @@ class GymAdapter(gymnasium.Env[np.ndarray, ArrayLike]):
         self._current = start = _reset(self.env, key_initial)
         return np.asarray(self.env.observation(start.state)), {}
 
-    def step(self, action: Float[np.ndarray, "d"]) -> tuple[Float[np.ndarray, "n"], float, bool, bool, dict[str, Any]]:
+    def step(self, action: ArrayLike) -> tuple[Float[np.ndarray, "n"], float, bool, bool, dict[str, Any]]:
         """Take one step."""
         if self._current is None:
             raise checks.error("step", "no episode to continue", "a call of reset first", "call env.reset()")

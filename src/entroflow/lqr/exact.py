@@ -65,7 +65,7 @@ class Quadratic(NamedTuple):
     def __call__(self, *parts: Float[np.ndarray, "*batch _"]) -> Float[np.ndarray, "*batch"]:
         """Value at x = (s) or x = (s, a), given as arrays (..., n) and (..., d)."""
         x = np.concatenate(parts, axis=-1)
-        return self.constant - np.einsum("...i,ij,...j->...", x, self.matrix, x)
+        return np.asarray(self.constant - np.einsum("...i,ij,...j->...", x, self.matrix, x))
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -122,8 +122,6 @@ class LQR:
             matrix.setflags(write=False)
             object.__setattr__(self, key, matrix)
         object.__setattr__(self, "discount", checks.discount("discount", discount))
-        if not isinstance(name, str):
-            raise checks.error("name", repr(name), "a text", "pass for example 'custom'")
         object.__setattr__(self, "name", name)
         self._check_solvable()
 
@@ -174,7 +172,12 @@ class LQR:
             raise checks.error("system", f"the unknown key {unknown[0]!r}", expected, "remove or rename it")
         if missing := [key for key in known if key not in given and key != "name"]:
             raise checks.error("system", f"no {', '.join(missing)}", expected, "add what is missing")
-        return cls(**given)
+        rows = "write it as a list of rows"
+        matrices = {key: checks.finite_array(key, given[key], (None, None), rows) for key in _MATRICES}
+        name = given.get("name", "custom")
+        if not isinstance(name, str):
+            raise checks.error("name", repr(name), "a text", "pass for example 'custom'")
+        return cls(**matrices, discount=checks.discount("discount", given["discount"]), name=name)
 
     def to_dict(self) -> dict[str, Any]:
         """The system as plain lists and numbers, ready for JSON and for `from_dict`."""
@@ -306,9 +309,7 @@ class LQR:
         matrix = np.block([[self.Q + self.discount * self.A.T @ P @ self.A, cross], [cross.T, self._curvature(P)]])
         return Quadratic(matrix, self.discount * (constant - float(np.sum(P * self.noise_cov))))
 
-    def state_covariances(
-        self, K: ArrayLike, covariance: ArrayLike, horizon: int
-    ) -> Float[np.ndarray, "horizon+1 n n"]:
+    def state_covariances(self, K: ArrayLike, covariance: ArrayLike, horizon: int) -> Float[np.ndarray, "states n n"]:
         """Covariance of s_0, …, s_H under N(−K s, covariance): X₊ = (A−BK) X (A−BK)ᵀ + BΣBᵀ + W.
 
         Args:
@@ -317,7 +318,7 @@ class LQR:
             horizon: number of steps H.
 
         Returns:
-            The covariances; every state has mean zero, so their average describes the visited states.
+            H + 1 covariances; every state has mean zero, so their average describes the visited states.
         """
         closed = self.A - self.B @ self.checked_gain(K, stabilising=False)
         spread = self.B @ self.checked_covariance(covariance) @ self.B.T + self.noise_cov

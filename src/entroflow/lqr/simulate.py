@@ -20,9 +20,9 @@ class Noise(NamedTuple):
 
 
 class Trajectories(NamedTuple):
-    """Simulated trajectories; time is the first axis, and `states` holds the last state too."""
+    """Simulated trajectories; time is the first axis, and there is one state more than there are steps."""
 
-    states: Float[np.ndarray, "horizon+1 trajectories n"]
+    states: Float[np.ndarray, "states trajectories n"]
     actions: Float[np.ndarray, "horizon trajectories d"]
     rewards: Float[np.ndarray, "horizon trajectories"]
     discounted_returns: Float[np.ndarray, "trajectories"]

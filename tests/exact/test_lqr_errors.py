@@ -1,0 +1,191 @@
+"""Bad systems, arguments and files: one clear ValueError that names what is wrong."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from entroflow import checks
+from entroflow.lqr import LQR, systems
+
+GOOD = systems.get("coupled").to_dict()
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("A", [[1.0, 2.0]], "A: got shape (1, 2), expected finite numbers in an array of shape (1, 1)"),
+        ("A", [1.0, 2.0], "A: got shape (2,)"),
+        ("A", 1.0, "A: got shape ()"),
+        ("A", [], "A: got shape (0,)"),
+        ("A", [[1.0, 2.0], [3.0]], "A: got rows of unequal length"),
+        ("A", [[1.0, "2"], [0.0, 1.0]], "an entry of A: got '2', expected a finite number"),
+        ("A", [[1.0, True], [0.0, 1.0]], "an entry of A: got True"),
+        ("A", [[1.0, None], [0.0, 1.0]], "an entry of A: got None"),
+        ("A", [[1.0, NAN], [0.0, 1.0]], "an entry of A: got nan"),
+        ("A", [[1.0, 10**400], [0.0, 1.0]], "an entry of A: got 1000"),
+        ("B", np.array([[INF], [0.0]]), "an entry of B: got inf"),
+        ("B", [[1.0], [0.0], [0.0]], "B: got shape (3, 1), expected finite numbers in an array of shape (2, any)"),
+        ("Q", np.eye(3), "Q: got shape (3, 3)"),
+        ("Q", [[1.0, 0.5], [0.0, 1.0]], "Q: got entries that differ by 0.5 across the diagonal"),
+        ("Q", np.diag([1.0, -1e-3]), "Q: got a smallest eigenvalue of -0.001, expected a positive semidefinite"),
+        ("R", [[1.0]], "R: got shape (1, 1)"),
+        ("R", np.diag([1.0, 0.0]), "R: got a smallest eigenvalue of 0, expected a positive definite"),
+        ("R", -np.eye(2), "R: got a smallest eigenvalue of -1, expected a positive definite"),
+        ("noise_cov", -np.eye(2), "noise_cov: got a smallest eigenvalue of -1, expected a positive semidefinite"),
+        ("initial_cov", [[1.0, 2.0], [2.0, 1.0]], "initial_cov: got a smallest eigenvalue of -1"),
+        ("discount", 1.0, "discount: got 1.0, expected a number in [0, 1)"),
+        ("discount", -0.1, "discount: got -0.1"),
+        ("discount", NAN, "discount: got nan"),
+        ("name", 3, "name: got 3, expected a text"),
+    ],
+)
+def test_bad_field_is_named(key: str, value: Any, message: str) -> None:
+    """Every bad field is refused with its name, what was given and what was expected."""
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        LQR.from_dict({**GOOD, key: value})
+
+
+@pytest.mark.parametrize(
+    ("A", "B", "message"),
+    [
+        ([[1.2, 0.0], [0.0, 0.5]], [[0.0], [1.0]], r"A, B: got a mode of size 1\.138 .*not stabilisable"),
+        ([[1.2, 1.0], [0.0, 1.2]], [[1.0], [0.0]], "A, B: .*not stabilisable"),
+        ([[0.0, 1.2], [-1.2, 0.0]], [[0.0], [0.0]], "A, B: .*not stabilisable"),
+    ],
+)
+def test_unstabilisable_system_is_refused(A: list[list[float]], B: list[list[float]], message: str) -> None:
+    """A growing mode that no action reaches, real, repeated or complex, is refused whatever the unit of actions."""
+    for unit in (1e-6, 1.0, 1e6):
+        with pytest.raises(ValueError, match=message):
+            LQR(A, unit * np.array(B), np.eye(2), [[1.0]], np.eye(2), np.eye(2), 0.9)
+
+
+def test_reachable_growth_is_accepted_in_any_unit() -> None:
+    """A growing mode reached only through its neighbour is stabilisable, however small the unit of the action."""
+    for unit in (1e-6, 1.0, 1e6):
+        B = unit * np.array([[0.0], [1.0]])
+        lqr = LQR([[1.2, 1.0], [0.0, 1.2]], B, np.eye(2), [[unit**2]], np.eye(2), np.eye(2), 0.9)
+        assert np.isfinite(lqr.optimal(1.0).standard_return)
+
+
+def test_decaying_mode_need_not_be_reachable() -> None:
+    """Stabilisable is weaker than controllable: a mode that √γ makes decay may be out of reach."""
+    LQR([[1.02, 0.0], [0.0, 0.5]], [[0.0], [1.0]], np.eye(2), [[1.0]], np.eye(2), np.eye(2), 0.9).optimal(1.0)
+
+
+def test_growing_mode_without_cost_is_refused() -> None:
+    """Where a growing mode costs nothing, the optimum does not stabilise it and infinite returns make no sense."""
+    with pytest.raises(ValueError, match="A, Q: got a mode of size 1.897 that costs nothing"):
+        LQR([[2.0]], [[1.0]], [[0.0]], [[1.0]], [[1.0]], [[1.0]], 0.9)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, -1.0, NAN, INF])
+def test_bad_temperature_is_refused(temperature: float) -> None:
+    """Every method that takes a temperature refuses one that is not positive and finite."""
+    lqr = systems.get("coupled")
+    K, covariance = np.zeros((2, 2)), np.eye(2)
+    calls = (
+        lambda: lqr.optimal(temperature),
+        lambda: lqr.policy_iteration_step(K, temperature),
+        lambda: lqr.evaluate(K, covariance, temperature),
+        lambda: lqr.finite_horizon_return(K, covariance, temperature, 3),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="^temperature: got "):
+            call()
+
+
+def test_bad_policy_is_refused() -> None:
+    """A gain that does not stabilise, a wrong shape and a bad covariance are named; finite sums need no stability."""
+    lqr = systems.get("unstable")
+    idle, identity = np.zeros((3, 3)), np.eye(3)
+    with pytest.raises(ValueError, match=r"^K: got a closed loop .* spectral radius 1\.20999"):
+        lqr.evaluate(idle, identity, 1.0)
+    with pytest.raises(ValueError, match="^K: got a closed loop"):
+        lqr.policy_iteration_step(idle, 1.0)
+    with pytest.raises(ValueError, match=r"^K: got shape \(2, 3\)"):
+        lqr.evaluate(np.zeros((2, 3)), identity, 1.0)
+    with pytest.raises(ValueError, match="^covariance: got a smallest eigenvalue of -1"):
+        lqr.evaluate(identity, -identity, 1.0)
+    with pytest.raises(ValueError, match="^horizon: got 0, expected a whole number above 0"):
+        lqr.finite_horizon_return(idle, identity, 1.0, 0)
+    assert lqr.finite_horizon_return(idle, identity, 1.0, 5).standard_return < 0
+
+
+def test_arrays_cannot_be_changed() -> None:
+    """A system is frozen, its matrices too: a checked system stays checked."""
+    with pytest.raises(ValueError, match="read-only"):
+        systems.get("coupled").A[0, 0] = 5.0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "malformed JSON"),
+        (b"{", "malformed JSON .* at line 1, column 2"),
+        (b"[1, 2]", "got a JSON list, expected a JSON object"),
+        (b"\xff\xfe{}", "bytes that are not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"{}", "system: got no A, B, Q, R, noise_cov, initial_cov, discount"),
+        (json.dumps({**GOOD, "gamma": 0.9}).encode(), "system: got the unknown key 'gamma'"),
+        (json.dumps({**GOOD, "A": [[1, NAN], [0, 1]]}).encode(), "got NaN, expected finite numbers"),
+        (json.dumps({**GOOD, "Q": [[INF, 0], [0, 1]]}).encode(), "got Infinity, expected finite numbers"),
+        (json.dumps({**GOOD, "B": "x"}).encode(), "an entry of B: got 'x'"),
+        (json.dumps({**GOOD, "B": 1.0}).encode(), r"B: got shape \(\)"),
+        (json.dumps({**GOOD, "A": [[1, 2], [3]]}).encode(), "A: got rows of unequal length"),
+        (json.dumps({**GOOD, "A": {"rows": 2}}).encode(), "an entry of A: got {'rows': 2}"),
+        (json.dumps({**GOOD, "discount": "0.9"}).encode(), "discount: got '0.9'"),
+        (json.dumps({**GOOD, "discount": None}).encode(), "discount: got None"),
+        (json.dumps({**GOOD, "discount": [0.9]}).encode(), r"discount: got \[0\.9\]"),
+        (b'{"A": [[1]], "A": [[2]]}', "the key 'A' twice"),
+        (b'{"A": [[1e999]]}', "system: got no B"),
+    ],
+)
+def test_bad_file_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    """Whatever is wrong with a file, the message starts with the file's name and says what is wrong."""
+    path = tmp_path / "system.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: .*{message}"):
+        LQR.from_json(path)
+
+
+def test_missing_file_and_folder_are_refused_by_name(tmp_path: Path) -> None:
+    """A file that is not there and a folder are ValueErrors like any other unreadable system."""
+    for path, message in ((tmp_path / "none.json", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: got '{message}"):
+            LQR.from_json(path)
+
+
+def test_unknown_system_lists_names_and_suggests_one() -> None:
+    """A misspelt name is answered with the catalogue and the nearest name."""
+    with pytest.raises(ValueError, match="got 'copled', expected one of double_integrator, .*did you mean 'coupled'"):
+        systems.get("copled")
+    with pytest.raises(ValueError, match="choose one of these or pass a .json file"):
+        systems.load("xyzzy")
+
+
+def test_load_takes_names_files_and_systems(tmp_path: Path) -> None:
+    """One function turns what a user can type, or already has, into a system."""
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({**GOOD, "name": "mine"}))
+    mine = systems.load(str(path))
+    assert (mine.name, systems.load(path).name, systems.load("cartpole").name) == ("mine", "mine", "cartpole")
+    assert systems.load(mine) is mine
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.0, True, "3", None])
+def test_positive_int_takes_nothing_else(value: Any) -> None:
+    """Counts are whole and positive; nothing is rounded or converted."""
+    with pytest.raises(ValueError, match=f"^seeds: got {re.escape(repr(value))}, expected a whole number above 0"):
+        checks.positive_int("seeds", value)
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.array(0.5), 0.5])
+def test_numbers_may_come_from_numpy(value: Any) -> None:
+    """NumPy scalars are numbers like Python's."""
+    assert checks.positive_number("rate", value) == 0.5
