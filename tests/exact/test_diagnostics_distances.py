@@ -11,7 +11,8 @@ from entroflow.diagnostics import gaussian_entropy, gaussian_kl, gaussian_renyi,
 
 ORDERS = [0.3, 0.9, 1.0, 1 + 1e-9, 2.0, 4.0]
 LINE = ([0.7], [[0.5]], [-0.4], [[1.3]])
-PLANE = ([0.3, -0.2], [[0.5, 0.2], [0.2, 0.7]], [-0.1, 0.4], [[1.5, -0.3], [-0.3, 1.2]])
+# The covariances do not commute, so that no order of factors is right by accident.
+PLANE = ([0.3, -0.2], [[0.5, 0.2], [0.2, 0.9]], [-0.1, 0.4], [[1.5, -0.3], [-0.3, 1.2]])
 
 
 def on_grid(mean_p, covariance_p, mean_q, covariance_q):
@@ -97,7 +98,7 @@ def test_gaussian_w2_keeps_its_digits_near_zero():
 
 def test_gaussian_w2_to_a_point():
     """A point mass is a Gaussian without variance: W₂² is the mean square distance to it."""
-    expected = math.sqrt(5**2 + 0.5 + 0.7)
+    expected = math.sqrt(5**2 + 0.5 + 0.9)
     assert gaussian_w2([3, 4], PLANE[1], [0, 0], np.zeros((2, 2))) == pytest.approx(expected, rel=1e-12)
 
 
