@@ -46,10 +46,10 @@ class VelocityField(Protocol):
 
 
 class Context(NamedTuple):
-    """What a `VelocityNetwork` shares between all points and flow times of one state (m = 4 width + d)."""
+    """What a `VelocityNetwork` shares between all points and flow times of one state."""
 
-    shift: Float[Array, " m"]
-    gain: Float[Array, " m"]
+    shift: list[Float[Array, " m"]]
+    gain: list[Float[Array, " m"]]
     trace_matrix: Float[Array, "h h"]
 
 
@@ -98,32 +98,38 @@ class VelocityNetwork(eqx.Module):
         The trace matrix depends on the parameters only: under `vmap` over states it stays one matrix as long as the
         context does not leave the mapped function.
         """
-        shift, gain = _apply(self.state_layers, obs).reshape(-1, 2).T
+        shift, gain = self._split(_apply(self.state_layers, obs))
         return Context(shift, gain, self.second.weight.T * (self.first.weight @ self.last.weight))
 
     def __call__(self, x: Float[Array, " d"], time: Float[Array, ""], context: Context) -> Float[Array, " d"]:
         """Return v_θ(x, τ, s), with shape (d,)."""
         c1, g1, c2, g2, c3 = self._modulate(time, context)
-        hidden = jax.nn.silu(g1 * self.first(x) + c1)
-        hidden = jax.nn.silu(g2 * self.second(hidden) + c2)
-        return self.last(hidden) + c3
+        hidden = jax.nn.silu(g1 * (x @ self.first.weight.T) + c1)
+        hidden = jax.nn.silu(g2 * (hidden @ self.second.weight.T) + c2)
+        return hidden @ self.last.weight.T + c3
 
     def with_divergence(
         self, x: Float[Array, " d"], time: Float[Array, ""], context: Context
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
         """Return v_θ(x, τ, s) and its divergence tr ∂v/∂x in closed form, shapes (d,) and ()."""
         c1, g1, c2, g2, c3 = self._modulate(time, context)
-        hidden, slope1 = _silu_with_slope(g1 * self.first(x) + c1)
-        hidden, slope2 = _silu_with_slope(g2 * self.second(hidden) + c2)
+        hidden, slope1 = _silu_with_slope(g1 * (x @ self.first.weight.T) + c1)
+        hidden, slope2 = _silu_with_slope(g2 * (hidden @ self.second.weight.T) + c2)
         divergence = jnp.dot((g1 * slope1) @ context.trace_matrix, g2 * slope2)
-        return self.last(hidden) + c3, divergence
+        return hidden @ self.last.weight.T + c3, divergence
 
     def _modulate(self, time: Float[Array, ""], context: Context) -> list[Array]:
         """Join the state's and the time's parts, by sum and product, into c1, g1, c2, g2, c3."""
-        shift, gain = _apply(self.time_layers, _time_features(time)).reshape(-1, 2).T
-        modulation = context.shift + shift + context.gain * gain
-        c1, g1, c2, g2, c3 = jnp.split(modulation, self.second.weight.shape[0] * np.arange(1, 5))
+        shift, gain = self._split(_apply(self.time_layers, _time_features(time)))
+        parts = zip(context.shift, shift, context.gain, gain, strict=True)
+        c1, g1, c2, g2, c3 = [state + time + product * factor for state, time, product, factor in parts]
         return [c1, 1 + g1, c2, 1 + g2, c3]
+
+    def _split(self, pairs: Float[Array, " m"]) -> tuple[list[Array], list[Array]]:
+        """Split a conditioner's output into the shifts and the gains of c1, g1, c2, g2, c3."""
+        bounds = self.second.weight.shape[0] * np.arange(1, 5)
+        shift, gain = pairs.reshape(-1, 2).T
+        return jnp.split(shift, bounds), jnp.split(gain, bounds)
 
 
 def _time_features(time: Float[Array, ""]) -> Float[Array, " k"]:

@@ -5,7 +5,7 @@ the N log-weights of one state. Weights are data for the regression: no gradient
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +109,7 @@ def temper(
     def admissible(beta: Array) -> Array:
         return diagnose(beta * slope + offset).ess >= ess_floor
 
-    def bisect(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def bisect(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) / 2
         good = admissible(middle)
