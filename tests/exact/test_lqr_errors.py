@@ -60,14 +60,14 @@ def test_bad_field_is_named(key: str, value: Any, message: str) -> None:
 )
 def test_unstabilisable_system_is_refused(A: list[list[float]], B: list[list[float]], message: str) -> None:
     """A growing mode that no action reaches, real, repeated or complex, is refused whatever the unit of actions."""
-    for unit in (1e-6, 1.0, 1e6):
+    for unit in (1e-12, 1.0, 1e12):
         with pytest.raises(ValueError, match=message):
             LQR(A, unit * np.array(B), np.eye(2), [[1.0]], np.eye(2), np.eye(2), 0.9)
 
 
 def test_reachable_growth_is_accepted_in_any_unit() -> None:
     """A growing mode reached only through its neighbour is stabilisable, however small the unit of the action."""
-    for unit in (1e-6, 1.0, 1e6):
+    for unit in (1e-12, 1.0, 1e12):
         B = unit * np.array([[0.0], [1.0]])
         lqr = LQR([[1.2, 1.0], [0.0, 1.2]], B, np.eye(2), [[unit**2]], np.eye(2), np.eye(2), 0.9)
         assert np.isfinite(lqr.optimal(1.0).standard_return)
@@ -82,6 +82,10 @@ def test_growing_mode_without_cost_is_refused() -> None:
     """Where a growing mode costs nothing, the optimum does not stabilise it and infinite returns make no sense."""
     with pytest.raises(ValueError, match="A, Q: got a mode of size 1.897 that costs nothing"):
         LQR([[2.0]], [[1.0]], [[0.0]], [[1.0]], [[1.0]], [[1.0]], 0.9)
+    A, B = np.array([[1.5, 1.0], [0.0, 0.5]]), [[1.0], [1.0]]
+    with pytest.raises(ValueError, match="costs nothing"):  # growth along the first state, cost on the second only
+        LQR(A, B, np.diag([0.0, 1.0]), [[1.0]], np.eye(2), np.eye(2), 0.9)
+    LQR(A.T, B, np.diag([0.0, 1.0]), [[1.0]], np.eye(2), np.eye(2), 0.9).optimal(1.0)
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -1.0, NAN, INF])
