@@ -60,7 +60,7 @@ def draw_candidates(
         n: number N of candidates.
         proposal: where candidates come from; the current policy if not given.
         normalise: `self_normalised`, `state_normalised` or `raw`.
-        ess_floor: least effective sample size over N of the weights, kept by tempering; no tempering if not given.
+        ess_floor: least effective sample size over N, kept by tempering (see `temper`); no tempering if not given.
 
     Returns:
         The weighted candidates.

@@ -62,6 +62,8 @@ class Diagnostics(NamedTuple):
         renyi_4: Rényi divergence D_4(π_new‖μ) = ⅓ log E_μ[(π_new/μ)⁴], the one of the error bound (Theorem 2).
         log_z: log Ẑ(s) = log mean w.
         max_weight: the largest self-normalised weight.
+        kl: Kullback–Leibler divergence KL(μ‖π_new) = log Ẑ − mean log w. With μ = π, α (log Ẑ − kl) is the mean of
+            Q − α log π, an unbiased estimate of the policy's soft value V(s).
     """
 
     ess: Float[Array, ""]
@@ -69,6 +71,7 @@ class Diagnostics(NamedTuple):
     renyi_4: Float[Array, ""]
     log_z: Float[Array, ""]
     max_weight: Float[Array, ""]
+    kl: Float[Array, ""]
 
 
 def diagnose(log_weights: Float[Array, " N"]) -> Diagnostics:
@@ -82,7 +85,7 @@ def diagnose(log_weights: Float[Array, " N"]) -> Diagnostics:
     renyi_2 = log_mean_exp(2 * log_ratio)
     renyi_4 = log_mean_exp(4 * log_ratio) / 3
     max_weight = jnp.exp(jnp.max(log_ratio)) / log_weights.shape[0]
-    return Diagnostics(jnp.exp(-renyi_2), renyi_2, renyi_4, log_z, max_weight)
+    return Diagnostics(jnp.exp(-renyi_2), renyi_2, renyi_4, log_z, max_weight, -jnp.mean(log_ratio))
 
 
 def temper(
@@ -93,21 +96,25 @@ def temper(
     """Take the longest step from policy to target whose effective sample size stays above a floor.
 
     The target of one improvement step becomes π_β ∝ π_k^{1−β} exp(βQ/α), with β ∈ (0, 1] and the log-weights
-    β (Q/α − log π_k) + (log π_k − log μ). Every β has the same fixed point. The largest one is found by bisection on
-    the N log-weights; with μ = π_k, where the effective sample size falls with β, it is the exact answer.
+    β (Q/α − log π_k) + (log π_k − log μ). Every β has the same fixed point. Bisection on the N log-weights finds the
+    largest; with μ = π_k, where the effective sample size falls from N as β grows, it is the exact answer. Another
+    proposal starts below N at β = 0, and the floor is relative to where it starts, so that every step leads somewhere.
 
     Args:
         log_target_over_policy: Q/α − log π_k at the candidates, shape (N,).
         log_policy_over_proposal: log π_k − log μ at the candidates, zero if the policy proposes, shape (N,).
-        ess_floor: least effective sample size over N, in (0, 1); zero or less always gives β = 1.
+        ess_floor: least effective sample size as a fraction of that at β = 0, which is N if the policy proposes; in
+            (0, 1), where zero always gives β = 1.
 
     Returns:
         The tempered log-weights, shape (N,), and β, shape ().
     """
     slope, offset = jax.lax.stop_gradient((log_target_over_policy, log_policy_over_proposal))
 
+    floor = ess_floor * diagnose(offset).ess
+
     def admissible(beta: Array) -> Array:
-        return diagnose(beta * slope + offset).ess >= ess_floor
+        return diagnose(beta * slope + offset).ess >= floor
 
     def bisect(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
