@@ -1,0 +1,1 @@
+"""Soft policy iteration and actor-critic (sections III-A and III-D of the paper)."""

@@ -1,0 +1,65 @@
+"""Replay: a ring of transitions in arrays of fixed size, on the device.
+
+The buffer is a PyTree (the transitions) and a number (how many were ever added). The number is passed by hand because
+many runs advance together: with one number for all of them, adding stays a copy in place under `vmap`.
+"""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+
+T = TypeVar("T", bound=PyTree)
+
+
+def empty(example: T, capacity: int) -> T:
+    """Make an empty buffer.
+
+    Args:
+        example: one transition; its shapes and types are those of the buffer.
+        capacity: number of transitions kept, a multiple of the size of the batches that will be added.
+
+    Returns:
+        The buffer: the example's leaves with a leading axis of length `capacity`.
+    """
+    return jax.tree.map(lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.result_type(leaf)), example)
+
+
+def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
+    """Write a batch over the oldest transitions.
+
+    Args:
+        buffer: leaves of shape (capacity, ...).
+        batch: leaves of shape (b, ...), with b a divisor of the capacity.
+        count: number of transitions added before, a multiple of b.
+
+    Returns:
+        The buffer with the batch in it.
+    """
+
+    def write(ring: Array, rows: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(ring, rows, count % ring.shape[0], axis=0)
+
+    return jax.tree.map(write, buffer, batch)
+
+
+def sample(buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, recent: float = 1.0) -> T:
+    """Draw transitions uniformly, with replacement, from the newest part of all that was ever added.
+
+    Args:
+        buffer: leaves of shape (capacity, ...).
+        key: random key.
+        count: number of transitions added so far, at least one.
+        size: number of transitions to draw.
+        recent: fraction of the transitions added so far to draw from, in (0, 1]. Below one, what an untrained policy
+            saw is left behind soon, and yet the sample grows with time.
+
+    Returns:
+        The transitions, leaves of shape (size, ...).
+    """
+    capacity = jax.tree.leaves(buffer)[0].shape[0]
+    window = jnp.minimum((count * recent).astype(count.dtype), capacity)
+    age = jax.random.randint(key, (size,), 0, jnp.maximum(window, 1))
+    rows = (count - 1 - age) % capacity
+    return jax.tree.map(lambda ring: ring[rows], buffer)

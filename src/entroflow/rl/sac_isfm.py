@@ -1,0 +1,356 @@
+"""SAC-ISFM: soft actor-critic with a flow policy improved by importance sampling flow matching (Algorithm 2).
+
+    repeat
+        roll out π_θ, store (s, a, r, s', terminated)                                               loop_jax.py
+        policy improvement: one gradient step on Σ_i w_i ‖v_θ − (x_1,i − x_0)‖², with
+            candidates x_1,i ~ π_k(·|s),   log w_i = Q_target(s, x_1,i)/α − log π_k(x_1,i|s)
+        policy evaluation: one gradient step on (V(s) − mean_i [Q_target(s, x_1,i) − α log π_k(x_1,i|s)])² and one on
+            (Q(s, a) − y)²,   y = r + γ (1 − terminated) V(s')
+
+The state value V is learned as in the first soft actor-critic (Haarnoja et al. 2018a, equation 5). Its targets are
+means over the candidates that policy improvement draws anyway, so that a critic update samples no next actions at
+all: it can afford batches many times larger, which is what limits accuracy where α is small against the noise.
+
+`init` and `update` are pure functions of one run. Runs with other seeds, temperatures or discounts are a `vmap` away.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+import optax.contrib
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..flow import ActionSpace, FlowPolicy, RungeKutta, Solver, Unbounded, VelocityNetwork
+from ..isfm import Candidates, draw_candidates, isfm_loss, stratified_times
+from ..types import Transition
+from .critic import Critic
+from .soft_bellman import soft_target
+from .units import Moments, forgetting_rate, join, standard
+
+
+M = TypeVar("M", bound=eqx.Module)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of SAC-ISFM; shapes and schedules, the same for all runs of a program.
+
+    Attributes:
+        updates: number of updates that the run will make; the schedules end there.
+        policy_width: width of the velocity network.
+        policy_depth: layers of the velocity network that read the state.
+        solver: integrator of the policy's ODE while training.
+        critic_width: width of the critics.
+        critic_depth: hidden layers of the critics.
+        critics: number of critics.
+        critic_value: value of the ensemble: "mean", or "min" against overestimation (which biases Q).
+        batch_size: transitions per critic update.
+        policy_batch_size: states per policy update, at most `batch_size`.
+        candidates: candidates N per state.
+        pairs: pairs (x_0, τ) per candidate.
+        ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering).
+        critic_rate: peak learning rate of the critics (Muon; warm-up, then cosine to zero).
+        policy_rate: peak learning rate of the velocity network (likewise).
+        target_rate: rate at which the target critics follow the critics at first.
+        final_target_rate: the same at the end, small to average the critics over many batches.
+        policy_average: fraction of the updates so far over which the acting policy's parameters are averaged.
+        recent: fraction of the transitions so far, counted from the newest, that batches are drawn from.
+    """
+
+    updates: int
+    policy_width: int = 32
+    policy_depth: int = 1
+    solver: Solver = RungeKutta("midpoint", 4)
+    critic_width: int = 64
+    critic_depth: int = 2
+    critics: int = 1
+    critic_value: Literal["mean", "min"] = "mean"
+    batch_size: int = 2048
+    policy_batch_size: int = 64
+    candidates: int = 16
+    pairs: int = 4
+    ess_floor: float = 0.3
+    critic_rate: float = 1e-2
+    policy_rate: float = 1e-2
+    critic_warmup: float = 0.02
+    policy_warmup: float = 0.1
+    target_rate: float = 0.1
+    final_target_rate: float = 0.01
+    policy_average: float = 0.1
+    recent: float = 0.5
+
+
+class State(eqx.Module):
+    """Everything that an update reads and writes.
+
+    Attributes:
+        velocity: the policy's velocity field, as trained.
+        velocity_average: its running average, with which the agent acts in the end.
+        action_space: map from the flow's latent to actions; its units follow the data where actions are unbounded.
+        q: ensemble of critics of (s, a), leaves of shape (critics, ...).
+        q_target: their running average.
+        v: critic of s.
+        velocity_optimiser: state of the velocity's optimiser.
+        q_optimiser: states of the optimisers of q.
+        v_optimiser: state of the optimiser of v.
+        obs_units: moments of observations.
+        action_units: moments of actions.
+        value_units: moments of the critics' targets, the unit of their outputs.
+        temperature: entropy weight α.
+        discount: discount γ.
+        step: updates made.
+    """
+
+    velocity: VelocityNetwork
+    velocity_average: VelocityNetwork
+    action_space: ActionSpace
+    q: Critic
+    q_target: Critic
+    v: Critic
+    velocity_optimiser: optax.OptState
+    q_optimiser: optax.OptState
+    v_optimiser: optax.OptState
+    obs_units: Moments
+    action_units: Moments
+    value_units: Moments
+    temperature: Float[Array, ""]
+    discount: Float[Array, ""]
+    step: Float[Array, ""]
+
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+def policy(config: Config, state: State, *, average: bool = False) -> FlowPolicy:
+    """Return the flow policy of a state: the one being trained, or its running average."""
+    return FlowPolicy(
+        state.velocity_average if average else state.velocity,
+        state.action_space,
+        solver=config.solver,
+        obs_mean=state.obs_units.mean,
+        obs_scale=state.obs_units.scale,
+    )
+
+
+def q_value(config: Config, state: State, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
+    """Return the target critics' Q(s, a), in the units of the return."""
+    inputs = join(state.obs_units, state.action_units).normalise(jnp.concatenate([obs, action]))
+    values = eqx.filter_vmap(lambda critic: critic(inputs))(state.q_target)
+    value = jnp.mean(values) if config.critic_value == "mean" else jnp.min(values)
+    return state.value_units.restore(value)
+
+
+def v_value(state: State, obs: Float[Array, " n"]) -> Float[Array, ""]:
+    """Return V(s), in the units of the return."""
+    return state.value_units.restore(state.v(state.obs_units.normalise(obs)))
+
+
+def init(
+    config: Config,
+    key: PRNGKeyArray,
+    *,
+    obs_size: int,
+    action_space: ActionSpace,
+    temperature: Float[Array, ""],
+    discount: Float[Array, ""],
+) -> State:
+    """Make the state of a run that has made no update."""
+    policy_key, q_key, v_key = jax.random.split(key, 3)
+    size = action_space.size
+    velocity = VelocityNetwork(obs_size, size, width=config.policy_width, depth=config.policy_depth, key=policy_key)
+    make = functools.partial(Critic, width=config.critic_width, depth=config.critic_depth)
+    q = eqx.filter_vmap(lambda key: make(obs_size + size, key=key))(jax.random.split(q_key, config.critics))
+    v = make(obs_size, key=v_key)
+    return State(
+        velocity=velocity,
+        velocity_average=velocity,
+        action_space=action_space,
+        q=q,
+        q_target=q,
+        v=v,
+        velocity_optimiser=_optimiser(config, config.policy_rate, config.policy_warmup).init(velocity),
+        q_optimiser=jax.vmap(_optimiser(config, config.critic_rate, config.critic_warmup).init)(q),
+        v_optimiser=_optimiser(config, config.critic_rate, config.critic_warmup).init(v),
+        obs_units=standard(obs_size),
+        action_units=standard(size),
+        value_units=standard(),
+        temperature=temperature,
+        discount=discount,
+        step=jnp.zeros(()),
+    )
+
+
+def update(config: Config, state: State, batch: Transition, key: PRNGKeyArray) -> tuple[State, Metrics]:
+    """Make one step of policy improvement and one of policy evaluation.
+
+    Args:
+        config: settings.
+        state: state of one run.
+        batch: transitions, leaves of shape (batch_size, ...).
+        key: random key.
+
+    Returns:
+        The next state and the metrics.
+    """
+    # States that are next states of the batch, for there the soft value is needed.
+    obs = batch.next_obs[: config.policy_batch_size]
+    state, values, policy_metrics = improve_policy(config, state, obs, key)
+    state, critic_metrics = evaluate_policy(config, state, batch, obs, values)
+    return dataclasses.replace(state, step=state.step + 1), policy_metrics | critic_metrics
+
+
+def improve_policy(
+    config: Config, state: State, obs: Float[Array, "b n"], key: PRNGKeyArray
+) -> tuple[State, Float[Array, " b"], Metrics]:
+    """Policy improvement: one gradient step of the velocity field on the ISFM loss, equations (7) and (9).
+
+    Args:
+        config: settings.
+        state: state of one run.
+        obs: states to improve the policy at, shape (b, n).
+        key: random key.
+
+    Returns:
+        The next state, the soft values of the policy before the step at these states, shape (b,), and the metrics.
+    """
+    pi = policy(config, state)
+    candidate_key, loss_key, time_key = jax.random.split(key, 3)
+    draw = functools.partial(draw_candidates, n=config.candidates, ess_floor=config.ess_floor)
+    candidates: Candidates = jax.vmap(
+        lambda key, obs: draw(key, pi, obs, functools.partial(q_value, config, state), state.temperature)
+    )(jax.random.split(candidate_key, obs.shape[0]), obs)
+    times = stratified_times(time_key, config.candidates, config.pairs)
+
+    def loss(velocity: VelocityNetwork) -> Float[Array, ""]:
+        trained = dataclasses.replace(pi, velocity=velocity)
+        losses = jax.vmap(isfm_loss, in_axes=(None, 0, 0, 0, 0, None))(
+            trained, jax.random.split(loss_key, obs.shape[0]), obs, candidates.latents, candidates.weights, times
+        )
+        return jnp.mean(losses)
+
+    error, velocity, optimiser = _descend(
+        config, config.policy_rate, config.policy_warmup, loss, state.velocity, state.velocity_optimiser
+    )
+    values = state.temperature * (candidates.diagnostics.log_z - candidates.diagnostics.kl)
+    state = dataclasses.replace(
+        state,
+        velocity=velocity,
+        velocity_average=_move(state.velocity_average, velocity, 1 / (1 + config.policy_average * state.step)),
+        action_space=_follow_width(config, state, candidates),
+        velocity_optimiser=optimiser,
+    )
+    mean = jax.tree.map(jnp.mean, candidates)
+    return state, values, {"policy_loss": error, "beta": mean.beta} | mean.diagnostics._asdict()
+
+
+def evaluate_policy(
+    config: Config, state: State, batch: Transition, obs: Float[Array, "b n"], values: Float[Array, " b"]
+) -> tuple[State, Metrics]:
+    """Policy evaluation: one gradient step of V toward the candidates' soft values and one of Q toward (1).
+
+    Args:
+        config: settings.
+        state: state of one run.
+        batch: transitions, leaves of shape (batch_size, ...).
+        obs: states, shape (b, n).
+        values: estimates of their soft values, shape (b,).
+
+    Returns:
+        The next state and the metrics.
+    """
+    next_values = jax.vmap(functools.partial(v_value, state))(batch.next_obs)
+    targets = soft_target(batch.reward, state.discount, batch.terminated.astype(values.dtype), next_values)
+    state = _follow_data(config, state, batch, targets)
+    descend = functools.partial(_descend, config, config.critic_rate, config.critic_warmup)
+
+    v_inputs = jax.vmap(state.obs_units.normalise)(obs)
+    v_targets = jax.vmap(state.value_units.normalise)(values)
+    _, v, v_optimiser = descend(_squared_error(v_inputs, v_targets), state.v, state.v_optimiser)
+
+    q_inputs = jax.vmap(join(state.obs_units, state.action_units).normalise)(
+        jnp.concatenate([batch.obs, batch.action], axis=1)
+    )
+    q_targets = jax.vmap(state.value_units.normalise)(targets)
+    errors, q, q_optimiser = jax.vmap(functools.partial(descend, _squared_error(q_inputs, q_targets)))(
+        state.q, state.q_optimiser
+    )
+    state = dataclasses.replace(
+        state,
+        q=q,
+        q_target=_move(state.q_target, q, _target_rate(config, state.step)),
+        v=v,
+        q_optimiser=q_optimiser,
+        v_optimiser=v_optimiser,
+    )
+    return state, {"critic_error": jnp.sqrt(jnp.mean(errors)) * state.value_units.scale, "v": jnp.mean(values)}
+
+
+def _squared_error(inputs: Float[Array, "b i"], targets: Float[Array, " b"]) -> Callable[[Critic], Float[Array, ""]]:
+    return lambda critic: jnp.mean((jax.vmap(critic)(inputs) - targets) ** 2)
+
+
+def _descend(
+    config: Config, rate: float, warmup: float, loss: Callable[[M], Array], model: M, optimiser: optax.OptState
+):
+    """Make one gradient step; return the loss, the model and the optimiser's state."""
+    error, gradient = jax.value_and_grad(loss)(model)
+    updates, optimiser = _optimiser(config, rate, warmup).update(gradient, optimiser, cast(optax.Params, model))
+    return error, optax.apply_updates(cast(optax.Params, model), updates), optimiser
+
+
+def _follow_data(config: Config, state: State, batch: Transition, targets: Float[Array, " b"]) -> State:
+    """Bring the units up to date; the critics stay the functions that they were."""
+    rate = forgetting_rate(state.step, config.updates / 2)
+    obs, action = state.obs_units.update(batch.obs, rate), state.action_units.update(batch.action, rate)
+    value = state.value_units.update(targets, rate)
+    q_inputs, outputs = (join(state.obs_units, state.action_units), join(obs, action)), (state.value_units, value)
+    convert = jax.vmap(lambda critic: critic.change_units(q_inputs, outputs))
+    return dataclasses.replace(
+        state,
+        q=convert(state.q),
+        q_target=convert(state.q_target),
+        v=state.v.change_units((state.obs_units, obs), outputs),
+        obs_units=obs,
+        action_units=action,
+        value_units=value,
+    )
+
+
+def _follow_width(config: Config, state: State, candidates: Candidates) -> ActionSpace:
+    """Let the unit of unbounded actions follow the target policy's own width, as told by the weighted candidates.
+
+    Near width one the flow is almost a translation, which few solver steps integrate accurately.
+    """
+    space = state.action_space
+    if not isinstance(space, Unbounded):
+        return space
+    weights = candidates.weights[..., None]
+    mean = jnp.sum(weights * candidates.latents, axis=1, keepdims=True)
+    variance = jnp.sum(weights * (candidates.latents - mean) ** 2, axis=1) / (1 - jnp.sum(weights**2, axis=1))
+    rate = jnp.where(
+        state.step < config.policy_warmup * config.updates, 0.0, forgetting_rate(state.step, config.updates / 2)
+    )
+    return Unbounded(space.size, space.center, space.scale * jnp.mean(variance, axis=0) ** (rate / 2))
+
+
+def _optimiser(config: Config, rate: float, warmup: float) -> optax.GradientTransformation:
+    """Muon: steps of equal size in every direction of a weight matrix, which small regression errors need."""
+    return optax.contrib.muon(
+        optax.warmup_cosine_decay_schedule(0.0, rate, int(warmup * config.updates), config.updates)
+    )
+
+
+def _target_rate(config: Config, step: Float[Array, ""]) -> Float[Array, ""]:
+    """Fall geometrically from `target_rate` to `final_target_rate`."""
+    return config.target_rate * (config.final_target_rate / config.target_rate) ** (step / config.updates)
+
+
+def _move(average: M, value: M, rate: Float[Array, ""]) -> M:
+    return jax.tree.map(lambda old, new: old + rate * (new - old), average, value)

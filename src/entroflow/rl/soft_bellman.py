@@ -1,0 +1,39 @@
+"""The soft Bellman equation. The signs of entropy and reward live here and nowhere else.
+
+(1)  (T^π Q)(s, a) = r(s, a) + γ E_{s', a'~π(·|s')} [ Q(s', a') − α log π(a'|s') ].
+"""
+
+from jaxtyping import Array, ArrayLike, Float
+
+
+def soft_value(
+    q: Float[Array, "*batch"], log_prob: Float[Array, "*batch"], temperature: Float[ArrayLike, ""]
+) -> Float[Array, "*batch"]:
+    """Return Q(s, a) − α log π(a|s), whose mean over a ~ π is the soft value V(s).
+
+    At the fixed point π = exp(Q/α)/Z it is V(s) = α log Z(s) for every single action: close to the optimum the choice
+    of the action adds no noise.
+
+    Args:
+        q: soft action values Q(s, a).
+        log_prob: log π(a|s) of the same actions.
+        temperature: entropy weight α.
+    """
+    return q - temperature * log_prob
+
+
+def soft_target(
+    reward: Float[Array, "*batch"],
+    discount: Float[ArrayLike, ""],
+    terminated: Float[Array, "*batch"],
+    next_value: Float[Array, "*batch"],
+) -> Float[Array, "*batch"]:
+    """Return r + γ (1 − terminated) V(s'), one sample of equation (1).
+
+    Args:
+        reward: r(s, a).
+        discount: γ in [0, 1).
+        terminated: one where the return ends with this transition. A time limit does not end it.
+        next_value: estimate of the soft value of s'.
+    """
+    return reward + discount * (1 - terminated) * next_value

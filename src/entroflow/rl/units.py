@@ -1,0 +1,53 @@
+"""Units taken from the data: what the critics see has mean zero and variance one, whatever the task's own units are."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+MEMORY = 8  # the moments forget what is older than about a ninth of the time elapsed
+SMALLEST = 1e-6  # a component that never moves keeps a usable scale
+
+
+class Moments(eqx.Module):
+    """Running mean and standard deviation of a vector, or of a number where d is absent."""
+
+    mean: Float[Array, "*d"]
+    scale: Float[Array, "*d"]
+
+    def update(self, batch: Float[Array, "b *d"], rate: Float[Array, ""]) -> "Moments":
+        """Move both toward those of a batch by a rate in [0, 1]."""
+        mean = self.mean + rate * (jnp.mean(batch, axis=0) - self.mean)
+        scale = self.scale + rate * (jnp.std(batch, axis=0) - self.scale)
+        return Moments(mean, jnp.maximum(scale, SMALLEST))
+
+    def normalise(self, value: Float[Array, "*d"]) -> Float[Array, "*d"]:
+        """Return (value − mean) / scale."""
+        return (value - self.mean) / self.scale
+
+    def restore(self, value: Float[Array, "*d"]) -> Float[Array, "*d"]:
+        """Undo `normalise`."""
+        return self.mean + self.scale * value
+
+
+def standard(*shape: int) -> Moments:
+    """Return mean zero and scale one."""
+    return Moments(jnp.zeros(shape), jnp.ones(shape))
+
+
+def join(first: Moments, second: Moments) -> Moments:
+    """Return the moments of two vectors put one after the other."""
+    return Moments(jnp.concatenate([first.mean, second.mean]), jnp.concatenate([first.scale, second.scale]))
+
+
+def forgetting_rate(step: Float[Array, ""], settled: float) -> Float[Array, ""]:
+    """Return the weight (k + 1)/(t + 1 + k), k = 8, of the batch number t, counted from zero, until units are settled.
+
+    Early batches are forgotten, for they stem from an untrained policy; late ones are averaged over an ever longer
+    time (polynomial-decay averaging, Shamir and Zhang 2013). Once settled the units stay: a policy whose learning rate
+    falls could no longer follow them.
+
+    Args:
+        step: batches seen before this one.
+        settled: number of batches after which the units no longer change.
+    """
+    return jnp.where(step < settled, (MEMORY + 1) / (step + 1 + MEMORY), 0.0)
