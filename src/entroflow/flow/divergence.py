@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..checks import choice, error, positive_int
 from .velocity import VelocityField
 
-Velocity = Callable[[Array, Array], Array]
 VelocityAndDivergence = Callable[[Array, Array], tuple[Array, Array]]
 
 

@@ -5,7 +5,8 @@
     log π(a|s) = log π_u(u|s) − log |det ∂a/∂u|.
 
 All methods are for one state and one action; `vmap` over keys, states or actions. What depends on the state only is
-computed once however many keys are mapped over.
+computed once however many keys are mapped over. A policy is a tree of arrays: pass it to `jax.jit` as an argument, or
+compile a method with `eqx.filter_jit`.
 """
 
 import dataclasses
@@ -133,6 +134,10 @@ class FlowPolicy(eqx.Module):
         latent = self.action_space.from_action(action)
         return self.latent_log_prob(obs, latent, noise_scale, key=key) - self.action_space.log_det(latent)
 
+    def push(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
+        """Return the action that a given noise x_0 is carried to, shape (d,)."""
+        return self.action_space.to_action(self._push_latent(obs, noise))
+
     # Latents: the same before the map into the action space
 
     def sample_latent(
@@ -140,8 +145,7 @@ class FlowPolicy(eqx.Module):
     ) -> Float[Array, " d"]:
         """Draw a latent u, shape (d,); see `sample`."""
         noise_key, _ = jax.random.split(key)
-        context = self.condition(obs)
-        return self.solver.solve(lambda x, time: self.velocity(x, time, context), self._noise(noise_key, noise_scale))
+        return self._push_latent(obs, self._noise(noise_key, noise_scale))
 
     def sample_latent_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
@@ -168,6 +172,10 @@ class FlowPolicy(eqx.Module):
         """Normalise the observation and compute the velocity field's context of this state."""
         mean, scale = jax.lax.stop_gradient(self.obs_mean), jax.lax.stop_gradient(self.obs_scale)
         return self.velocity.condition((obs - mean) / scale)
+
+    def _push_latent(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
+        context = self.condition(obs)
+        return self.solver.solve(lambda x, time: self.velocity(x, time, context), noise)
 
     def _integrate(
         self, obs: Array, x: Array, key: PRNGKeyArray | None, *, start: float, end: float

@@ -65,6 +65,7 @@ def draw_candidates(
     Returns:
         The weighted candidates.
     """
+    # Candidates are data. Stopping gradients here, too, keeps JAX from differentiating the integration for nothing.
     arrays, static = eqx.partition((policy, proposal), eqx.is_array)
     policy, proposal = eqx.combine(jax.lax.stop_gradient(arrays), static)
     proposal = CurrentPolicy(policy) if proposal is None else proposal
