@@ -1,0 +1,381 @@
+"""The paper's two figures for LQR, the learning curves behind them and a picture of the learned policies.
+
+Each `..._figure` function returns a Matplotlib figure, each `draw_...` function saves one as PNG and PDF. No display is
+needed and pyplot's global state is left alone. Import this module by name: `entroflow.lqr` does not load Matplotlib.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float, Real
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+from entroflow.lqr.matrices import matrix_root
+
+RETURN_TOLERANCE = 0.01  # shaded about the optimal return
+ERROR_TARGETS = {"mean": 0.03, "covariance": 0.05}  # relative errors, drawn as dotted lines
+_LEARNED, _EXACT, _QUIET = "#0072b2", "black", "0.45"
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # text stays text
+    "path.simplify_threshold": 0.5,
+}
+
+
+class Curve(NamedTuple):
+    """What was measured during one run: one temperature, one seed, E evaluations."""
+
+    alpha: float
+    seed: int
+    transitions: Real[np.ndarray, "E"]
+    standard_return: Float[np.ndarray, "E"]
+    mean_error_relative: Float[np.ndarray, "E"]
+    covariance_error_relative: Float[np.ndarray, "E"]
+
+
+class Picture(NamedTuple):
+    """Samples of one run's policy at one state, with the mean −K*s and covariance Σ* of the exact one."""
+
+    alpha: float
+    state: Float[np.ndarray, "n"]
+    actions: Float[np.ndarray, "m d"]
+    mean: Float[np.ndarray, "d"]
+    covariance: Float[np.ndarray, "d d"]
+
+
+def draw_returns(
+    folder: Path, curves: Sequence[Curve], optimal_returns: Mapping[tuple[float, int], float], title: str
+) -> None:
+    """Save `returns_figure` as figure1.png and figure1.pdf."""
+    _save(folder, "figure1", returns_figure(curves, optimal_returns, title))
+
+
+def draw_errors(folder: Path, runs: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Save `errors_figure` as figure2.png and figure2.pdf."""
+    _save(folder, "figure2", errors_figure(runs, title))
+
+
+def draw_learning(folder: Path, curves: Sequence[Curve], title: str) -> None:
+    """Save `learning_figure` as figure3.png and figure3.pdf."""
+    _save(folder, "figure3", learning_figure(curves, title))
+
+
+def draw_policies(folder: Path, pictures: Sequence[Picture], title: str) -> None:
+    """Save `policies_figure` as policies.png and policies.pdf."""
+    _save(folder, "policies", policies_figure(pictures, title))
+
+
+def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float, int], float], title: str) -> Figure:
+    """Figure 1: standard return during training, one panel per temperature, against the optimal policy's.
+
+    The line is the mean over seeds, broken where a seed's return is not finite; the band reaches from the worst to the
+    best seed. The return of an untrained policy may be any size, so a panel shows what lies near the optimum.
+
+    Args:
+        curves: one per run.
+        optimal_returns: by temperature and seed, the optimal policy's return on the same noise.
+        title: the figure's title.
+
+    Returns:
+        The figure.
+    """
+    groups = _by_alpha(curves)
+    columns = len(groups) if len(groups) <= 3 else int(np.ceil(np.sqrt(len(groups))))
+    rows = -(-len(groups) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = _new_figure(1.0 + 3.1 * columns, 1.4 + 2.2 * rows, title)
+        panels = figure.subplots(rows, columns, squeeze=False).flat
+        for ax, (alpha, runs) in zip(panels, groups.items(), strict=False):
+            optimum = float(np.mean([optimal_returns[run.alpha, run.seed] for run in runs]))
+            returns = np.stack([run.standard_return for run in runs]).astype(float)
+            low, high = _limits_near(optimum, returns[:, returns.shape[1] // 2 :])
+            drawable = np.clip(returns, low - 1e3 * (high - low), None)  # renderers stumble over 1e300
+            drawable[~np.isfinite(returns)] = np.nan
+            tolerance = RETURN_TOLERANCE * abs(optimum)
+            ax.axhspan(
+                optimum - tolerance,
+                optimum + tolerance,
+                color="0.92",
+                label=f"within {_percent(RETURN_TOLERANCE)} of it",
+                zorder=0,
+            )
+            label = f"learned policy, mean over {len(runs)} seeds" if len(runs) > 1 else "learned policy"
+            _mean_and_range(ax, runs[0].transitions, drawable, _LEARNED, label)
+            ax.axhline(optimum, color=_EXACT, linestyle="--", linewidth=1.2, label="optimal policy")
+            ax.set_ylim(low, high)
+            ax.set_title(f"α = {alpha:g}", fontweight="bold")
+            ax.set_title(_comparison(returns[:, -1], optimum), loc="right", color=_QUIET)
+            if lost := int(np.sum(~(returns[:, -1] >= low))):
+                note = f"{lost} of {len(runs)} seeds: last return lower or not finite"
+                ax.text(0.03, 0.04, note, transform=ax.transAxes, color="#b2182b", fontsize=7, backgroundcolor="white")
+        _tidy_grid(figure, columns, len(groups))
+        figure.supylabel("standard return (no entropy)", fontsize=9)
+        note = "Bands: worst to best seed. " if len(curves) > len(groups) else ""
+        note += "Axes show the optimum and the later half of training."
+        _legend(figure, note, columns=max(2, columns))
+    return figure
+
+
+def errors_figure(runs: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Figure 2: errors of the learned action mean and covariance in 2-norm, absolute above, relative below.
+
+    A marker is one seed's average over the visited states, its bar one standard deviation over these states. The grey
+    stroke is what a perfect policy would get, because the error is estimated from finitely many actions.
+
+    Args:
+        runs: per run `alpha`, `seed` and, for x the words mean and covariance, `x_error`, `x_error_std`,
+            `x_error_floor`, `x_error_relative` and `x_scale`, by which the error was divided.
+        title: the figure's title.
+
+    Returns:
+        The figure.
+    """
+    alphas = sorted({run["alpha"] for run in runs})
+    with mpl.rc_context(_STYLE):
+        figure = _new_figure(2.4 + 2 * max(2.2, 0.75 * len(alphas)), 5.6, title)
+        panels = figure.subplots(2, 2, sharex=True)
+        for pair, name in zip(panels.T, ERROR_TARGETS, strict=True):
+            _error_panels(*pair, runs, alphas, name)
+        panels[0, 0].set_title("action mean: ‖mean + K*s‖₂", fontweight="bold")
+        panels[0, 1].set_title("action covariance: ‖cov − Σ*‖₂", fontweight="bold")
+        panels[0, 0].set_ylabel("error (action units)")
+        panels[0, 1].set_ylabel("error (action units²)")
+        panels[1, 0].set_ylabel("relative to mean ‖K*s‖₂")
+        panels[1, 1].set_ylabel("relative to ‖Σ*‖₂")
+        seed = panels[0, 0].errorbar([], [], [], fmt="o", markersize=4, color="0.2", elinewidth=1)
+        stroke = panels[0, 0].plot([], [], color=_QUIET, linewidth=2)[0]
+        dots = panels[1, 0].plot([], [], color=_EXACT, linestyle=":", linewidth=1)[0]
+        targets = " and ".join(_percent(target) for target in ERROR_TARGETS.values())
+        labels = ["one seed: mean ± std over visited states", "Monte-Carlo floor of the estimate", f"target: {targets}"]
+        note = "Percentages above the lower panels: mean over seeds."
+        style = {"loc": "outside lower center", "ncols": 2, "fontsize": 8, "title_fontsize": 8}
+        figure.legend([seed, stroke, dots], labels, title=note, **style)
+    return figure
+
+
+def _error_panels(
+    absolute: Axes, relative: Axes, runs: Sequence[Mapping[str, Any]], alphas: Sequence[float], name: str
+) -> None:
+    """One column of figure 2: the errors of the mean or of the covariance, and these divided by their scale."""
+    keys = [f"{name}_error", f"{name}_error_std", f"{name}_error_floor", f"{name}_error_relative", f"{name}_scale"]
+    extent = []
+    for place, (alpha, colour) in enumerate(zip(alphas, _colours(len(alphas)), strict=True)):
+        group = np.array([[run[key] for key in keys] for run in runs if run["alpha"] == alpha], dtype=float)
+        group[~np.isfinite(group)] = np.nan
+        error, deviation, floor, share, scale = group.T
+        scale = np.where(scale > 0, scale, np.nan)
+        x = place + np.linspace(-0.25, 0.25, len(group) + 2)[1:-1]
+        size = 4 if len(group) <= 5 else 2.5
+        stroke = [place - 0.33, place + 0.33]
+        for ax, value, bar, level in (
+            (absolute, error, deviation, floor.mean()),
+            (relative, share, deviation / scale, (floor / scale).mean()),
+        ):
+            ax.errorbar(x, value, bar, fmt="o", markersize=size, color=colour, elinewidth=1)
+            ax.plot(stroke, [level, level], color=_QUIET, linewidth=2, zorder=1)
+        text = {"ha": "center", "color": colour, "weight": "bold", "transform": relative.get_xaxis_transform()}
+        relative.text(place, 1.02, _percent(share.mean()), **text)
+        extent += [*error, *floor, *(error + deviation)]
+    _log_if_positive(absolute, np.array(extent))
+    relative.axhline(ERROR_TARGETS[name], color=_EXACT, linestyle=":", linewidth=1)
+    relative.set_ylim(bottom=0)
+    relative.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    relative.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
+    relative.set_xlabel("temperature α")
+    relative.set_xlim(-0.5, len(alphas) - 0.5)
+
+
+def learning_figure(curves: Sequence[Curve], title: str) -> Figure:
+    """Relative errors of action mean and covariance against the number of transitions, both axes logarithmic.
+
+    Args:
+        curves: one per run; lines are means over seeds, bands reach from the best to the worst seed.
+        title: the figure's title.
+
+    Returns:
+        The figure.
+    """
+    groups = _by_alpha(curves)
+    with mpl.rc_context(_STYLE):
+        figure = _new_figure(8.4, 4.0, title)
+        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        for ax, (name, target) in zip(panels, ERROR_TARGETS.items(), strict=True):
+            for colour, (alpha, runs) in zip(_colours(len(groups)), groups.items(), strict=True):
+                errors = np.stack([getattr(run, f"{name}_error_relative") for run in runs]).astype(float)
+                errors[~((errors > 0) & (errors < 1e30) & (runs[0].transitions > 0))] = (
+                    np.nan
+                )  # no place on a logarithmic axis
+                _mean_and_range(ax, runs[0].transitions, errors, colour, f"α = {alpha:g}")
+            ax.axhline(target, color=_EXACT, linestyle=":", linewidth=1)
+            place = {"xy": (1, target), "xycoords": ax.get_yaxis_transform()}
+            ax.annotate(_percent(target), **place, xytext=(3, 0), textcoords="offset points", va="center")
+            ax.set(xscale="log", yscale="log", xlabel="environment transitions")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: _percent(share)))
+            ax.yaxis.set_minor_formatter(NullFormatter())
+            ax.set_title(f"action {name}", fontweight="bold")
+            ax.grid(which="major", color="0.92", zorder=0)
+        panels[0].set_ylabel("relative error in 2-norm")
+        _legend(
+            figure, "Lines: mean over seeds. Bands: worst to best seed." if len(curves) > len(groups) else "", columns=6
+        )
+    return figure
+
+
+def policies_figure(pictures: Sequence[Picture], title: str) -> Figure:
+    """What was learned: actions sampled at a few states against the exact Gaussian, a row per temperature.
+
+    One action is a histogram with the exact density. Of several actions the first two are shown, with the exact and
+    the samples' own ellipses at 1, 2 and 3 standard deviations.
+
+    Args:
+        pictures: one per temperature and state.
+        title: the figure's title.
+
+    Returns:
+        The figure.
+    """
+    groups = _by_alpha(pictures)
+    columns, dimension = max(map(len, groups.values())), pictures[0].actions.shape[1]
+    with mpl.rc_context(_STYLE):
+        figure = _new_figure(0.8 + 2.6 * columns, 1.3 + 2.2 * len(groups), title)
+        panels = figure.subplots(len(groups), columns, squeeze=False)
+        for row, (alpha, group) in zip(panels, groups.items(), strict=True):
+            for ax, picture in zip(row, group, strict=False):
+                finite = np.isfinite(picture.actions).all(axis=1)
+                if not finite.all():
+                    note = f"{np.mean(~finite):.0%} of the samples are not finite"
+                    ax.text(0.03, 0.95, note, transform=ax.transAxes, color="#b2182b", fontsize=7, va="top")
+                (_histogram if dimension == 1 else _ellipses)(ax, picture, picture.actions[finite].astype(float))
+                ax.xaxis.set_major_locator(MaxNLocator(4))
+                ax.yaxis.set_major_locator(MaxNLocator(4))
+                ax.set_title(f"s = ({', '.join(f'{x + 0:.2g}' for x in picture.state)})".replace("-", "−"), fontsize=8)
+            for ax in row[len(group) :]:
+                ax.set_axis_off()
+            row[0].set_ylabel(f"α = {alpha:g}\n{'density' if dimension == 1 else 'action a₂'}")
+        for ax in panels[-1]:
+            ax.set_xlabel("action a" if dimension == 1 else "action a₁")
+        _legend(figure, f"The first two of {dimension} actions." if dimension > 2 else "")
+    return figure
+
+
+def _histogram(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
+    """One action: the histogram of the samples (m, 1) and the exact normal density."""
+    mean, deviation = picture.mean[0], np.sqrt(picture.covariance[0, 0])
+    ax.hist(actions[:, 0], bins=50, density=True, color=_LEARNED, alpha=0.4, label="learned policy")
+    grid = mean + deviation * np.linspace(-4, 4, 201)
+    density = np.exp(-0.5 * ((grid - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
+    ax.plot(grid, density, color=_EXACT, linewidth=1.2, label="exact optimum")
+
+
+def _ellipses(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
+    """The first two of several actions: samples (m, d), learned and exact means and ellipses."""
+    actions = actions[:, :2]
+    ax.scatter(*actions[:2000].T, s=3, color=_LEARNED, alpha=0.25, linewidths=0, rasterized=True)
+    ax.plot([], [], ".", color=_LEARNED, label="learned policy: samples")  # the legend's dot, large enough to see
+    gaussians = [("exact optimum", picture.mean[:2], picture.covariance[:2, :2], "-", _EXACT)]
+    if len(actions) > 1:
+        gaussians.append(("learned policy", actions.mean(axis=0), np.cov(actions.T), "--", "#d55e00"))
+    angle = np.linspace(0, 2 * np.pi, 181)
+    circle = np.column_stack([np.cos(angle), np.sin(angle)])
+    for name, mean, covariance, linestyle, colour in gaussians:
+        for radius in (1, 2, 3):
+            ring = mean + radius * circle @ matrix_root(covariance)
+            label = f"{name}: mean, 1, 2, 3 std" if radius == 1 else None
+            ax.plot(*ring.T, color=colour, linestyle=linestyle, linewidth=1, label=label)
+        ax.plot(*mean, color=colour, marker="+", markersize=7)
+
+
+def _mean_and_range(ax: Axes, x: np.ndarray, values: np.ndarray, colour: Any, label: str) -> None:
+    """The mean over seeds, (seeds, E) → a line, and the range of the finite ones as a band."""
+    marker = "o" if len(x) < 12 else None  # a single evaluation has no line
+    ax.plot(x, values.mean(axis=0), color=colour, linewidth=1.5, marker=marker, markersize=3, label=label)
+    if len(values) > 1:
+        low, high = np.fmin.reduce(values), np.fmax.reduce(values)
+        ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _limits_near(optimum: float, late: np.ndarray) -> tuple[float, float]:
+    """Axis limits that hold the optimum, at least 2 % of it on either side, and the late returns but for outliers."""
+    late = late[np.abs(late) < 1e100]
+    distance = np.abs(late - optimum)
+    near = late[distance <= 10 * np.median(distance)] if len(late) else late
+    low, high = min([optimum, *near]), max([optimum, *near])
+    margin, least = 0.15 * (high - low), 2 * RETURN_TOLERANCE * abs(optimum) or 1e-12
+    return min(low - margin, optimum - least), max(high + margin, optimum + least)
+
+
+def _comparison(returns: np.ndarray, optimum: float) -> str:
+    """How far the mean of the last returns is from the optimum, in words."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        gap = (np.mean(returns) - optimum) / abs(optimum or np.nan)
+    return f"ends {_percent(float(abs(gap)))} {'below' if gap < 0 else 'above'} optimum" if np.isfinite(gap) else ""
+
+
+def _percent(share: float) -> str:
+    """A share to two digits, as in 0.31 % or 12 %."""
+    if not np.isfinite(share):
+        return "not finite"
+    return f"{100 * share:.2g} %" if 100 * share < 99.5 else f"{100 * share:.3g} %"
+
+
+def _log_if_positive(ax: Axes, values: np.ndarray) -> None:
+    """A logarithmic axis that holds all positive values, or a linear one if there are none."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    if len(positive):
+        ax.set_yscale("log", nonpositive="clip")
+        ax.set_ylim(positive.min() / 2, positive.max() * 1.5)
+
+
+def _by_alpha(items: Sequence[Any]) -> dict[float, list[Any]]:
+    """Curves or pictures by temperature, in increasing order."""
+    return {alpha: [item for item in items if item.alpha == alpha] for alpha in sorted({item.alpha for item in items})}
+
+
+def _colours(count: int) -> Iterator[Any]:
+    """Colours that the colour-blind tell apart and that darken with the temperature's rank."""
+    return iter(mpl.colormaps["viridis"](np.linspace(0.8, 0.0, count) if count > 1 else [0.3]))
+
+
+def _new_figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure whose title is taken literally, dollar signs included."""
+    figure = Figure(figsize=(max(width, 5.2), height), layout="constrained")
+    figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
+    return figure
+
+
+def _tidy_grid(figure: Figure, columns: int, used: int) -> None:
+    """Label the lowest panel of each column and hide the empty ones."""
+    for index, ax in enumerate(figure.axes):
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if index >= used:
+            ax.set_axis_off()
+        elif index + columns >= used:
+            ax.set_xlabel("environment transitions")
+
+
+def _legend(figure: Figure, note: str, columns: int = 3) -> None:
+    """One legend below all panels, each label once, headed by a note."""
+    handles = {}
+    for ax in figure.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    style = {"loc": "outside lower center", "ncols": columns, "fontsize": 8, "title_fontsize": 8}
+    figure.legend(list(handles.values()), list(handles), title=note or None, **style)
+
+
+def _save(folder: Path, name: str, figure: Figure) -> None:
+    """Write the figure as PNG and PDF."""
+    with mpl.rc_context(_STYLE):
+        for kind in ("png", "pdf"):
+            figure.savefig(folder / f"{name}.{kind}", dpi=150)
