@@ -1,0 +1,125 @@
+"""The soft Bellman equation (1): the signs of entropy, discount and termination, alone and in the critics' update."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from entroflow.flow import Unbounded
+from entroflow.rl import sac_isfm
+from entroflow.rl.soft_bellman import soft_target, soft_value
+from entroflow.types import Transition
+
+CONFIG = sac_isfm.Config(
+    updates=100, policy_width=4, critic_width=8, critics=2, batch_size=32, policy_batch_size=8, critic_rate=0.05
+)
+GAMMA = 0.9
+
+
+@pytest.fixture(scope="module")
+def state():
+    """A run before its first update, with value units that matter."""
+    state = sac_isfm.init(
+        CONFIG,
+        jax.random.key(1),
+        obs_size=3,
+        action_space=Unbounded(2),
+        temperature=jnp.float32(0.7),
+        discount=jnp.float32(GAMMA),
+    )
+    units = dataclasses.replace(state.value_units, mean=jnp.float32(4.0), scale=jnp.float32(5.0))
+    return dataclasses.replace(state, value_units=units)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Transitions of which about a third each terminate, are truncated and go on."""
+    keys = jax.random.split(jax.random.key(2), 5)
+    size = CONFIG.batch_size
+    end = jax.random.randint(keys[4], (size,), 0, 3)
+    return Transition(
+        obs=jax.random.normal(keys[0], (size, 3)),
+        action=jax.random.normal(keys[1], (size, 2)),
+        reward=3.0 * jax.random.normal(keys[2], (size,)),
+        next_obs=jax.random.normal(keys[3], (size, 3)),
+        terminated=end == 1,
+        truncated=end == 2,
+    )
+
+
+@pytest.fixture(scope="module")
+def evaluate_policy():
+    """The compiled critics' update."""
+    return jax.jit(sac_isfm.evaluate_policy, static_argnums=0)
+
+
+def test_soft_value_rewards_unlikely_actions():
+    """Q − α log π: entropy adds to the value."""
+    found = soft_value(jnp.float32([1.0, 1.0]), jnp.log(jnp.float32([0.5, 0.01])), 2.0)
+    np.testing.assert_allclose(found, [1.0 + 2.0 * np.log(2.0), 1.0 + 2.0 * np.log(100.0)], rtol=1e-6)
+
+
+def test_soft_target_ends_at_termination_only():
+    """r + γ V(s') where the return goes on, r where it terminated."""
+    found = soft_target(jnp.float32([1.0, 1.0]), 0.9, jnp.float32([0.0, 1.0]), jnp.float32([10.0, 10.0]))
+    np.testing.assert_allclose(found, [10.0, 1.0], rtol=1e-6)
+
+
+def test_critics_regress_on_the_soft_bellman_target(state, batch, evaluate_policy):
+    """The critics' error before the step is that to r + γ (1 − terminated) V(s'), truncated transitions included."""
+    obs, values = batch.next_obs[:8], jnp.zeros(8)
+    _, metrics = evaluate_policy(CONFIG, state, batch, obs, values)
+    next_values = jax.vmap(lambda obs: sac_isfm.v_value(state, obs))(batch.next_obs)
+    terminated = np.asarray(batch.terminated)
+    assert terminated.any() and np.asarray(batch.truncated).any() and not (terminated | batch.truncated).all()
+    target = np.where(terminated, batch.reward, batch.reward + GAMMA * next_values)
+
+    def error(state):
+        config = dataclasses.replace(CONFIG, critics=1)
+        q = jax.vmap(lambda obs, action: sac_isfm.q_value(config, state, obs, action))(batch.obs, batch.action)
+        return np.mean((q - target) ** 2)
+
+    each = [dataclasses.replace(state, q_target=jax.tree.map(lambda leaf: leaf[i : i + 1], state.q)) for i in range(2)]  # noqa: B023
+    np.testing.assert_allclose(metrics["critic_error"], np.sqrt(np.mean([error(one) for one in each])), rtol=1e-4)
+
+
+def test_truncation_does_not_touch_the_critics(state, batch, evaluate_policy):
+    """A time limit does not end the return: the flag changes no bit of the update; termination does."""
+    obs, values = batch.next_obs[:8], jnp.ones(8)
+    found = evaluate_policy(CONFIG, state, batch, obs, values)
+    flipped = evaluate_policy(CONFIG, state, batch._replace(truncated=~batch.truncated), obs, values)
+    jax.tree.map(np.testing.assert_array_equal, found, flipped)
+    other = evaluate_policy(CONFIG, state, batch._replace(terminated=~batch.terminated), obs, values)
+    assert abs(other[1]["critic_error"] - found[1]["critic_error"]) > 0.1
+
+
+def test_update_moves_each_critic_toward_its_target(state, batch, evaluate_policy):
+    """Repeated on one batch that terminates, Q approaches the rewards and V the given soft values."""
+    rewards = 3.0 * batch.obs[:, 0] - 2.0 * batch.action[:, 1]
+    batch = batch._replace(reward=rewards, terminated=jnp.ones_like(batch.terminated))
+    obs = batch.next_obs[:8]
+    values = 10.0 + obs[:, 0]
+    start = state
+    for step in range(60):
+        state, _ = evaluate_policy(CONFIG, dataclasses.replace(state, step=jnp.float32(step)), batch, obs, values)
+
+    def errors(state):
+        v = jax.vmap(lambda obs: sac_isfm.v_value(state, obs))(obs)
+        q = jax.vmap(lambda obs, action: sac_isfm.q_value(CONFIG, state, obs, action))(batch.obs, batch.action)
+        return np.array([np.mean((v - values) ** 2), np.mean((q - batch.reward) ** 2)])
+
+    assert (errors(state) < 0.2 * errors(start)).all()
+
+
+def test_value_of_the_ensemble_is_that_of_the_targets(state):
+    """Q(s, a) is the mean or the minimum of the target critics (not the online ones), in the units of the return."""
+    obs, action = jnp.float32([0.3, -0.2, 0.9]), jnp.float32([0.5, -1.0])
+    network = lambda i: jax.tree.map(lambda leaf: leaf[i], state.q_target)  # noqa: E731
+    each = [4.0 + 5.0 * float(network(i)(jnp.concatenate([obs, action]))) for i in range(2)]
+    assert abs(each[0] - each[1]) > 1e-2
+    state = dataclasses.replace(state, q=jax.tree.map(jnp.zeros_like, state.q))
+    for name, expected in {"mean": np.mean(each), "min": np.min(each)}.items():
+        config = dataclasses.replace(CONFIG, critic_value=name)
+        np.testing.assert_allclose(sac_isfm.q_value(config, state, obs, action), expected, rtol=1e-5)

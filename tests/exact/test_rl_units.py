@@ -1,0 +1,86 @@
+"""Units that follow the data: running moments, and critics that stay the same function when their units change."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from entroflow.rl.critic import Critic
+from entroflow.rl.units import MEMORY, SMALLEST, Moments, forgetting_rate, join, standard
+
+
+def random_moments(seed, *shape):
+    """Moments far from mean zero and scale one."""
+    mean_key, scale_key = jax.random.split(jax.random.key(seed))
+    return Moments(3.0 * jax.random.normal(mean_key, shape), jnp.exp(jax.random.normal(scale_key, shape)))
+
+
+def test_moments_at_rate_one_are_those_of_the_batch():
+    """A rate of one forgets everything: NumPy's mean and standard deviation, whatever came before."""
+    batch = jax.random.normal(jax.random.key(0), (50, 2)) @ jnp.diag(jnp.float32([0.1, 7.0])) + 2.0
+    moments = random_moments(1, 2).update(batch, jnp.float32(1.0))
+    np.testing.assert_allclose(moments.mean, np.mean(batch, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(moments.scale, np.std(batch, axis=0), rtol=1e-5)
+
+
+def test_moments_move_by_the_rate():
+    """A rate of 0.25 goes a quarter of the way; a rate of zero stays."""
+    old, batch = random_moments(1), jax.random.normal(jax.random.key(2), (20,))
+    moved = old.update(batch, jnp.float32(0.25))
+    np.testing.assert_allclose(moved.mean, 0.75 * old.mean + 0.25 * np.mean(batch), rtol=1e-5)
+    np.testing.assert_allclose(moved.scale, 0.75 * old.scale + 0.25 * np.std(batch), rtol=1e-5)
+    same = old.update(batch, jnp.float32(0.0))
+    assert (same.mean, same.scale) == (old.mean, old.scale)
+
+
+def test_constant_component_keeps_a_usable_scale():
+    """What never moves is normalised to zero and not to NaN."""
+    moments = standard(1).update(jnp.full((8, 1), 0.5), jnp.float32(1.0))
+    assert moments.scale == jnp.float32(SMALLEST)
+    np.testing.assert_array_equal(moments.normalise(jnp.float32([0.5])), [0.0])
+
+
+def test_restore_undoes_normalise():
+    """Normalising gives mean zero and variance one, restoring undoes it, and joined moments act on the parts."""
+    first, second = random_moments(3, 2), random_moments(4, 1)
+    x, y = first.mean + first.scale * jnp.float32([1.0, -2.0]), second.mean + second.scale * jnp.float32([0.5])
+    np.testing.assert_allclose(first.normalise(x), [1.0, -2.0], rtol=1e-5)
+    both = join(first, second)
+    np.testing.assert_allclose(both.normalise(jnp.concatenate([x, y])), [1.0, -2.0, 0.5], rtol=1e-5)
+    np.testing.assert_allclose(both.restore(jnp.float32([1.0, -2.0, 0.5])), np.concatenate([x, y]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_critic_is_the_same_function_in_new_units(depth):
+    """Restored from its units, a critic has the same values before and after its inputs' and outputs' units change."""
+    critic = Critic(3, width=8, depth=depth, key=jax.random.key(0))
+    old, new, old_value, new_value = random_moments(1, 3), random_moments(2, 3), random_moments(3), random_moments(4)
+    converted = critic.change_units((old, new), (old_value, new_value))
+
+    def values(critic, inputs, outputs, x):
+        return jax.vmap(lambda x: outputs.restore(critic(inputs.normalise(x))))(x)
+
+    x = jax.vmap(old.restore)(jax.random.normal(jax.random.key(5), (20, 3)))
+    before = values(critic, old, old_value, x)
+    np.testing.assert_allclose(values(converted, new, new_value, x), before, rtol=1e-4, atol=1e-4)
+    # The comparison can fail: without the conversion the function is another one.
+    assert np.max(np.abs(values(critic, new, new_value, x) - before)) > 0.1
+
+
+def test_forgetting_rate_weighs_late_batches_more_and_then_settles():
+    """The first batch counts in full, batch t with (k + 1)/(t + 1 + k), and none after the units are settled."""
+    steps = jnp.arange(6, dtype=jnp.float32)
+    k, t = MEMORY, np.arange(6)
+    expected = np.where(t < 4, (k + 1) / (t + 1 + k), 0.0)
+    np.testing.assert_allclose(jax.vmap(lambda step: forgetting_rate(step, 4.0))(steps), expected, rtol=1e-6)
+    assert expected[0] == 1.0
+
+
+def test_moments_average_polynomially():
+    """Followed with the forgetting rate, the mean weighs batch i with the polynomial (i + 1)(i + 2)…(i + k), k = 8."""
+    batches = jax.random.normal(jax.random.key(6), (30, 1))
+    moments = standard()
+    for step, batch in enumerate(batches):
+        moments = moments.update(batch, forgetting_rate(jnp.float32(step), 100.0))
+    weights = np.prod(np.arange(30)[:, None] + 1.0 + np.arange(MEMORY), axis=1)
+    np.testing.assert_allclose(moments.mean, np.average(batches[:, 0], weights=weights), rtol=1e-4, atol=1e-6)

@@ -1,0 +1,170 @@
+"""Policy improvement with an oracle for a critic: the exact soft Q of a linear Gaussian policy on LQR, method §5."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import expm, logm
+from scipy.stats import multivariate_normal
+
+from entroflow.flow import RungeKutta, Unbounded, VelocityNetwork
+from entroflow.isfm import draw_candidates
+from entroflow.lqr import systems
+from entroflow.rl import sac_isfm
+from entroflow.rl.units import Moments
+
+LQR, ALPHA = systems.get("coupled"), 0.5
+OPTIMUM = LQR.optimal(ALPHA)
+# A policy that is neither optimal nor isotropic, and broad enough for weights of finite variance.
+K, SIGMA = 0.5 * OPTIMUM.K + 0.1, np.array([[0.6, 0.2], [0.2, 0.5]])
+OBS_MEAN, OBS_SCALE, ACTION_SCALE = np.array([0.3, -0.5]), np.array([2.0, 0.7]), np.array([0.8, 1.5])
+BATCH, N = 256, 64
+CONFIG = sac_isfm.Config(
+    updates=100, solver=RungeKutta("rk4", 8), policy_batch_size=BATCH, candidates=N, pairs=1, critic_width=4
+)
+
+
+class LinearField(VelocityNetwork):
+    """v(x, τ, s) = M x + G s, whose flow is exactly Gaussian."""
+
+    matrix: jax.Array
+    gain: jax.Array
+
+    def __init__(self, matrix, gain):
+        super().__init__(2, 2, width=2, depth=1, key=jax.random.key(0))
+        self.matrix, self.gain = jnp.asarray(matrix, jnp.float32), jnp.asarray(gain, jnp.float32)
+
+    def condition(self, obs):
+        return self.gain @ obs
+
+    def __call__(self, x, time, context):
+        return self.matrix @ x + context
+
+    def with_divergence(self, x, time, context):
+        return self(x, time, context), jnp.trace(self.matrix)
+
+
+def run_with(gain, covariance, temperature=ALPHA):
+    """A run whose policy is exactly N(−gain s, covariance), in units of observations and actions that matter."""
+    unit = np.diag(1 / ACTION_SCALE)
+    matrix = 0.5 * np.real(logm(unit @ covariance @ unit))
+    # x_1 = e^M x_0 + M⁻¹(e^M − 1) G s, with s in units of its moments.
+    drift = np.linalg.solve(expm(matrix) - np.eye(2), matrix) @ unit @ (-gain * OBS_SCALE)
+    space = Unbounded(2, jnp.asarray(-gain @ OBS_MEAN, jnp.float32), jnp.asarray(ACTION_SCALE, jnp.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sac_isfm, "VelocityNetwork", lambda *sizes, **options: LinearField(matrix, drift))
+        state = sac_isfm.init(
+            CONFIG,
+            jax.random.key(0),
+            obs_size=2,
+            action_space=space,
+            temperature=jnp.float32(temperature),
+            discount=jnp.float32(LQR.discount),
+        )
+    units = Moments(jnp.asarray(OBS_MEAN, jnp.float32), jnp.asarray(OBS_SCALE, jnp.float32))
+    return dataclasses.replace(state, obs_units=units)
+
+
+def q_oracle(gain, covariance):
+    """The exact soft Q of that policy, (s, a) ↦ Q(s, a) in float32."""
+    matrix, constant = LQR.soft_q(gain, covariance, ALPHA)
+
+    def q(obs, action):
+        x = jnp.concatenate([obs, action])
+        return jnp.float32(constant) - x @ jnp.asarray(matrix, jnp.float32) @ x
+
+    return q
+
+
+@pytest.fixture(scope="module")
+def improve():
+    """Policy improvement with the oracle of a policy in the critic's place: soft values and metrics at states."""
+
+    @jax.jit
+    def values(state, matrix, constant, obs, key):
+        def q(config, state, obs, action):
+            x = jnp.concatenate([obs, action])
+            return constant - x @ matrix @ x
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sac_isfm, "q_value", q)
+            _, soft_values, metrics = sac_isfm.improve_policy(CONFIG, state, obs, key)
+        return soft_values, metrics
+
+    def run(gain, covariance, obs, temperature=ALPHA):
+        matrix, constant = LQR.soft_q(gain, covariance, ALPHA)
+        state = run_with(gain, covariance, temperature)
+        return values(state, jnp.asarray(matrix, jnp.float32), jnp.float32(constant), obs, jax.random.key(5))
+
+    return run
+
+
+def states(size=BATCH):
+    """States as wide as initial ones."""
+    return jax.random.normal(jax.random.key(4), (size, 2))
+
+
+def test_the_linear_field_is_the_gaussian_policy():
+    """The oracle's policy is what it claims to be: density and mean of N(−K s, Σ)."""
+    policy = sac_isfm.policy(CONFIG, run_with(K, SIGMA))
+    obs = jnp.float32([0.7, -1.2])
+    action, log_prob = eqx.filter_jit(policy.sample_and_log_prob)(jax.random.key(1), obs)
+    exact = multivariate_normal(-K @ np.asarray(obs), SIGMA)
+    np.testing.assert_allclose(log_prob, exact.logpdf(action), atol=1e-5)
+    np.testing.assert_allclose(policy.sample(jax.random.key(1), obs, 0.0), exact.mean, atol=1e-5)
+
+
+def test_at_the_optimum_all_weights_are_equal(improve):
+    """With the optimum's Q and the optimal policy ESS/N is 1, and every state's value is exact, not only on average."""
+    values, metrics = improve(OPTIMUM.K, OPTIMUM.covariance, states())
+    np.testing.assert_allclose([metrics["ess"], metrics["beta"]], 1.0, atol=1e-5)
+    np.testing.assert_allclose([metrics["kl"], metrics["renyi_4"]], 0.0, atol=1e-5)
+    exact = LQR.soft_value(OPTIMUM.K, OPTIMUM.covariance, ALPHA)(np.asarray(states(), np.float64))
+    np.testing.assert_allclose(values, exact, atol=1e-4)
+    _, colder = improve(OPTIMUM.K, OPTIMUM.covariance, states(), temperature=0.5 * ALPHA)
+    assert colder["ess"] < 0.9
+
+
+def test_candidates_average_to_the_soft_value(improve):
+    """Away from the optimum α (log Ẑ − kl) is the policy's soft value, within 4 standard errors over states."""
+    values, metrics = improve(K, SIGMA, states())
+    errors = np.asarray(values) - LQR.soft_value(K, SIGMA, ALPHA)(np.asarray(states(), np.float64))
+    standard_error = np.std(errors) / np.sqrt(BATCH)
+    assert abs(np.mean(errors)) < 4 * standard_error
+    assert standard_error < 0.05  # while the entropy's part of the value is about 0.8
+    assert metrics["ess"] < 0.95
+
+
+@pytest.fixture(scope="module")
+def candidates():
+    """Many candidates of one state, with exact Q, and the state."""
+    obs = jnp.float32([0.7, -1.2])
+    policy = sac_isfm.policy(CONFIG, run_with(K, SIGMA))
+    draw = jax.jit(lambda key: draw_candidates(key, policy, obs, q_oracle(K, SIGMA), ALPHA, n=50_000))
+    found = draw(jax.random.key(6))
+    return found, np.asarray(jax.vmap(policy.action_space.to_action)(found.latents), np.float64), np.asarray(obs)
+
+
+def test_value_of_the_candidates_is_the_mean_of_q_minus_log_density(candidates):
+    """α (log Ẑ − kl) is the mean of Q − α log π at the very same actions, both from closed forms."""
+    found, actions, obs = candidates
+    q = LQR.soft_q(K, SIGMA, ALPHA)(np.broadcast_to(obs, actions.shape).astype(np.float64), actions)
+    expected = np.mean(q - ALPHA * multivariate_normal(-K @ obs, SIGMA).logpdf(actions))
+    np.testing.assert_allclose(ALPHA * (found.diagnostics.log_z - found.diagnostics.kl), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_weighted_candidates_are_the_improved_policy(candidates):
+    """Lemma 1: weighted moments are those of N(−K₊ s, Σ₊), within 4.5 standard errors, and unweighted ones are not."""
+    found, actions, obs = candidates
+    improved = LQR.policy_iteration_step(K, ALPHA)
+    weights = np.asarray(found.weights, np.float64)
+    centred = actions + improved.K @ obs
+    outer = np.einsum("ni,nj->nij", centred, centred) - improved.covariance
+    for values in (centred, outer.reshape(-1, 4)):
+        mean = weights @ values
+        error = np.sqrt(weights**2 @ (values - mean) ** 2)
+        assert (np.abs(mean) < 4.5 * error).all()
+        assert (np.abs(np.mean(values, axis=0)) > 10 * error).any()
