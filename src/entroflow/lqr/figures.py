@@ -106,10 +106,10 @@ def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float
                 optimum - tolerance,
                 optimum + tolerance,
                 color="0.92",
-                label=f"within {_percent(RETURN_TOLERANCE)} of it",
+                label=f"within {_percent(RETURN_TOLERANCE)} of optimum",
                 zorder=0,
             )
-            label = f"learned policy, mean over {len(runs)} seeds" if len(runs) > 1 else "learned policy"
+            label = f"mean over {len(runs)} seeds" if len(runs) > 1 else "learned policy"
             _mean_and_range(ax, runs[0].transitions, drawable, _LEARNED, label)
             ax.axhline(optimum, color=_EXACT, linestyle="--", linewidth=1.2, label="optimal policy")
             ax.set_ylim(low, high)
@@ -120,9 +120,11 @@ def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float
                 ax.text(0.03, 0.04, note, transform=ax.transAxes, color="#b2182b", fontsize=7, backgroundcolor="white")
         _tidy_grid(figure, columns, len(groups))
         figure.supylabel("standard return (no entropy)", fontsize=9)
-        note = "Bands: worst to best seed. " if len(curves) > len(groups) else ""
-        note += "Axes show the optimum and the later half of training."
-        _legend(figure, note, columns=max(2, columns))
+        note = "Returns are means over 100 trajectories" + (
+            "; bands: worst to best seed." if len(curves) > len(groups) else "."
+        )
+        note += "\nAxes show the optimum and the second half of training."
+        _legend(figure, note)
     return figure
 
 
@@ -144,8 +146,8 @@ def errors_figure(runs: Sequence[Mapping[str, Any]], title: str) -> Figure:
     with mpl.rc_context(_STYLE):
         figure = _new_figure(2.4 + 2 * max(2.2, 0.75 * len(alphas)), 5.6, title)
         panels = figure.subplots(2, 2, sharex=True)
-        for pair, name in zip(panels.T, ERROR_TARGETS, strict=True):
-            _error_panels(*pair, runs, alphas, name)
+        for column, name in enumerate(ERROR_TARGETS):
+            _error_panels(panels[0, column], panels[1, column], runs, alphas, name)
         panels[0, 0].set_title("action mean: ‖mean + K*s‖₂", fontweight="bold")
         panels[0, 1].set_title("action covariance: ‖cov − Σ*‖₂", fontweight="bold")
         panels[0, 0].set_ylabel("error (action units)")
@@ -272,7 +274,8 @@ def policies_figure(pictures: Sequence[Picture], title: str) -> Figure:
 def _histogram(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
     """One action: the histogram of the samples (m, 1) and the exact normal density."""
     mean, deviation = picture.mean[0], np.sqrt(picture.covariance[0, 0])
-    ax.hist(actions[:, 0], bins=50, density=True, color=_LEARNED, alpha=0.4, label="learned policy")
+    if len(actions):
+        ax.hist(actions[:, 0], bins=50, density=True, color=_LEARNED, alpha=0.4, label="learned policy")
     grid = mean + deviation * np.linspace(-4, 4, 201)
     density = np.exp(-0.5 * ((grid - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
     ax.plot(grid, density, color=_EXACT, linewidth=1.2, label="exact optimum")
@@ -319,7 +322,10 @@ def _comparison(returns: np.ndarray, optimum: float) -> str:
     """How far the mean of the last returns is from the optimum, in words."""
     with np.errstate(over="ignore", invalid="ignore"):
         gap = (np.mean(returns) - optimum) / abs(optimum or np.nan)
-    return f"ends {_percent(float(abs(gap)))} {'below' if gap < 0 else 'above'} optimum" if np.isfinite(gap) else ""
+    if not np.isfinite(gap):
+        return ""
+    size = _percent(float(abs(gap))) if abs(gap) < 10 else "over 1000 %"
+    return f"ends {size} {'below' if gap < 0 else 'above'} optimum"
 
 
 def _percent(share: float) -> str:
@@ -377,5 +383,6 @@ def _legend(figure: Figure, note: str, columns: int = 3) -> None:
 def _save(folder: Path, name: str, figure: Figure) -> None:
     """Write the figure as PNG and PDF."""
     with mpl.rc_context(_STYLE):
-        for kind in ("png", "pdf"):
-            figure.savefig(folder / f"{name}.{kind}", dpi=150)
+        figure.savefig(folder / f"{name}.png", dpi=150)
+        figure.set_layout_engine("none")  # keep the layout just found; finding it is most of the work
+        figure.savefig(folder / f"{name}.pdf", dpi=150)
