@@ -138,6 +138,14 @@ class FlowPolicy(eqx.Module):
         """Return the action that a given noise x_0 is carried to, shape (d,)."""
         return self.action_space.to_action(self._push_latent(obs, noise))
 
+    def push_and_log_prob(
+        self, obs: Float[Array, " n"], noise: Float[Array, " d"]
+    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """Return the action that a given noise x_0 is carried to and its log-density, shapes (d,) and ()."""
+        latent, integral = self._integrate(obs, noise, None, start=0.0, end=1.0)
+        log_prob = _normal_log_prob(noise, 1.0) - integral
+        return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
+
     # Latents: the same before the map into the action space
 
     def sample_latent(

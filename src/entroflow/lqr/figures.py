@@ -114,10 +114,11 @@ def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float
             ax.axhline(optimum, color=_EXACT, linestyle="--", linewidth=1.2, label="optimal policy")
             ax.set_ylim(low, high)
             ax.set_title(f"α = {alpha:g}", fontweight="bold")
-            ax.set_title(_comparison(returns[:, -1], optimum), loc="right", color=_QUIET)
+            ax.set_title(_comparison(returns[:, -1], optimum), loc="right", color=_QUIET, fontsize=8)
             if lost := int(np.sum(~(returns[:, -1] >= low))):
                 note = f"{lost} of {len(runs)} seeds: last return lower or not finite"
-                ax.text(0.03, 0.04, note, transform=ax.transAxes, color="#b2182b", fontsize=7, backgroundcolor="white")
+                text = {"color": "#b2182b", "fontsize": 7, "transform": ax.transAxes}
+                ax.text(0.03, 0.05, note, bbox={"color": "white", "pad": 1}, **text)
         _tidy_grid(figure, columns, len(groups))
         figure.supylabel("standard return (no entropy)", fontsize=9)
         note = "Returns are means over 100 trajectories" + (

@@ -59,7 +59,7 @@ def sample(buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, re
         The transitions, leaves of shape (size, ...).
     """
     capacity = jax.tree.leaves(buffer)[0].shape[0]
-    window = jnp.minimum((count * recent).astype(count.dtype), capacity)
+    window = jnp.minimum((count.astype(jnp.float32) * recent).astype(count.dtype), capacity)
     age = jax.random.randint(key, (size,), 0, jnp.maximum(window, 1))
     rows = (count - 1 - age) % capacity
     return jax.tree.map(lambda ring: ring[rows], buffer)

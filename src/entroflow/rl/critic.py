@@ -2,7 +2,6 @@
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .units import Moments
@@ -58,7 +57,7 @@ class Critic(eqx.Module):
             self,
             [
                 first.bias + first.weight @ ((new.mean - old.mean) / old.scale),
-                first.weight * (new.scale / old.scale),
+                first.weight * (new.scale / old.scale)[None],
                 ratio * last.weight,
                 ratio * last.bias + (old_value.mean - new_value.mean) / new_value.scale,
             ],

@@ -3,11 +3,13 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from ..envs.functional import EnvState, FunctionalEnv, reset, step
 from ..types import Transition
 from . import buffer, sac_isfm
+
+Metrics = dict[str, Float[Array, " runs"]]
 
 
 class Loop(eqx.Module):
@@ -24,20 +26,30 @@ class Loop(eqx.Module):
     agent: sac_isfm.State
     envs: EnvState
     replay: Transition
-    key: PRNGKeyArray
+    key: Key[Array, " runs"]
     count: Int[Array, ""]
 
 
 def start(
-    config: sac_isfm.Config,
     env: FunctionalEnv,
     agents: sac_isfm.State,
-    key: PRNGKeyArray,
+    key: Key[Array, " runs"],
     *,
     environments: int,
     capacity: int,
 ) -> Loop:
-    """Prepare the runs: environments at random points of their episodes, an empty buffer."""
+    """Prepare runs that have made no step: environments at random points of their episodes, empty buffers.
+
+    Args:
+        env: the environment.
+        agents: states of SAC-ISFM, leaves of shape (runs, ...).
+        key: random keys, shape (runs,).
+        environments: number of environments of each run.
+        capacity: number of transitions that each run keeps, a multiple of `environments`.
+
+    Returns:
+        Where the runs stand.
+    """
     runs = key.shape[0]
 
     def one(key: PRNGKeyArray) -> EnvState:
@@ -56,8 +68,12 @@ def start(
 
 
 def advance(
-    config: sac_isfm.Config, env: FunctionalEnv, loop: Loop, noise_scales: Float[Array, " e"], iterations: int
-) -> tuple[Loop, dict[str, Float[Array, " runs"]]]:
+    config: sac_isfm.Config,
+    env: FunctionalEnv,
+    loop: Loop,
+    noise_scales: Float[Array, " e"],
+    iterations: Int[Array, ""],
+) -> tuple[Loop, Metrics]:
     """Make a number of iterations: one step of every environment, one update of every agent.
 
     Args:
@@ -66,10 +82,10 @@ def advance(
         loop: where the runs stand.
         noise_scales: noise scale of the policy that acts in each environment; above one explores more widely than
             the policy, which the critic, trained off-policy, may learn from.
-        iterations: number of iterations.
+        iterations: number of iterations, at least one; as an array, so that one program serves every number.
 
     Returns:
-        Where the runs stand afterwards, and the metrics averaged over the iterations.
+        Where the runs stand afterwards, and the metrics averaged over the iterations, of shape (runs,).
     """
 
     def act(agent: sac_isfm.State, envs: EnvState, key: PRNGKeyArray) -> tuple[EnvState, Transition]:
@@ -87,7 +103,7 @@ def advance(
         batch = buffer.sample(replay, batch_key, count, config.batch_size, recent=config.recent)
         return sac_isfm.update(config, agent, batch, update_key)
 
-    def iteration(loop: Loop, _: None) -> tuple[Loop, dict[str, Array]]:
+    def iteration(loop: Loop) -> tuple[Loop, Metrics]:
         keys = jax.vmap(lambda key: jax.random.split(key, 3))(loop.key)
         envs, transitions = jax.vmap(act)(loop.agent, loop.envs, keys[:, 0])
         replay = jax.vmap(buffer.add, in_axes=(0, 0, None))(loop.replay, transitions, loop.count)
@@ -95,5 +111,12 @@ def advance(
         agent, metrics = jax.vmap(learn, in_axes=(0, 0, 0, None))(loop.agent, replay, keys[:, 1], count)
         return Loop(agent, envs, replay, keys[:, 2], count), metrics
 
-    loop, metrics = jax.lax.scan(iteration, loop, length=iterations)
-    return loop, jax.tree.map(lambda values: jnp.mean(values, axis=0), metrics)
+    _, shapes = jax.eval_shape(iteration, loop)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def accumulate(_: Array, carry: tuple[Loop, Metrics]) -> tuple[Loop, Metrics]:
+        loop, metrics = iteration(carry[0])
+        return loop, jax.tree.map(jnp.add, carry[1], metrics)
+
+    loop, totals = jax.lax.fori_loop(0, iterations, accumulate, (loop, zeros))
+    return loop, jax.tree.map(lambda total: total / iterations.astype(total.dtype), totals)

@@ -34,8 +34,8 @@ from .critic import Critic
 from .soft_bellman import soft_target
 from .units import Moments, forgetting_rate, join, standard
 
-
 M = TypeVar("M", bound=eqx.Module)
+MIDPOINT_4 = RungeKutta("midpoint", 4)
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Config:
         ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering).
         critic_rate: peak learning rate of the critics (Muon; warm-up, then cosine to zero).
         policy_rate: peak learning rate of the velocity network (likewise).
+        critic_warmup: fraction of the updates over which the critics' learning rate rises to its peak.
+        policy_warmup: the same for the velocity network, longer, so that the policy does not follow untrained critics.
         target_rate: rate at which the target critics follow the critics at first.
         final_target_rate: the same at the end, small to average the critics over many batches.
         policy_average: fraction of the updates so far over which the acting policy's parameters are averaged.
@@ -67,15 +69,15 @@ class Config:
     updates: int
     policy_width: int = 32
     policy_depth: int = 1
-    solver: Solver = RungeKutta("midpoint", 4)
+    solver: Solver = MIDPOINT_4
     critic_width: int = 64
     critic_depth: int = 2
     critics: int = 1
     critic_value: Literal["mean", "min"] = "mean"
-    batch_size: int = 2048
-    policy_batch_size: int = 64
-    candidates: int = 16
-    pairs: int = 4
+    batch_size: int = 8192
+    policy_batch_size: int = 128
+    candidates: int = 8
+    pairs: int = 2
     ess_floor: float = 0.3
     critic_rate: float = 1e-2
     policy_rate: float = 1e-2
@@ -175,9 +177,11 @@ def init(
         q=q,
         q_target=q,
         v=v,
-        velocity_optimiser=_optimiser(config, config.policy_rate, config.policy_warmup).init(velocity),
+        velocity_optimiser=_optimiser(config, config.policy_rate, config.policy_warmup).init(
+            cast(optax.Params, velocity)
+        ),
         q_optimiser=jax.vmap(_optimiser(config, config.critic_rate, config.critic_warmup).init)(q),
-        v_optimiser=_optimiser(config, config.critic_rate, config.critic_warmup).init(v),
+        v_optimiser=_optimiser(config, config.critic_rate, config.critic_warmup).init(cast(optax.Params, v)),
         obs_units=standard(obs_size),
         action_units=standard(size),
         value_units=standard(),
@@ -301,8 +305,10 @@ def _descend(
 ):
     """Make one gradient step; return the loss, the model and the optimiser's state."""
     error, gradient = jax.value_and_grad(loss)(model)
-    updates, optimiser = _optimiser(config, rate, warmup).update(gradient, optimiser, cast(optax.Params, model))
-    return error, optax.apply_updates(cast(optax.Params, model), updates), optimiser
+    parameters = cast(optax.Params, model)
+    with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to the power of integers
+        updates, optimiser = _optimiser(config, rate, warmup).update(gradient, optimiser, parameters)
+    return error, cast(M, optax.apply_updates(parameters, updates)), optimiser
 
 
 def _follow_data(config: Config, state: State, batch: Transition, targets: Float[Array, " b"]) -> State:

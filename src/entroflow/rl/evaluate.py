@@ -1,0 +1,89 @@
+"""How good a policy is on LQR: returns on given noise, and the moments of its actions where it goes."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from jaxtyping import Array, Float, Int
+
+from ..envs.lqr import LQREnv
+from ..flow import FlowPolicy
+
+BLOCK = 16384  # actions drawn at once
+
+
+class Noise(NamedTuple):
+    """Everything random in T trajectories of H steps; policies are compared on the same draws."""
+
+    initial_states: Float[Array, "T n"]
+    process: Float[Array, "H T n"]
+    action: Float[Array, "H T d"]
+
+
+class Evaluation(NamedTuple):
+    """What `evaluate` measures."""
+
+    standard_return: Float[Array, ""]
+    states: Float[Array, "m n"]
+    mean: Float[Array, "m d"]
+    covariance: Float[Array, "m d d"]
+    entropy: Float[Array, ""]
+
+
+def evaluate(
+    env: LQREnv,
+    policy: FlowPolicy,
+    discount: Float[Array, ""],
+    noise: Noise,
+    visits: Int[Array, " m"],
+    points: Float[Array, "k d"],
+) -> Evaluation:
+    """Run a policy on given noise, then look at its actions at some of the states that it visited.
+
+    Args:
+        env: the environment; the region that truncates training episodes plays no role here.
+        policy: the policy.
+        discount: γ of the return.
+        noise: initial states, process noise, and the noise x_0 of the policy's actions.
+        visits: which of the H T visited states to look at, counted along the trajectories of step 0 first.
+        points: standard normal noise, from which the actions at these states are made.
+
+    Returns:
+        The discounted standard return (no entropy), averaged over the trajectories; the m states with mean and
+        covariance of the actions; the average of −log π(a|s) over all of them.
+    """
+
+    def step(states: Float[Array, "T n"], draws: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        process, action_noise = draws
+        actions = jax.vmap(policy.push)(states, action_noise)
+        following = jax.vmap(env.drift)(states, actions) + process
+        return following, (states, jax.vmap(env.reward)(states, actions, following))
+
+    _, (states, rewards) = jax.lax.scan(step, noise.initial_states, (noise.process, noise.action))
+    powers = discount ** jnp.arange(rewards.shape[0], dtype=rewards.dtype)
+    visited = states.reshape(-1, states.shape[-1])[visits]
+
+    def moments(state: Float[Array, " n"]) -> tuple[Array, Array, Array]:
+        actions, log_probs = jax.vmap(policy.push_and_log_prob, in_axes=(None, 0))(state, points)
+        mean = jnp.mean(actions, axis=0)
+        centred = actions - mean[None]
+        return mean, centred.T @ centred / points.shape[0], -jnp.mean(log_probs)
+
+    # In blocks that fit the cache, since all the samples of all states at once would not.
+    mean, covariance, entropy = jax.lax.map(moments, visited, batch_size=max(1, BLOCK // points.shape[0]))
+    return Evaluation(powers @ jnp.mean(rewards, axis=1), visited, mean, covariance, jnp.mean(entropy))
+
+
+def normal_points(count: int, size: int) -> Float[np.ndarray, "k d"]:
+    """Return standard normal points spread more evenly than random ones (Sobol's sequence, scrambled).
+
+    As noise they make means and covariances of actions far more accurate than random draws of the same number.
+
+    Args:
+        count: number of points, a power of two.
+        size: dimension d.
+    """
+    uniform = scipy.stats.qmc.Sobol(size, rng=0).random(count)
+    return scipy.stats.norm.ppf(uniform).astype(np.float32)

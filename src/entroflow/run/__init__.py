@@ -1,0 +1,1 @@
+"""What a user touches besides Python: the command line, the main job, runs on disk."""

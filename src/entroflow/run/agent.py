@@ -1,0 +1,130 @@
+"""A trained policy for use outside of JAX: NumPy in, NumPy out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpy.typing import ArrayLike
+
+from .. import checks
+from ..flow import FlowPolicy
+
+BLOCK = 16384  # actions computed at once; bounds the memory of large requests
+
+
+class Agent:
+    """A flow policy with its density.
+
+    The same arguments, seed included, give the same numbers. `sample` and `sample_and_log_prob` draw the same actions.
+
+    Attributes:
+        policy: the policy in JAX.
+        info: what its files say of it, for example the temperature and the seed that it was trained with.
+    """
+
+    def __init__(self, policy: FlowPolicy, info: dict[str, Any]):
+        self.policy = policy
+        self.info = info
+        self._sample = _draw(policy.sample)
+        self._sample_and_log_prob = _draw(policy.sample_and_log_prob)
+        self._log_prob = jax.jit(
+            lambda obs, action: jax.lax.map(lambda pair: policy.log_prob(*pair), (obs, action), batch_size=BLOCK)
+        )
+
+    def sample(self, obs: ArrayLike, n: int = 1, seed: int = 0) -> Float[np.ndarray, "*batch n d"]:
+        """Draw n actions at every observation.
+
+        Args:
+            obs: observations, shape (..., obs_size).
+            n: number of actions.
+            seed: seed of the random numbers.
+
+        Returns:
+            Actions, shape (..., n, d).
+
+        Raises:
+            ValueError: for observations of another size or not finite, n below one or a seed that is not whole.
+        """
+        flat, batch = self._observations(obs)
+        actions = self._sample(flat, _key(seed), checks.positive_int("n", n))
+        return np.asarray(actions).reshape(*batch, n, -1)
+
+    def sample_and_log_prob(
+        self, obs: ArrayLike, n: int = 1, seed: int = 0
+    ) -> tuple[Float[np.ndarray, "*batch n d"], Float[np.ndarray, "*batch n"]]:
+        """Draw n actions at every observation, with their log-densities.
+
+        Args:
+            obs: observations, shape (..., obs_size).
+            n: number of actions.
+            seed: seed of the random numbers.
+
+        Returns:
+            Actions, shape (..., n, d), and log π(a|s), shape (..., n).
+
+        Raises:
+            ValueError: as for `sample`.
+        """
+        flat, batch = self._observations(obs)
+        actions, log_probs = self._sample_and_log_prob(flat, _key(seed), checks.positive_int("n", n))
+        return np.asarray(actions).reshape(*batch, n, -1), np.asarray(log_probs).reshape(*batch, n)
+
+    def log_prob(self, obs: ArrayLike, action: ArrayLike) -> Float[np.ndarray, "*batch"]:
+        """Return log π(a|s) of given actions.
+
+        Args:
+            obs: observations, shape (..., obs_size).
+            action: actions, shape (..., d); leading axes broadcast against those of `obs`.
+
+        Returns:
+            Log-densities, of the common leading shape.
+
+        Raises:
+            ValueError: for sizes that do not fit, or numbers that are not finite.
+        """
+        observations = _vectors("obs", obs, self.policy.obs_mean.shape[0])
+        actions = _vectors("action", action, self.policy.action_space.size)
+        try:
+            batch = np.broadcast_shapes(observations.shape[:-1], actions.shape[:-1])
+        except ValueError:
+            given = f"leading shapes {observations.shape[:-1]} of obs and {actions.shape[:-1]} of action"
+            raise checks.error("obs and action", given, "shapes that broadcast", "use obs[..., None, :]") from None
+        flat = [np.broadcast_to(x, (*batch, x.shape[-1])).reshape(-1, x.shape[-1]) for x in (observations, actions)]
+        return np.asarray(self._log_prob(*flat)).reshape(batch)
+
+    def _observations(self, obs: ArrayLike) -> tuple[Float[np.ndarray, "b n"], tuple[int, ...]]:
+        """Check observations; return them as a list, with their leading shape."""
+        observations = _vectors("obs", obs, self.policy.obs_mean.shape[0])
+        return observations.reshape(-1, observations.shape[-1]), observations.shape[:-1]
+
+
+def _draw(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a policy's method for many observations and n draws at each, in blocks of bounded size."""
+
+    def draw(obs: Float[Array, "b n"], key: PRNGKeyArray, n: int) -> Any:
+        one = lambda pair: jax.vmap(method, in_axes=(0, None))(jax.random.split(pair[0], n), pair[1])  # noqa: E731
+        return jax.lax.map(one, (jax.random.split(key, obs.shape[0]), obs), batch_size=max(1, BLOCK // n))
+
+    return jax.jit(draw, static_argnums=2)
+
+
+def _vectors(name: str, value: ArrayLike, size: int) -> Float[np.ndarray, "*batch i"]:
+    """Return finite float32 vectors of a given size."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf" or array.ndim == 0 or array.shape[-1] != size:
+        given = f"shape {array.shape} of type {array.dtype}"
+        raise checks.error(
+            name, given, f"numbers of shape (..., {size})", "give the last axis one number per component"
+        )
+    if not np.isfinite(array).all():
+        raise checks.error(name, "NaN or infinity", "finite numbers", "look where they come from")
+    return array.astype(np.float32)
+
+
+def _key(seed: int) -> PRNGKeyArray:
+    """Return the random key of a seed."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+        raise checks.error("seed", repr(seed), "a whole number of at least 0", "pass for example 0")
+    return jax.random.key(int(seed))

@@ -1,0 +1,89 @@
+"""Policies on disk: one `.npz` with the arrays and one JSON header, readable without this library and never unpickled."""
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import checks
+from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from ..flow.bounds import Box
+
+FORMAT = 1
+HEADER, ARRAYS = "policy.json", "policy.npz"
+
+
+def save_policy(folder: Path, policy: FlowPolicy, description: dict[str, Any]) -> None:
+    """Write a policy with a velocity network and a fixed-step solver.
+
+    Args:
+        folder: where to write `policy.json` and `policy.npz`; made if missing.
+        policy: the policy.
+        description: what else the header should say, JSON-ready.
+    """
+    assert isinstance(policy.velocity, VelocityNetwork) and isinstance(policy.solver, RungeKutta)
+    header = {
+        "format": FORMAT,
+        **description,
+        "obs_size": policy.velocity.obs_size,
+        "action_size": policy.velocity.action_size,
+        "width": policy.velocity.second.out_features,
+        "depth": len(policy.velocity.state_layers) - 1,
+        "solver": dataclasses.asdict(policy.solver),
+        "action_space": "box" if isinstance(policy.action_space, Box) else "unbounded",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / ARRAYS, **{name: np.asarray(leaf) for name, leaf in _named_arrays(policy)})
+    (folder / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+
+
+def load_policy(folder: Path) -> tuple[FlowPolicy, dict[str, Any]]:
+    """Read a policy and its header.
+
+    Args:
+        folder: a folder that `save_policy` wrote.
+
+    Returns:
+        The policy and the header.
+
+    Raises:
+        ValueError: if a file is missing, damaged, of a newer format or does not fit the other.
+    """
+    header = checks.json_object(folder / HEADER)
+    if header.get("format") != FORMAT:
+        given, expected = f"format {header.get('format')!r}", f"format {FORMAT}"
+        raise checks.error(str(folder / HEADER), given, expected, "read it with the version of entroflow that wrote it")
+    try:
+        skeleton = eqx.filter_eval_shape(_skeleton, header)
+        expected = dict(_named_arrays(skeleton))
+        with np.load(folder / ARRAYS, allow_pickle=False) as file:
+            arrays = {name: jnp.asarray(file[name]) for name in expected}
+        for name, leaf in expected.items():
+            if arrays[name].shape != leaf.shape or not bool(jnp.all(jnp.isfinite(arrays[name]))):
+                raise ValueError(f"{name} has shape {arrays[name].shape} instead of {leaf.shape} or is not finite")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as problem:
+        given = f"files that do not make a policy ({problem})"
+        raise checks.error(str(folder), given, "a policy as entroflow wrote it", "copy or train it again") from problem
+    leaves = [arrays[name] for name, _ in _named_arrays(skeleton)]
+    return jax.tree.unflatten(jax.tree.structure(skeleton), leaves), header
+
+
+def _skeleton(header: dict[str, Any]) -> FlowPolicy:
+    """Make a policy of the right structure, whatever its numbers."""
+    d = header["action_size"]
+    key = jax.random.key(0)
+    velocity = VelocityNetwork(header["obs_size"], d, width=header["width"], depth=header["depth"], key=key)
+    space = Box(-jnp.ones(d), jnp.ones(d)) if header["action_space"] == "box" else Unbounded(d)
+    return FlowPolicy(velocity, space, solver=RungeKutta(**header["solver"]))
+
+
+def _named_arrays(policy: FlowPolicy) -> list[tuple[str, Any]]:
+    """Return the leaves with their paths as names, such as velocity.first.weight."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(policy)
+    return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]

@@ -1,0 +1,286 @@
+"""The main job: SAC-ISFM on max-entropy LQR for several temperatures and seeds, compared with the exact optimum.
+
+The runs of all temperatures and seeds are one compiled program. The paper's protocol: Figure 1 is the standard return
+during training over 100 trajectories, against the optimal policy's on the same noise; Figure 2 the errors of the
+actions' mean and covariance, in 2-norm, over the states that the trained policy visits.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import itertools
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .. import checks
+from ..envs import LQREnv
+from ..flow import RungeKutta, Unbounded
+from ..lqr import LQR, systems
+from ..lqr.simulate import sample_noise, simulate
+from ..rl import loop_jax, sac_isfm
+from ..rl.evaluate import Evaluation, Noise, evaluate, normal_points
+from . import lqr_report as report
+from .agent import Agent
+from .artifacts import save_policy
+from .cli import LQRCommand
+from .load import policy_folder
+from .lqr_report import Run
+
+ENVIRONMENTS = 1024  # of each run
+EXPLORATION = 3.0  # noise scale of the most exploratory environment; the others are spread from one to it
+HORIZON = 100  # of episodes and of the evaluation's trajectories
+TRAJECTORIES = 100
+LARGEST_MEMORY = 1024  # steps of all environments that the replay keeps at most
+EVALUATIONS = 25  # during training
+PROGRESS_STATES, PROGRESS_SAMPLES = 32, 1024  # of an evaluation during training
+FINAL_STATES, FINAL_SAMPLES = 64, 16_384  # of the last one
+ACTING_SOLVER = RungeKutta("rk4", 4)
+
+
+def run(command: LQRCommand) -> int:
+    """Do what the command says; return the exit code.
+
+    Raises:
+        ValueError: for bad input, before anything is written.
+    """
+    lqr = systems.load(command.system)
+    runs = _plan(command, lqr)
+    _claim(command.out)
+    console = Console()
+    _cache_compilations()
+    try:
+        return _Study(command, lqr, runs, console).run()
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; metrics.csv in {command.out} holds the evaluations so far")
+        return 130
+
+
+def _plan(command: LQRCommand, lqr: LQR) -> list[Run]:
+    """Check the settings; return the runs with their optima and the noise that they are judged on."""
+    seeds = checks.positive_int("--seeds", command.seeds)
+    checks.positive_int("--steps", command.steps)
+    if command.seed < 0:
+        raise checks.error("--seed", f"{command.seed}", "a whole number of at least 0", "pass for example 0")
+    alphas = [checks.positive_number("--alpha", alpha) for alpha in command.alpha]
+    if not alphas or len(set(alphas)) < len(alphas):
+        raise checks.error("--alpha", f"{alphas}", "one or more different temperatures", "name each once")
+    runs = []
+    for alpha in alphas:
+        optimum = lqr.optimal(alpha)
+        for seed in range(command.seed, command.seed + seeds):
+            noise = sample_noise(lqr, np.random.default_rng([seed, 1]), TRAJECTORIES, HORIZON)
+            best = simulate(lqr, optimum.K, optimum.covariance, noise).discounted_returns.mean()
+            draws = Noise(*[jnp.asarray(part, jnp.float32) for part in noise])
+            runs.append(Run(alpha, seed, optimum.K, optimum.covariance, optimum.entropy, float(best), draws))
+    return runs
+
+
+def _claim(folder: Path) -> None:
+    """Make the output folder; refuse one that holds anything."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            given = f"{str(folder)!r}, which already holds {'another run' if folder.is_dir() else 'a file'}"
+            raise checks.error("--out", given, "a new or an empty folder", "pass another name or remove it")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        given = f"{str(folder)!r}, which cannot be made ({problem.strerror})"
+        raise checks.error("--out", given, "a folder to write to", "pass another name") from None
+
+
+def _cache_compilations() -> None:
+    """Keep compiled programs on disk, so that the next run starts in seconds."""
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "entroflow" / "jax"))
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+class _Study:
+    """The runs and their records."""
+
+    def __init__(self, command: LQRCommand, lqr: LQR, runs: list[Run], console: Console):
+        self.command, self.lqr, self.runs, self.console = command, lqr, runs, console
+        self.env = LQREnv(lqr, HORIZON)
+        self.config = sac_isfm.Config(updates=command.steps)
+        self.noise: Noise = jax.tree.map(lambda *parts: jnp.stack(parts), *[run.noise for run in runs])
+        self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
+        self.rows: list[dict[str, Any]] = []
+
+    def run(self) -> int:
+        """Train, evaluate, write; return the exit code."""
+        begun = time.perf_counter()
+        n, d = self.lqr.B.shape
+        console, runs = self.console, self.runs
+        console.print(
+            f"SAC-ISFM on [bold]{self.lqr.name}[/] ({n} states, {d} inputs): {len(runs)} runs in one program, "
+            f"{self.command.steps} steps, {ENVIRONMENTS} environments each"
+        )
+        with console.status("compiling (once: the next time it is read from disk)"):
+            loop = self._start()
+            scales = jnp.linspace(1.0, EXPLORATION, ENVIRONMENTS)
+            advance = self._compile(
+                jax.jit(
+                    lambda loop, steps: loop_jax.advance(self.config, self.env, loop, scales, steps), donate_argnums=0
+                ),
+                loop,
+                jnp.int32(1),
+            )
+            watch = self._compile(self._evaluation(PROGRESS_STATES, PROGRESS_SAMPLES), loop.agent)
+        steps = self.command.steps
+        marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int)).tolist()
+        columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}")
+        progress = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console)
+        with progress, (self.command.out / "metrics.csv").open("w", newline="") as file:
+            task, writer = progress.add_task("training", total=steps, status=""), None
+            for before, after in itertools.pairwise(marks):
+                with _timed(self.clock, "train"):
+                    loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
+                with _timed(self.clock, "evaluate"):
+                    measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
+                rows = [
+                    {
+                        "alpha": run.alpha,
+                        "seed": run.seed,
+                        "step": after,
+                        "transitions": int(loop.count),
+                        **part,
+                        **{name: float(values[i]) for name, values in metrics.items()},
+                    }
+                    for i, (run, part) in enumerate(zip(runs, measured, strict=True))
+                ]
+                writer = writer or csv.DictWriter(file, rows[0])
+                if not self.rows:
+                    writer.writeheader()
+                writer.writerows(rows)
+                file.flush()
+                self.rows += rows
+                if (broken := _broken(rows)) is not None:
+                    console.print(f"[red]{broken}; training cannot go on. metrics.csv holds what led there.")
+                    return 1
+                progress.update(task, completed=after, status=_status(rows))
+        self._finish(loop, begun)
+        return 0
+
+    def _start(self) -> loop_jax.Loop:
+        """Return runs that have made no step; a run's numbers do not depend on which others stand beside it."""
+        n, d = self.lqr.B.shape
+        keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(run.seed) for run in self.runs]))
+
+        def init(key: PRNGKeyArray, alpha: Array) -> sac_isfm.State:
+            discount = jnp.asarray(self.lqr.discount, jnp.float32)
+            return sac_isfm.init(
+                self.config, key, obs_size=n, action_space=Unbounded(d), temperature=alpha, discount=discount
+            )
+
+        def start(keys: PRNGKeyArray, alphas: Array) -> loop_jax.Loop:
+            agents = jax.vmap(init)(keys[:, 0], alphas)
+            remembered = min(max(1, math.ceil(self.command.steps * self.config.recent)), LARGEST_MEMORY)
+            capacity = ENVIRONMENTS * remembered
+            return loop_jax.start(self.env, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
+
+        return jax.jit(start)(keys, jnp.asarray([run.alpha for run in self.runs], jnp.float32))
+
+    def _compile(self, function: Any, *arguments: Any) -> Any:
+        with _timed(self.clock, "compile"):
+            return function.lower(*arguments).compile()
+
+    def _evaluation(self, states: int, samples: int) -> Any:
+        """Return the evaluation of all runs at a number of visited states, with samples at each, to be compiled."""
+        points = jnp.asarray(normal_points(samples, self.lqr.B.shape[1]))
+        visits = jnp.asarray(np.random.default_rng(0).choice(HORIZON * TRAJECTORIES, states, replace=False))
+
+        def one(pair: tuple[sac_isfm.State, Noise]) -> Evaluation:
+            agent, noise = pair
+            policy = sac_isfm.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
+            return evaluate(self.env, policy, agent.discount, noise, visits, points)
+
+        return jax.jit(lambda agents: jax.vmap(one)((agents, self.noise)))
+
+    def _finish(self, loop: loop_jax.Loop, begun: float) -> None:
+        """Make the last evaluation and write everything."""
+        out, console = self.command.out, self.console
+        with console.status("final evaluation"):
+            final = self._compile(self._evaluation(FINAL_STATES, FINAL_SAMPLES), loop.agent)
+            with _timed(self.clock, "evaluate"):
+                evaluations = _unstack(jax.block_until_ready(final(loop.agent)))
+        with console.status("writing policies and figures"):
+            results, pictures = [], []
+            for i, (run, evaluation) in enumerate(zip(self.runs, evaluations, strict=True)):
+                agent = jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent)
+                policy = sac_isfm.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
+                folder = policy_folder(run.alpha, run.seed)
+                description = {"system": self.lqr.to_dict(), "temperature": run.alpha, "seed": run.seed}
+                save_policy(out / folder, policy, description)
+                last = self.rows[i - len(self.runs)]
+                results.append(
+                    {"alpha": run.alpha, "seed": run.seed}
+                    | report.errors(run, evaluation)
+                    | report.floors(run, FINAL_SAMPLES)
+                    | {"ess": last["ess"], "transitions": last["transitions"], "policy": folder}
+                )
+                if run.seed == self.command.seed:
+                    pictures += report.pictures(self.lqr, run, Agent(policy, description))
+            report.draw(out, self.lqr.name, self.runs, self.rows, results, pictures)
+        seconds = self.clock | {"total": time.perf_counter() - begun}
+        settings = dataclasses.asdict(self.command) | {
+            "environments": ENVIRONMENTS,
+            "exploration": EXPLORATION,
+            "horizon": HORIZON,
+            "trajectories": TRAJECTORIES,
+            "evaluated_states": FINAL_STATES,
+            "samples_per_state": FINAL_SAMPLES,
+            "acting_solver": dataclasses.asdict(ACTING_SOLVER),
+            "sac_isfm": dataclasses.asdict(self.config),
+        }
+        report.write(out, self.lqr, settings, seconds, results)
+        console.print(report.table(results))
+        console.print(
+            f"compile {seconds['compile']:.0f} s, train {seconds['train']:.0f} s, "
+            f"evaluate {seconds['evaluate']:.0f} s, all {seconds['total']:.0f} s"
+        )
+        console.print(f"figure1, figure2, figure3, policies (png, pdf), results.json, metrics.csv, policies/ in {out}")
+
+
+@contextlib.contextmanager
+def _timed(clock: dict[str, float], name: str) -> Iterator[None]:
+    """Add the time that the block takes to an entry of the clock."""
+    begun = time.perf_counter()
+    yield
+    clock[name] += time.perf_counter() - begun
+
+
+def _unstack(evaluation: Evaluation) -> list[Evaluation]:
+    """Return the evaluations of the single runs, as NumPy arrays."""
+    arrays = jax.tree.map(np.asarray, evaluation)
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], arrays) for i in range(len(arrays.standard_return))]
+
+
+def _broken(rows: list[dict[str, Any]]) -> str | None:
+    """Say which quantity of which run is no longer a finite number, if one is not."""
+    for row in rows:
+        for name, value in row.items():
+            if not math.isfinite(value):
+                return (
+                    f"{name} of the run alpha={row['alpha']:g} seed={row['seed']} is {value} after step {row['step']}"
+                )
+    return None
+
+
+def _status(rows: list[dict[str, Any]]) -> str:
+    """The live line: averages over the runs."""
+    average = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return (
+        f"return {average['standard_return']:.4g} (optimum {average['optimal_standard_return']:.4g})  "
+        f"mean error {average['mean_error_relative']:.1%}  "
+        f"covariance error {average['covariance_error_relative']:.1%}  ESS {average['ess']:.2f}"
+    )
