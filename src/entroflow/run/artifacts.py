@@ -1,4 +1,4 @@
-"""Policies on disk: one `.npz` with the arrays and one JSON header, readable without this library and never unpickled."""
+"""Policies on disk: a `.npz` with the arrays and a JSON header, readable without this library, never unpickled."""
 
 import dataclasses
 import json
@@ -39,7 +39,8 @@ def save_policy(folder: Path, policy: FlowPolicy, description: dict[str, Any]) -
         "action_space": "box" if isinstance(policy.action_space, Box) else "unbounded",
     }
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / ARRAYS, **{name: np.asarray(leaf) for name, leaf in _named_arrays(policy)})
+    arrays = {name: np.asarray(leaf) for name, leaf in _named_arrays(policy)}
+    np.savez(folder / ARRAYS, allow_pickle=False, **arrays)
     (folder / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
 
 
