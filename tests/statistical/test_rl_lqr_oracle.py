@@ -1,6 +1,7 @@
 """Policy improvement with an oracle for a critic: the exact soft Q of a linear Gaussian policy on LQR, method §5."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -37,13 +38,13 @@ class LinearField(VelocityNetwork):
         super().__init__(2, 2, width=2, depth=1, key=jax.random.key(0))
         self.matrix, self.gain = jnp.asarray(matrix, jnp.float32), jnp.asarray(gain, jnp.float32)
 
-    def condition(self, obs):
+    def condition(self, obs) -> Any:
         return self.gain @ obs
 
-    def __call__(self, x, time, context):
+    def __call__(self, x, time, context: Any):
         return self.matrix @ x + context
 
-    def with_divergence(self, x, time, context):
+    def with_divergence(self, x, time, context: Any):
         return self(x, time, context), jnp.trace(self.matrix)
 
 

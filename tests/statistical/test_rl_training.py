@@ -41,8 +41,8 @@ class Probe(FunctionalEnv):
     terminates: jax.Array
     action_low: jax.Array
     action_high: jax.Array
-    time_limit: int = eqx.field(static=True, default=1)
-    obs_size: int = eqx.field(static=True, default=1)
+    time_limit: int = eqx.field(static=True)
+    obs_size: int = eqx.field(static=True)
 
     def initial(self, key):
         return jax.random.normal(key, (1,))
@@ -65,7 +65,8 @@ class Probe(FunctionalEnv):
 
 
 def probe(*, terminates=False):
-    return Probe(jnp.bool_(terminates), -jnp.full(2, jnp.inf), jnp.full(2, jnp.inf))
+    high = jnp.full(2, jnp.inf)
+    return Probe(terminates=jnp.bool_(terminates), action_low=-high, action_high=high, time_limit=1, obs_size=1)
 
 
 @jax.jit
@@ -152,7 +153,7 @@ def test_value_is_the_soft_value(learned):
 
 
 def test_policy_is_the_soft_optimum(learned):
-    """KL(policy‖optimum) = log Z − H + E[Σ COST (a − SLOPE s)²]/2α, sampled, is below 0.02 nats up to 4 standard errors.
+    """KL(policy‖optimum) = log Z − H + E[Σ COST (a − SLOPE s)²]/2α is below 0.02 nats, up to 4 standard errors.
 
     Per state the error is below √(2d/SAMPLES), that of half a sum of d squared normals and as much for the entropy. The
     solver's own error in the log-density, for which KL may come out negative, has to stay below 0.02 nats as well.
