@@ -220,6 +220,8 @@ def learning_figure(curves: Sequence[Curve], title: str) -> Figure:
                 )  # no place on a logarithmic axis
                 _mean_and_range(ax, runs[0].transitions, errors, colour, f"α = {alpha:g}")
             ax.axhline(target, color=_EXACT, linestyle=":", linewidth=1)
+            times = np.concatenate([run.transitions for run in curves])
+            ax.update_datalim([(time, target) for time in times if time > 0])  # even if no error can be drawn
             place = {"xy": (1, target), "xycoords": ax.get_yaxis_transform()}
             ax.annotate(_percent(target), **place, xytext=(3, 0), textcoords="offset points", va="center")
             ax.set(xscale="log", yscale="log", xlabel="environment transitions")

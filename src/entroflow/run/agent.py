@@ -1,9 +1,12 @@
 """A trained policy for use outside of JAX: NumPy in, NumPy out."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.typing import ArrayLike
@@ -27,11 +30,6 @@ class Agent:
     def __init__(self, policy: FlowPolicy, info: dict[str, Any]):
         self.policy = policy
         self.info = info
-        self._sample = _draw(policy.sample)
-        self._sample_and_log_prob = _draw(policy.sample_and_log_prob)
-        self._log_prob = jax.jit(
-            lambda obs, action: jax.lax.map(lambda pair: policy.log_prob(*pair), (obs, action), batch_size=BLOCK)
-        )
 
     def sample(self, obs: ArrayLike, n: int = 1, seed: int = 0) -> Float[np.ndarray, "*batch n d"]:
         """Draw n actions at every observation.
@@ -48,8 +46,8 @@ class Agent:
             ValueError: for observations of another size or not finite, n below one or a seed that is not whole.
         """
         flat, batch = self._observations(obs)
-        actions = self._sample(flat, _key(seed), checks.positive_int("n", n))
-        return np.asarray(actions).reshape(*batch, n, -1)
+        actions = _sample(self.policy, jnp.asarray(flat), _key(seed), checks.positive_int("n", n))
+        return np.asarray(actions).reshape(*batch, *actions.shape[1:])
 
     def sample_and_log_prob(
         self, obs: ArrayLike, n: int = 1, seed: int = 0
@@ -68,8 +66,9 @@ class Agent:
             ValueError: as for `sample`.
         """
         flat, batch = self._observations(obs)
-        actions, log_probs = self._sample_and_log_prob(flat, _key(seed), checks.positive_int("n", n))
-        return np.asarray(actions).reshape(*batch, n, -1), np.asarray(log_probs).reshape(*batch, n)
+        key, n = _key(seed), checks.positive_int("n", n)
+        actions, log_probs = _sample_and_log_prob(self.policy, jnp.asarray(flat), key, n)
+        return np.asarray(actions).reshape(*batch, *actions.shape[1:]), np.asarray(log_probs).reshape(*batch, n)
 
     def log_prob(self, obs: ArrayLike, action: ArrayLike) -> Float[np.ndarray, "*batch"]:
         """Return log π(a|s) of given actions.
@@ -91,23 +90,41 @@ class Agent:
         except ValueError:
             given = f"leading shapes {observations.shape[:-1]} of obs and {actions.shape[:-1]} of action"
             raise checks.error("obs and action", given, "shapes that broadcast", "use obs[..., None, :]") from None
-        flat = [np.broadcast_to(x, (*batch, x.shape[-1])).reshape(-1, x.shape[-1]) for x in (observations, actions)]
-        return np.asarray(self._log_prob(*flat)).reshape(batch)
+        count = math.prod(batch)
+        flat = [np.broadcast_to(x, (*batch, x.shape[-1])).reshape(count, x.shape[-1]) for x in (observations, actions)]
+        return np.asarray(_log_prob(self.policy, jnp.asarray(flat[0]), jnp.asarray(flat[1]))).reshape(batch)
 
     def _observations(self, obs: ArrayLike) -> tuple[Float[np.ndarray, "b n"], tuple[int, ...]]:
         """Check observations; return them as a list, with their leading shape."""
         observations = _vectors("obs", obs, self.policy.obs_mean.shape[0])
-        return observations.reshape(-1, observations.shape[-1]), observations.shape[:-1]
+        batch = observations.shape[:-1]
+        return observations.reshape(math.prod(batch), observations.shape[-1]), batch
 
 
-def _draw(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a policy's method for many observations and n draws at each, in blocks of bounded size."""
+# The policy is an argument, so that all policies of one shape share their compiled programs.
 
-    def draw(obs: Float[Array, "b n"], key: PRNGKeyArray, n: int) -> Any:
-        one = lambda pair: jax.vmap(method, in_axes=(0, None))(jax.random.split(pair[0], n), pair[1])  # noqa: E731
-        return jax.lax.map(one, (jax.random.split(key, obs.shape[0]), obs), batch_size=max(1, BLOCK // n))
 
-    return jax.jit(draw, static_argnums=2)
+@eqx.filter_jit
+def _sample(policy: FlowPolicy, obs: Float[Array, "b i"], key: PRNGKeyArray, n: int) -> Float[Array, "b n d"]:
+    return _at_each(policy.sample, obs, key, n)
+
+
+@eqx.filter_jit
+def _sample_and_log_prob(
+    policy: FlowPolicy, obs: Float[Array, "b i"], key: PRNGKeyArray, n: int
+) -> tuple[Float[Array, "b n d"], Float[Array, "b n"]]:
+    return _at_each(policy.sample_and_log_prob, obs, key, n)
+
+
+@eqx.filter_jit
+def _log_prob(policy: FlowPolicy, obs: Float[Array, "b i"], action: Float[Array, "b d"]) -> Float[Array, " b"]:
+    return jax.lax.map(lambda pair: policy.log_prob(*pair), (obs, action), batch_size=BLOCK)
+
+
+def _at_each(method: Callable[..., Any], obs: Float[Array, "b i"], key: PRNGKeyArray, n: int) -> Any:
+    """Call a policy's method for n draws at each observation, in blocks of bounded size."""
+    one = lambda pair: jax.vmap(method, in_axes=(0, None))(jax.random.split(pair[0], n), pair[1])  # noqa: E731
+    return jax.lax.map(one, (jax.random.split(key, obs.shape[0]), obs), batch_size=max(1, BLOCK // n))
 
 
 def _vectors(name: str, value: ArrayLike, size: int) -> Float[np.ndarray, "*batch i"]:
@@ -125,6 +142,6 @@ def _vectors(name: str, value: ArrayLike, size: int) -> Float[np.ndarray, "*batc
 
 def _key(seed: int) -> PRNGKeyArray:
     """Return the random key of a seed."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
-        raise checks.error("seed", repr(seed), "a whole number of at least 0", "pass for example 0")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise checks.error("seed", repr(seed), "a whole number of at least 0 and below 2**32", "pass for example 0")
     return jax.random.key(int(seed))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +62,17 @@ def load_policy(folder: Path) -> tuple[FlowPolicy, dict[str, Any]]:
     try:
         skeleton = eqx.filter_eval_shape(_skeleton, header)
         expected = dict(_named_arrays(skeleton))
-        with np.load(folder / ARRAYS, allow_pickle=False) as file:
-            arrays = {name: jnp.asarray(file[name]) for name in expected}
+        # Opened by hand, since NumPy does not close a file that it cannot read.
+        with (folder / ARRAYS).open("rb") as content, np.load(content, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in expected}
         for name, leaf in expected.items():
-            if arrays[name].shape != leaf.shape or not bool(jnp.all(jnp.isfinite(arrays[name]))):
-                raise ValueError(f"{name} has shape {arrays[name].shape} instead of {leaf.shape} or is not finite")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as problem:
+            found = f"{arrays[name].dtype} {arrays[name].shape}"
+            if found != f"{leaf.dtype} {leaf.shape}" or not np.isfinite(arrays[name]).all():
+                raise ValueError(f"{name} is {found} instead of {leaf.dtype} {leaf.shape} or is not finite")
+    except Exception as problem:  # what damage does to NumPy, zipfile or JAX, they do not promise
         given = f"files that do not make a policy ({problem})"
         raise checks.error(str(folder), given, "a policy as entroflow wrote it", "copy or train it again") from problem
-    leaves = [arrays[name] for name, _ in _named_arrays(skeleton)]
+    leaves = [jnp.asarray(arrays[name]) for name in expected]
     return jax.tree.unflatten(jax.tree.structure(skeleton), leaves), header
 
 
@@ -80,8 +81,8 @@ def _skeleton(header: dict[str, Any]) -> FlowPolicy:
     d = header["action_size"]
     key = jax.random.key(0)
     velocity = VelocityNetwork(header["obs_size"], d, width=header["width"], depth=header["depth"], key=key)
-    space = Box(-jnp.ones(d), jnp.ones(d)) if header["action_space"] == "box" else Unbounded(d)
-    return FlowPolicy(velocity, space, solver=RungeKutta(**header["solver"]))
+    spaces = {"box": Box(-jnp.ones(d), jnp.ones(d)), "unbounded": Unbounded(d)}
+    return FlowPolicy(velocity, spaces[header["action_space"]], solver=RungeKutta(**header["solver"]))
 
 
 def _named_arrays(policy: FlowPolicy) -> list[tuple[str, Any]]:

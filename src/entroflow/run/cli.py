@@ -61,3 +61,6 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as problem:
         print(f"entroflow: {problem}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("entroflow: stopped", file=sys.stderr)
+        return 130

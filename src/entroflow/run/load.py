@@ -10,7 +10,7 @@ POLICIES = "policies"
 
 def policy_folder(alpha: float, seed: int) -> str:
     """Return where a run's policy lies inside of an output folder."""
-    return f"{POLICIES}/alpha={alpha:g}_seed={seed}"
+    return f"{POLICIES}/alpha={str(float(alpha)).removesuffix('.0')}_seed={seed}"
 
 
 def load(folder: str | Path, *, alpha: float | None = None, seed: int | None = None) -> Any:
@@ -44,7 +44,7 @@ def load(folder: str | Path, *, alpha: float | None = None, seed: int | None = N
         if (alpha is None or header.get("temperature") == alpha) and (seed is None or header.get("seed") == seed)
     ]
     if len(chosen) != 1:
-        have = ", ".join(f"alpha={h.get('temperature'):g} seed={h.get('seed')}" for h in headers.values())
+        have = ", ".join(f"alpha={h.get('temperature')} seed={h.get('seed')}" for h in headers.values())
         given = f"alpha={alpha}, seed={seed}, which {'no policy has' if not chosen else 'several policies have'}"
         raise checks.error("policy", given, f"one of: {have}", "pass both alpha= and seed=")
     return Agent(*load_policy(chosen[0]))

@@ -1,6 +1,7 @@
 """What the LQR study reports: errors against the exact optimum, files, figures and the table."""
 
 import json
+import math
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float
+from rich import box
 from rich.table import Table
 
 from ..lqr import LQR
 from ..lqr.figures import Curve, Picture, draw_errors, draw_learning, draw_policies, draw_returns
 from ..lqr.matrices import matrix_root
-from ..rl.evaluate import Evaluation, Noise, normal_points
+from ..rl.evaluate import Evaluation, normal_points
 from .agent import Agent
 
 PICTURE_SAMPLES = 4000
@@ -29,8 +31,7 @@ class Run(NamedTuple):
         K: the optimum's gain K*.
         covariance: the optimum's covariance Σ*.
         entropy: the optimum's entropy.
-        best_return: the optimum's average return on `noise`.
-        noise: what the run's evaluations draw from.
+        best_return: the optimum's average return on the noise that the learned policies are judged on.
     """
 
     alpha: float
@@ -39,23 +40,29 @@ class Run(NamedTuple):
     covariance: Float[np.ndarray, "d d"]
     entropy: float
     best_return: float
-    noise: Noise
 
 
 def errors(run: Run, evaluation: Evaluation) -> dict[str, float]:
-    """Compare an evaluation with the optimum: averages and standard deviations over the visited states."""
-    exact = -evaluation.states @ run.K.T
-    mean = np.linalg.norm(evaluation.mean - exact, axis=1)
-    covariance = np.linalg.norm(evaluation.covariance - run.covariance, ord=2, axis=(1, 2))
-    mean_scale = np.linalg.norm(exact, axis=1).mean()
-    covariance_scale = np.linalg.norm(run.covariance, 2)
+    """Compare an evaluation with the optimum: averages and standard deviations over the visited states.
+
+    A policy that does not stabilise the system may have overflowed: then there are no errors, only NaN.
+    """
+    bounded = all(np.isfinite(part).all() for part in (evaluation.states, evaluation.mean, evaluation.covariance))
+    if bounded:
+        exact = -evaluation.states @ run.K.T
+        mean = np.linalg.norm(evaluation.mean - exact, axis=1)
+        covariance = np.linalg.norm(evaluation.covariance - run.covariance, ord=2, axis=(1, 2))
+    else:
+        exact, mean, covariance = np.full((3, 1, 1), math.nan)
+    mean_scale, covariance_scale = np.linalg.norm(exact, axis=1).mean(), np.linalg.norm(run.covariance, 2)
+    unit = _mean_unit(run, mean_scale)
     values = {
         "standard_return": evaluation.standard_return,
         "optimal_standard_return": run.best_return,
         "mean_error": mean.mean(),
         "mean_error_std": mean.std(),
-        "mean_error_relative": mean.mean() / mean_scale,
-        "mean_error_relative_std": mean.std() / mean_scale,
+        "mean_error_relative": mean.mean() / unit,
+        "mean_error_relative_std": mean.std() / unit,
         "covariance_error": covariance.mean(),
         "covariance_error_std": covariance.std(),
         "covariance_error_relative": covariance.mean() / covariance_scale,
@@ -68,14 +75,26 @@ def errors(run: Run, evaluation: Evaluation) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def floors(run: Run, samples: int) -> dict[str, float]:
+def _mean_unit(run: Run, mean_scale: float) -> float:
+    """Return what errors of the mean are relative to: the average ‖K*s‖₂, or NaN where the optimal mean is always zero.
+
+    This is so for a discount of zero, for Q = 0 and where the state stays at zero.
+    """
+    return mean_scale if mean_scale > 1e-6 * np.sqrt(np.linalg.norm(run.covariance, 2)) else math.nan
+
+
+def floors(run: Run, samples: int, mean_scale: float) -> dict[str, float]:
     """Return what the same estimates give for the optimum itself, whose errors are zero: the samples' own share."""
     actions = normal_points(samples, len(run.covariance)) @ matrix_root(run.covariance)
-    covariance = np.atleast_2d(np.cov(actions.T, bias=True))
-    return {
-        "mean_error_floor": float(np.linalg.norm(actions.mean(axis=0))),
-        "covariance_error_floor": float(np.linalg.norm(covariance - run.covariance, 2)),
+    mean = np.linalg.norm(actions.mean(axis=0))
+    covariance = np.linalg.norm(np.atleast_2d(np.cov(actions.T, bias=True)) - run.covariance, 2)
+    values = {
+        "mean_error_floor": mean,
+        "mean_error_relative_floor": mean / _mean_unit(run, mean_scale),
+        "covariance_error_floor": covariance,
+        "covariance_error_relative_floor": covariance / np.linalg.norm(run.covariance, 2),
     }
+    return {name: float(value) for name, value in values.items()}
 
 
 def pictures(lqr: LQR, run: Run, agent: Agent) -> list[Picture]:
@@ -110,7 +129,7 @@ def draw(
 def write(
     out: Path, lqr: LQR, settings: dict[str, Any], seconds: dict[str, float], results: list[dict[str, Any]]
 ) -> None:
-    """Write results.json."""
+    """Write results.json; what is not a finite number becomes null, for JSON has no others."""
     packages = ("entroflow", "jax", "equinox", "optax", "numpy", "scipy")
     document = {
         "system": lqr.to_dict(),
@@ -118,30 +137,44 @@ def write(
         "versions": {name: version(name) for name in packages}
         | {"python": platform.python_version(), "device": str(jax.devices()[0])},
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "runs": results,
+        "runs": [{name: _finite(value) for name, value in row.items()} for row in results],
     }
-    (out / "results.json").write_text(json.dumps(document, indent=2, default=str) + "\n", encoding="utf-8")
+    text = json.dumps(document, indent=2, default=str, allow_nan=False)
+    (out / "results.json").write_text(text + "\n", encoding="utf-8")
 
 
 def table(results: list[dict[str, Any]]) -> Table:
-    """Return the closing table: for each temperature the average over its seeds, and the worst seed."""
-    table = Table(title="learned policy against the exact optimum (average over seeds, worst seed in brackets)")
-    for column in ("α", "mean error", "covariance error", "return", "optimal", "gap", "entropy", "optimal", "ESS/N"):
-        table.add_column(column, justify="right")
+    """Return the closing table, at most 80 columns wide: for each temperature its seeds' average and worst."""
+    headers = "α", "mean\nerror %", "covariance\nerror %", "return", "optimal", "gap %", "entropy", "optimal", "ESS/N"
+    caption = "average over seeds; in brackets, and for the gap, the worst seed"
+    style = {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False}
+    table = Table(title="learned policy against the exact optimum", caption=caption, **style)
+    for header in headers:
+        table.add_column(header, justify="right", overflow="fold")
     for alpha in dict.fromkeys(row["alpha"] for row in results):
         rows = [row for row in results if row["alpha"] == alpha]
         values = {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "policy"}
         gaps = 1 - values["standard_return"] / values["optimal_standard_return"]
-        percent = lambda numbers: f"{numbers.mean():.1%} ({numbers.max():.1%})"  # noqa: E731
+        percent = lambda numbers: f"{_short(100 * numbers.mean())} ({_short(100 * numbers.max())})"  # noqa: E731
         table.add_row(
             f"{alpha:g}",
             percent(values["mean_error_relative"]),
             percent(values["covariance_error_relative"]),
             f"{values['standard_return'].mean():.4g}",
             f"{values['optimal_standard_return'].mean():.4g}",
-            f"{gaps[np.argmax(np.abs(gaps))]:+.2%}",
+            f"{100 * gaps[np.argmax(np.abs(gaps))]:+.3g}",
             f"{values['entropy'].mean():.3f}",
             f"{values['optimal_entropy'].mean():.3f}",
             f"{values['ess'].mean():.3f}",
         )
     return table
+
+
+def _finite(value: Any) -> Any:
+    """Return the value, or None for a number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _short(number: float) -> str:
+    """Write a number in at most six characters."""
+    return f"{number:.1f}" if abs(number) < 1000 else f"{number:.0e}"

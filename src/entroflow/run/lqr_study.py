@@ -12,24 +12,27 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
-from rich.console import Console
+from jaxtyping import Array, Float, Key, PRNGKeyArray
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from .. import checks
 from ..envs import LQREnv
 from ..flow import RungeKutta, Unbounded
 from ..lqr import LQR, systems
-from ..lqr.simulate import sample_noise, simulate
+from ..lqr.simulate import Noise, sample_noise, simulate
 from ..rl import loop_jax, sac_isfm
-from ..rl.evaluate import Evaluation, Noise, evaluate, normal_points
+from ..rl.evaluate import Evaluation, evaluate, normal_points
 from . import lqr_report as report
 from .agent import Agent
 from .artifacts import save_policy
@@ -62,35 +65,43 @@ def run(command: LQRCommand) -> int:
     try:
         return _Study(command, lqr, runs, console).run()
     except KeyboardInterrupt:
-        console.print(f"\nstopped; metrics.csv in {command.out} holds the evaluations so far")
+        console.print(f"\nstopped; what was finished is in {escape(str(command.out))}", soft_wrap=True)
         return 130
+    except ValueError as problem:  # the input was good, so this is a fault of the program: show where
+        raise RuntimeError("the study failed") from problem
 
 
 def _plan(command: LQRCommand, lqr: LQR) -> list[Run]:
     """Check the settings; return the runs with their optima and the noise that they are judged on."""
     seeds = checks.positive_int("--seeds", command.seeds)
     checks.positive_int("--steps", command.steps)
-    if command.seed < 0:
-        raise checks.error("--seed", f"{command.seed}", "a whole number of at least 0", "pass for example 0")
+    if (most := np.iinfo(np.int32).max // ENVIRONMENTS) < command.steps:
+        raise checks.error("--steps", f"{command.steps}", f"at most {most}", "pass fewer")
+    if not 0 <= command.seed <= 2**32 - seeds:
+        given = f"{command.seed} for {seeds} seeds"
+        raise checks.error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
     alphas = [checks.positive_number("--alpha", alpha) for alpha in command.alpha]
     if not alphas or len(set(alphas)) < len(alphas):
         raise checks.error("--alpha", f"{alphas}", "one or more different temperatures", "name each once")
     runs = []
     for alpha in alphas:
         optimum = lqr.optimal(alpha)
-        for seed in range(command.seed, command.seed + seeds):
-            noise = sample_noise(lqr, np.random.default_rng([seed, 1]), TRAJECTORIES, HORIZON)
-            best = simulate(lqr, optimum.K, optimum.covariance, noise).discounted_returns.mean()
-            draws = Noise(*[jnp.asarray(part, jnp.float32) for part in noise])
-            runs.append(Run(alpha, seed, optimum.K, optimum.covariance, optimum.entropy, float(best), draws))
+        best = simulate(lqr, optimum.K, optimum.covariance, _noise(lqr)).discounted_returns.mean()
+        run = Run(alpha, command.seed, optimum.K, optimum.covariance, optimum.entropy, float(best))
+        runs += [run._replace(seed=seed) for seed in range(command.seed, command.seed + seeds)]
     return runs
+
+
+def _noise(lqr: LQR) -> Noise:
+    """Return the initial states and the noise on which all policies are judged, the optimal ones included."""
+    return sample_noise(lqr, np.random.default_rng(0), TRAJECTORIES, HORIZON)
 
 
 def _claim(folder: Path) -> None:
     """Make the output folder; refuse one that holds anything."""
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            given = f"{str(folder)!r}, which already holds {'another run' if folder.is_dir() else 'a file'}"
+            given = f"{str(folder)!r}, which {'already holds another run' if folder.is_dir() else 'is a file'}"
             raise checks.error("--out", given, "a new or an empty folder", "pass another name or remove it")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -112,7 +123,7 @@ class _Study:
         self.command, self.lqr, self.runs, self.console = command, lqr, runs, console
         self.env = LQREnv(lqr, HORIZON)
         self.config = sac_isfm.Config(updates=command.steps)
-        self.noise: Noise = jax.tree.map(lambda *parts: jnp.stack(parts), *[run.noise for run in runs])
+        self.noise = Noise(*[part.astype(np.float32) for part in _noise(lqr)])
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.rows: list[dict[str, Any]] = []
 
@@ -122,7 +133,7 @@ class _Study:
         n, d = self.lqr.B.shape
         console, runs = self.console, self.runs
         console.print(
-            f"SAC-ISFM on [bold]{self.lqr.name}[/] ({n} states, {d} inputs): {len(runs)} runs in one program, "
+            f"SAC-ISFM on [bold]{escape(self.lqr.name)}[/] ({n} states, {d} inputs): {len(runs)} runs in one program, "
             f"{self.command.steps} steps, {ENVIRONMENTS} environments each"
         )
         with console.status("compiling (once: the next time it is read from disk)"):
@@ -138,10 +149,11 @@ class _Study:
             watch = self._compile(self._evaluation(PROGRESS_STATES, PROGRESS_SAMPLES), loop.agent)
         steps = self.command.steps
         marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int)).tolist()
-        columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[status]}")
-        progress = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console)
-        with progress, (self.command.out / "metrics.csv").open("w", newline="") as file:
-            task, writer = progress.add_task("training", total=steps, status=""), None
+        columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        progress, status = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console), Text()
+        live = Live(Group(progress, status), console=console)
+        with live, (self.command.out / "metrics.csv").open("w", newline="") as file:
+            task, writer = progress.add_task("training", total=steps), None
             for before, after in itertools.pairwise(marks):
                 with _timed(self.clock, "train"):
                     loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
@@ -164,10 +176,11 @@ class _Study:
                 writer.writerows(rows)
                 file.flush()
                 self.rows += rows
-                if (broken := _broken(rows)) is not None:
+                if (broken := _broken(rows, metrics)) is not None:
                     console.print(f"[red]{broken}; training cannot go on. metrics.csv holds what led there.")
                     return 1
-                progress.update(task, completed=after, status=_status(rows))
+                progress.update(task, completed=after)
+                status.plain = _status(rows)
         self._finish(loop, begun)
         return 0
 
@@ -176,19 +189,20 @@ class _Study:
         n, d = self.lqr.B.shape
         keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(run.seed) for run in self.runs]))
 
-        def init(key: PRNGKeyArray, alpha: Array) -> sac_isfm.State:
+        def init(key: PRNGKeyArray, alpha: Float[Array, ""]) -> sac_isfm.State:
             discount = jnp.asarray(self.lqr.discount, jnp.float32)
             return sac_isfm.init(
                 self.config, key, obs_size=n, action_space=Unbounded(d), temperature=alpha, discount=discount
             )
 
-        def start(keys: PRNGKeyArray, alphas: Array) -> loop_jax.Loop:
+        def start(keys: Key[Array, "runs 2"], alphas: Float[Array, " runs"]) -> loop_jax.Loop:
             agents = jax.vmap(init)(keys[:, 0], alphas)
             remembered = min(max(1, math.ceil(self.command.steps * self.config.recent)), LARGEST_MEMORY)
             capacity = ENVIRONMENTS * remembered
             return loop_jax.start(self.env, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
 
-        return jax.jit(start)(keys, jnp.asarray([run.alpha for run in self.runs], jnp.float32))
+        arguments = keys, jnp.asarray([run.alpha for run in self.runs], jnp.float32)
+        return self._compile(jax.jit(start), *arguments)(*arguments)
 
     def _compile(self, function: Any, *arguments: Any) -> Any:
         with _timed(self.clock, "compile"):
@@ -199,12 +213,11 @@ class _Study:
         points = jnp.asarray(normal_points(samples, self.lqr.B.shape[1]))
         visits = jnp.asarray(np.random.default_rng(0).choice(HORIZON * TRAJECTORIES, states, replace=False))
 
-        def one(pair: tuple[sac_isfm.State, Noise]) -> Evaluation:
-            agent, noise = pair
+        def one(agent: sac_isfm.State) -> Evaluation:
             policy = sac_isfm.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
-            return evaluate(self.env, policy, agent.discount, noise, visits, points)
+            return evaluate(self.env, policy, agent.discount, self.noise, visits, points)
 
-        return jax.jit(lambda agents: jax.vmap(one)((agents, self.noise)))
+        return jax.jit(jax.vmap(one))
 
     def _finish(self, loop: loop_jax.Loop, begun: float) -> None:
         """Make the last evaluation and write everything."""
@@ -221,11 +234,11 @@ class _Study:
                 folder = policy_folder(run.alpha, run.seed)
                 description = {"system": self.lqr.to_dict(), "temperature": run.alpha, "seed": run.seed}
                 save_policy(out / folder, policy, description)
-                last = self.rows[i - len(self.runs)]
+                last, measured = self.rows[i - len(self.runs)], report.errors(run, evaluation)
                 results.append(
                     {"alpha": run.alpha, "seed": run.seed}
-                    | report.errors(run, evaluation)
-                    | report.floors(run, FINAL_SAMPLES)
+                    | measured
+                    | report.floors(run, FINAL_SAMPLES, measured["mean_scale"])
                     | {"ess": last["ess"], "transitions": last["transitions"], "policy": folder}
                 )
                 if run.seed == self.command.seed:
@@ -248,7 +261,8 @@ class _Study:
             f"compile {seconds['compile']:.0f} s, train {seconds['train']:.0f} s, "
             f"evaluate {seconds['evaluate']:.0f} s, all {seconds['total']:.0f} s"
         )
-        console.print(f"figure1, figure2, figure3, policies (png, pdf), results.json, metrics.csv, policies/ in {out}")
+        console.print("figure1, figure2, figure3, policies (png, pdf), results.json, metrics.csv and policies/ are in")
+        console.print(str(out), markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -265,14 +279,16 @@ def _unstack(evaluation: Evaluation) -> list[Evaluation]:
     return [jax.tree.map(lambda leaf, i=i: leaf[i], arrays) for i in range(len(arrays.standard_return))]
 
 
-def _broken(rows: list[dict[str, Any]]) -> str | None:
-    """Say which quantity of which run is no longer a finite number, if one is not."""
+def _broken(rows: list[dict[str, Any]], metrics: Iterable[str]) -> str | None:
+    """Say which of the learner's metrics is no longer a finite number, if one is not.
+
+    What the evaluation measures does not count: a policy that does not stabilise the system yet has no finite return.
+    """
     for row in rows:
-        for name, value in row.items():
-            if not math.isfinite(value):
-                return (
-                    f"{name} of the run alpha={row['alpha']:g} seed={row['seed']} is {value} after step {row['step']}"
-                )
+        for name in metrics:
+            if not math.isfinite(row[name]):
+                run = f"the run alpha={row['alpha']:g} seed={row['seed']}"
+                return f"{name} of {run} is {row[name]} after step {row['step']}"
     return None
 
 
@@ -281,6 +297,6 @@ def _status(rows: list[dict[str, Any]]) -> str:
     average = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return (
         f"return {average['standard_return']:.4g} (optimum {average['optimal_standard_return']:.4g})  "
-        f"mean error {average['mean_error_relative']:.1%}  "
-        f"covariance error {average['covariance_error_relative']:.1%}  ESS {average['ess']:.2f}"
+        f"error: mean {average['mean_error_relative']:.1%}, cov {average['covariance_error_relative']:.1%}  "
+        f"ESS/N {average['ess']:.2f}"
     )

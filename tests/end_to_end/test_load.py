@@ -1,0 +1,251 @@
+"""`entroflow.load`: policies come back from disk and answer in NumPy; damaged files are refused by name."""
+
+import json
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import entroflow
+from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from entroflow.run.agent import BLOCK
+from entroflow.run.artifacts import save_policy
+from entroflow.run.load import policy_folder
+
+SIZES = {"line": 1, "plane": 2}
+ACCURATE = RungeKutta("rk4", 16)
+
+
+def policy(space, seed=0):
+    """A policy far from a Gaussian: a small network with large parameters, and units of its own."""
+    network = VelocityNetwork(3, space.size, width=8, depth=1, key=jax.random.key(seed))
+    leaves, structure = jax.tree.flatten(network)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    drawn = [0.25 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    units = {"obs_mean": jnp.array([0.1, -0.2, 0.3]), "obs_scale": jnp.array([1.0, 2.0, 0.5])}
+    return FlowPolicy(jax.tree.unflatten(structure, drawn), space, solver=ACCURATE, **units)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """A folder like the main job's: two temperatures with two seeds each, of different policies."""
+    folder = tmp_path_factory.mktemp("out")
+    for number, (alpha, seed) in enumerate([(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]):
+        description = {"temperature": alpha, "seed": seed}
+        space = Unbounded(2, jnp.array([0.5, -1.0]), jnp.array([0.5, 2.0]))
+        save_policy(folder / policy_folder(alpha, seed), policy(space, number), description)
+    save_policy(folder / "line", policy(Unbounded(1, 0.3, 2.0)), {})
+    save_policy(folder / "box", policy(Box(np.array([-1.0, 0.0]), np.array([2.0, 0.5]))), {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plane(out):
+    return entroflow.load(out, alpha=0.5, seed=3)
+
+
+OBS = np.array([[0.4, -1.1, 0.7], [0.0, 0.2, -0.3]])
+
+
+def test_the_chosen_policy_comes_back_exactly(out):
+    """Temperature and seed select one policy, whose parameters, units and solver are those that were saved."""
+    for number, (alpha, seed) in enumerate([(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]):
+        agent = entroflow.load(str(out), alpha=alpha, seed=seed)
+        assert (agent.info["temperature"], agent.info["seed"]) == (alpha, seed)
+        saved = policy(Unbounded(2, jnp.array([0.5, -1.0]), jnp.array([0.5, 2.0])), number)
+        assert eqx.tree_equal(agent.policy, saved) is True or bool(eqx.tree_equal(agent.policy, saved))
+        alone = entroflow.load(out / policy_folder(alpha, seed))
+        assert bool(eqx.tree_equal(alone.policy, saved))
+
+
+@pytest.mark.parametrize("batch", [(2,), (1, 2, 1)])
+def test_shapes_and_types(plane, batch):
+    """Any leading axes, NumPy in and NumPy out, in single precision."""
+    obs = OBS.reshape(*batch, 3)
+    actions, log_probs = plane.sample_and_log_prob(obs, n=4, seed=1)
+    assert type(actions) is np.ndarray and type(log_probs) is np.ndarray
+    assert actions.shape == (*batch, 4, 2) and log_probs.shape == (*batch, 4)
+    assert actions.dtype == log_probs.dtype == np.float32
+    assert plane.sample(obs, n=4, seed=1).shape == actions.shape
+    given = plane.log_prob(obs[..., None, :], actions)
+    assert type(given) is np.ndarray and given.shape == log_probs.shape
+    assert len({tuple(action) for action in actions.reshape(-1, 2)}) == actions.size // 2, "no two draws are the same"
+
+
+def test_one_observation(plane):
+    """A single state gives n actions and their densities, a single action one density."""
+    actions = plane.sample(OBS[0], n=4)
+    assert actions.shape == (4, 2)
+    assert plane.log_prob(OBS[0], actions[0]).shape == ()
+
+
+def test_no_observations_give_no_actions(plane):
+    """An empty batch goes through like any other."""
+    none = np.zeros((0, 3))
+    assert plane.sample(none, n=4).shape == (0, 4, 2)
+    assert plane.sample_and_log_prob(none, n=4)[1].shape == (0, 4)
+    assert plane.log_prob(none, np.zeros((0, 2))).shape == (0,)
+
+
+def test_the_seed_decides(plane):
+    """The same seed gives the same actions, with or without densities; another one gives others."""
+    actions, log_probs = plane.sample_and_log_prob(OBS, n=4, seed=1)
+    assert np.array_equal(actions, plane.sample_and_log_prob(OBS, n=4, seed=1)[0])
+    np.testing.assert_allclose(plane.sample(OBS, n=4, seed=1), actions, rtol=1e-5, atol=1e-5)
+    assert np.abs(plane.sample(OBS, n=4, seed=2) - actions).min() > 1e-4
+    # Within the solver's accuracy the density of an action does not depend on the direction of integration.
+    np.testing.assert_allclose(plane.log_prob(OBS[:, None], actions), log_probs, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["policies/alpha=0.5_seed=3", "line", "box"])
+def test_densities_integrate_to_one(out, name):
+    """exp(log_prob) is a density over the actions in their own units: total mass 1, mean as of the samples."""
+    agent = entroflow.load(out / name)
+    actions = agent.sample(OBS[0], n=4096)
+    low, high = actions.min(axis=0) - 1.5 * actions.std(axis=0), actions.max(axis=0) + 1.5 * actions.std(axis=0)
+    if name == "box":
+        low, high = np.array([-1.0, 0.0]), np.array([2.0, 0.5])
+    cells = 128 if len(low) == 2 else 2048
+    axes = [low[i] + (np.arange(cells) + 0.5) / cells * (high[i] - low[i]) for i in range(len(low))]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    mass = np.exp(agent.log_prob(OBS[0], grid).astype(float)) * np.prod((high - low) / cells)
+    assert mass.shape == grid.shape[:-1]
+    assert mass.sum() == pytest.approx(1, abs=0.01)
+    mean = (mass[..., None] * grid).reshape(-1, len(low)).sum(axis=0)
+    np.testing.assert_allclose(mean, actions.mean(axis=0), atol=5 * actions.std(axis=0).max() / 64 + 0.01)
+
+
+def test_leading_axes_broadcast(plane):
+    """Observations (2, 1, n) and actions (5, d) meet as (2, 5); what does not fit is named."""
+    actions = np.linspace(-1, 1, 10).reshape(5, 2)
+    table = plane.log_prob(OBS[:, None], actions)
+    assert table.shape == (2, 5)
+    np.testing.assert_allclose(table[1, 3], plane.log_prob(OBS[1], actions[3]), atol=1e-5)
+    with pytest.raises(ValueError, match=r"\(2,\) of obs and \(5,\) of action"):
+        plane.log_prob(OBS, actions)
+
+
+def test_large_requests_are_cut_into_blocks(out):
+    """More actions than are computed at once come back whole, in order, all different."""
+    agent = entroflow.load(out / "line")
+    actions, log_probs = agent.sample_and_log_prob(OBS, n=BLOCK + 1, seed=5)
+    assert actions.shape == (2, BLOCK + 1, 1)
+    np.testing.assert_allclose(agent.log_prob(OBS[:, None], actions), log_probs, atol=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda agent: agent.sample(np.zeros(2)), r"obs: got shape \(2,\)"),
+        (lambda agent: agent.sample(1.0), r"obs: got shape \(\)"),
+        (lambda agent: agent.sample(np.array(["a", "b", "c"])), "obs: .* of type <U1"),
+        (lambda agent: agent.sample([0.0, np.nan, 0.0]), "obs: got NaN or infinity"),
+        (lambda agent: agent.sample(OBS, n=0), "n: got 0"),
+        (lambda agent: agent.sample(OBS, n=1, seed=-1), "seed: got -1"),
+        (lambda agent: agent.sample(OBS, n=1, seed=2**32), "seed: got 4294967296"),
+        (lambda agent: agent.log_prob(OBS[0], np.zeros(3)), r"action: got shape \(3,\)"),
+        (lambda agent: agent.log_prob(OBS[0], [0.0, np.inf]), "action: got NaN or infinity"),
+    ],
+    ids=range(9),
+)
+def test_bad_arguments_are_named(plane, call, words):
+    """What was given and what was expected, before anything is computed."""
+    with pytest.raises(ValueError, match=words):
+        call(plane)
+
+
+def test_a_choice_must_be_one_policy(out, tmp_path):
+    """No policy, several, none with these numbers: the message lists what there is."""
+    for choice in ({}, {"alpha": 0.5}, {"seed": 3}, {"alpha": 0.7, "seed": 3}):
+        with pytest.raises(ValueError, match="alpha=0.5 seed=3, alpha=0.5 seed=4, alpha=1.0 seed=3"):
+            entroflow.load(out, **choice)
+    with pytest.raises(ValueError, match="line.*|one of"):
+        entroflow.load(out / "line", alpha=0.5)
+    for nowhere in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match=f"{nowhere.name}.*holds no policy"):
+            entroflow.load(nowhere)
+
+
+def change_header(**changes):
+    def damage(folder):
+        header = json.loads((folder / "policy.json").read_text()) | changes
+        (folder / "policy.json").write_text(json.dumps(header))
+
+    return damage
+
+
+def change_arrays(change):
+    def damage(folder):
+        with np.load(folder / "policy.npz") as file:
+            arrays = dict(file)
+        change(arrays)
+        np.savez(folder / "policy.npz", **arrays)
+
+    return damage
+
+
+def replace(name, change):
+    return change_arrays(lambda arrays: arrays.update({name: change(arrays[name])}))
+
+
+class Malice:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+DAMAGE = {
+    "no arrays": lambda folder: (folder / "policy.npz").unlink(),
+    "truncated": lambda folder: (folder / "policy.npz").write_bytes((folder / "policy.npz").read_bytes()[:-100]),
+    "empty": lambda folder: (folder / "policy.npz").write_bytes(b""),
+    "other content": lambda folder: (folder / "policy.npz").write_bytes(b"PK\x03\x04 no, not really"),
+    "header cut": lambda folder: (folder / "policy.json").write_text('{"format": 1,'),
+    "header empty": lambda folder: (folder / "policy.json").write_text("{}"),
+    "newer format": change_header(format=2),
+    "no format": change_header(format=None),
+    "wider": change_header(width=9),
+    "more actions": change_header(action_size=3),
+    "no width": change_header(width=None),
+    "width of text": change_header(width="8"),
+    "negative size": change_header(obs_size=-3),
+    "unknown solver": change_header(solver={"method": "magic", "steps": 8}),
+    "no solver": change_header(solver=None),
+    "another space": change_header(action_space="box"),
+    "unknown space": change_header(action_space="sphere"),
+    "array missing": change_arrays(lambda arrays: arrays.pop("obs_mean")),
+    "another shape": replace("obs_mean", lambda array: array[:2]),
+    "transposed": replace("velocity.first.weight", lambda array: array.T),
+    "NaN": replace("obs_mean", lambda array: array * np.nan),
+    "infinity": replace("velocity.first.weight", lambda array: array + np.inf),
+    "text": replace("obs_mean", lambda array: array.astype(str)),
+    "whole numbers": replace("obs_mean", lambda array: array.astype(int)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_policies_are_refused(tmp_path, damage):
+    """One ValueError that names the folder, whatever is wrong with the files."""
+    save_policy(tmp_path, policy(Unbounded(2)), {"temperature": 0.5, "seed": 0})
+    entroflow.load(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError) as refusal:
+        entroflow.load(tmp_path)
+    assert str(tmp_path) in str(refusal.value)
+
+
+def test_nothing_is_unpickled(tmp_path):
+    """An archive with a Python object inside is refused, and the object does not come to life."""
+    folder, trace = tmp_path / "policy", tmp_path / "trace"
+    save_policy(folder, policy(Unbounded(2)), {})
+    with np.load(folder / "policy.npz") as file:
+        arrays = dict(file)
+    np.savez(folder / "policy.npz", **arrays | {"obs_mean": np.array([Malice(trace)] * 3, dtype=object)})
+    with pytest.raises(ValueError, match="policy"):
+        entroflow.load(folder)
+    assert not trace.exists()
