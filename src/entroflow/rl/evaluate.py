@@ -10,16 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from ..envs.lqr import LQREnv
 from ..flow import FlowPolicy
+from ..lqr.simulate import Noise
 
 BLOCK = 16384  # actions drawn at once
-
-
-class Noise(NamedTuple):
-    """Everything random in T trajectories of H steps; policies are compared on the same draws."""
-
-    initial_states: Float[Array, "T n"]
-    process: Float[Array, "H T n"]
-    action: Float[Array, "H T d"]
 
 
 class Evaluation(NamedTuple):
@@ -61,7 +54,8 @@ def evaluate(
         following = jax.vmap(env.drift)(states, actions) + process
         return following, (states, jax.vmap(env.reward)(states, actions, following))
 
-    _, (states, rewards) = jax.lax.scan(step, noise.initial_states, (noise.process, noise.action))
+    draws = jnp.asarray(noise.process), jnp.asarray(noise.action)
+    _, (states, rewards) = jax.lax.scan(step, jnp.asarray(noise.initial_states), draws)
     powers = discount ** jnp.arange(rewards.shape[0], dtype=rewards.dtype)
     visited = states.reshape(-1, states.shape[-1])[visits]
 

@@ -31,11 +31,12 @@ from ..flow import ActionSpace, FlowPolicy, RungeKutta, Solver, Unbounded, Veloc
 from ..isfm import Candidates, draw_candidates, isfm_loss, stratified_times
 from ..types import Transition
 from .critic import Critic
-from .soft_bellman import soft_target
+from .soft_bellman import soft_target, soft_value_from_weights
 from .units import Moments, forgetting_rate, join, standard
 
 M = TypeVar("M", bound=eqx.Module)
 MIDPOINT_4 = RungeKutta("midpoint", 4)
+BLOCK = 1024  # transitions that pass through a critic at once
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Config:
     critic_depth: int = 2
     critics: int = 1
     critic_value: Literal["mean", "min"] = "mean"
-    batch_size: int = 8192
-    policy_batch_size: int = 128
+    batch_size: int = 4096
+    policy_batch_size: int = 64
     candidates: int = 8
     pairs: int = 2
     ess_floor: float = 0.3
@@ -240,9 +241,14 @@ def improve_policy(
         return jnp.mean(losses)
 
     error, velocity, optimiser = _descend(
-        config, config.policy_rate, config.policy_warmup, loss, state.velocity, state.velocity_optimiser
+        config,
+        config.policy_rate,
+        config.policy_warmup,
+        jax.value_and_grad(loss),
+        state.velocity,
+        state.velocity_optimiser,
     )
-    values = state.temperature * (candidates.diagnostics.log_z - candidates.diagnostics.kl)
+    values = soft_value_from_weights(candidates.diagnostics.log_z, candidates.diagnostics.kl, state.temperature)
     state = dataclasses.replace(
         state,
         velocity=velocity,
@@ -269,7 +275,7 @@ def evaluate_policy(
     Returns:
         The next state and the metrics.
     """
-    next_values = jax.vmap(functools.partial(v_value, state))(batch.next_obs)
+    next_values = jax.lax.map(functools.partial(v_value, state), batch.next_obs, batch_size=BLOCK)
     targets = soft_target(batch.reward, state.discount, batch.terminated.astype(values.dtype), next_values)
     state = _follow_data(config, state, batch, targets)
     descend = functools.partial(_descend, config, config.critic_rate, config.critic_warmup)
@@ -296,18 +302,46 @@ def evaluate_policy(
     return state, {"critic_error": jnp.sqrt(jnp.mean(errors)) * state.value_units.scale, "v": jnp.mean(values)}
 
 
-def _squared_error(inputs: Float[Array, "b i"], targets: Float[Array, " b"]) -> Callable[[Critic], Float[Array, ""]]:
-    return lambda critic: jnp.mean((jax.vmap(critic)(inputs) - targets) ** 2)
+def _squared_error(
+    inputs: Float[Array, "b i"], targets: Float[Array, " b"]
+) -> Callable[[Critic], tuple[Float[Array, ""], Critic]]:
+    """Return the critic's mean squared error and its gradient, summed over blocks whose activations fit the cache."""
+    blocks = _blocks(targets.shape[0])
+    parts = inputs.reshape(blocks, -1, inputs.shape[1]), targets.reshape(blocks, -1)
+
+    def error(critic: Critic, inputs: Array, targets: Array) -> Float[Array, ""]:
+        return jnp.mean((jax.vmap(critic)(inputs) - targets) ** 2) / blocks
+
+    def error_and_gradient(critic: Critic) -> tuple[Float[Array, ""], Critic]:
+        def add(total: tuple[Array, Critic], part: tuple[Array, Array]) -> tuple[tuple[Array, Critic], None]:
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(error)(critic, *part)), None
+
+        zero = jnp.zeros((), targets.dtype), jax.tree.map(jnp.zeros_like, critic)
+        return jax.lax.scan(add, zero, parts)[0]
+
+    return error_and_gradient
+
+
+def _blocks(size: int) -> int:
+    """Return into how many blocks of `BLOCK` a batch is divided; one if it does not divide evenly."""
+    return size // BLOCK if size % BLOCK == 0 else 1
 
 
 def _descend(
-    config: Config, rate: float, warmup: float, loss: Callable[[M], Array], model: M, optimiser: optax.OptState
-):
+    config: Config,
+    rate: float,
+    warmup: float,
+    loss_and_gradient: Callable[[M], tuple[Array, M]],
+    model: M,
+    optimiser: optax.OptState,
+) -> tuple[Float[Array, ""], M, optax.OptState]:
     """Make one gradient step; return the loss, the model and the optimiser's state."""
-    error, gradient = jax.value_and_grad(loss)(model)
+    error, gradient = loss_and_gradient(model)
     parameters = cast(optax.Params, model)
     with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to the power of integers
-        updates, optimiser = _optimiser(config, rate, warmup).update(gradient, optimiser, parameters)
+        updates, optimiser = _optimiser(config, rate, warmup).update(
+            cast(optax.Updates, gradient), optimiser, parameters
+        )
     return error, cast(M, optax.apply_updates(parameters, updates)), optimiser
 
 
@@ -339,11 +373,12 @@ def _follow_width(config: Config, state: State, candidates: Candidates) -> Actio
         return space
     weights = candidates.weights[..., None]
     mean = jnp.sum(weights * candidates.latents, axis=1, keepdims=True)
-    variance = jnp.sum(weights * (candidates.latents - mean) ** 2, axis=1) / (1 - jnp.sum(weights**2, axis=1))
-    rate = jnp.where(
-        state.step < config.policy_warmup * config.updates, 0.0, forgetting_rate(state.step, config.updates / 2)
-    )
-    return Unbounded(space.size, space.center, space.scale * jnp.mean(variance, axis=0) ** (rate / 2))
+    squares = jnp.sum(weights * (candidates.latents - mean) ** 2, axis=1)
+    variance = jnp.mean(squares / jnp.maximum(1 - jnp.sum(weights**2, axis=1), 1e-3), axis=0)
+    begun = state.step >= config.policy_warmup * config.updates
+    rate = jnp.where(begun, forgetting_rate(state.step, config.updates / 2), 0.0)
+    change = jnp.clip(variance, 0.1, 10.0) ** (rate / 2)  # few candidates may say anything at first
+    return Unbounded(space.size, space.center, space.scale * change)
 
 
 def _optimiser(config: Config, rate: float, warmup: float) -> optax.GradientTransformation:

@@ -22,6 +22,19 @@ def soft_value(
     return q - temperature * log_prob
 
 
+def soft_value_from_weights(
+    log_z: Float[Array, "*batch"], kl: Float[Array, "*batch"], temperature: Float[ArrayLike, ""]
+) -> Float[Array, "*batch"]:
+    """Return V(s) = α (log Z(s) − KL(π‖π_new)), the mean of Q − α log π over a policy's own candidates.
+
+    Args:
+        log_z: log Ẑ(s) of candidates drawn from π and weighted for π_new = exp(Q/α)/Z.
+        kl: their estimate of KL(π‖π_new).
+        temperature: entropy weight α.
+    """
+    return (log_z - kl) * temperature
+
+
 def soft_target(
     reward: Float[Array, "*batch"],
     discount: Float[ArrayLike, ""],

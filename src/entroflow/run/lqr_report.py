@@ -51,7 +51,7 @@ def errors(run: Run, evaluation: Evaluation) -> dict[str, float]:
     if bounded:
         exact = -evaluation.states @ run.K.T
         mean = np.linalg.norm(evaluation.mean - exact, axis=1)
-        covariance = np.linalg.norm(evaluation.covariance - run.covariance, ord=2, axis=(1, 2))
+        covariance = _spectral_norms(np.asarray(evaluation.covariance) - run.covariance)
     else:
         exact, mean, covariance = np.full((3, 1, 1), math.nan)
     mean_scale, covariance_scale = np.linalg.norm(exact, axis=1).mean(), np.linalg.norm(run.covariance, 2)
@@ -81,6 +81,13 @@ def _mean_unit(run: Run, mean_scale: float) -> float:
     This is so for a discount of zero, for Q = 0 and where the state stays at zero.
     """
     return mean_scale if mean_scale > 1e-6 * np.sqrt(np.linalg.norm(run.covariance, 2)) else math.nan
+
+
+def _spectral_norms(matrices: Float[np.ndarray, "m d d"]) -> Float[np.ndarray, " m"]:
+    """Return the 2-norms, NaN for matrices that are not finite: a policy may not stabilise its system yet."""
+    finite = np.all(np.isfinite(matrices), axis=(1, 2))
+    norms = np.linalg.norm(np.where(np.expand_dims(finite, (1, 2)), matrices, 0.0), ord=2, axis=(1, 2))
+    return np.where(finite, norms, np.nan)
 
 
 def floors(run: Run, samples: int, mean_scale: float) -> dict[str, float]:

@@ -40,11 +40,11 @@ from .cli import LQRCommand
 from .load import policy_folder
 from .lqr_report import Run
 
-ENVIRONMENTS = 1024  # of each run
+ENVIRONMENTS = 512  # of each run
 EXPLORATION = 3.0  # noise scale of the most exploratory environment; the others are spread from one to it
 HORIZON = 100  # of episodes and of the evaluation's trajectories
 TRAJECTORIES = 100
-LARGEST_MEMORY = 1024  # steps of all environments that the replay keeps at most
+LARGEST_MEMORY = 2048  # steps of all environments that the replay keeps at most
 EVALUATIONS = 25  # during training
 PROGRESS_STATES, PROGRESS_SAMPLES = 32, 1024  # of an evaluation during training
 FINAL_STATES, FINAL_SAMPLES = 64, 16_384  # of the last one
