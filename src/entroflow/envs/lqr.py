@@ -11,7 +11,7 @@ from entroflow.envs.functional import FunctionalEnv
 from entroflow.lqr import LQR
 from entroflow.lqr.matrices import matrix_root
 
-_REGION = 4.0  # standard deviations
+_REGION = 3.0  # standard deviations
 
 
 class LQREnv(FunctionalEnv):
@@ -21,7 +21,7 @@ class LQREnv(FunctionalEnv):
     ±`bound`, so that an unstable system under an untrained policy does not overflow. Because the value of the last
     state still counts (it is truncation), the bound changes which states are seen and biases nothing.
 
-    The bound is four standard deviations of what the noise can do by itself: the covariance
+    The bound is three standard deviations of what the noise can do by itself: the covariance
     initial_cov + time_limit·W + B R⁻¹Bᵀ (the last for actions that cost about one), carried through the dynamics
     for n − 1 further steps so that every coordinate that can be excited has a positive bound.
     """

@@ -87,7 +87,7 @@ class Config:
     target_rate: float = 0.1
     final_target_rate: float = 0.01
     policy_average: float = 0.1
-    recent: float = 0.5
+    recent: float = 0.6
 
 
 class State(eqx.Module):

@@ -19,6 +19,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 from rich.console import Console, Group
 from rich.live import Live
@@ -40,15 +42,17 @@ from .cli import LQRCommand
 from .load import policy_folder
 from .lqr_report import Run
 
-ENVIRONMENTS = 512  # of each run
+ENVIRONMENTS = 1024  # of each run
 EXPLORATION = 3.0  # noise scale of the most exploratory environment; the others are spread from one to it
 HORIZON = 100  # of episodes and of the evaluation's trajectories
 TRAJECTORIES = 100
-LARGEST_MEMORY = 2048  # steps of all environments that the replay keeps at most
+LARGEST_MEMORY = 1536  # steps of all environments that the replay keeps at most
 EVALUATIONS = 25  # during training
 PROGRESS_STATES, PROGRESS_SAMPLES = 32, 1024  # of an evaluation during training
 FINAL_STATES, FINAL_SAMPLES = 64, 16_384  # of the last one
 ACTING_SOLVER = RungeKutta("rk4", 4)
+
+RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
 
 
 def run(command: LQRCommand) -> int:
@@ -62,6 +66,7 @@ def run(command: LQRCommand) -> int:
     _claim(command.out)
     console = Console()
     _cache_compilations()
+    _use_all_cores()
     try:
         return _Study(command, lqr, runs, console).run()
     except KeyboardInterrupt:
@@ -116,6 +121,17 @@ def _cache_compilations() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+def _use_all_cores() -> None:
+    """Make every core a device, which runs can be divided among; without effect where JAX has already started."""
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def _along_runs(loop: loop_jax.Loop) -> Any:
+    """Say how the leaves of a loop are divided among the devices: along the runs, but for the counter."""
+    return jax.tree.map(lambda leaf: RUNS if leaf.ndim else P(), loop)
+
+
 class _Study:
     """The runs and their records."""
 
@@ -124,6 +140,8 @@ class _Study:
         self.env = LQREnv(lqr, HORIZON)
         self.config = sac_isfm.Config(updates=command.steps)
         self.noise = Noise(*[part.astype(np.float32) for part in _noise(lqr)])
+        most = max(k for k in range(1, len(jax.devices()) + 1) if len(runs) % k == 0)
+        self.mesh = jax.make_mesh((most,), ("runs",), (AxisType.Auto,), devices=jax.devices()[:most])
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.rows: list[dict[str, Any]] = []
 
@@ -139,13 +157,13 @@ class _Study:
         with console.status("compiling (once: the next time it is read from disk)"):
             loop = self._start()
             scales = jnp.linspace(1.0, EXPLORATION, ENVIRONMENTS)
-            advance = self._compile(
-                jax.jit(
-                    lambda loop, steps: loop_jax.advance(self.config, self.env, loop, scales, steps), donate_argnums=0
-                ),
-                loop,
-                jnp.int32(1),
-            )
+
+            def advance(loop: loop_jax.Loop, steps: Array) -> tuple[loop_jax.Loop, loop_jax.Metrics]:
+                return loop_jax.advance(self.config, self.env, loop, scales, steps)
+
+            along = _along_runs(loop)
+            advance = self._divide(advance, (along, P()), (along, RUNS))
+            advance = self._compile(jax.jit(advance, donate_argnums=0), loop, jnp.int32(1))
             watch = self._compile(self._evaluation(PROGRESS_STATES, PROGRESS_SAMPLES), loop.agent)
         steps = self.command.steps
         marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int)).tolist()
@@ -181,6 +199,8 @@ class _Study:
                     return 1
                 progress.update(task, completed=after)
                 status.plain = _status(rows)
+        if not console.is_interactive:
+            console.print()  # the live lines do not end their last line in a file
         self._finish(loop, begun)
         return 0
 
@@ -202,7 +222,12 @@ class _Study:
             return loop_jax.start(self.env, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
 
         arguments = keys, jnp.asarray([run.alpha for run in self.runs], jnp.float32)
-        return self._compile(jax.jit(start), *arguments)(*arguments)
+        along = _along_runs(jax.eval_shape(start, *arguments))
+        return self._compile(jax.jit(self._divide(start, (RUNS, RUNS), along)), *arguments)(*arguments)
+
+    def _divide(self, function: Any, inputs: Any, outputs: Any) -> Any:
+        """Divide the runs among the devices: every core, or GPU, advances its own."""
+        return jax.shard_map(function, mesh=self.mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
 
     def _compile(self, function: Any, *arguments: Any) -> Any:
         with _timed(self.clock, "compile"):
@@ -217,7 +242,7 @@ class _Study:
             policy = sac_isfm.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
             return evaluate(self.env, policy, agent.discount, self.noise, visits, points)
 
-        return jax.jit(jax.vmap(one))
+        return jax.jit(self._divide(jax.vmap(one), RUNS, RUNS))
 
     def _finish(self, loop: loop_jax.Loop, begun: float) -> None:
         """Make the last evaluation and write everything."""
