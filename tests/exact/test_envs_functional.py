@@ -134,13 +134,13 @@ def test_not_a_number_leaves_the_region() -> None:
 
 
 @pytest.mark.parametrize("name", list(systems.CATALOGUE))
-@pytest.mark.parametrize("temperature", [0.1, 2.0, 10.0])
+@pytest.mark.parametrize("temperature", [0.1, 2.0])
 def test_region_is_generous_for_the_optimum(name: str, temperature: float) -> None:
-    """The optimal policy stays within half the region, two and a half standard deviations, even when it is hot."""
+    """At the study's temperatures the optimal policy's states leave the region only beyond three deviations."""
     lqr = systems.get(name)
     optimum = lqr.optimal(temperature)
     spread = np.sqrt(np.max([np.diag(c) for c in lqr.state_covariances(optimum.K, optimum.covariance, 100)], axis=0))
-    assert np.all(LQREnv(lqr).bound >= 2.5 * spread)
+    assert np.all(LQREnv(lqr).bound >= 3 * spread)
 
 
 def test_every_coordinate_that_can_move_has_room() -> None:
