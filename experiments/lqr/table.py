@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-print(
-    "| system | α | mean error | covariance error | return: learned | optimal | worst gap | entropy: learned | optimal |"
-)
-print("|---|---|---|---|---|---|---|---|---|")
+COLUMNS = ("system", "α", "mean error", "covariance error", "return", "optimal", "worst gap", "entropy", "optimal")
+
+print("| " + " | ".join(COLUMNS) + " |")
+print("|" + "---|" * len(COLUMNS))
 for path in sorted(Path(__file__).parent.glob("*/results.json")):
     document = json.loads(path.read_text(encoding="utf-8"))
     for alpha in dict.fromkeys(run["alpha"] for run in document["runs"]):
