@@ -17,13 +17,13 @@ def empty(example: T, capacity: int) -> T:
     """Make an empty buffer.
 
     Args:
-        example: one transition; its shapes and types are those of the buffer.
+        example: one transition, or its shapes and types alone.
         capacity: number of transitions kept, a multiple of the size of the batches that will be added.
 
     Returns:
         The buffer: the example's leaves with a leading axis of length `capacity`.
     """
-    return jax.tree.map(lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.result_type(leaf)), example)
+    return jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), example)
 
 
 def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:

@@ -50,7 +50,6 @@ def start(
     Returns:
         Where the runs stand.
     """
-    runs = key.shape[0]
 
     def one(key: PRNGKeyArray) -> EnvState:
         state_key, time_key = jax.random.split(key)
@@ -63,7 +62,7 @@ def start(
     example = jax.eval_shape(
         step, env, keys[0, 0], jax.tree.map(lambda leaf: leaf[0, 0], envs), jnp.zeros(env.action_low.shape)
     )[1]
-    replay = jax.tree.map(lambda leaf: jnp.zeros((runs, capacity, *leaf.shape), leaf.dtype), example)
+    replay = jax.vmap(lambda _: buffer.empty(example, capacity))(key)
     return Loop(agents, envs, replay, keys[:, 1], jnp.int32(0))
 
 
