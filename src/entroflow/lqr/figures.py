@@ -1,7 +1,7 @@
 """The paper's two figures for LQR, the learning curves behind them and a picture of the learned policies.
 
-Each `..._figure` function returns a Matplotlib figure, each `draw_...` function saves one as PNG and PDF. No display is
-needed and pyplot's global state is left alone. Import this module by name: `entroflow.lqr` does not load Matplotlib.
+Each `..._figure` function returns a Matplotlib figure, each `draw_...` function saves one as PNG and PDF. Import
+this module by name: `entroflow.lqr` does not load Matplotlib.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,20 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from entroflow.lqr.matrices import matrix_root
+from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
 
 RETURN_TOLERANCE = 0.01  # shaded about the optimal return
 ERROR_TARGETS = {"mean": 0.03, "covariance": 0.05}  # relative errors, drawn as dotted lines
-_LEARNED, _EXACT, _QUIET = "#0072b2", "black", "0.45"
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,  # text stays text
-    "path.simplify_threshold": 0.5,
-}
 
 
 class Curve(NamedTuple):
@@ -57,22 +47,22 @@ def draw_returns(
     folder: Path, curves: Sequence[Curve], optimal_returns: Mapping[tuple[float, int], float], title: str
 ) -> None:
     """Save `returns_figure` as figure1.png and figure1.pdf."""
-    _save(folder, "figure1", returns_figure(curves, optimal_returns, title))
+    save(folder, "figure1", returns_figure(curves, optimal_returns, title))
 
 
 def draw_errors(folder: Path, runs: Sequence[Mapping[str, Any]], title: str) -> None:
     """Save `errors_figure` as figure2.png and figure2.pdf."""
-    _save(folder, "figure2", errors_figure(runs, title))
+    save(folder, "figure2", errors_figure(runs, title))
 
 
 def draw_learning(folder: Path, curves: Sequence[Curve], title: str) -> None:
     """Save `learning_figure` as figure3.png and figure3.pdf."""
-    _save(folder, "figure3", learning_figure(curves, title))
+    save(folder, "figure3", learning_figure(curves, title))
 
 
 def draw_policies(folder: Path, pictures: Sequence[Picture], title: str) -> None:
     """Save `policies_figure` as policies.png and policies.pdf."""
-    _save(folder, "policies", policies_figure(pictures, title))
+    save(folder, "policies", policies_figure(pictures, title))
 
 
 def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float, int], float], title: str) -> Figure:
@@ -92,8 +82,8 @@ def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float
     groups = _by_alpha(curves)
     columns = len(groups) if len(groups) <= 3 else int(np.ceil(np.sqrt(len(groups))))
     rows = -(-len(groups) // columns)
-    with mpl.rc_context(_STYLE):
-        figure = _new_figure(1.0 + 3.1 * columns, 1.4 + 2.2 * rows, title)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(1.0 + 3.1 * columns, 1.4 + 2.2 * rows, title)
         panels = figure.subplots(rows, columns, squeeze=False).flat
         for ax, (alpha, runs) in zip(panels, groups.items(), strict=False):
             optimum = float(np.mean([optimal_returns[run.alpha, run.seed] for run in runs]))
@@ -110,11 +100,11 @@ def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float
                 zorder=0,
             )
             label = f"mean over {len(runs)} seeds" if len(runs) > 1 else "learned policy"
-            _mean_and_range(ax, runs[0].transitions, drawable, _LEARNED, label)
-            ax.axhline(optimum, color=_EXACT, linestyle="--", linewidth=1.2, label="optimal policy")
+            _mean_and_range(ax, runs[0].transitions, drawable, LEARNED, label)
+            ax.axhline(optimum, color=EXACT, linestyle="--", linewidth=1.2, label="optimal policy")
             ax.set_ylim(low, high)
             ax.set_title(f"α = {alpha:g}", fontweight="bold")
-            ax.set_title(_comparison(returns[:, -1], optimum), loc="right", color=_QUIET, fontsize=8)
+            ax.set_title(_comparison(returns[:, -1], optimum), loc="right", color=QUIET, fontsize=8)
             if lost := int(np.sum(~(returns[:, -1] >= low))):
                 note = f"{lost} of {len(runs)} seeds: last return lower or not finite"
                 text = {"color": "#b2182b", "fontsize": 7, "transform": ax.transAxes}
@@ -125,7 +115,7 @@ def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float
             "; bands: worst to best seed." if len(curves) > len(groups) else "."
         )
         note += "\nAxes show the optimum and the second half of training."
-        _legend(figure, note)
+        legend_below(figure, note)
     return figure
 
 
@@ -144,8 +134,8 @@ def errors_figure(runs: Sequence[Mapping[str, Any]], title: str) -> Figure:
         The figure.
     """
     alphas = sorted({run["alpha"] for run in runs})
-    with mpl.rc_context(_STYLE):
-        figure = _new_figure(2.4 + 2 * max(2.2, 0.75 * len(alphas)), 5.6, title)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(2.4 + 2 * max(2.2, 0.75 * len(alphas)), 5.6, title)
         panels = figure.subplots(2, 2, sharex=True)
         for column, name in enumerate(ERROR_TARGETS):
             _error_panels(panels[0, column], panels[1, column], runs, alphas, name)
@@ -156,8 +146,8 @@ def errors_figure(runs: Sequence[Mapping[str, Any]], title: str) -> Figure:
         panels[1, 0].set_ylabel("relative to mean ‖K*s‖₂")
         panels[1, 1].set_ylabel("relative to ‖Σ*‖₂")
         seed = panels[0, 0].errorbar([], [], [], fmt="o", markersize=4, color="0.2", elinewidth=1)
-        stroke = panels[0, 0].plot([], [], color=_QUIET, linewidth=2)[0]
-        dots = panels[1, 0].plot([], [], color=_EXACT, linestyle=":", linewidth=1)[0]
+        stroke = panels[0, 0].plot([], [], color=QUIET, linewidth=2)[0]
+        dots = panels[1, 0].plot([], [], color=EXACT, linestyle=":", linewidth=1)[0]
         targets = " and ".join(_percent(target) for target in ERROR_TARGETS.values())
         labels = ["one seed: mean ± std over visited states", "Monte-Carlo floor of the estimate", f"target: {targets}"]
         note = "Percentages above the lower panels: mean over seeds."
@@ -185,12 +175,12 @@ def _error_panels(
             (relative, share, deviation / scale, (floor / scale).mean()),
         ):
             ax.errorbar(x, value, bar, fmt="o", markersize=size, color=colour, elinewidth=1)
-            ax.plot(stroke, [level, level], color=_QUIET, linewidth=2, zorder=1)
+            ax.plot(stroke, [level, level], color=QUIET, linewidth=2, zorder=1)
         text = {"ha": "center", "color": colour, "weight": "bold", "transform": relative.get_xaxis_transform()}
         relative.text(place, 1.02, _percent(share.mean()), **text)
         extent += [*error, *floor, *(error + deviation)]
     _log_if_positive(absolute, np.array(extent))
-    relative.axhline(ERROR_TARGETS[name], color=_EXACT, linestyle=":", linewidth=1)
+    relative.axhline(ERROR_TARGETS[name], color=EXACT, linestyle=":", linewidth=1)
     relative.set_ylim(bottom=0)
     relative.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     relative.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
@@ -209,8 +199,8 @@ def learning_figure(curves: Sequence[Curve], title: str) -> Figure:
         The figure.
     """
     groups = _by_alpha(curves)
-    with mpl.rc_context(_STYLE):
-        figure = _new_figure(8.4, 4.0, title)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(8.4, 4.0, title)
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         for ax, (name, target) in zip(panels, ERROR_TARGETS.items(), strict=True):
             for colour, (alpha, runs) in zip(_colours(len(groups)), groups.items(), strict=True):
@@ -219,7 +209,7 @@ def learning_figure(curves: Sequence[Curve], title: str) -> Figure:
                     np.nan
                 )  # no place on a logarithmic axis
                 _mean_and_range(ax, runs[0].transitions, errors, colour, f"α = {alpha:g}")
-            ax.axhline(target, color=_EXACT, linestyle=":", linewidth=1)
+            ax.axhline(target, color=EXACT, linestyle=":", linewidth=1)
             times = np.concatenate([run.transitions for run in curves])
             ax.update_datalim([(time, target) for time in times if time > 0])  # even if no error can be drawn
             place = {"xy": (1, target), "xycoords": ax.get_yaxis_transform()}
@@ -231,7 +221,7 @@ def learning_figure(curves: Sequence[Curve], title: str) -> Figure:
             ax.set_title(f"action {name}", fontweight="bold")
             ax.grid(which="major", color="0.92", zorder=0)
         panels[0].set_ylabel("relative error in 2-norm")
-        _legend(
+        legend_below(
             figure, "Lines: mean over seeds. Bands: worst to best seed." if len(curves) > len(groups) else "", columns=6
         )
     return figure
@@ -252,8 +242,8 @@ def policies_figure(pictures: Sequence[Picture], title: str) -> Figure:
     """
     groups = _by_alpha(pictures)
     columns, dimension = max(map(len, groups.values())), pictures[0].actions.shape[1]
-    with mpl.rc_context(_STYLE):
-        figure = _new_figure(0.8 + 2.6 * columns, 1.3 + 2.2 * len(groups), title)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(0.8 + 2.6 * columns, 1.3 + 2.2 * len(groups), title)
         panels = figure.subplots(len(groups), columns, squeeze=False)
         for row, (alpha, group) in zip(panels, groups.items(), strict=True):
             for ax, picture in zip(row, group, strict=False):
@@ -270,7 +260,7 @@ def policies_figure(pictures: Sequence[Picture], title: str) -> Figure:
             row[0].set_ylabel(f"α = {alpha:g}\n{'density' if dimension == 1 else 'action a₂'}")
         for ax in panels[-1]:
             ax.set_xlabel("action a" if dimension == 1 else "action a₁")
-        _legend(figure, f"The first two of {dimension} actions." if dimension > 2 else "")
+        legend_below(figure, f"The first two of {dimension} actions." if dimension > 2 else "")
     return figure
 
 
@@ -278,18 +268,18 @@ def _histogram(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
     """One action: the histogram of the samples (m, 1) and the exact normal density."""
     mean, deviation = picture.mean[0], np.sqrt(picture.covariance[0, 0])
     if len(actions):
-        ax.hist(actions[:, 0], bins=50, density=True, color=_LEARNED, alpha=0.4, label="learned policy")
+        ax.hist(actions[:, 0], bins=50, density=True, color=LEARNED, alpha=0.4, label="learned policy")
     grid = mean + deviation * np.linspace(-4, 4, 201)
     density = np.exp(-0.5 * ((grid - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
-    ax.plot(grid, density, color=_EXACT, linewidth=1.2, label="exact optimum")
+    ax.plot(grid, density, color=EXACT, linewidth=1.2, label="exact optimum")
 
 
 def _ellipses(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
     """The first two of several actions: samples (m, d), learned and exact means and ellipses."""
     actions = actions[:, :2]
-    ax.scatter(*actions[:2000].T, s=3, color=_LEARNED, alpha=0.25, linewidths=0, rasterized=True)
-    ax.plot([], [], ".", color=_LEARNED, label="learned policy: samples")  # the legend's dot, large enough to see
-    gaussians = [("exact optimum", picture.mean[:2], picture.covariance[:2, :2], "-", _EXACT)]
+    ax.scatter(*actions[:2000].T, s=3, color=LEARNED, alpha=0.25, linewidths=0, rasterized=True)
+    ax.plot([], [], ".", color=LEARNED, label="learned policy: samples")  # the legend's dot, large enough to see
+    gaussians = [("exact optimum", picture.mean[:2], picture.covariance[:2, :2], "-", EXACT)]
     if len(actions) > 1:
         gaussians.append(("learned policy", actions.mean(axis=0), np.cov(actions.T), "--", "#d55e00"))
     angle = np.linspace(0, 2 * np.pi, 181)
@@ -356,13 +346,6 @@ def _colours(count: int) -> Iterator[Any]:
     return iter(mpl.colormaps["viridis"](np.linspace(0.8, 0.0, count) if count > 1 else [0.3]))
 
 
-def _new_figure(width: float, height: float, title: str) -> Figure:
-    """An empty figure whose title is taken literally, dollar signs included."""
-    figure = Figure(figsize=(max(width, 5.2), height), layout="constrained")
-    figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
-    return figure
-
-
 def _tidy_grid(figure: Figure, columns: int, used: int) -> None:
     """Label the lowest panel of each column and hide the empty ones."""
     for index, ax in enumerate(figure.axes):
@@ -371,21 +354,3 @@ def _tidy_grid(figure: Figure, columns: int, used: int) -> None:
             ax.set_axis_off()
         elif index + columns >= used:
             ax.set_xlabel("environment transitions")
-
-
-def _legend(figure: Figure, note: str, columns: int = 3) -> None:
-    """One legend below all panels, each label once, headed by a note."""
-    handles = {}
-    for ax in figure.axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    style = {"loc": "outside lower center", "ncols": columns, "fontsize": 8, "title_fontsize": 8}
-    figure.legend(list(handles.values()), list(handles), title=note or None, **style)
-
-
-def _save(folder: Path, name: str, figure: Figure) -> None:
-    """Write the figure as PNG and PDF."""
-    with mpl.rc_context(_STYLE):
-        figure.savefig(folder / f"{name}.png", dpi=150)
-        figure.set_layout_engine("none")  # keep the layout just found; finding it is most of the work
-        figure.savefig(folder / f"{name}.pdf", dpi=150)

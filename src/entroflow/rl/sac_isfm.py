@@ -18,24 +18,22 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..flow import ActionSpace, FlowPolicy, RungeKutta, Solver, Unbounded, VelocityNetwork
-from ..isfm import Candidates, draw_candidates, isfm_loss, stratified_times
+from ..isfm import Candidates, descend, improvement, move, optimiser
 from ..types import Transition
 from .critic import Critic
 from .soft_bellman import soft_target, soft_value_from_weights
 from .units import Moments, forgetting_rate, join, standard
 
-M = TypeVar("M", bound=eqx.Module)
-MIDPOINT_4 = RungeKutta("midpoint", 4)
+MIDPOINT_2, MIDPOINT_4 = RungeKutta("midpoint", 2), RungeKutta("midpoint", 4)
 BLOCK = 1024  # transitions that pass through a critic at once
 
 
@@ -48,6 +46,7 @@ class Config:
         policy_width: width of the velocity network.
         policy_depth: layers of the velocity network that read the state.
         solver: integrator of the policy's ODE while training.
+        rollout_solver: the same while exploring, where the critic, trained off-policy, does not mind a coarse one.
         critic_width: width of the critics.
         critic_depth: hidden layers of the critics.
         critics: number of critics.
@@ -71,6 +70,7 @@ class Config:
     policy_width: int = 32
     policy_depth: int = 1
     solver: Solver = MIDPOINT_4
+    rollout_solver: Solver = MIDPOINT_2
     critic_width: int = 64
     critic_depth: int = 2
     critics: int = 1
@@ -178,11 +178,11 @@ def init(
         q=q,
         q_target=q,
         v=v,
-        velocity_optimiser=_optimiser(config, config.policy_rate, config.policy_warmup).init(
+        velocity_optimiser=optimiser(config.policy_rate, config.policy_warmup, config.updates).init(
             cast(optax.Params, velocity)
         ),
-        q_optimiser=jax.vmap(_optimiser(config, config.critic_rate, config.critic_warmup).init)(q),
-        v_optimiser=_optimiser(config, config.critic_rate, config.critic_warmup).init(cast(optax.Params, v)),
+        q_optimiser=jax.vmap(_critic_optimiser(config).init)(q),
+        v_optimiser=_critic_optimiser(config).init(cast(optax.Params, v)),
         obs_units=standard(obs_size),
         action_units=standard(size),
         value_units=standard(),
@@ -225,36 +225,27 @@ def improve_policy(
     Returns:
         The next state, the soft values of the policy before the step at these states, shape (b,), and the metrics.
     """
-    pi = policy(config, state)
-    candidate_key, loss_key, time_key = jax.random.split(key, 3)
-    draw = functools.partial(draw_candidates, n=config.candidates, ess_floor=config.ess_floor)
-    candidates: Candidates = jax.vmap(
-        lambda key, obs: draw(key, pi, obs, functools.partial(q_value, config, state), state.temperature)
-    )(jax.random.split(candidate_key, obs.shape[0]), obs)
-    times = stratified_times(time_key, config.candidates, config.pairs)
-
-    def loss(velocity: VelocityNetwork) -> Float[Array, ""]:
-        trained = dataclasses.replace(pi, velocity=velocity)
-        losses = jax.vmap(isfm_loss, in_axes=(None, 0, 0, 0, 0, None))(
-            trained, jax.random.split(loss_key, obs.shape[0]), obs, candidates.latents, candidates.weights, times
-        )
-        return jnp.mean(losses)
-
-    error, velocity, optimiser = _descend(
-        config,
-        config.policy_rate,
-        config.policy_warmup,
-        jax.value_and_grad(loss),
-        state.velocity,
-        state.velocity_optimiser,
+    candidates, loss = improvement(
+        policy(config, state),
+        key,
+        obs,
+        functools.partial(q_value, config, state),
+        state.temperature,
+        candidates=config.candidates,
+        pairs=config.pairs,
+        ess_floor=config.ess_floor,
+    )
+    muon = optimiser(config.policy_rate, config.policy_warmup, config.updates)
+    error, velocity, velocity_optimiser = descend(
+        muon, jax.value_and_grad(loss), state.velocity, state.velocity_optimiser
     )
     values = soft_value_from_weights(candidates.diagnostics.log_z, candidates.diagnostics.kl, state.temperature)
     state = dataclasses.replace(
         state,
         velocity=velocity,
-        velocity_average=_move(state.velocity_average, velocity, 1 / (1 + config.policy_average * state.step)),
+        velocity_average=move(state.velocity_average, velocity, 1 / (1 + config.policy_average * state.step)),
         action_space=_follow_width(config, state, candidates),
-        velocity_optimiser=optimiser,
+        velocity_optimiser=velocity_optimiser,
     )
     mean = jax.tree.map(jnp.mean, candidates)
     return state, values, {"policy_loss": error, "beta": mean.beta} | mean.diagnostics._asdict()
@@ -278,23 +269,23 @@ def evaluate_policy(
     next_values = jax.lax.map(functools.partial(v_value, state), batch.next_obs, batch_size=BLOCK)
     targets = soft_target(batch.reward, state.discount, batch.terminated.astype(values.dtype), next_values)
     state = _follow_data(config, state, batch, targets)
-    descend = functools.partial(_descend, config, config.critic_rate, config.critic_warmup)
+    descend_critic = functools.partial(descend, _critic_optimiser(config))
 
     v_inputs = jax.vmap(state.obs_units.normalise)(obs)
     v_targets = jax.vmap(state.value_units.normalise)(values)
-    _, v, v_optimiser = descend(_squared_error(v_inputs, v_targets), state.v, state.v_optimiser)
+    _, v, v_optimiser = descend_critic(_squared_error(v_inputs, v_targets), state.v, state.v_optimiser)
 
     q_inputs = jax.vmap(join(state.obs_units, state.action_units).normalise)(
         jnp.concatenate([batch.obs, batch.action], axis=1)
     )
     q_targets = jax.vmap(state.value_units.normalise)(targets)
-    errors, q, q_optimiser = jax.vmap(functools.partial(descend, _squared_error(q_inputs, q_targets)))(
+    errors, q, q_optimiser = jax.vmap(functools.partial(descend_critic, _squared_error(q_inputs, q_targets)))(
         state.q, state.q_optimiser
     )
     state = dataclasses.replace(
         state,
         q=q,
-        q_target=_move(state.q_target, q, _target_rate(config, state.step)),
+        q_target=move(state.q_target, q, _target_rate(config, state.step)),
         v=v,
         q_optimiser=q_optimiser,
         v_optimiser=v_optimiser,
@@ -325,24 +316,6 @@ def _squared_error(
 def _blocks(size: int) -> int:
     """Return into how many blocks of `BLOCK` a batch is divided; one if it does not divide evenly."""
     return size // BLOCK if size % BLOCK == 0 else 1
-
-
-def _descend(
-    config: Config,
-    rate: float,
-    warmup: float,
-    loss_and_gradient: Callable[[M], tuple[Array, M]],
-    model: M,
-    optimiser: optax.OptState,
-) -> tuple[Float[Array, ""], M, optax.OptState]:
-    """Make one gradient step; return the loss, the model and the optimiser's state."""
-    error, gradient = loss_and_gradient(model)
-    parameters = cast(optax.Params, model)
-    with jax.numpy_dtype_promotion("standard"):  # Optax raises floats to the power of integers
-        updates, optimiser = _optimiser(config, rate, warmup).update(
-            cast(optax.Updates, gradient), optimiser, parameters
-        )
-    return error, cast(M, optax.apply_updates(parameters, updates)), optimiser
 
 
 def _follow_data(config: Config, state: State, batch: Transition, targets: Float[Array, " b"]) -> State:
@@ -381,17 +354,10 @@ def _follow_width(config: Config, state: State, candidates: Candidates) -> Actio
     return Unbounded(space.size, space.center, space.scale * change)
 
 
-def _optimiser(config: Config, rate: float, warmup: float) -> optax.GradientTransformation:
-    """Muon: steps of equal size in every direction of a weight matrix, which small regression errors need."""
-    return optax.contrib.muon(
-        optax.warmup_cosine_decay_schedule(0.0, rate, int(warmup * config.updates), config.updates)
-    )
+def _critic_optimiser(config: Config) -> optax.GradientTransformation:
+    return optimiser(config.critic_rate, config.critic_warmup, config.updates)
 
 
 def _target_rate(config: Config, step: Float[Array, ""]) -> Float[Array, ""]:
     """Fall geometrically from `target_rate` to `final_target_rate`."""
     return config.target_rate * (config.final_target_rate / config.target_rate) ** (step / config.updates)
-
-
-def _move(average: M, value: M, rate: Float[Array, ""]) -> M:
-    return jax.tree.map(lambda old, new: old + rate * (new - old), average, value)

@@ -1,13 +1,9 @@
 """What the LQR study reports: errors against the exact optimum, files, figures and the table."""
 
-import json
 import math
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 from rich import box
@@ -18,6 +14,7 @@ from ..lqr.figures import Curve, Picture, draw_errors, draw_learning, draw_polic
 from ..lqr.matrices import matrix_root
 from ..rl.evaluate import Evaluation, normal_points
 from .agent import Agent
+from .folder import write_results
 
 PICTURE_SAMPLES = 4000
 
@@ -136,18 +133,8 @@ def draw(
 def write(
     out: Path, lqr: LQR, settings: dict[str, Any], seconds: dict[str, float], results: list[dict[str, Any]]
 ) -> None:
-    """Write results.json; what is not a finite number becomes null, for JSON has no others."""
-    packages = ("entroflow", "jax", "equinox", "optax", "numpy", "scipy")
-    document = {
-        "system": lqr.to_dict(),
-        "settings": settings,
-        "versions": {name: version(name) for name in packages}
-        | {"python": platform.python_version(), "device": str(jax.devices()[0])},
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "runs": [{name: _finite(value) for name, value in row.items()} for row in results],
-    }
-    text = json.dumps(document, indent=2, default=str, allow_nan=False)
-    (out / "results.json").write_text(text + "\n", encoding="utf-8")
+    """Write results.json."""
+    write_results(out, {"system": lqr.to_dict(), "settings": settings, "runs": results}, seconds)
 
 
 def table(results: list[dict[str, Any]]) -> Table:
@@ -175,11 +162,6 @@ def table(results: list[dict[str, Any]]) -> Table:
             f"{values['ess'].mean():.3f}",
         )
     return table
-
-
-def _finite(value: Any) -> Any:
-    """Return the value, or None for a number that is not finite."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _short(number: float) -> str:

@@ -12,8 +12,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -39,17 +38,18 @@ from . import lqr_report as report
 from .agent import Agent
 from .artifacts import save_policy
 from .cli import LQRCommand
+from .folder import cache_compilations, claim, timed
 from .load import policy_folder
 from .lqr_report import Run
 
-ENVIRONMENTS = 1024  # of each run
+ENVIRONMENTS = 2048  # of each run
 EXPLORATION = 3.0  # noise scale of the most exploratory environment; the others are spread from one to it
 HORIZON = 100  # of episodes and of the evaluation's trajectories
 TRAJECTORIES = 100
 LARGEST_MEMORY = 1536  # steps of all environments that the replay keeps at most
-EVALUATIONS = 25  # during training
-PROGRESS_STATES, PROGRESS_SAMPLES = 32, 1024  # of an evaluation during training
-FINAL_STATES, FINAL_SAMPLES = 64, 16_384  # of the last one
+EVALUATIONS = 20  # during training
+PROGRESS_STATES, PROGRESS_SAMPLES = 32, 256  # of an evaluation during training
+FINAL_STATES, FINAL_SAMPLES = 32, 16_384  # of the last one
 ACTING_SOLVER = RungeKutta("rk4", 4)
 
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
@@ -63,9 +63,9 @@ def run(command: LQRCommand) -> int:
     """
     lqr = systems.load(command.system)
     runs = _plan(command, lqr)
-    _claim(command.out)
+    claim(command.out)
     console = Console()
-    _cache_compilations()
+    cache_compilations()
     _use_all_cores()
     try:
         return _Study(command, lqr, runs, console).run()
@@ -100,25 +100,6 @@ def _plan(command: LQRCommand, lqr: LQR) -> list[Run]:
 def _noise(lqr: LQR) -> Noise:
     """Return the initial states and the noise on which all policies are judged, the optimal ones included."""
     return sample_noise(lqr, np.random.default_rng(0), TRAJECTORIES, HORIZON)
-
-
-def _claim(folder: Path) -> None:
-    """Make the output folder; refuse one that holds anything."""
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            given = f"{str(folder)!r}, which {'already holds another run' if folder.is_dir() else 'is a file'}"
-            raise checks.error("--out", given, "a new or an empty folder", "pass another name or remove it")
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        given = f"{str(folder)!r}, which cannot be made ({problem.strerror})"
-        raise checks.error("--out", given, "a folder to write to", "pass another name") from None
-
-
-def _cache_compilations() -> None:
-    """Keep compiled programs on disk, so that the next run starts in seconds."""
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "entroflow" / "jax"))
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _use_all_cores() -> None:
@@ -173,9 +154,9 @@ class _Study:
         with live, (self.command.out / "metrics.csv").open("w", newline="") as file:
             task, writer = progress.add_task("training", total=steps), None
             for before, after in itertools.pairwise(marks):
-                with _timed(self.clock, "train"):
+                with timed(self.clock, "train"):
                     loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
-                with _timed(self.clock, "evaluate"):
+                with timed(self.clock, "evaluate"):
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
                 rows = [
                     {
@@ -230,7 +211,7 @@ class _Study:
         return jax.shard_map(function, mesh=self.mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
 
     def _compile(self, function: Any, *arguments: Any) -> Any:
-        with _timed(self.clock, "compile"):
+        with timed(self.clock, "compile"):
             return function.lower(*arguments).compile()
 
     def _evaluation(self, states: int, samples: int) -> Any:
@@ -249,7 +230,7 @@ class _Study:
         out, console = self.command.out, self.console
         with console.status("final evaluation"):
             final = self._compile(self._evaluation(FINAL_STATES, FINAL_SAMPLES), loop.agent)
-            with _timed(self.clock, "evaluate"):
+            with timed(self.clock, "evaluate"):
                 evaluations = _unstack(jax.block_until_ready(final(loop.agent)))
         with console.status("writing policies and figures"):
             results, pictures = [], []
@@ -288,14 +269,6 @@ class _Study:
         )
         console.print("figure1, figure2, figure3, policies (png, pdf), results.json, metrics.csv and policies/ are in")
         console.print(str(out), markup=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _timed(clock: dict[str, float], name: str) -> Iterator[None]:
-    """Add the time that the block takes to an entry of the clock."""
-    begun = time.perf_counter()
-    yield
-    clock[name] += time.perf_counter() - begun
 
 
 def _unstack(evaluation: Evaluation) -> list[Evaluation]:

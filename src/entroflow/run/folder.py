@@ -1,0 +1,78 @@
+"""What all commands share: the output folder, results.json, the cache of compiled programs, the clock."""
+
+import contextlib
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from .. import checks
+
+PACKAGES = ("entroflow", "jax", "equinox", "optax", "numpy", "scipy")
+
+
+def claim(folder: Path) -> None:
+    """Make the output folder.
+
+    Raises:
+        ValueError: if it holds anything or cannot be made.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            given = f"{str(folder)!r}, which {'already holds another run' if folder.is_dir() else 'is a file'}"
+            raise checks.error("--out", given, "a new or an empty folder", "pass another name or remove it")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        given = f"{str(folder)!r}, which cannot be made ({problem.strerror})"
+        raise checks.error("--out", given, "a folder to write to", "pass another name") from None
+
+
+def write_results(out: Path, document: dict[str, Any], seconds: dict[str, float]) -> None:
+    """Write results.json: the document, with versions and seconds.
+
+    Args:
+        out: the folder.
+        document: what was found; NumPy numbers and arrays may be inside. Numbers that are not finite become null, for
+            JSON has no others.
+        seconds: wall-clock time by part of the work.
+    """
+    versions = {name: version(name) for name in PACKAGES}
+    versions |= {"python": platform.python_version(), "device": str(jax.devices()[0])}
+    rounded = {name: round(value, 2) for name, value in seconds.items()}
+    text = json.dumps(_plain(document | {"versions": versions, "seconds": rounded}), indent=2, allow_nan=False)
+    (out / "results.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Return the value in JSON's own types."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if hasattr(value, "tolist"):  # NumPy and JAX
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, bool | int | float | str) or value is None else str(value)
+
+
+def cache_compilations() -> None:
+    """Keep compiled programs on disk, so that the next run starts in seconds."""
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "entroflow" / "jax"))
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@contextlib.contextmanager
+def timed(clock: dict[str, float], name: str) -> Iterator[None]:
+    """Add the time that the block takes to an entry of the clock."""
+    begun = time.perf_counter()
+    yield
+    clock[name] = clock.get(name, 0.0) + time.perf_counter() - begun
