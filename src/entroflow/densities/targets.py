@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import integrate, optimize, special
+from scipy import integrate, special
 
 from .. import checks
 
@@ -185,8 +185,8 @@ def many_well(size: int) -> Target:
     wells = size // 2
     well = lambda x: 0.5 * x + 6.0 * x**2 - x**4  # noqa: E731
     mass = lambda low, high: integrate.quad(lambda x: math.exp(well(x)), low, high, epsabs=0, epsrel=1e-12)[0]  # noqa: E731
-    bottoms = [optimize.brentq(lambda x: 0.5 + 12 * x - 4 * x**3, *ends) for ends in ((-3.0, -1.0), (1.0, 3.0))]
-    ridge = sum(bottoms) / 2  # halfway between the two modes, close to the top of the barrier
+    bottoms = np.sort(np.roots([-4.0, 0.0, 12.0, 0.5]).real)[[0, 2]]  # without the top of the barrier between them
+    ridge = float(bottoms.mean())  # a sample belongs to the nearest mode
     masses = np.array([mass(-5.0, ridge), mass(ridge, 5.0)])
     draw_well = _tabulated(well, -5.0, 5.0)
 
@@ -201,7 +201,7 @@ def many_well(size: int) -> Target:
     if 2**wells <= MOST_MODES:
         sides = np.array(list(itertools.product([0, 1], repeat=wells)))
         modes = np.zeros((len(sides), size))
-        modes[:, ::2] = np.array(bottoms)[sides]
+        modes[:, ::2] = bottoms[sides]
         mode_weights = np.prod((masses / masses.sum())[sides], axis=1)
     log_z = wells * (math.log(masses.sum()) + 0.5 * math.log(2 * math.pi))
     return Target(f"many_well_{size}", size, log_density, log_z, sample, 1.4, modes, mode_weights)
