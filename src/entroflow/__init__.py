@@ -9,11 +9,24 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from entroflow import diagnostics, envs, flow, isfm, lqr, rl, run
+    from entroflow import densities, diagnostics, envs, flow, isfm, lqr, multigoal, rl, run
     from entroflow.lqr import LQR
     from entroflow.run.load import load
 
-__all__ = ["LQR", "__version__", "diagnostics", "envs", "flow", "isfm", "load", "lqr", "rl", "run"]
+__all__ = [
+    "LQR",
+    "__version__",
+    "densities",
+    "diagnostics",
+    "envs",
+    "flow",
+    "isfm",
+    "load",
+    "lqr",
+    "multigoal",
+    "rl",
+    "run",
+]
 
 __version__ = version("entroflow")
 

@@ -22,6 +22,12 @@ def test_gymnasium_checker_passes(system: str) -> None:
     check_env(gymnasium.make(ID, system=system).unwrapped)
 
 
+def test_gymnasium_checker_passes_for_multigoal() -> None:
+    """Gymnasium's own checker finds nothing in the multi-goal world beyond the unbounded observations."""
+    with pytest.warns(UserWarning, match="observation space"):
+        check_env(gymnasium.make("entroflow.envs:entroflow/MultiGoal-v0").unwrapped)
+
+
 def test_optimal_policy_earns_its_return() -> None:
     """Episodes of the registered environment under the optimal policy average to the finite-horizon return."""
     lqr, episodes, horizon = systems.get("coupled"), 200, 15

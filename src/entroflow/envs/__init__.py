@@ -1,15 +1,29 @@
-"""Environments: the functional interface, LQR, and their registration with Gymnasium.
+"""Environments: the functional interface, LQR, the multi-goal world, and their registration with Gymnasium.
 
-`import entroflow.envs` registers `entroflow/LQR-v0`; `gymnasium.make("entroflow.envs:entroflow/LQR-v0")` does both.
+`import entroflow.envs` registers `entroflow/LQR-v0` and `entroflow/MultiGoal-v0`;
+`gymnasium.make("entroflow.envs:entroflow/LQR-v0")` does both.
 """
 
 import gymnasium
 
 from entroflow.envs.functional import EnvState, FunctionalEnv, advance, reset, step
-from entroflow.envs.gym_adapter import GymAdapter, make_lqr
+from entroflow.envs.gym_adapter import GymAdapter, make_lqr, make_multigoal
 from entroflow.envs.lqr import LQREnv
+from entroflow.envs.multigoal import MultiGoalEnv
 
-__all__ = ["EnvState", "FunctionalEnv", "GymAdapter", "LQREnv", "advance", "make_lqr", "reset", "step"]
+__all__ = [
+    "EnvState",
+    "FunctionalEnv",
+    "GymAdapter",
+    "LQREnv",
+    "MultiGoalEnv",
+    "advance",
+    "make_lqr",
+    "make_multigoal",
+    "reset",
+    "step",
+]
 
-if "entroflow/LQR-v0" not in gymnasium.registry:
-    gymnasium.register("entroflow/LQR-v0", entry_point="entroflow.envs.gym_adapter:make_lqr")
+for _name, _maker in {"entroflow/LQR-v0": "make_lqr", "entroflow/MultiGoal-v0": "make_multigoal"}.items():
+    if _name not in gymnasium.registry:
+        gymnasium.register(_name, entry_point=f"entroflow.envs.gym_adapter:{_maker}")

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from entroflow import checks
 from entroflow.envs.functional import EnvState, FunctionalEnv, advance, reset
 from entroflow.envs.lqr import LQREnv
+from entroflow.envs.multigoal import MultiGoalEnv
 from entroflow.lqr import LQR, systems
 from entroflow.types import Transition
 
@@ -73,3 +74,8 @@ def make_lqr(system: str | PathLike[str] | LQR = "coupled", time_limit: int = 10
         The environment.
     """
     return GymAdapter(LQREnv(systems.load(system), time_limit))
+
+
+def make_multigoal() -> GymAdapter:
+    """Build `entroflow/MultiGoal-v0`."""
+    return GymAdapter(MultiGoalEnv())

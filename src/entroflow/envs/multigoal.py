@@ -1,0 +1,59 @@
+"""The multi-goal world as an environment: the same world as `entroflow.multigoal`, in float32 JAX."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from entroflow.envs.functional import FunctionalEnv
+from entroflow.multigoal.world import GOALS, MultiGoal
+
+
+class MultiGoalEnv(FunctionalEnv):
+    """A point in the plane that can go to any of four goals; the state is observed. See `MultiGoal` for the numbers."""
+
+    action_low: Float[Array, "2"]
+    action_high: Float[Array, "2"]
+    world: MultiGoal = eqx.field(static=True)
+    time_limit: int = eqx.field(static=True)
+    obs_size: int = eqx.field(static=True)
+
+    def __init__(self, world: MultiGoal | None = None):
+        """Args: world: the world; the one of soft Q-learning if not given."""
+        self.world = MultiGoal() if world is None else world
+        self.time_limit, self.obs_size = self.world.time_limit, 2
+        self.action_high = jnp.ones(2, jnp.float32)
+        self.action_low = -self.action_high
+
+    def initial(self, key: PRNGKeyArray) -> Float[Array, "2"]:
+        """s_0 ~ N(0, initial_std² I)."""
+        return self.world.initial_std * jax.random.normal(key, (2,), jnp.float32)
+
+    def observation(self, state: Float[Array, "2"]) -> Float[Array, "2"]:
+        """The state itself."""
+        return state
+
+    def transition(self, key: PRNGKeyArray, state: Float[Array, "2"], action: Float[Array, "2"]) -> Float[Array, "2"]:
+        """The next state, s' = clip(s + a), without noise; actions beyond the box are brought back to it."""
+        action = jnp.clip(action, self.action_low, self.action_high)
+        return jnp.clip(state + action, -self.world.size, self.world.size)
+
+    def reward(
+        self, state: Float[Array, "2"], action: Float[Array, "2"], next_state: Float[Array, "2"]
+    ) -> Float[Array, ""]:
+        """What arriving at the next state gives, less the cost of the action."""
+        action = jnp.clip(action, self.action_low, self.action_high)
+        arrival = jnp.where(self.terminal(next_state), self.world.goal_reward, 0.0) - self._squared_distance(next_state)
+        return self.world.reward_scale * (arrival - self.world.action_cost * action @ action)
+
+    def terminal(self, state: Float[Array, "2"]) -> Bool[Array, ""]:
+        """Whether a goal is reached."""
+        return self._squared_distance(state) < self.world.goal_radius**2
+
+    def out_of_region(self, state: Float[Array, "2"]) -> Bool[Array, ""]:
+        """Never: walls keep the state in its square."""
+        return jnp.bool_(False)
+
+    def _squared_distance(self, state: Float[Array, "2"]) -> Float[Array, ""]:
+        """Squared distance from the nearest goal."""
+        return jnp.min(jnp.sum((state[None] - jnp.asarray(GOALS, jnp.float32)) ** 2, axis=1))

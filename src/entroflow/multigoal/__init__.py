@@ -1,0 +1,6 @@
+"""The multi-goal world of soft Q-learning (Haarnoja et al. 2017) and its exact soft-optimal policy, without JAX."""
+
+from entroflow.multigoal.exact import Solution, solve
+from entroflow.multigoal.world import MultiGoal
+
+__all__ = ["MultiGoal", "Solution", "solve"]
