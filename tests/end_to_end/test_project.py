@@ -17,7 +17,8 @@ PACKAGE = ROOT / "src" / "entroflow"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = ["flow", "isfm", "rl", "run"]  # each may import what stands before it
-FOUNDATIONS = ["checks", "densities", "plotting", "types", "lqr", "diagnostics", "envs", "multigoal"]  # import none of the layers
+# These import none of the layers.
+FOUNDATIONS = ["checks", "densities", "diagnostics", "envs", "lqr", "multigoal", "plotting", "types"]
 
 
 def parts_of(path):
