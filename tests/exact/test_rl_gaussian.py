@@ -56,7 +56,7 @@ def test_width_stays_in_its_range():
     policy = make(Box(np.array([-1.0]), np.array([1.0])))
     for factor in (1e3, -1e3):
         steep = jax.tree.map(lambda leaf: factor * leaf, policy.network)  # noqa: B023
-        mean, log_std = steep(OBS)
+        _, log_std = steep(OBS)
         assert LOG_STD_MIN <= float(log_std[0]) <= LOG_STD_MAX
         extreme = GaussianPolicy(steep, policy.action_space, OBS_MEAN, OBS_SCALE)
         assert np.isfinite(float(extreme.sample_and_log_prob(jax.random.key(0), OBS)[1]))
