@@ -6,7 +6,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -17,8 +17,11 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..flow import FlowPolicy
 from ..flow.velocity import VelocityField
+from .faults import Faults, check_faults
 from .loss import Candidates, draw_candidates, isfm_loss, stratified_times
 from .proposals import CurrentPolicy, Proposal
+from .regression import Target
+from .schedule import Schedule, at_size, follow
 from .weights import Diagnostics, Normalisation, self_normalised
 
 M = TypeVar("M", bound=eqx.Module)
@@ -38,6 +41,7 @@ def improvement(
     propose: Propose = CurrentPolicy,
     normalise: Normalisation = self_normalised,
     ess_floor: Float[ArrayLike, ""] | None = None,
+    target: Target = "pair",
 ) -> tuple[Candidates, Callable[[VelocityField], Float[Array, ""]]]:
     """Draw and weigh candidates at a batch of states; return them and the loss of equations (7) and (9) on them.
 
@@ -52,6 +56,8 @@ def improvement(
         propose: makes the proposal from the current policy, which itself proposes if not given.
         normalise: `self_normalised`, `state_normalised` or `raw`.
         ess_floor: least effective sample size over N, kept by tempering; no tempering if not given.
+        target: what to regress on, "pair", "posterior" or "stein" (see `isfm_loss`); "stein" differentiates Q, which
+            must not jump, and takes its control variate at the states whose step is not tempered.
 
     Returns:
         The candidates, leaves of shape (b, ...), and the loss as a function of the velocity field, averaged over the
@@ -70,6 +76,7 @@ def improvement(
             proposal=propose(policy),
             normalise=normalise,
             ess_floor=ess_floor,
+            with_scores=target == "stein",
         )
 
     drawn = jax.vmap(draw)(jax.random.split(candidate_key, obs.shape[0]), obs)
@@ -78,8 +85,13 @@ def improvement(
 
     def loss(velocity: VelocityField) -> Float[Array, ""]:
         trained = replace(policy, velocity=velocity)
-        each = jax.vmap(isfm_loss, in_axes=(None, 0, 0, 0, 0, None))
-        return jnp.mean(each(trained, loss_keys, obs, drawn.latents, drawn.weights, times))
+
+        def one(key: PRNGKeyArray, obs: Array, drawn: Candidates) -> Float[Array, ""]:
+            share = (drawn.beta == 1).astype(drawn.beta.dtype)  # the scores are those of the whole step's target
+            data = drawn.latents, drawn.weights, times
+            return isfm_loss(trained, key, obs, *data, target=target, scores=drawn.scores, share=share)
+
+        return jnp.mean(jax.vmap(one)(loss_keys, obs, drawn))
 
     return drawn, loss
 
@@ -90,29 +102,36 @@ class FitConfig:
 
     Attributes:
         steps: gradient steps.
-        candidates: candidates N per state and step.
+        candidates: candidates N per state and step, a number or a schedule such as `Adaptive()`.
         pairs: pairs (x_0, τ) per candidate.
         rate: peak learning rate (Muon; warm-up, then cosine to zero).
         warmup: fraction of the steps over which the learning rate rises to its peak.
         ess_floor: least ESS/N of the candidates' weights; below, the step is shortened (tempering). Zero: never.
         average: fraction of the steps so far over which the parameters that are returned are averaged.
+        target: what the velocity is regressed on (see `isfm_loss`).
     """
 
     steps: int = 2000
-    candidates: int = 256
+    candidates: Schedule = 256
     pairs: int = 2
     rate: float = 1e-2
     warmup: float = 0.02
     ess_floor: float = 0.3
     average: float = 0.1
+    target: Target = "pair"
 
 
 class FitMetrics(NamedTuple):
-    """What every step of `fit` tells, averaged over its states; every field has shape (steps,)."""
+    """What every step of `fit` tells, averaged over its states; every field has shape (steps,).
+
+    `candidates` is the number N that the step drew at each state.
+    """
 
     loss: Float[Array, " steps"]
     beta: Float[Array, " steps"]
     diagnostics: Diagnostics
+    faults: Faults
+    candidates: Float[Array, " steps"]
 
 
 def fit(
@@ -140,36 +159,48 @@ def fit(
 
     Returns:
         The policy with its parameters averaged over the last steps, and the metrics of every step.
+
+    Raises:
+        ValueError: if the proposal's log-density or Q was not finite at a candidate. A caller that compiles this
+            function calls `check_faults(metrics.faults)` on the result instead.
     """
     muon = optimiser(config.rate, config.warmup, config.steps)
     ess_floor = config.ess_floor if config.ess_floor > 0 else None
 
     def step(carry: tuple, inputs: tuple[Array, Array]) -> tuple[tuple, FitMetrics]:
-        velocity, average, state = carry
+        velocity, average, state, signal = carry
         number, key = inputs
         obs_key, key = jax.random.split(key)
-        drawn, loss = improvement(
-            replace(policy, velocity=velocity),
-            key,
-            observe(obs_key),
-            q_function,
-            temperature,
-            candidates=config.candidates,
-            pairs=config.pairs,
-            propose=propose,
-            normalise=normalise,
-            ess_floor=ess_floor,
-        )
-        error, velocity, state = descend(muon, jax.value_and_grad(loss), velocity, state)
+        obs = observe(obs_key)
+
+        def improve(candidates: int) -> tuple[Any, tuple]:
+            drawn, loss = improvement(
+                replace(policy, velocity=velocity),
+                key,
+                obs,
+                q_function,
+                temperature,
+                candidates=candidates,
+                pairs=config.pairs,
+                propose=propose,
+                normalise=normalise,
+                ess_floor=ess_floor,
+                target=config.target,
+            )
+            means = jax.tree.map(jnp.mean, (drawn.beta, drawn.diagnostics, drawn.faults))
+            return jax.value_and_grad(loss)(velocity), means
+
+        (found, (beta, diagnostics, faults)), size = at_size(config.candidates, signal, improve)
+        error, velocity, state = descend(muon, lambda _: found, velocity, state)
         average = move(average, velocity, 1 / (1 + config.average * number))
-        return (velocity, average, state), FitMetrics(
-            error, jnp.mean(drawn.beta), jax.tree.map(jnp.mean, drawn.diagnostics)
-        )
+        signal = follow(signal, number, diagnostics)
+        return (velocity, average, state, signal), FitMetrics(error, beta, diagnostics, faults, size)
 
     velocity = policy.velocity
-    start = velocity, velocity, muon.init(cast(optax.Params, velocity))
+    start = velocity, velocity, muon.init(cast(optax.Params, velocity)), jnp.zeros((), policy.obs_mean.dtype)
     numbers = jnp.arange(config.steps, dtype=policy.obs_mean.dtype)
-    (_, average, _), metrics = jax.lax.scan(step, start, (numbers, jax.random.split(key, config.steps)))
+    (_, average, *_), metrics = jax.lax.scan(step, start, (numbers, jax.random.split(key, config.steps)))
+    check_faults(metrics.faults)
     return replace(policy, velocity=average), metrics
 
 

@@ -16,8 +16,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from ..checks import choice, error, positive_int
 from ..flow import FlowPolicy
+from .faults import Faults, check_faults, find_faults
 from .proposals import CurrentPolicy, Proposal
+from .regression import TARGETS, Target, posterior_target
 from .weights import Diagnostics, Normalisation, diagnose, self_normalised, temper
 
 
@@ -29,12 +32,16 @@ class Candidates(NamedTuple):
         weights: their weights; they sum to one, or do so on average, according to the normalisation, shape (N,).
         beta: the step taken from the policy to the target, 1 without tempering, shape ().
         diagnostics: distance between proposal and target π_new (of the whole step, β = 1).
+        faults: shares of candidates that could not be weighed, for `check_faults`; zero when all is well.
+        scores: ∇ log π_new at the candidates, shape (N, d), if they were asked for.
     """
 
     latents: Float[Array, "N d"]
     weights: Float[Array, " N"]
     beta: Float[Array, ""]
     diagnostics: Diagnostics
+    faults: Faults
+    scores: Float[Array, "N d"] | None = None
 
 
 def draw_candidates(
@@ -48,6 +55,7 @@ def draw_candidates(
     proposal: Proposal | None = None,
     normalise: Normalisation = self_normalised,
     ess_floor: Float[ArrayLike, ""] | None = None,
+    with_scores: bool = False,
 ) -> Candidates:
     """Draw candidates of one state and weigh them by equation (9).
 
@@ -61,19 +69,37 @@ def draw_candidates(
         proposal: where candidates come from; the current policy if not given.
         normalise: `self_normalised`, `state_normalised` or `raw`.
         ess_floor: least effective sample size over N, kept by tempering (see `temper`); no tempering if not given.
+        with_scores: whether to differentiate Q at the candidates, too.
 
     Returns:
         The weighted candidates.
+
+    Raises:
+        ValueError: for n below one, or a proposal that returns other shapes; outside of compiled programs also if
+            the proposal's log-density or Q is not finite at a candidate (see `check_faults`).
     """
+    positive_int("candidates", n)
     # Candidates are data. Stopping gradients here, too, keeps JAX from differentiating the integration for nothing.
     arrays, static = eqx.partition((policy, proposal), eqx.is_array)
     policy, proposal = eqx.combine(jax.lax.stop_gradient(arrays), static)
     proposal = CurrentPolicy(policy) if proposal is None else proposal
 
     latents, log_proposal = proposal.sample_and_log_prob(key, obs, n)
-    actions = jax.vmap(policy.action_space.to_action)(latents)
-    q = jax.vmap(q_function, in_axes=(None, 0))(obs, actions)
-    log_target = q / temperature + jax.vmap(policy.action_space.log_det)(latents)
+    wanted = (n, policy.action_space.size), (n,)
+    if (latents.shape, log_proposal.shape) != wanted:
+        given = f"samples of shape {latents.shape} with log-densities of shape {log_proposal.shape}"
+        raise error("proposal", given, f"shapes {wanted[0]} and {wanted[1]}", "return one latent and one number each")
+
+    def log_density(latent: Array) -> tuple[Array, Array]:
+        q = q_function(obs, policy.action_space.to_action(latent))
+        return q / temperature + policy.action_space.log_det(latent), q
+
+    if with_scores:
+        (log_target, q), scores = jax.vmap(jax.value_and_grad(log_density, has_aux=True))(latents)
+    else:
+        (log_target, q), scores = jax.vmap(log_density)(latents), None
+    faults = find_faults(latents, log_proposal, q)
+    check_faults(faults)
 
     log_weights, beta = log_target - log_proposal, jnp.ones((), latents.dtype)
     diagnostics = diagnose(log_weights)
@@ -83,7 +109,7 @@ def draw_candidates(
         else:
             log_policy = jax.vmap(policy.latent_log_prob, in_axes=(None, 0))(obs, latents)
         log_weights, beta = temper(log_target - log_policy, log_policy - log_proposal, ess_floor)
-    return jax.lax.stop_gradient(Candidates(latents, normalise(log_weights), beta, diagnostics))
+    return jax.lax.stop_gradient(Candidates(latents, normalise(log_weights), beta, diagnostics, faults, scores))
 
 
 def stratified_times(key: PRNGKeyArray, n: int, pairs: int) -> Float[Array, "N P"]:
@@ -111,8 +137,14 @@ def isfm_loss(
     latents: Float[Array, "N d"],
     weights: Float[Array, " N"],
     times: Float[Array, "N P"],
+    *,
+    target: Target = "pair",
+    scores: Float[Array, "N d"] | None = None,
+    share: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
     """Equation (7) for one state: Σ_i w_i of the mean over P pairs (x_0, τ) of ‖v_θ(x_τ, τ, s) − (x_1,i − x_0)‖².
+
+    Half of each candidate's noises x_0 are the negatives of the others.
 
     Args:
         policy: policy whose velocity field is trained.
@@ -121,18 +153,36 @@ def isfm_loss(
         latents: candidates x_1, shape (N, d).
         weights: weights w_i, a mean over the candidates when all are 1/N, shape (N,).
         times: flow times τ, for example from `stratified_times`, shape (N, P).
+        target: what to regress on: "pair" is the equation as it stands; "posterior" and "stein" change the value, not
+            the expected gradient, which becomes less noisy (see `posterior_target`).
+        scores: ∇ log π_new at the candidates, for "stein", shape (N, d).
+        share: share of Stein's control variate, shape ().
 
     Returns:
         The loss, shape ().
+
+    Raises:
+        ValueError: for an unknown target, or "stein" without scores.
     """
+    choice("target", target, TARGETS)
+    if target == "stein" and scores is None:
+        raise error("scores", "none", "∇ log π_new at the candidates for the target 'stein'", "draw with_scores")
     context = policy.condition(obs)
-    noises = jax.random.normal(key, (*times.shape, latents.shape[1]), latents.dtype)
+    n, pairs = times.shape
+    noises = jax.random.normal(key, (n, (pairs + 1) // 2, latents.shape[1]), latents.dtype)
+    noises = jnp.concatenate([noises, -noises], axis=1)[:, :pairs]
 
-    def error(x1: Array, x0: Array, time: Array) -> Array:
+    def regress_on(x1: Array, x0: Array, time: Array) -> Array:
+        if target == "pair":
+            return x1 - x0
+        control = (scores, share) if target == "stein" else ()
+        return jax.lax.stop_gradient(posterior_target(latents, weights, x1, x0, time, *control))
+
+    def squared_error(x1: Array, x0: Array, time: Array) -> Array:
         velocity = policy.velocity(time * x1 + (1 - time) * x0, time, context)
-        return jnp.sum((velocity - (x1 - x0)) ** 2)
+        return jnp.sum((velocity - regress_on(x1, x0, time)) ** 2)
 
-    errors = jax.vmap(jax.vmap(error, in_axes=(None, 0, 0)))(latents, noises, times)
+    errors = jax.vmap(jax.vmap(squared_error, in_axes=(None, 0, 0)))(latents, noises, times)
     return jax.lax.stop_gradient(weights) @ jnp.mean(errors, axis=1)
 
 

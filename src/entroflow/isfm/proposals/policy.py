@@ -1,12 +1,4 @@
-"""Proposals μ(·|s): where the candidates of policy improvement come from.
-
-Candidates live in the flow's latent space u ∈ R^d, where the regression takes place, and the density is that of the
-latent. The importance ratio π_new/μ is the same in u and in the action space, so nothing is lost, and no bounded
-action ever has to be inverted. A proposal that is naturally written over actions maps them with
-`action_space.from_action` and adds `action_space.log_det` to its log-density.
-"""
-
-from typing import Protocol, runtime_checkable
+"""Proposals that are the current policy, as it is or broadened."""
 
 import equinox as eqx
 import jax
@@ -14,35 +6,18 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import positive_number
-from ..flow import FlowPolicy
-
-
-@runtime_checkable
-class Proposal(Protocol):
-    """A distribution over latents that can be sampled and whose density is known: all that ISFM asks of it."""
-
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
-    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
-        """Draw candidates for one state.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-            n: number N of candidates.
-
-        Returns:
-            N latents u_i in exchangeable order, shape (N, d), and log μ_u(u_i|s), shape (N,). Where the latents are
-            not independent draws of one distribution, the density is that of the mixture they come from.
-        """
-        ...
+from ...checks import positive_number
+from ...flow import FlowPolicy
 
 
 class CurrentPolicy(eqx.Module):
     """The paper's proposal: the current policy, μ = π_k."""
 
     policy: FlowPolicy
+
+    def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
+        """Return log π_u(u|s) of a given latent, by integrating backwards, shape ()."""
+        return self.policy.latent_log_prob(obs, latent)
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
@@ -70,6 +45,10 @@ class Broadened(eqx.Module):
         if not isinstance(noise_scale, Tracer):
             positive_number("noise_scale", noise_scale, "pass a number above 1, such as 1.5")
         self.noise_scale = jnp.asarray(noise_scale, policy.obs_mean.dtype)
+
+    def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
+        """Return the log-density of a given latent, by integrating backwards, shape ()."""
+        return self.policy.latent_log_prob(obs, latent, self.noise_scale)
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int

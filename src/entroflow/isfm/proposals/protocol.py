@@ -1,0 +1,58 @@
+"""What ISFM asks of a proposal: to be sampled with its density.
+
+Candidates live in the flow's latent space u ∈ R^d, where the regression takes place, and the density is that of the
+latent. The importance ratio π_new/μ is the same in u and in the action space, so nothing is lost, and no bounded
+action ever has to be inverted. A proposal that is naturally written over actions maps them with
+`action_space.from_action` and adds `action_space.log_det` to its log-density.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+@runtime_checkable
+class Proposal(Protocol):
+    """A distribution over latents that can be sampled with its density: all that ISFM asks of it.
+
+    One of your own is any object with the method below. With `log_prob` it can also be part of a `Mixture`. Heavy
+    tails in two dimensions, for example:
+
+        class HeavyTails(eqx.Module):
+            scale: float
+
+            def log_prob(self, obs, latent):
+                return jnp.sum(jax.scipy.stats.logistic.logpdf(latent, scale=self.scale))
+
+            def sample_and_log_prob(self, key, obs, n):
+                latents = self.scale * jax.random.logistic(key, (n, 2))
+                return latents, jax.vmap(self.log_prob, in_axes=(None, 0))(obs, latents)
+
+    to be used as `fit(..., propose=lambda policy: HeavyTails(2.0))` or, so that good policies are not forgotten,
+    `propose=lambda policy: defensive(policy, HeavyTails(2.0), 0.2)`.
+    """
+
+    def sample_and_log_prob(
+        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
+    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
+        """Draw candidates for one state.
+
+        Args:
+            key: random key.
+            obs: observation s, shape (n,).
+            n: number N of candidates.
+
+        Returns:
+            N latents u_i in exchangeable order, shape (N, d), and log μ_u(u_i|s), shape (N,). Where the latents are
+            not independent draws of one distribution, the density is that of the mixture they come from.
+        """
+        ...
+
+
+@runtime_checkable
+class DensityProposal(Proposal, Protocol):
+    """A proposal whose density is known at every latent, not only where it sampled."""
+
+    def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
+        """Return log μ_u(u|s) of a given latent, shapes (d,) and ()."""
+        ...
