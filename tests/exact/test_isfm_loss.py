@@ -8,7 +8,14 @@ import pytest
 from scipy.stats import norm
 
 from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import Broadened, CurrentPolicy, draw_candidates, isfm_loss, stratified_times
+from entroflow.isfm import (
+    Broadened,
+    CurrentPolicy,
+    draw_candidates,
+    isfm_loss,
+    posterior_target,
+    stratified_times,
+)
 
 OBS = jnp.array([0.5, -1.0])
 N, PAIRS = 6, 3
@@ -52,7 +59,8 @@ def test_loss_is_equation_7():
     key, latents = jax.random.key(1), jax.random.normal(jax.random.key(2), (N, 2))
     weights = jnp.linspace(0.1, 0.9, N)
     times = stratified_times(jax.random.key(3), N, PAIRS)
-    noises = np.asarray(jax.random.normal(key, (N, PAIRS, 2)))
+    noises = np.asarray(jax.random.normal(key, (N, 2, 2)))
+    noises = np.concatenate([noises, -noises[:, :1]], axis=1)  # half of them mirrored
 
     expected = 0.0
     mean = np.array([1.0, -0.5]) + 0.5 * (np.asarray(OBS) - np.array([1.0, 2.0]))
@@ -161,3 +169,57 @@ def test_bad_proposals_are_refused():
     """A broadened policy needs a positive noise scale."""
     with pytest.raises(ValueError, match="noise_scale"):
         Broadened(network_policy(Unbounded(2)), 0.0)
+
+
+def test_posterior_target_is_the_weighted_candidates_marginal_velocity():
+    """Bayes' rule written out: the mean of x_1 − x_0 over the candidates that may have led to x_τ, with its control."""
+    latents = np.array([[0.2, -0.4], [1.0, 0.3], [-0.7, 0.9]])
+    weights, scores = np.array([0.5, 1.5, 1.0]), np.array([[0.3, -1.0], [0.8, 0.1], [-0.2, 0.6]])
+    x0, t = np.array([0.4, -0.3]), 0.6
+    x = t * latents[1] + (1 - t) * x0
+    noises = (x - t * latents) / (1 - t)
+    posterior = weights * norm.pdf(noises).prod(axis=1)
+    posterior /= posterior.sum()
+    plain = posterior @ (latents - noises)
+    fisher = (weights[:, None] * scores**2).sum(axis=0) / weights.sum()
+    control = posterior @ (t * noises + (1 - t) * scores) / (t**2 + (1 - t) ** 2 * fisher)
+    given = [jnp.asarray(part, jnp.float32) for part in (latents, weights, latents[1], x0, t)]
+    np.testing.assert_allclose(posterior_target(*given), plain, rtol=1e-5)
+    stein = posterior_target(*given, jnp.asarray(scores, jnp.float32), jnp.float32(0.25))
+    np.testing.assert_allclose(stein, plain + 0.25 * control, rtol=1e-5)
+
+
+@pytest.mark.parametrize("time", [0.0, 1 - 2**-24])
+def test_posterior_target_is_accurate_at_both_ends(time):
+    """At τ = 0 it is the mean candidate minus the noise, next to τ = 1 the pair's own x_1 − x_0; a dead weight is no
+    obstacle, and neither is a flat Q."""
+    latents = jnp.array([[0.2, -0.4], [1.0, 0.3], [-0.7, 0.9]])
+    x0, weights = jnp.array([0.4, -0.3]), jnp.array([0.5, 0.5, 0.0])
+    expected = (jnp.mean(latents[:2], axis=0) if time == 0 else latents[1]) - x0
+    found = posterior_target(latents, weights, latents[1], x0, jnp.float32(time))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    flat = posterior_target(latents, weights, latents[1], x0, jnp.float32(time), jnp.zeros((3, 2)))
+    assert float(jnp.max(jnp.abs(flat))) < 3
+
+
+def test_stein_leaves_no_noise_where_the_target_is_gaussian():
+    """With the scores of N(mean, sd²) whatever the weights, the target is the exact velocity."""
+    field = GaussianField(jnp.array([1.0, -0.5]), jnp.float32(0.6))
+    # Candidates at mean ± sd have the exact Fisher information 1/sd² with any weights.
+    signs = jnp.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], jnp.float32)
+    latents, weights = field.mean + 0.6 * signs, jnp.array([0.1, 0.2, 0.3, 0.4])
+    scores = -(latents - field.mean) / 0.6**2
+    for time in (0.1, 0.5, 0.9):
+        x0, t = jnp.array([0.4, -0.3]), jnp.float32(time)
+        exact = field(t * latents[0] + (1 - t) * x0, t, field.mean)
+        np.testing.assert_allclose(posterior_target(latents, weights, latents[0], x0, t, scores), exact, rtol=1e-4)
+
+
+def test_bad_targets_are_refused():
+    """A target needs a known name, and "stein" needs scores."""
+    policy, latents, weights = gaussian_policy(), jnp.zeros((N, 2)), jnp.ones(N) / N
+    arguments = policy, jax.random.key(0), OBS, latents, weights, jnp.zeros((N, 1))
+    with pytest.raises(ValueError, match="did you mean 'stein'"):
+        isfm_loss(*arguments, target="stien")
+    with pytest.raises(ValueError, match="scores"):
+        isfm_loss(*arguments, target="stein")

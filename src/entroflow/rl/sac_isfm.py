@@ -27,7 +27,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..flow import ActionSpace, FlowPolicy, RungeKutta, Solver, Unbounded, VelocityNetwork
-from ..isfm import Candidates, descend, improvement, move, optimiser
+from ..isfm import Candidates, Diagnostics, Schedule, Target, at_size, descend, follow, improvement, move, optimiser
 from ..types import Transition
 from .critic import Critic
 from .soft_bellman import soft_target, soft_value_from_weights
@@ -53,9 +53,10 @@ class Config:
         critic_value: value of the ensemble: "mean", or "min" against overestimation (which biases Q).
         batch_size: transitions per critic update.
         policy_batch_size: states per policy update, at most `batch_size`.
-        candidates: candidates N per state.
+        candidates: candidates N per state, a number or a schedule such as `Adaptive()`.
         pairs: pairs (x_0, τ) per candidate.
         ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering).
+        target: what the velocity is regressed on, "pair", "posterior" or "stein" (see `isfm_loss`).
         critic_rate: peak learning rate of the critics (Muon; warm-up, then cosine to zero).
         policy_rate: peak learning rate of the velocity network (likewise).
         critic_warmup: fraction of the updates over which the critics' learning rate rises to its peak.
@@ -77,9 +78,10 @@ class Config:
     critic_value: Literal["mean", "min"] = "mean"
     batch_size: int = 4096
     policy_batch_size: int = 64
-    candidates: int = 8
+    candidates: Schedule = 8
     pairs: int = 2
     ess_floor: float = 0.3
+    target: Target = "pair"
     critic_rate: float = 1e-2
     policy_rate: float = 1e-2
     critic_warmup: float = 0.02
@@ -109,6 +111,7 @@ class State(eqx.Module):
         temperature: entropy weight α.
         discount: discount γ.
         step: updates made.
+        signal: running average of (ESS/N) · KL, by which a schedule chooses the number of candidates.
     """
 
     velocity: VelocityNetwork
@@ -126,6 +129,7 @@ class State(eqx.Module):
     temperature: Float[Array, ""]
     discount: Float[Array, ""]
     step: Float[Array, ""]
+    signal: Float[Array, ""]
 
 
 Metrics = dict[str, Float[Array, ""]]
@@ -189,6 +193,7 @@ def init(
         temperature=temperature,
         discount=discount,
         step=jnp.zeros(()),
+        signal=jnp.zeros(()),
     )
 
 
@@ -225,30 +230,37 @@ def improve_policy(
     Returns:
         The next state, the soft values of the policy before the step at these states, shape (b,), and the metrics.
     """
-    candidates, loss = improvement(
-        policy(config, state),
-        key,
-        obs,
-        functools.partial(q_value, config, state),
-        state.temperature,
-        candidates=config.candidates,
-        pairs=config.pairs,
-        ess_floor=config.ess_floor,
-    )
+    pi = policy(config, state)
+
+    def improve(n: int) -> tuple[tuple[Array, VelocityNetwork], Array, Diagnostics, Array]:
+        candidates, loss = improvement(
+            pi,
+            key,
+            obs,
+            functools.partial(q_value, config, state),
+            state.temperature,
+            candidates=n,
+            pairs=config.pairs,
+            ess_floor=config.ess_floor,
+            target=config.target,
+        )
+        found = jax.value_and_grad(loss)(state.velocity)
+        return found, jnp.mean(candidates.beta), candidates.diagnostics, _variance(candidates)
+
+    (found, beta, diagnostics, variance), size = at_size(config.candidates, state.signal, improve)
     muon = optimiser(config.policy_rate, config.policy_warmup, config.updates)
-    error, velocity, velocity_optimiser = descend(
-        muon, jax.value_and_grad(loss), state.velocity, state.velocity_optimiser
-    )
-    values = soft_value_from_weights(candidates.diagnostics.log_z, candidates.diagnostics.kl, state.temperature)
+    error, velocity, velocity_optimiser = descend(muon, lambda _: found, state.velocity, state.velocity_optimiser)
+    values = soft_value_from_weights(diagnostics.log_z, diagnostics.kl, state.temperature)
+    mean = jax.tree.map(jnp.mean, diagnostics)
     state = dataclasses.replace(
         state,
         velocity=velocity,
         velocity_average=move(state.velocity_average, velocity, 1 / (1 + config.policy_average * state.step)),
-        action_space=_follow_width(config, state, candidates),
+        action_space=_follow_width(config, state, variance),
         velocity_optimiser=velocity_optimiser,
+        signal=follow(state.signal, state.step, mean),
     )
-    mean = jax.tree.map(jnp.mean, candidates)
-    return state, values, {"policy_loss": error, "beta": mean.beta} | mean.diagnostics._asdict()
+    return state, values, {"policy_loss": error, "candidates": size, "beta": beta} | mean._asdict()
 
 
 def evaluate_policy(
@@ -336,18 +348,22 @@ def _follow_data(config: Config, state: State, batch: Transition, targets: Float
     )
 
 
-def _follow_width(config: Config, state: State, candidates: Candidates) -> ActionSpace:
-    """Let the unit of unbounded actions follow the target policy's own width, as told by the weighted candidates.
+def _variance(candidates: Candidates) -> Float[Array, " d"]:
+    """Return the target policy's variance as told by the weighted candidates, averaged over the states."""
+    weights = candidates.weights[..., None]
+    mean = jnp.sum(weights * candidates.latents, axis=1, keepdims=True)
+    squares = jnp.sum(weights * (candidates.latents - mean) ** 2, axis=1)
+    return jnp.mean(squares / jnp.maximum(1 - jnp.sum(weights**2, axis=1), 1e-3), axis=0)
+
+
+def _follow_width(config: Config, state: State, variance: Float[Array, " d"]) -> ActionSpace:
+    """Let the unit of unbounded actions follow the target policy's own width.
 
     Near width one the flow is almost a translation, which few solver steps integrate accurately.
     """
     space = state.action_space
     if not isinstance(space, Unbounded):
         return space
-    weights = candidates.weights[..., None]
-    mean = jnp.sum(weights * candidates.latents, axis=1, keepdims=True)
-    squares = jnp.sum(weights * (candidates.latents - mean) ** 2, axis=1)
-    variance = jnp.mean(squares / jnp.maximum(1 - jnp.sum(weights**2, axis=1), 1e-3), axis=0)
     begun = state.step >= config.policy_warmup * config.updates
     rate = jnp.where(begun, forgetting_rate(state.step, config.updates / 2), 0.0)
     change = jnp.clip(variance, 0.1, 10.0) ** (rate / 2)  # few candidates may say anything at first

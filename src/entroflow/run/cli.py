@@ -24,7 +24,67 @@ class LQRCommand:
     """Training steps: in each, every environment makes one step and every run one update."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""
+    candidates: str = "8"
+    """Candidates per state of an improvement step: a number from 2 to 1024, or adaptive."""
     out: Path = Path("out/lqr")
+    """Output folder, new or empty."""
+
+
+@dataclass(frozen=True)
+class SPICommand:
+    """Soft policy iteration (Algorithm 1) with flow policies, compared with the exact one at every iteration.
+
+    On LQR the exact iterates follow from Lemma 1, in the finite world `rooms` from quadrature. Writes figures,
+    results.json and metrics.csv into a folder.
+    """
+
+    system: str = "double_integrator"
+    """A named LQR system (double_integrator, coupled, unstable, cartpole, mass_spring), a JSON file, or rooms."""
+    alpha: tuple[float, ...] = (0.1, 1.0)
+    """Temperatures α > 0, the weights of the entropy."""
+    seeds: int = 3
+    """Number of seeds for every temperature."""
+    iterations: int = 5
+    """Number of policy improvements."""
+    seed: int = 0
+    """First seed S; the seeds are S, S+1, …."""
+    out: Path = Path("out/spi")
+    """Output folder, new or empty."""
+
+
+@dataclass(frozen=True)
+class Theorem2Command:
+    """Measure Theorem 2: W_2² of the learned distribution against the number of candidates and the proposal.
+
+    Writes a figure, results.json and cells.csv into a folder.
+    """
+
+    seeds: int = 8
+    """Number of seeds for every cell, at least 2."""
+    seed: int = 0
+    """First seed S; the seeds are S, S+1, …."""
+    steps: int = 600
+    """Gradient steps of every fit."""
+    out: Path = Path("out/theorem2")
+    """Output folder, new or empty."""
+
+
+@dataclass(frozen=True)
+class DensitiesCommand:
+    """ISFM alone, as a sampler of densities whose samples and normalising constants are known exactly.
+
+    Writes one figure per target, results.json and metrics.csv into a folder.
+    """
+
+    target: tuple[str, ...] = ("all",)
+    """Names, such as grid9, gmm40, two_moons, gaussian_8 or many_well_32, or all."""
+    seeds: int = 3
+    """Number of seeds for every target."""
+    steps: int = 2000
+    """Gradient steps."""
+    seed: int = 0
+    """First seed S; the seeds are S, S+1, …."""
+    out: Path = Path("out/densities")
     """Output folder, new or empty."""
 
 
@@ -43,6 +103,27 @@ def main(argv: list[str] | None = None) -> int:
     def lqr(command: tyro.conf.OmitArgPrefixes[LQRCommand]) -> int:
         """Train on max-entropy LQR and compare with the exact optimum."""
         from .lqr_study import run
+
+        return run(command)
+
+    @app.command(name="spi")
+    def spi(command: tyro.conf.OmitArgPrefixes[SPICommand]) -> int:
+        """Iterate policy evaluation and improvement, and compare with exact soft policy iteration."""
+        from .spi_study import run
+
+        return run(command)
+
+    @app.command(name="theorem2")
+    def theorem2(command: tyro.conf.OmitArgPrefixes[Theorem2Command]) -> int:
+        """Measure the error against the number of candidates, the divergence D_4 and the proposal."""
+        from .theorem2_study import run
+
+        return run(command)
+
+    @app.command(name="densities")
+    def densities(command: tyro.conf.OmitArgPrefixes[DensitiesCommand]) -> int:
+        """Learn densities with known samples and normalising constants, and compare."""
+        from .densities_study import run
 
         return run(command)
 

@@ -30,6 +30,7 @@ from rich.text import Text
 from .. import checks
 from ..envs import LQREnv
 from ..flow import RungeKutta, Unbounded
+from ..isfm import Adaptive, Schedule
 from ..lqr import LQR, systems
 from ..lqr.simulate import Noise, sample_noise, simulate
 from ..rl import loop_jax, sac_isfm
@@ -50,6 +51,7 @@ LARGEST_MEMORY = 1536  # steps of all environments that the replay keeps at most
 EVALUATIONS = 20  # during training
 PROGRESS_STATES, PROGRESS_SAMPLES = 32, 256  # of an evaluation during training
 FINAL_STATES, FINAL_SAMPLES = 32, 16_384  # of the last one
+MOST_CANDIDATES = 1024
 ACTING_SOLVER = RungeKutta("rk4", 4)
 
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
@@ -63,12 +65,13 @@ def run(command: LQRCommand) -> int:
     """
     lqr = systems.load(command.system)
     runs = _plan(command, lqr)
+    schedule = _schedule(command.candidates)
     claim(command.out)
     console = Console()
     cache_compilations()
     _use_all_cores()
     try:
-        return _Study(command, lqr, runs, console).run()
+        return _Study(command, lqr, runs, schedule, console).run()
     except KeyboardInterrupt:
         console.print(f"\nstopped; what was finished is in {escape(str(command.out))}", soft_wrap=True)
         return 130
@@ -97,6 +100,16 @@ def _plan(command: LQRCommand, lqr: LQR) -> list[Run]:
     return runs
 
 
+def _schedule(candidates: str) -> Schedule:
+    """Read the option `--candidates`."""
+    if candidates == "adaptive":
+        return Adaptive()
+    if candidates.isdecimal() and 2 <= int(candidates[:5]) <= MOST_CANDIDATES:
+        return int(candidates)
+    expected = f"a whole number from 2 to {MOST_CANDIDATES}, or adaptive"
+    raise checks.error("--candidates", repr(candidates), expected, "pass for example 8")
+
+
 def _noise(lqr: LQR) -> Noise:
     """Return the initial states and the noise on which all policies are judged, the optimal ones included."""
     return sample_noise(lqr, np.random.default_rng(0), TRAJECTORIES, HORIZON)
@@ -116,10 +129,10 @@ def _along_runs(loop: loop_jax.Loop) -> Any:
 class _Study:
     """The runs and their records."""
 
-    def __init__(self, command: LQRCommand, lqr: LQR, runs: list[Run], console: Console):
+    def __init__(self, command: LQRCommand, lqr: LQR, runs: list[Run], schedule: Schedule, console: Console):
         self.command, self.lqr, self.runs, self.console = command, lqr, runs, console
         self.env = LQREnv(lqr, HORIZON)
-        self.config = sac_isfm.Config(updates=command.steps)
+        self.config = sac_isfm.Config(updates=command.steps, candidates=schedule)
         self.noise = Noise(*[part.astype(np.float32) for part in _noise(lqr)])
         most = max(k for k in range(1, len(jax.devices()) + 1) if len(runs) % k == 0)
         self.mesh = jax.make_mesh((most,), ("runs",), (AxisType.Auto,), devices=jax.devices()[:most])
@@ -152,12 +165,13 @@ class _Study:
         progress, status = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console), Text()
         live = Live(Group(progress, status), console=console)
         with live, (self.command.out / "metrics.csv").open("w", newline="") as file:
-            task, writer = progress.add_task("training", total=steps), None
+            task, writer, drawn = progress.add_task("training", total=steps), None, [0.0] * len(runs)
             for before, after in itertools.pairwise(marks):
                 with timed(self.clock, "train"):
                     loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
                 with timed(self.clock, "evaluate"):
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
+                states = (after - before) * self.config.policy_batch_size  # that drew candidates
                 rows = [
                     {
                         "alpha": run.alpha,
@@ -169,6 +183,9 @@ class _Study:
                     }
                     for i, (run, part) in enumerate(zip(runs, measured, strict=True))
                 ]
+                drawn = [drawn + row["candidates"] * states for drawn, row in zip(drawn, rows, strict=True)]
+                for row, total in zip(rows, drawn, strict=True):
+                    row["candidates_drawn"] = round(total)
                 writer = writer or csv.DictWriter(file, rows[0])
                 if not self.rows:
                     writer.writeheader()
@@ -245,7 +262,8 @@ class _Study:
                     {"alpha": run.alpha, "seed": run.seed}
                     | measured
                     | report.floors(run, FINAL_SAMPLES, measured["mean_scale"])
-                    | {"ess": last["ess"], "transitions": last["transitions"], "policy": folder}
+                    | {name: last[name] for name in ("ess", "transitions", "candidates_drawn")}
+                    | {"policy": folder}
                 )
                 if run.seed == self.command.seed:
                     pictures += report.pictures(self.lqr, run, Agent(policy, description))
