@@ -145,7 +145,7 @@ def two_moons() -> Target:
     signs, moons = jnp.array([1.0, -1.0], jnp.float32), jnp.asarray(centers, jnp.float32)
 
     def log_density(x: Array) -> Array:
-        offset = x - moons
+        offset = x[None] - moons
         radius = jnp.sqrt(jnp.sum(offset**2, axis=1) + 1e-12)
         angle = jax.nn.log_sigmoid(sharpness * signs * offset[:, 1] / radius)
         return jax.nn.logsumexp(angle - 0.5 * ((radius - 1) / width) ** 2)
@@ -217,7 +217,7 @@ def _mixture(
     centers, offset = jnp.asarray(means, jnp.float32), jnp.asarray(log_scale, jnp.float32)
 
     def log_density(x: Array) -> Array:
-        return jax.nn.logsumexp(offset - 0.5 * jnp.sum(((x - centers) / deviation) ** 2, axis=1))
+        return jax.nn.logsumexp(offset - 0.5 * jnp.sum(((x[None] - centers) / deviation) ** 2, axis=1))
 
     def sample(generator: np.random.Generator, n: int) -> Float[np.ndarray, "n d"]:
         component = generator.choice(count, size=n, p=weights)
