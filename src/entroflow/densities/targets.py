@@ -22,10 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy import integrate, special
+from scipy.spatial import cKDTree
 
 from .. import checks
 
 GRID = 20_001  # points of tabulated distribution functions
+CELLS = 128  # along each axis, of the mode weights of mixtures
 MOST_MODES = 64  # a target with more does not list them
 LARGEST_SIZE = 256
 
@@ -210,7 +212,7 @@ def many_well(size: int) -> Target:
 def _mixture(
     name: str, means: Float[np.ndarray, "k d"], deviation: float, weights: Float[np.ndarray, " k"] | None = None
 ) -> Target:
-    """A normalised mixture of round Gaussians, far enough apart for a sample to belong to the nearest one."""
+    """A normalised mixture of round Gaussians; its modes are taken to be their means."""
     count, size = means.shape
     weights = np.full(count, 1 / count) if weights is None else weights
     log_scale = np.log(weights) - size * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
@@ -224,7 +226,12 @@ def _mixture(
         return means[component] + deviation * generator.standard_normal((n, size))
 
     scale = math.sqrt(weights @ np.mean(means**2, axis=1) + deviation**2)
-    return Target(name, size, log_density, 0.0, sample, scale, means, weights)
+    # Where components overlap, the nearest mean is not always the component's own: integrate over cells of equal mass.
+    quantiles = deviation * special.ndtri((np.arange(CELLS) + 0.5) / CELLS)
+    spread = np.stack(np.meshgrid(*[quantiles] * size), axis=-1).reshape(-1, size)
+    _, nearest = cKDTree(means).query(means[:, None] + spread)
+    shares = np.bincount(nearest.ravel(), np.repeat(weights, len(spread)), count) / len(spread)
+    return Target(name, size, log_density, 0.0, sample, scale, means, shares)
 
 
 def _tabulated(
