@@ -38,7 +38,7 @@ def complete_the_square(matrix, alpha, d):
 
 @pytest.mark.parametrize("name", systems.CATALOGUE)
 def test_algorithm_1_reaches_the_riccati_equation(name):
-    """Evaluating by Lemma 1 and improving by completing the square leads from the timid start to Theorem 3's optimum."""
+    """Lemma 1 and completing the square lead from the timid start to Theorem 3's optimum."""
     lqr, d = systems.get(name), systems.get(name).B.shape[1]
     start = LQRProblem(lqr).start(ALPHA)
     steps = soft_policy_iteration(

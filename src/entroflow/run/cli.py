@@ -44,7 +44,7 @@ class SPICommand:
     """Temperatures α > 0, the weights of the entropy."""
     seeds: int = 3
     """Number of seeds for every temperature."""
-    iterations: int = 5
+    iterations: int = 4
     """Number of policy improvements."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""

@@ -5,12 +5,10 @@ during training over 100 trajectories, against the optimal policy's on the same 
 actions' mean and covariance, in 2-norm, over the states that the trained policy visits.
 """
 
-import contextlib
 import csv
 import dataclasses
 import itertools
 import math
-import os
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -39,6 +37,7 @@ from . import lqr_report as report
 from .agent import Agent
 from .artifacts import save_policy
 from .cli import LQRCommand
+from .devices import use_all_cores
 from .folder import cache_compilations, claim, timed
 from .load import policy_folder
 from .lqr_report import Run
@@ -69,7 +68,7 @@ def run(command: LQRCommand) -> int:
     claim(command.out)
     console = Console()
     cache_compilations()
-    _use_all_cores()
+    use_all_cores()
     try:
         return _Study(command, lqr, runs, schedule, console).run()
     except KeyboardInterrupt:
@@ -113,12 +112,6 @@ def _schedule(candidates: str) -> Schedule:
 def _noise(lqr: LQR) -> Noise:
     """Return the initial states and the noise on which all policies are judged, the optimal ones included."""
     return sample_noise(lqr, np.random.default_rng(0), TRAJECTORIES, HORIZON)
-
-
-def _use_all_cores() -> None:
-    """Make every core a device, which runs can be divided among; without effect where JAX has already started."""
-    with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
 def _along_runs(loop: loop_jax.Loop) -> Any:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
 
+LABELLED = 4  # entries of a matrix at most that are labelled by row and column
 TARGET = 0.03  # relative error, drawn as a dotted line
 
 
@@ -42,7 +43,7 @@ def draw(folder: Path, problem: Any, iterates: Rows, measured: Sequence[Sequence
         iterates: one record per iteration, temperature and seed.
         measured: by iteration, then by temperature, what was measured of the first seed's policy.
     """
-    save(folder, "errors", errors_figure(problem.name, problem.shown, iterates))
+    save(folder, "errors", errors_figure(f"soft policy iteration: {problem.name}", problem.shown, iterates))
     for name, figure in problem.figures(iterates, measured):
         save(folder, name, figure)
 
@@ -67,9 +68,19 @@ def errors_figure(title: str, shown: Sequence[Shown], rows: Rows) -> Figure:
                 errors, k = by_seed(rows, alpha, quantity.error)
                 exact, _ = by_seed(rows, alpha, quantity.exact)
                 for seed in errors:
-                    ax.plot(k, seed, "o-", color=LEARNED, markersize=3, linewidth=0.8, label="flow from exact (a seed)")
-                ax.plot(k, exact[0], "s--", color=EXACT, markersize=3, linewidth=0.8, label="exact from optimum")
-                ax.axhline(TARGET, color=QUIET, linestyle=":", linewidth=1, label=f"{TARGET:.0%}".replace("%", " %"))
+                    ax.plot(
+                        k,
+                        seed,
+                        "o-",
+                        color=LEARNED,
+                        markersize=3,
+                        linewidth=0.8,
+                        label="flow policy to exact policy π_k (one seed)",
+                    )
+                ax.plot(
+                    k, exact[0], "s--", color=EXACT, markersize=3, linewidth=0.8, label="exact policy π_k to optimum π*"
+                )
+                ax.axhline(TARGET, color=QUIET, linestyle=":", linewidth=1, label=f"{100 * TARGET:g} %")
                 ax.set_yscale("log")
                 largest = np.nanmax([np.nanmax(errors), np.nanmax(exact), TARGET], initial=TARGET)
                 ax.set_ylim(1e-4, 2 * largest)
@@ -108,7 +119,10 @@ def trajectories_figure(title: str, rows: Rows) -> Figure:
                 entries = list(np.ndindex(shape) if name == "K" else zip(*np.triu_indices(shape[0]), strict=True))
                 colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(entries)))
                 for (i, j), colour in zip(entries, colours, strict=True):
-                    ax.plot(k, exact[0, :, i, j], color=colour, linewidth=1.2, label=None)
+                    ax.plot(k, exact[0, :, i, j], color=colour, linewidth=1.2)
+                    if len(entries) <= LABELLED:
+                        label = {"color": colour, "fontsize": 7, "va": "center", "textcoords": "offset points"}
+                        ax.annotate(f"{i + 1}{j + 1}", (k[-1], exact[0, -1, i, j]), xytext=(7, 0), **label)
                     for seed in flows:
                         ax.plot(k, seed[:, i, j], "o", markersize=4.5, markerfacecolor="none", color=colour)
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -167,7 +181,7 @@ def policies_figure(
 
 def table(problem: Any, rows: Rows) -> Table:
     """Return the closing table, at most 80 columns wide: for each temperature and iteration, all seeds together."""
-    caption = "in %; flow: distance from the exact policy, average over seeds, in brackets the worst"
+    caption = "distances in %; flow: average over seeds, in brackets the worst"
     style = {"box": box.SIMPLE_HEAD, "padding": (0, 1), "pad_edge": False}
     table = Table(title="soft policy iteration: flow policies against exact ones", caption=caption, **style)
     table.add_column("α", justify="right")

@@ -142,7 +142,7 @@ class LQRProblem:
     def figures(self, iterates: list[dict[str, Any]], measured: Any) -> Iterator[tuple[str, Figure]]:
         """Draw the problem's own figures."""
         del measured
-        yield "trajectories", trajectories_figure(self.name, iterates)
+        yield "trajectories", trajectories_figure(f"soft policy iteration: {self.name}", iterates)
 
 
 def distance(value: ArrayLike, exact: Float[np.ndarray, "a b"]) -> float:

@@ -39,7 +39,7 @@ class RoomsProblem:
     """The five rooms, as a `Problem` of the study. A policy's soft Q is given by its values."""
 
     # Uniform candidates reach every mode, need no density of the policy, and cost no integration.
-    config = FitConfig(steps=1000, candidates=256, pairs=1, ess_floor=0.0)
+    config = FitConfig(steps=1000, candidates=128, pairs=2, ess_floor=0.0, target="posterior")
     name, description = "rooms", "5 rooms in a circle, one bounded action"
     shown = (
         Shown("total variation", "total_variation", "exact_to_optimum"),
@@ -81,7 +81,7 @@ class RoomsProblem:
     def policy(self, key: PRNGKeyArray, units: dict[str, Array]) -> FlowPolicy:
         """Return an untrained flow policy, which sees the room as a one-hot vector."""
         del units
-        velocity = VelocityNetwork(self.rooms.size, 1, width=64, depth=1, key=key)
+        velocity = VelocityNetwork(self.rooms.size, 1, width=32, depth=1, key=key)
         return FlowPolicy(velocity, Box(-jnp.ones(1), jnp.ones(1)), solver=SOLVER)
 
     def propose(self, policy: FlowPolicy) -> Uniform:
@@ -156,4 +156,7 @@ class RoomsProblem:
             exact = self.exact(alpha, len(flows) - 1)
             log_probs = [self.rooms.log_prob(part.parameters, alpha, grid[:, None]) for part in exact]
             pairs = [(part.actions, part.log_probs) for part in flows]
-            yield f"policies_alpha{alpha:g}", policies_figure(f"{self.name}, α = {alpha:g}", pairs, log_probs, grid)
+            yield (
+                f"policies_alpha{alpha:g}",
+                policies_figure(f"soft policy iteration: {self.name}, α = {alpha:g}", pairs, log_probs, grid),
+            )

@@ -9,7 +9,8 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +35,11 @@ from .spi_lqr import LQRProblem
 from .spi_rooms import RoomsProblem
 
 Run = tuple[float, int]  # temperature and seed
+START_FITS = 2  # improvements that the start is worth, for it begins with an untrained flow
 LAST = 0.05  # fraction of an improvement's steps over which its diagnostics are averaged
 
 
+@runtime_checkable
 class Problem(Protocol):
     """A problem whose exact soft policy iteration is known; `parameters` are what determines a soft Q."""
 
@@ -117,15 +120,10 @@ def run(command: SPICommand) -> int:
 
 def _problem(system: str) -> Problem:
     """Return the problem of a name or a file."""
-    if system == RoomsProblem.name:
-        return RoomsProblem(Rooms())
-    try:
-        return LQRProblem(systems.load(system))
-    except ValueError as problem:
-        if system in systems.CATALOGUE or system.endswith(".json"):
-            raise
+    path = Path(system)
+    if path.suffix.lower() != ".json" and len(path.parts) <= 1:  # a name
         checks.choice("system", system, (*systems.CATALOGUE, RoomsProblem.name), "choose one or pass a .json file")
-        raise problem
+    return RoomsProblem(Rooms()) if system == RoomsProblem.name else LQRProblem(systems.load(system))
 
 
 def _plan(command: SPICommand) -> list[Run]:
@@ -174,7 +172,8 @@ class _Study:
         with Progress(*columns, console=console) as progress, metrics as file:
             task = progress.add_task("start", total=command.iterations + 1)
             try:
-                policies = self.improve(policies, start, -1)
+                for k in range(-START_FITS, 0):
+                    policies = self.improve(policies, start, k)
                 steps = soft_policy_iteration(policies, self.evaluate, self.improve, command.iterations)
                 for k, (_, evaluated) in enumerate(steps):
                     measured.append(evaluated.measured)
@@ -235,8 +234,8 @@ class _Study:
         return improved, {name: jnp.mean(values[-last:]) for name, values in parts.items()}
 
     def improve(self, policies: FlowPolicy, evaluated: Evaluated, k: int) -> FlowPolicy:
-        """Policy improvement of all runs; k = −1 stands for the start."""
-        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(self._keys, k + 1)
+        """Policy improvement of all runs; k < 0 stands for the start."""
+        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(self._keys, k + START_FITS)
         parameters = jnp.asarray(evaluated.parameters, jnp.float32)
         with timed(self.clock, "improve"):
             policies, self.fitted = jax.block_until_ready(self._improve(policies, keys, parameters, self.alphas))
