@@ -137,7 +137,7 @@ def test_the_figure_can_be_drawn_again_from_results(study, tmp_path, recwarn):
     theorem2_figure(document)
     assert (
         theorem2_report.summarise(
-            [cell | {"renyi_4": cell["renyi_4"] or math.inf} for cell in document["cells"]],
+            [cell | {"renyi_4": math.inf} if cell["renyi_4"] is None else cell for cell in document["cells"]],
             document["weights"],
             document["fitted"],
         )["slopes"][0]["verdict"]

@@ -61,6 +61,8 @@ def _samples(ax: Axes, document: dict[str, Any], d: int) -> None:
     ax.axhline(average(floor), color=QUIET, linewidth=1, label="the network's floor")
     ax.plot(sizes, means[0] * (sizes / sizes[0]) ** SAMPLES_SLOPE, label="bound's trend $N^{-1/2}$", **BOUND)
     ax.set(xscale="log", yscale="log", xlabel="candidates N", ylabel="$W_2^2$ to the target")
+    values = np.array([value for row in rows for value in row["w2_squared"]], float)
+    ax.set_ylim(bottom=np.nanmin(values) / 8)  # room for the legend
     ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
     ax.minorticks_off()
     ax.set_title(f"candidates, d = {d}", fontweight="bold")
@@ -92,9 +94,9 @@ def _divergence(ax: Axes, document: dict[str, Any]) -> None:
     ax.axvline((max(finite) + edge) / 2, color="0.8", linewidth=0.8)
     ticks = list(range(int(max(finite)) + 1))
     ax.set_xticks([*ticks, edge + 0.2], [*map(str, ticks), "∞"])
+    ax.set(yscale="log", xlabel="$D_4(\\pi_{new}\\|\\mu)$", ylabel="$W_2^2$ to the target")
     values = np.array([value for row in rows for value in row["w2_squared"]], float)
     ax.set_ylim(top=8 * np.nanmax([*values, trend[-1]]))  # room for the legend
-    ax.set(yscale="log", xlabel="$D_4(\\pi_{new}\\|\\mu)$", ylabel="$W_2^2$ to the target")
     ax.set_title(f"proposal, N = {start['candidates']}, d = 1", fontweight="bold")
     _legend(ax, "upper left")
 
@@ -130,7 +132,7 @@ def _weights(ax: Axes, document: dict[str, Any]) -> None:
     ax.set(xscale="log", yscale="log", xlabel="candidates N of a set", ylabel="relative to the gradient")
     ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
     ax.minorticks_off()
-    ax.set_ylim(1e-3, 5)
+    ax.set_ylim(1e-3, 40)
     ax.set_title("normalisations: the gradient", fontweight="bold")
     _legend(ax, "upper right", columns=2)
 
