@@ -1,0 +1,205 @@
+"""ISFM to convergence at a single state: how `entroflow densities` trains.
+
+With one state, a candidate is cheap to use and dear to make (the flow is integrated forwards for the density of its own
+samples, backwards for that of the others). So one set of candidates serves several gradient steps, and each step gets
+the most out of it: the regression target at a point x_τ is not one x_1 − x_0 but its mean over all candidates,
+
+    E[x_1 − x_0 | x_τ] = (m − x_τ) / (1 − τ),  m = Σ_i p_i x_1,i,  p_i ∝ w_i N(x_τ; τ x_1,i, (1−τ)² I),
+
+the exact velocity of the weighted set. Given the set, that is the conditional expectation of the usual target, so the
+gradient keeps its mean and loses variance (Rao and Blackwell).
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..densities import Target
+from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from ..flow.velocity import VelocityField
+from ..isfm import Gaussian, defensive, descend, draw_candidates, move, optimiser
+
+OBS = (0.0,)  # the single state
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings, the same for all targets.
+
+    Attributes:
+        candidates: candidates N of one round.
+        reuse: gradient steps made with them.
+        points: points x_τ of one gradient step, a multiple of `times`.
+        times: different flow times among them.
+        latest: flow times are below this; at 1 the mean over the candidates is 0/0.
+        width: of the velocity network.
+        solver_steps: midpoint steps of the flow in training.
+        rate: peak learning rate.
+        warmup: fraction of the steps over which the learning rate rises to its peak.
+        average: fraction of the steps so far over which the parameters that are returned are averaged.
+        broad: share ε of the candidates that come from the broad Gaussian of the defensive mixture.
+        broad_deviation: its standard deviation over the target's scale.
+        latent_deviation: the target's scale over that of the noise x_0.
+        ess_floor: least ESS/N, kept by tempering, as a fraction of where the mixture starts.
+    """
+
+    candidates: int = 512
+    reuse: int = 16
+    points: int = 512
+    times: int = 32
+    latest: float = 0.999
+    width: int = 64
+    solver_steps: int = 6
+    rate: float = 3e-2
+    warmup: float = 0.02
+    average: float = 0.1
+    broad: float = 0.2
+    broad_deviation: float = 1.5
+    latent_deviation: float = 3.0
+    ess_floor: float = 0.3
+
+
+class State(NamedTuple):
+    """What training goes on with: parameters, their average, the optimiser's state, the key, rounds made."""
+
+    velocity: VelocityField
+    average: VelocityField
+    optimiser: optax.OptState
+    key: PRNGKeyArray
+    rounds: Int[Array, ""]
+
+
+class Metrics(NamedTuple):
+    """Averages over the last rounds: the loss, the tempering exponent β, ESS/N of the candidates for the target."""
+
+    loss: Float[Array, ""]
+    beta: Float[Array, ""]
+    ess: Float[Array, ""]
+
+
+def new_policy(config: Config, target: Target, key: PRNGKeyArray) -> FlowPolicy:
+    """Return an untrained flow at the single state, in units of the target's scale."""
+    velocity = VelocityNetwork(len(OBS), target.size, width=config.width, depth=1, key=key)
+    space = Unbounded(target.size, scale=target.scale / config.latent_deviation)
+    return FlowPolicy(velocity, space, solver=RungeKutta("midpoint", config.solver_steps))
+
+
+def start(config: Config, target: Target, rounds: int, key: PRNGKeyArray) -> State:
+    """Return the state before training."""
+    init_key, key = jax.random.split(key)
+    velocity = new_policy(config, target, init_key).velocity
+    muon = optimiser(config.rate, config.warmup, rounds * config.reuse)
+    return State(velocity, velocity, muon.init(cast(optax.Params, velocity)), key, jnp.int32(0))
+
+
+def advance(config: Config, target: Target, rounds: int, state: State, count: Int[Array, ""]) -> tuple[State, Metrics]:
+    """Make a number of rounds: draw candidates from the defensive mixture, weigh them, make `reuse` gradient steps.
+
+    Args:
+        config: settings.
+        target: the density to learn.
+        rounds: rounds of the whole training, for the learning rate.
+        state: where training is.
+        count: rounds to make.
+
+    Returns:
+        The state and the metrics averaged over these rounds.
+    """
+    muon = optimiser(config.rate, config.warmup, rounds * config.reuse)
+    policy = new_policy(config, target, jax.random.key(0))
+    obs = jnp.asarray(OBS, jnp.float32)
+    deviation = config.broad_deviation * config.latent_deviation
+    broad = Gaussian(jnp.zeros(target.size, jnp.float32), deviation**2)
+
+    def round(_: int, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+        state, total = carry
+        key, draw_key, step_key = jax.random.split(state.key, 3)
+        current = replace(policy, velocity=state.velocity)
+        drawn = draw_candidates(
+            draw_key,
+            current,
+            obs,
+            lambda _, x: target.log_density(x),
+            1.0,
+            n=config.candidates,
+            proposal=defensive(current, broad, config.broad),
+            ess_floor=config.ess_floor,
+        )
+
+        def step(learner: tuple, inputs: tuple[Array, Array]) -> tuple[tuple, Array]:
+            velocity, average, optimiser_state = learner
+            number, key = inputs
+            x, times, wanted = regression(config, key, drawn.latents, drawn.weights)
+
+            def loss(velocity: VelocityField) -> Float[Array, ""]:
+                context = replace(policy, velocity=velocity).condition(obs)
+                of_points = jax.vmap(velocity, in_axes=(0, None, None))
+                found = jax.vmap(of_points, in_axes=(0, 0, None))(x, times, context)
+                return jnp.mean(jnp.sum((found - wanted) ** 2, axis=-1))
+
+            error, velocity, optimiser_state = descend(muon, jax.value_and_grad(loss), velocity, optimiser_state)
+            average = move(average, velocity, 1 / (1 + config.average * number))
+            return (velocity, average, optimiser_state), error
+
+        numbers = state.rounds.astype(jnp.float32) * config.reuse + jnp.arange(config.reuse, dtype=jnp.float32)
+        learner = state.velocity, state.average, state.optimiser
+        learner, losses = jax.lax.scan(step, learner, (numbers, jax.random.split(step_key, config.reuse)))
+        found = Metrics(jnp.mean(losses), drawn.beta, drawn.diagnostics.ess)
+        return State(*learner, key, state.rounds + 1), jax.tree.map(jnp.add, total, found)
+
+    zeros = Metrics(*[jnp.zeros((), jnp.float32)] * 3)
+    state, total = jax.lax.fori_loop(0, count, round, (state, zeros))
+    return state, jax.tree.map(lambda value: value / count.astype(jnp.float32), total)
+
+
+def regression(
+    config: Config, key: PRNGKeyArray, latents: Float[Array, "N d"], weights: Float[Array, " N"]
+) -> tuple[Float[Array, "T P d"], Float[Array, " T"], Float[Array, "T P d"]]:
+    """Return the data of one gradient step: points x_τ on paths to resampled candidates, τ, the set's velocities.
+
+    Args:
+        config: settings.
+        key: random key.
+        latents: candidates x_1, shape (N, d).
+        weights: their weights, which sum to one, shape (N,).
+
+    Returns:
+        P = points/times points at each of T stratified flow times, shape (T, P, d); the times, shape (T,); and
+        E[x_1 − x_0 | x_τ] under the weighted candidates, shape (T, P, d).
+    """
+    choice_key, time_key, noise_key = jax.random.split(key, 3)
+    shape = config.times, config.points // config.times
+    log_weights = jnp.log(weights)
+    x1 = latents[jax.random.categorical(choice_key, log_weights, shape=shape)]
+    x0 = jax.random.normal(noise_key, x1.shape, x1.dtype)
+    times = config.latest * (jnp.arange(config.times, dtype=x1.dtype) + jax.random.uniform(time_key)) / config.times
+
+    def at(x1: Array, x0: Array, time: Array) -> tuple[Array, Array]:
+        x = time * x1 + (1 - time) * x0
+        squares = jnp.sum(latents**2, axis=1)
+        exponents = log_weights + (time * (latents @ x) - 0.5 * time**2 * squares) / (1 - time) ** 2
+        return x, (jax.nn.softmax(exponents) @ latents - x) / (1 - time)
+
+    x, wanted = jax.vmap(jax.vmap(at, in_axes=(0, 0, None)))(x1, x0, times)
+    return x, times, wanted
+
+
+def paths(policy: FlowPolicy, noises: Float[Array, "m d"], points: int = 33) -> Float[Array, "p m d"]:
+    """Return where the flow carries noises, at equally spaced flow times from 0 to 1, in units of the target."""
+    solver = RungeKutta("rk4", 1)
+    context = policy.condition(jnp.asarray(OBS, jnp.float32))
+    length = 1 / (points - 1)
+
+    def segment(x: Array, begin: Array) -> tuple[Array, Array]:
+        def velocity(x: Array, part: Array) -> Array:
+            return length * policy.velocity(x, begin + length * part, context)
+
+        x = jax.vmap(lambda x: solver.solve(velocity, x))(x)
+        return x, x
+
+    _, after = jax.lax.scan(segment, noises, length * jnp.arange(points - 1, dtype=noises.dtype))
+    return jax.vmap(jax.vmap(policy.action_space.to_action))(jnp.concatenate([noises[None], after]))

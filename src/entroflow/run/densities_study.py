@@ -1,0 +1,296 @@
+"""ISFM as a sampler of densities whose samples and normalising constants are known exactly.
+
+Every target is trained and judged with the same settings: no environment, no critic, one state. What is reported is
+measured on fresh samples of the trained flow, whose density is computed by an accurate solver.
+"""
+
+import csv
+import dataclasses
+import itertools
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, PRNGKeyArray
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .. import checks
+from ..densities import Target, get, names
+from ..diagnostics.distances import sample_w2
+from ..flow import FlowPolicy, RungeKutta
+from . import densities_fit as fitting
+from .cli import DensitiesCommand
+from .densities_figures import Picture, density_figure
+from .folder import cache_compilations, claim, timed, write_results
+
+EVALUATIONS = 20  # rows of metrics.csv per target and seed
+ESTIMATE = 2000  # samples of one estimate of log Z, as peers use
+REPETITIONS = 10  # such estimates per seed
+W2_SAMPLES = 1000
+FLOORS = 5  # pairs of exact sample sets
+GRID = 121  # of the picture, squared
+PATHS = 80
+SOLVER = RungeKutta("rk4", 16)
+
+
+def run(command: DensitiesCommand) -> int:
+    """Do what the command says; return the exit code.
+
+    Raises:
+        ValueError: for bad input, before anything is written.
+    """
+    targets = _plan(command)
+    claim(command.out)
+    console = Console()
+    cache_compilations()
+    try:
+        return _Study(command, console).run(targets)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; finished targets are in {escape(str(command.out))}", soft_wrap=True)
+        return 130
+    except ValueError as problem:  # the input was good, so this is a fault of the program: show where
+        raise RuntimeError("the study failed") from problem
+
+
+def _plan(command: DensitiesCommand) -> list[Target]:
+    """Check the settings; return the targets."""
+    seeds = checks.positive_int("--seeds", command.seeds)
+    checks.positive_int("--steps", command.steps)
+    if not 0 <= command.seed <= 2**32 - seeds:
+        given = f"{command.seed} for {seeds} seeds"
+        raise checks.error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
+    wanted = names() if command.target == ("all",) else list(command.target)
+    if not wanted or len(set(wanted)) < len(wanted) or "all" in wanted:
+        given, expected = f"{' '.join(wanted) or 'nothing'}", "different targets, or all alone"
+        raise checks.error("--target", given, expected, "name each target once")
+    targets = [get(name) for name in wanted]
+    for target in targets:
+        if target.size < 2:
+            remedy = "pass for example gaussian_2"
+            raise checks.error("--target", target.name, "a target of at least two dimensions", remedy)
+    return targets
+
+
+class _Study:
+    """The records of the targets."""
+
+    def __init__(self, command: DensitiesCommand, console: Console):
+        self.command, self.console = command, console
+        self.config = fitting.Config()
+        self.rounds = -(-command.steps // self.config.reuse)
+        self.seeds = list(range(command.seed, command.seed + command.seeds))
+        self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "draw": 0.0}
+        self.results: list[dict[str, Any]] = []
+
+    def run(self, targets: list[Target]) -> int:
+        """Train and judge one target after the other; write after each."""
+        begun = time.perf_counter()
+        steps = self.rounds * self.config.reuse
+        self.console.print(
+            f"ISFM on {len(targets)} densities: {len(self.seeds)} seeds in one program, {steps} steps of "
+            f"{self.config.points} points, {self.rounds * self.config.candidates:,} candidates each"
+        )
+        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        with (
+            Progress(*columns, console=self.console) as progress,
+            (self.command.out / "metrics.csv").open("w", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, ["target", "seed", "step", "loss", "beta", "ess"])
+            writer.writeheader()
+            task = progress.add_task("", total=len(targets) * (EVALUATIONS + 1))
+            for target in targets:
+                progress.update(task, description=target.name)
+                since = time.perf_counter()
+                policies = self._train(target, writer, lambda: progress.advance(task))
+                file.flush()
+                if policies is None:
+                    self.console.print(f"[red]the loss on {target.name} is not finite; training cannot go on.")
+                    return 1
+                result = self._judge(target, policies)
+                result["seconds"] = time.perf_counter() - since
+                self.results.append(result)
+                self._write(time.perf_counter() - begun)
+                progress.advance(task)
+        if not self.console.is_interactive:
+            self.console.print()  # the live line does not end in a file
+        self.console.print(table(self.results))
+        self.console.print(
+            f"compile {self.clock['compile']:.0f} s, train {self.clock['train']:.0f} s, "
+            f"evaluate {self.clock['evaluate']:.0f} s, all {time.perf_counter() - begun:.0f} s"
+        )
+        self.console.print("one figure per target (png, pdf), results.json and metrics.csv are in")
+        self.console.print(str(self.command.out), markup=False, soft_wrap=True)
+        return 0
+
+    def _train(self, target: Target, writer: csv.DictWriter, tick: Any) -> FlowPolicy | None:
+        """Return the trained policies, leaves with a leading axis of seeds, or None if training broke down."""
+        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
+        start = jax.vmap(partial(fitting.start, self.config, target, self.rounds))
+        state = self._compile(start, keys)(keys)
+        advance = partial(fitting.advance, self.config, target, self.rounds)
+        advance = self._compile(jax.vmap(advance, in_axes=(0, None)), state, jnp.int32(1))
+        marks = np.linspace(0, self.rounds, EVALUATIONS + 1).astype(int)
+        for before, after in itertools.pairwise(marks):
+            if after > before:
+                with timed(self.clock, "train"):
+                    state, metrics = jax.block_until_ready(advance(state, jnp.int32(after - before)))
+                values = {name: np.asarray(value) for name, value in metrics._asdict().items()}
+                writer.writerows(
+                    {"target": target.name, "seed": seed, "step": int(after) * self.config.reuse}
+                    | {name: float(value[i]) for name, value in values.items()}
+                    for i, seed in enumerate(self.seeds)
+                )
+                if not np.isfinite(values["loss"]).all():
+                    return None
+            tick()
+        policy = fitting.new_policy(self.config, target, jax.random.key(0)).with_solver(SOLVER)
+        return dataclasses.replace(policy, velocity=state.average)
+
+    def _judge(self, target: Target, policies: FlowPolicy) -> dict[str, Any]:
+        """Compare the trained policies with the target; draw the first one."""
+        each = [self._policy(policies, i) for i in range(len(self.seeds))]
+        keys = [jax.random.fold_in(jax.random.key(seed), 1) for seed in self.seeds]
+        measure = self._compile(partial(draw_and_weigh, target), each[0], keys[0])
+        exact = np.random.default_rng(self.command.seed)
+        floor = [sample_w2(target.sample(exact, W2_SAMPLES), target.sample(exact, W2_SAMPLES)) for _ in range(FLOORS)]
+        rows, drawn = [], []
+        for seed, policy, key in zip(self.seeds, each, keys, strict=True):
+            with timed(self.clock, "evaluate"):
+                samples, log_weights = (np.asarray(part, np.float64) for part in measure(policy, key))
+                drawn.append(samples)
+                row = accuracy(target, log_weights) | mode_error(target, samples)
+                distance = sample_w2(samples[:W2_SAMPLES], target.sample(exact, W2_SAMPLES))
+                rows.append({"seed": seed} | row | {"w2": distance})
+        result = {"target": target.name, "size": target.size, "log_z": target.log_z, "w2_floor": float(np.mean(floor))}
+        if target.modes is not None and target.mode_weights is not None:
+            result |= {"exact_mode_weights": target.mode_weights}
+        result |= {"seeds": rows}
+        with timed(self.clock, "draw"):
+            self._draw(target, each[0], drawn[0], result)
+        return result
+
+    def _policy(self, policies: FlowPolicy, i: int) -> FlowPolicy:
+        """Return one seed's policy; only the velocity's leaves have an axis of seeds."""
+        return dataclasses.replace(policies, velocity=jax.tree.map(lambda leaf: leaf[i], policies.velocity))
+
+    def _draw(self, target: Target, policy: FlowPolicy, samples: Float[np.ndarray, "m d"], result: dict) -> None:
+        exact = target.sample(np.random.default_rng(0), len(samples))
+        low, high = exact[:, :2].min(axis=0), exact[:, :2].max(axis=0)
+        bounds = np.stack([low - 0.05 * (high - low), high + 0.05 * (high - low)])
+        noises = jax.random.normal(jax.random.key(0), (PATHS, target.size))
+        paths = np.asarray(jax.jit(fitting.paths)(policy, noises), np.float64)
+        densities = None
+        if target.size == 2:
+            axes = np.linspace(bounds[0], bounds[1], GRID)
+            points = jnp.asarray(np.stack(np.meshgrid(*axes.T), axis=-1), jnp.float32)
+            densities = np.exp(np.asarray(jax.jit(partial(log_densities, target))(policy, points), np.float64))
+        picture = Picture(exact, samples, paths, bounds, densities)
+        density_figure(self.command.out, target.name, caption(result), picture)
+
+    def _compile(self, function: Any, *arguments: Any) -> Any:
+        with timed(self.clock, "compile"):
+            return jax.jit(function).lower(*arguments).compile()
+
+    def _write(self, seconds: float) -> None:
+        settings = dataclasses.asdict(self.command) | {
+            "estimate": ESTIMATE,
+            "repetitions": REPETITIONS,
+            "w2_samples": W2_SAMPLES,
+            "solver": dataclasses.asdict(SOLVER),
+            "fit": dataclasses.asdict(self.config),
+        }
+        document = {"settings": settings, "targets": self.results}
+        write_results(self.command.out, document, self.clock | {"total": seconds})
+
+
+def draw_and_weigh(
+    target: Target, policy: FlowPolicy, key: PRNGKeyArray
+) -> tuple[Float[Array, "m d"], Float[Array, " m"]]:
+    """Draw samples of a policy, `ESTIMATE` × `REPETITIONS` of them, with log weights log_density − log π."""
+
+    def block(keys: Key[Array, " n"]) -> tuple[Array, Array]:
+        obs = jnp.asarray(fitting.OBS, jnp.float32)
+        x, log_prob = jax.vmap(policy.sample_and_log_prob, in_axes=(0, None))(keys, obs)
+        return x, jax.vmap(target.log_density)(x) - log_prob
+
+    samples, log_weights = jax.lax.map(block, jax.random.split(key, (REPETITIONS, ESTIMATE)))
+    return samples.reshape(-1, target.size), log_weights.reshape(-1)
+
+
+def log_densities(target: Target, policy: FlowPolicy, points: Float[Array, "r c 2"]) -> Float[Array, "2 r c"]:
+    """Return log p of the target and log π of the policy on a grid."""
+
+    def row(points: Float[Array, "c 2"]) -> Float[Array, "2 c"]:
+        obs = jnp.asarray(fitting.OBS, jnp.float32)
+        learned = jax.vmap(policy.log_prob, in_axes=(None, 0))(obs, points)
+        return jnp.stack([jax.vmap(target.log_density)(points) - target.log_z, learned])
+
+    return jnp.swapaxes(jax.lax.map(row, points), 0, 1)
+
+
+def accuracy(target: Target, log_weights: Float[np.ndarray, " m"]) -> dict[str, Any]:
+    """Return ESS/N, KL(π‖p) and the errors of log Ẑ: of every estimate from 2,000 samples, and of all together."""
+    log_ratio = log_weights - target.log_z  # log p/π, of mean one in exponential
+    top = log_ratio.max()
+    ratio = np.exp(log_ratio - top)
+    estimates = np.log(ratio.reshape(REPETITIONS, -1).mean(axis=1)) + top
+    return {
+        "ess": float(ratio.sum() ** 2 / (ratio.size * (ratio**2).sum())),
+        "kl": float(-log_ratio.mean()),
+        "log_z_error": float(np.abs(estimates).mean()),
+        "log_z_error_all": float(np.log(ratio.mean()) + top),
+        "log_z_errors": estimates,
+    }
+
+
+def mode_error(target: Target, samples: Float[np.ndarray, "m d"]) -> dict[str, Any]:
+    """Return the learned mode weights and their total variation distance from the exact ones, if there are modes."""
+    if target.modes is None or target.mode_weights is None:
+        return {"mode_error": None}
+    squares = ((samples[:, None] - target.modes[None]) ** 2).sum(axis=2)
+    weights = np.bincount(squares.argmin(axis=1), minlength=len(target.modes)) / len(samples)
+    return {"mode_weights": weights, "mode_error": float(0.5 * np.abs(weights - target.mode_weights).sum())}
+
+
+def caption(result: dict[str, Any]) -> str:
+    """Return the figure's title: the first seed's numbers."""
+    row = result["seeds"][0]
+    return (
+        f"{result['target']} (d = {result['size']}): ESS/N {row['ess']:.3f}, |log Ẑ − log Z| {row['log_z_error']:.4f}, "
+        f"W₂ {row['w2']:.3g} (floor {result['w2_floor']:.3g})"
+    )
+
+
+def table(results: list[dict[str, Any]]) -> Table:
+    """Return the closing table, at most 80 columns wide."""
+    headers = "target", "d", "ESS/N", "|log Ẑ − log Z|", "W₂", "floor", "modes %", "s"
+    caption = (
+        f"average over seeds, in brackets the worst; log Ẑ from {ESTIMATE:,} samples; W₂ between\n"
+        f"{W2_SAMPLES:,} learned and as many exact samples, floor: exact and exact; modes:\n"
+        "total variation between learned and exact mode weights"
+    )
+    style: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
+    table = Table(title="learned density against the exact one", caption=caption, **style)
+    for i, header in enumerate(headers):
+        table.add_column(header, justify="right" if i else "left", overflow="fold")
+    for result in results:
+        columns = {name: [row[name] for row in result["seeds"]] for name in ("ess", "log_z_error", "w2", "mode_error")}
+        modes = columns["mode_error"]
+        table.add_row(
+            result["target"],
+            str(result["size"]),
+            f"{np.mean(columns['ess']):.3f} ({np.min(columns['ess']):.3f})",
+            f"{np.mean(columns['log_z_error']):.4f} ({np.max(columns['log_z_error']):.4f})",
+            f"{np.mean(columns['w2']):.3g}",
+            f"{result['w2_floor']:.3g}",
+            "–" if modes[0] is None else f"{100 * np.mean(modes):.1f}",
+            f"{result['seconds']:.0f}",
+        )
+    return table
