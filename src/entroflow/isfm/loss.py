@@ -20,7 +20,7 @@ from ..checks import choice, error, positive_int
 from ..flow import FlowPolicy
 from .faults import Faults, check_faults, find_faults
 from .proposals import CurrentPolicy, Proposal
-from .regression import TARGETS, Target, posterior_target
+from .regression import TARGETS, posterior_target
 from .weights import Diagnostics, Normalisation, diagnose, self_normalised, temper
 
 
@@ -138,13 +138,11 @@ def isfm_loss(
     weights: Float[Array, " N"],
     times: Float[Array, "N P"],
     *,
-    target: Target = "pair",
+    target: str = "pair",
     scores: Float[Array, "N d"] | None = None,
     share: Float[Array, ""] | None = None,
 ) -> Float[Array, ""]:
     """Equation (7) for one state: Σ_i w_i of the mean over P pairs (x_0, τ) of ‖v_θ(x_τ, τ, s) − (x_1,i − x_0)‖².
-
-    Half of each candidate's noises x_0 are the negatives of the others.
 
     Args:
         policy: policy whose velocity field is trained.
@@ -168,9 +166,7 @@ def isfm_loss(
     if target == "stein" and scores is None:
         raise error("scores", "none", "∇ log π_new at the candidates for the target 'stein'", "draw with_scores")
     context = policy.condition(obs)
-    n, pairs = times.shape
-    noises = jax.random.normal(key, (n, (pairs + 1) // 2, latents.shape[1]), latents.dtype)
-    noises = jnp.concatenate([noises, -noises], axis=1)[:, :pairs]
+    noises = jax.random.normal(key, (*times.shape, latents.shape[1]), latents.dtype)
 
     def regress_on(x1: Array, x0: Array, time: Array) -> Array:
         if target == "pair":

@@ -51,7 +51,7 @@ def posterior_target(
     Returns:
         What to regress the velocity at (x_τ, τ) on, shape (d,).
     """
-    noises = x0 + time / (1 - time) * (x1 - latents)
+    noises = jax.vmap(lambda latent: x0 + time / (1 - time) * (x1 - latent))(latents)
     log_weights = jnp.log(jnp.maximum(weights, jnp.finfo(weights.dtype).tiny))
     posterior = jax.nn.softmax(log_weights - 0.5 * jnp.sum(noises**2, axis=1))
     noise = posterior @ noises
