@@ -428,6 +428,7 @@ def test_unreadable_systems_are_refused(capsys, tmp_path, content, words):
         (["--alpha", "0.5", "-1"], "--alpha: got -1.0"),
         (["--alpha", "nan"], "--alpha: got nan"),
         (["--alpha", "inf"], "--alpha: got inf"),
+        (["--alpha", "1e-40"], "--alpha: got 1e-40"),
         (["--alpha", "abc"], "--alpha"),
         (["--alpha"], "--alpha: got []"),
         (["--alpha", "0.5", "0.5"], "name each once"),

@@ -88,7 +88,7 @@ def advance(
     """
 
     def act(agent: sac_isfm.State, envs: EnvState, key: PRNGKeyArray) -> tuple[EnvState, Transition]:
-        pi = sac_isfm.policy(config, agent).with_solver(config.rollout_solver)
+        pi = sac_isfm.policy(config, agent)
 
         def one(key: PRNGKeyArray, state: EnvState, noise_scale: Float[Array, ""]) -> tuple[EnvState, Transition]:
             action_key, step_key = jax.random.split(key)

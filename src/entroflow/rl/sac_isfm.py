@@ -33,7 +33,7 @@ from .critic import Critic
 from .soft_bellman import soft_target, soft_value_from_weights
 from .units import Moments, forgetting_rate, join, standard
 
-MIDPOINT_2, MIDPOINT_4 = RungeKutta("midpoint", 2), RungeKutta("midpoint", 4)
+MIDPOINT_4 = RungeKutta("midpoint", 4)
 BLOCK = 1024  # transitions that pass through a critic at once
 
 
@@ -46,7 +46,6 @@ class Config:
         policy_width: width of the velocity network.
         policy_depth: layers of the velocity network that read the state.
         solver: integrator of the policy's ODE while training.
-        rollout_solver: the same while exploring, where the critic, trained off-policy, does not mind a coarse one.
         critic_width: width of the critics.
         critic_depth: hidden layers of the critics.
         critics: number of critics.
@@ -71,7 +70,6 @@ class Config:
     policy_width: int = 32
     policy_depth: int = 1
     solver: Solver = MIDPOINT_4
-    rollout_solver: Solver = MIDPOINT_2
     critic_width: int = 64
     critic_depth: int = 2
     critics: int = 1
@@ -82,7 +80,7 @@ class Config:
     pairs: int = 2
     ess_floor: float = 0.3
     target: Target = "pair"
-    critic_rate: float = 1e-2
+    critic_rate: float = 5e-3
     policy_rate: float = 1e-2
     critic_warmup: float = 0.02
     policy_warmup: float = 0.1

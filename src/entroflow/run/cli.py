@@ -20,7 +20,7 @@ class LQRCommand:
     """Temperatures α > 0, the weights of the entropy."""
     seeds: int = 3
     """Number of seeds for every temperature."""
-    steps: int = 2500
+    steps: int = 3000
     """Training steps: in each, every environment makes one step and every run one update."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""

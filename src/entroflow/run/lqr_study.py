@@ -46,7 +46,7 @@ ENVIRONMENTS = 2048  # of each run
 EXPLORATION = 3.0  # noise scale of the most exploratory environment; the others are spread from one to it
 HORIZON = 100  # of episodes and of the evaluation's trajectories
 TRAJECTORIES = 100
-LARGEST_MEMORY = 1536  # steps of all environments that the replay keeps at most
+LARGEST_MEMORY = 1800  # steps of all environments that the replay keeps at most
 EVALUATIONS = 20  # during training
 PROGRESS_STATES, PROGRESS_SAMPLES = 32, 256  # of an evaluation during training
 FINAL_STATES, FINAL_SAMPLES = 32, 16_384  # of the last one
@@ -88,6 +88,8 @@ def _plan(command: LQRCommand, lqr: LQR) -> list[Run]:
         given = f"{command.seed} for {seeds} seeds"
         raise checks.error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
     alphas = [checks.positive_number("--alpha", alpha) for alpha in command.alpha]
+    if beyond := [alpha for alpha in alphas if not 1e-12 < alpha < 1e12]:
+        raise checks.error("--alpha", f"{beyond[0]:g}", "a number from 1e-12 to 1e12", "scale Q, R and α together")
     if not alphas or len(set(alphas)) < len(alphas):
         raise checks.error("--alpha", f"{alphas}", "one or more different temperatures", "name each once")
     runs = []
