@@ -56,14 +56,14 @@ def gradients():
 def z_scores(a, b):
     """The difference of two means in standard errors, for each parameter that the loss depends on."""
     error = np.sqrt((a.var(axis=0) + b.var(axis=0)) / BATCHES)
-    return (a.mean(axis=0) - b.mean(axis=0)) / error
+    return ((a.mean(axis=0) - b.mean(axis=0)) / error)[error > 0]
 
 
 @pytest.mark.parametrize("target", ["pair", "posterior"])
 def test_the_posterior_mean_is_unbiased(gradients, target):
     """With the true constant the expected gradient is that of flow matching on exact samples, within 4.5 errors."""
     z = z_scores(gradients[target], gradients["exact"])
-    assert np.abs(z).max() < 4.5 and np.mean(z**2) < 2.0
+    assert np.abs(z).max() < 4.5
 
 
 def test_stein_s_control_has_no_mean(gradients):
@@ -71,10 +71,10 @@ def test_stein_s_control_has_no_mean(gradients):
     exact = gradients["exact"].mean(axis=0)
     bias = np.linalg.norm(gradients["stein"].mean(axis=0) - exact) / np.linalg.norm(exact)
     flipped = np.linalg.norm(gradients["flipped"].mean(axis=0) - exact) / np.linalg.norm(exact)
-    assert bias < 0.05 < 0.2 < flipped
+    assert bias < 0.03 < 0.06 < flipped
 
 
 def test_variance_falls(gradients):
-    """Around the optimum's side of the comparison: the posterior mean is less noisy than pairs, and Stein's less."""
+    """The posterior mean is less noisy than single pairs, and less so with the control variate."""
     variance = {target: gradients[target].var(axis=0).sum() for target in TARGETS}
-    assert variance["posterior"] < variance["pair"]
+    assert variance["stein"] < variance["posterior"] < variance["pair"]
