@@ -178,6 +178,7 @@ def test_a_fault_of_the_program_is_not_bad_input(tmp_path, monkeypatch):
         (["--seeds", "1.5"], "--seeds"),
         (["--steps", "0"], "--steps: got 0"),
         (["--steps", "many"], "--steps"),
+        (["--steps", "3000000000"], "--steps: got 3000000000, expected at most"),
         (["--seed", "-1"], "--seed: got -1"),
         (["--seed", "4294967295", "--seeds", "2"], "--seed: got 4294967295"),
         (["--stepss", "3"], "--steps"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -157,7 +157,7 @@ def _seeds(ax: Axes, x: Sequence[float] | np.ndarray, rows: list[dict[str, Any]]
         ax.plot(np.full(len(values), place), values, "o", color=colour, markersize=3, alpha=0.4)
 
 
-def _legend(ax: Axes, place: str, columns: int = 1) -> None:
+def _legend(ax: Axes, place: Literal["upper left", "upper right", "lower left"], columns: int = 1) -> None:
     """Put a legend on white, so that lines behind it do not cross it."""
     ax.legend(fontsize=7, loc=place, ncols=columns, frameon=True, framealpha=0.85, edgecolor="none")
 

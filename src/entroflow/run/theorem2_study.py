@@ -58,6 +58,7 @@ NARROWED = (0.8, 0.5)  # standard deviations over the target's; D_4 is infinite
 CAPACITY = 16_384  # of a set, and the size of the exact set whose fit is the network's floor
 SET_SIZES = (8, 16, 32, 64, 128, 256)  # N of the sets on which normalisations are measured
 REPEATS = 10_000
+MOST_STEPS = 1_000_000
 POINTS = {1: 1024, 2: 512}  # of noise, for W_2
 COLUMNS = "study", "dimension", "proposal", "candidates", "renyi_2", "renyi_4", "ess"
 
@@ -71,7 +72,8 @@ def run(command: Theorem2Command) -> int:
     seeds = checks.positive_int("--seeds", command.seeds)
     if seeds < 2:
         raise checks.error("--seeds", "1", "at least 2", "an interval needs seeds that differ")
-    checks.positive_int("--steps", command.steps)
+    if checks.positive_int("--steps", command.steps) > MOST_STEPS:
+        raise checks.error("--steps", f"{command.steps}", f"at most {MOST_STEPS}", "pass fewer")
     if not 0 <= command.seed <= 2**32 - seeds:
         given = f"{command.seed} for {seeds} seeds"
         raise checks.error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
@@ -173,7 +175,7 @@ class _Study:
     def _samples(self, d: int, note: Callable[[str], None]) -> FlowPolicy:
         """N candidates of the fixed proposal, N growing; return the policies fitted to the exact set."""
         target = TARGETS[d]
-        policies = self._floor(target, "floor")
+        policies = self._floor(target)
         note(f"floor of the network, d = {d}")
         for n in SIZES:
             latents, log_weights = self._draw(target, BROAD, n)
@@ -251,9 +253,10 @@ class _Study:
                 writer.writerow([*(row[name] for name in COLUMNS), seed, value])
         return policies
 
-    def _floor(self, target: Mixture, study: str) -> FlowPolicy:
+    def _floor(self, target: Mixture) -> FlowPolicy:
+        """Fit the network to what is as good as the target: what remains is its own error."""
         points = np.repeat(exact_set(target, CAPACITY)[None], len(self.seeds), axis=0)
-        return self._cell(study, target, "exact set", points, np.zeros(points.shape[:2]), [0.0, 0.0])
+        return self._cell("floor", target, "exact set", points, np.zeros(points.shape[:2]), [0.0, 0.0])
 
     def _w2_squared(self, policies: FlowPolicy, target: Mixture) -> list[float]:
         noise = self.noise[target.size]
@@ -291,7 +294,7 @@ class _Study:
     # Normalisations
 
     def _afresh(self, note: Callable[[str], None]) -> dict[str, dict[str, list[float]]]:
-        """Mean, variance and W_2² of policies fitted with each normalisation and fits.FEW new candidates per step."""
+        """Mean, variance and W_2² of policies fitted with each normalisation and a few new candidates per step."""
         found, noise = {}, self.noise[1]
         target = Mixture(1, (1.0,), (weighing.MEAN,), (weighing.SD,))
         for place, name in enumerate(weighing.WEIGHTS):
