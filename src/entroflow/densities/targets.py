@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy import integrate, special
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from .. import checks
 
@@ -229,7 +229,7 @@ def _mixture(
     # Where components overlap, the nearest mean is not always the component's own: integrate over cells of equal mass.
     quantiles = deviation * special.ndtri((np.arange(CELLS) + 0.5) / CELLS)
     spread = np.stack(np.meshgrid(*[quantiles] * size), axis=-1).reshape(-1, size)
-    _, nearest = cKDTree(means).query(means[:, None] + spread)
+    _, nearest = KDTree(means).query(means[:, None] + spread)
     shares = np.bincount(nearest.ravel(), np.repeat(weights, len(spread)), count) / len(spread)
     return Target(name, size, log_density, 0.0, sample, scale, means, shares)
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ..plotting import LEARNED, QUIET, STYLE, new_figure, save
 
 SHOWN = 2000  # samples
-BINS = 80
+BINS = 60
 
 
 class Picture(NamedTuple):
@@ -56,9 +56,9 @@ def panels(title: str, picture: Picture) -> Figure:
         axes[2].set_title("samples (grey: exact)")
         lines = picture.paths[:, :, :2].transpose(1, 0, 2)
         axes[3].add_collection(LineCollection(list(lines), colors=QUIET, linewidths=0.5, alpha=0.7))
-        axes[3].plot(*lines[:, 0].T, color="#d55e00", label="noise", **marker | {"markersize": 4})
-        axes[3].plot(*lines[:, -1].T, color=LEARNED, label="sample", **marker | {"markersize": 4})
-        axes[3].set_title("paths from noise to samples")
+        axes[3].plot(*lines[:, 0].T, color="#d55e00", **marker | {"markersize": 4})
+        axes[3].plot(*lines[:, -1].T, color=LEARNED, **marker | {"markersize": 4})
+        axes[3].set_title("paths (orange: noise)")
         for ax in axes:
             ax.set_xlabel("x₁")
             ax.set_xlim(low[0], high[0])

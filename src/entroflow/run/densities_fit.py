@@ -47,8 +47,8 @@ class Config:
         ess_floor: least ESS/N, kept by tempering, as a fraction of where the mixture starts.
     """
 
-    candidates: int = 512
-    reuse: int = 16
+    candidates: int = 1024
+    reuse: int = 8
     points: int = 512
     times: int = 32
     latest: float = 0.999
@@ -115,7 +115,7 @@ def advance(config: Config, target: Target, rounds: int, state: State, count: In
     deviation = config.broad_deviation * config.latent_deviation
     broad = Gaussian(jnp.zeros(target.size, jnp.float32), deviation**2)
 
-    def round(_: int, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+    def round(_: Int[Array, ""], carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
         state, total = carry
         key, draw_key, step_key = jax.random.split(state.key, 3)
         current = replace(policy, velocity=state.velocity)
