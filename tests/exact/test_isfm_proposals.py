@@ -2,6 +2,7 @@
 
 import inspect
 import textwrap
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -175,10 +176,10 @@ def test_population_moves_up_the_critic():
     np.testing.assert_allclose(density, logsumexp(kernels, axis=1) - np.log(n), atol=2e-3)
 
 
-def documented_example():
+def documented_example() -> Any:
     """The class in the docstring of `Proposal`, as it stands there."""
-    text = inspect.getdoc(Proposal).split("for example:\n\n")[1].split("\n\nto be used")[0]
-    names = {"eqx": eqx, "jax": jax, "jnp": jnp}
+    text = (inspect.getdoc(Proposal) or "").split("for example:\n\n")[1].split("\n\nto be used")[0]
+    names: dict[str, Any] = {"eqx": eqx, "jax": jax, "jnp": jnp}
     exec(textwrap.dedent(text), names)
     return names["HeavyTails"]
 
