@@ -94,8 +94,9 @@ class _Study:
         begun = time.perf_counter()
         steps = self.rounds * self.config.reuse
         self.console.print(
-            f"ISFM on {len(targets)} densities: {len(self.seeds)} seeds in one program, {steps} steps of "
-            f"{self.config.points} points, {self.rounds * self.config.candidates:,} candidates each"
+            f"ISFM on {', '.join(target.name for target in targets)}: {len(self.seeds)} seeds in one program, "
+            f"{steps} steps of {self.config.points} points, {self.rounds * self.config.candidates:,} candidates each",
+            soft_wrap=True,
         )
         columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         with (
