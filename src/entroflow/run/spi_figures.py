@@ -122,7 +122,8 @@ def trajectories_figure(title: str, rows: Rows) -> Figure:
                     ax.plot(k, exact[0, :, i, j], color=colour, linewidth=1.2)
                     if len(entries) <= LABELLED:
                         label = {"color": colour, "fontsize": 7, "va": "center", "textcoords": "offset points"}
-                        ax.annotate(f"{i + 1}{j + 1}", (k[-1], exact[0, -1, i, j]), xytext=(7, 0), **label)
+                        letter = "K" if name == "K" else "Σ"
+                        ax.annotate(f"{letter}{i + 1}{j + 1}", (k[-1], exact[0, -1, i, j]), xytext=(7, 0), **label)
                     for seed in flows:
                         ax.plot(k, seed[:, i, j], "o", markersize=4.5, markerfacecolor="none", color=colour)
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -181,14 +182,14 @@ def policies_figure(
 
 def table(problem: Any, rows: Rows) -> Table:
     """Return the closing table, at most 80 columns wide: for each temperature and iteration, all seeds together."""
-    caption = "distances in %; flow: average over seeds, in brackets the worst"
+    caption = "in %: exact from optimum; flow from exact, mean (worst) of seeds"
     style = {"box": box.SIMPLE_HEAD, "padding": (0, 1), "pad_edge": False}
     table = Table(title="soft policy iteration: flow policies against exact ones", caption=caption, **style)
     table.add_column("α", justify="right")
     table.add_column("k", justify="right")
     for quantity in problem.shown:
-        table.add_column(f"{quantity.name}:\nexact to optimum", justify="right")
-        table.add_column("flow\nto exact", justify="right")
+        table.add_column(f"{quantity.name}\nexact", justify="right")
+        table.add_column("\nflow", justify="right")
     table.add_column("ESS/N", justify="right")
     for alpha in dict.fromkeys(row["alpha"] for row in rows):
         for k in range(rows[-1]["iteration"] + 1):
@@ -196,7 +197,7 @@ def table(problem: Any, rows: Rows) -> Table:
             cells = [f"{alpha:g}" if k == 0 else "", f"{k}"]
             for quantity in problem.shown:
                 errors = 100 * np.array([row[quantity.error] for row in group])
-                cells += [f"{100 * group[0][quantity.exact]:.3g}", f"{errors.mean():.2f} ({errors.max():.2f})"]
+                cells += [f"{100 * group[0][quantity.exact]:.3g}", f"{errors.mean():.2g} ({errors.max():.2g})"]
             table.add_row(*cells, f"{np.mean([row['ess'] for row in group]):.3f}")
         table.add_section()
     return table

@@ -35,7 +35,6 @@ from .spi_lqr import LQRProblem
 from .spi_rooms import RoomsProblem
 
 Run = tuple[float, int]  # temperature and seed
-START_FITS = 2  # improvements that the start is worth, for it begins with an untrained flow
 LAST = 0.05  # fraction of an improvement's steps over which its diagnostics are averaged
 
 
@@ -172,8 +171,7 @@ class _Study:
         with Progress(*columns, console=console) as progress, metrics as file:
             task = progress.add_task("start", total=command.iterations + 1)
             try:
-                for k in range(-START_FITS, 0):
-                    policies = self.improve(policies, start, k)
+                policies = self.improve(policies, start, -1)
                 steps = soft_policy_iteration(policies, self.evaluate, self.improve, command.iterations)
                 for k, (_, evaluated) in enumerate(steps):
                     measured.append(evaluated.measured)
@@ -234,8 +232,8 @@ class _Study:
         return improved, {name: jnp.mean(values[-last:]) for name, values in parts.items()}
 
     def improve(self, policies: FlowPolicy, evaluated: Evaluated, k: int) -> FlowPolicy:
-        """Policy improvement of all runs; k < 0 stands for the start."""
-        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(self._keys, k + START_FITS)
+        """Policy improvement of all runs; k = −1 stands for the start."""
+        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(self._keys, k + 1)
         parameters = jnp.asarray(evaluated.parameters, jnp.float32)
         with timed(self.clock, "improve"):
             policies, self.fitted = jax.block_until_ready(self._improve(policies, keys, parameters, self.alphas))
