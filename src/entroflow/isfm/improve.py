@@ -168,7 +168,7 @@ def fit(
     ess_floor = config.ess_floor if config.ess_floor > 0 else None
 
     def step(carry: tuple, inputs: tuple[Array, Array]) -> tuple[tuple, FitMetrics]:
-        velocity, average, state, signal = carry
+        velocity, average, state, ess = carry
         number, key = inputs
         obs_key, key = jax.random.split(key)
         obs = observe(obs_key)
@@ -190,11 +190,11 @@ def fit(
             means = jax.tree.map(jnp.mean, (drawn.beta, drawn.diagnostics, drawn.faults))
             return jax.value_and_grad(loss)(velocity), means
 
-        (found, (beta, diagnostics, faults)), size = at_size(config.candidates, signal, improve)
+        (found, (beta, diagnostics, faults)), size = at_size(config.candidates, ess, improve)
         error, velocity, state = descend(muon, lambda _: found, velocity, state)
         average = move(average, velocity, 1 / (1 + config.average * number))
-        signal = follow(signal, number, diagnostics)
-        return (velocity, average, state, signal), FitMetrics(error, beta, diagnostics, faults, size)
+        ess = follow(ess, number, diagnostics)
+        return (velocity, average, state, ess), FitMetrics(error, beta, diagnostics, faults, size)
 
     velocity = policy.velocity
     start = velocity, velocity, muon.init(cast(optax.Params, velocity)), jnp.zeros((), policy.obs_mean.dtype)

@@ -1,14 +1,13 @@
 """How many candidates an improvement step draws: a fixed number, or one that follows the diagnostics.
 
-The paper's Remark 1 leaves an adaptive number to future work. Ours is the norm test of adaptive stochastic gradient
-methods (Byrd et al. 2012): the noise of a step stays below a given share of its length. Near the target the squared
-length of a step goes with KL(π_k‖π_new), and the variance of its noise with 1/(N · ESS/N), so that
+The paper's Remark 1 leaves an adaptive number to future work. The error of a self-normalised estimate goes with
+1/√(effective sample size), and Theorem 2 bounds the policy's by exp(¾ D_4)/√N; both ask for more candidates the further
+the target is from the proposal. The schedule's error budget is a number of effective candidates,
 
-    noise / signal = 1 / (N · (ESS/N) · KL) ≤ 1 / budget.
+    N · ESS/N ≥ budget,
 
-Few candidates serve while the policy is far from its target, where any of them shows the way; many once it is near,
-where noise is all that is left. Theorem 2 suggests the opposite, many for a large D_4, since it bounds the error of
-one fit to one sample, and not that of many small steps, each with new candidates.
+where ESS/N is a running average over steps and states: a Rényi divergence of order 2 in place of 4, since an estimate
+of D_4 from N candidates cannot exceed (4/3) log N and is far noisier.
 """
 
 from collections.abc import Callable
@@ -25,22 +24,22 @@ from .weights import Diagnostics
 
 T = TypeVar("T")
 SIZES = (4, 8, 16, 32, 64)
-MEMORY = 0.05  # weight of the newest step in the running average of (ESS/N) · KL
+MEMORY = 0.05  # weight of the newest step in the running average of ESS/N
 
 
 @dataclass(frozen=True)
 class Adaptive:
-    """A schedule of the number of candidates: the smallest size N with N · (ESS/N) · KL ≥ budget, or the largest.
+    """A schedule of the number of candidates: the smallest size N with N · ESS/N ≥ budget, or the largest.
 
     Attributes:
-        budget: signal over noise that a step must have.
+        budget: effective candidates that a state must have.
         sizes: the numbers to choose from, increasing; a program is compiled for each.
 
     Raises:
         ValueError: for a budget that is not positive, or sizes that do not increase or start below 2.
     """
 
-    budget: float = 0.1
+    budget: float = 4.0
     sizes: tuple[int, ...] = SIZES
 
     def __post_init__(self):
@@ -49,47 +48,47 @@ class Adaptive:
         if not sizes or sizes[0] < 2 or sizes != sorted(set(sizes)):
             raise error("sizes", f"{self.sizes}", "whole numbers of at least 2, increasing", "pass for example (4, 8)")
 
-    def choose(self, signal: Float[Array, ""]) -> Int[Array, ""]:
+    def choose(self, ess: Float[Array, ""]) -> Int[Array, ""]:
         """Return which of the sizes the next step is to have.
 
         Args:
-            signal: running average of (ESS/N) · KL, zero before the first step, shape ().
+            ess: running average of ESS/N, zero before the first step, shape ().
 
         Returns:
             The index of the size, shape ().
         """
-        enough = jnp.asarray(self.sizes[:-1], signal.dtype) * signal >= self.budget
+        enough = jnp.asarray(self.sizes[:-1], ess.dtype) * ess >= self.budget
         return jnp.sum(~enough, dtype=jnp.int32)
 
 
 Schedule = int | Adaptive
 
 
-def at_size(schedule: Schedule, signal: Float[Array, ""], improve: Callable[[int], T]) -> tuple[T, Float[Array, ""]]:
+def at_size(schedule: Schedule, ess: Float[Array, ""], improve: Callable[[int], T]) -> tuple[T, Float[Array, ""]]:
     """Make an improvement step with as many candidates as the schedule says.
 
     Only the chosen size is computed. Under `vmap` JAX would compute all of them: go over runs with `jax.lax.map`.
 
     Args:
         schedule: a number of candidates, or a rule that chooses one.
-        signal: running average of (ESS/N) · KL, from `follow`, shape ().
+        ess: running average of ESS/N, from `follow`, shape ().
         improve: the step, N ↦ results whose shapes do not depend on N.
 
     Returns:
         The results, and N, shape ().
     """
     if isinstance(schedule, int):
-        return improve(schedule), jnp.asarray(schedule, signal.dtype)
-    index = schedule.choose(signal)
+        return improve(schedule), jnp.asarray(schedule, ess.dtype)
+    index = schedule.choose(ess)
     results = jax.lax.switch(index, [partial(improve, n) for n in schedule.sizes])
-    return results, jnp.asarray(schedule.sizes, signal.dtype)[index]
+    return results, jnp.asarray(schedule.sizes, ess.dtype)[index]
 
 
-def follow(signal: Float[Array, ""], step: Float[Array, ""], diagnostics: Diagnostics) -> Float[Array, ""]:
-    """Return the running average of (ESS/N) · KL after a step.
+def follow(ess: Float[Array, ""], step: Float[Array, ""], diagnostics: Diagnostics) -> Float[Array, ""]:
+    """Return the running average of ESS/N after a step.
 
     Args:
-        signal: the average before the step, zero at first, shape ().
+        ess: the average before the step, zero at first, shape ().
         step: number of steps before this one, shape ().
         diagnostics: of the step, averaged over its states, fields of shape ().
 
@@ -97,4 +96,4 @@ def follow(signal: Float[Array, ""], step: Float[Array, ""], diagnostics: Diagno
         The average, shape ().
     """
     rate = jnp.maximum(MEMORY, 1 / (1 + step))
-    return signal + rate * (diagnostics.ess * diagnostics.kl - signal)
+    return ess + rate * (diagnostics.ess - ess)

@@ -1,0 +1,276 @@
+"""Compare the variance reduction levers.
+
+python experiments/variance/run.py [--quick] [--only gradients|milliseconds|fits]; results.json keeps the other parts.
+"""
+
+import functools
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+from levers import LEVERS, TARGETS, Lever, exact_loss, loss, network_calls, new_policy, with_velocity
+
+from entroflow.isfm import FitConfig, descend, fit, move, optimiser
+from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure
+from entroflow.run.folder import cache_compilations
+
+HERE = Path(__file__).parent
+QUICK = "--quick" in sys.argv
+SIZES = (8, 64)
+REPEATS = {8: 64, 64: 32} if QUICK else {8: 512, 64: 128}
+EXACT_POINTS, EXACT_BATCHES = 2**12, 4 if QUICK else 32
+TIMED_CANDIDATES, TIMED_CALLS = 512, 60
+PLAIN = next(iter(LEVERS))
+FITS = [
+    PLAIN,
+    "stratified τ, P = 2",
+    "antithetic x_0, P = 2",
+    "resampled, P = 2",
+    "posterior mean, P = 2",
+    "Stein + posterior, P = 1",
+    "Stein + posterior + antithetic, P = 2",
+]
+FIT_CALLS = 50_000 if QUICK else 500_000  # of the velocity, by every fit
+FIT_CANDIDATES, SEEDS, RATE = 64, 2 if QUICK else 4, 1e-2
+
+
+def flat(tree) -> jax.Array:
+    """Return all leaves in one vector."""
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+
+
+def policies() -> dict[tuple[str, str], object]:
+    """Return an untrained policy and one that is fitted to the target, for every target."""
+    config = FitConfig(steps=200 if QUICK else 1000, candidates=256, pairs=2, ess_floor=0.3)
+
+    @jax.jit
+    def fitted(target):
+        observe = lambda key: jnp.zeros((1, 1))  # noqa: E731
+        q = lambda obs, x: target.log_density(x)  # noqa: E731
+        return fit(config, new_policy(jax.random.key(0)), jax.random.key(1), observe, q, 1.0)[0]
+
+    far = new_policy(jax.random.key(0))
+    return {(name, phase): far if phase == "early" else fitted(t) for name, t in TARGETS.items() for phase in PHASES}
+
+
+PHASES = ("early", "late")
+
+
+def gradients() -> list[dict]:
+    """Variance and squared bias of every lever's gradient, at an untrained and at a fitted policy."""
+    stands = policies()
+
+    @jax.jit
+    def exact(policy, target):
+        one = lambda key: flat(jax.grad(exact_loss)(policy, key, target, EXACT_POINTS).velocity)  # noqa: E731
+        draws = jax.lax.map(one, jax.random.split(jax.random.key(2), EXACT_BATCHES))
+        return jnp.mean(draws, axis=0)
+
+    references = {stand: exact(policy, TARGETS[stand[0]]) for stand, policy in stands.items()}
+    rows, estimates = [], {}
+    for n in SIZES:
+        for name, lever in LEVERS.items():
+            shape = n, lever.pairs, lever.local
+            if shape not in estimates:
+                estimates[shape] = jax.jit(functools.partial(moments, lever, n))
+            flags = jax.tree.map(jnp.asarray, lever.flags)
+            for stand, policy in stands.items():
+                mean, variance = estimates[shape](policy, TARGETS[stand[0]], flags)
+                bias = float(jnp.sum((mean - references[stand]) ** 2) - variance / REPEATS[n])
+                rows.append(
+                    {"target": stand[0], "policy": stand[1], "N": n, "lever": name, "variance": float(variance)}
+                    | {"bias_squared": bias, "gradient_squared": float(jnp.sum(references[stand] ** 2))}
+                    | {"network_calls": network_calls(lever, n)}
+                )
+            print(n, name, *[f"{row['variance']:.3g}" for row in rows[-4:]], flush=True)
+    return rows
+
+
+def clocks() -> dict[str, list[float]]:
+    """Milliseconds of the gradients that are fitted with, for each of the sizes."""
+    policy = new_policy(jax.random.key(0))
+    return {name: [clock(LEVERS[name], n, policy) for n in SIZES] for name in FITS}
+
+
+def compare(rows: list[dict]) -> list[dict]:
+    """Relate every lever to the plain estimator, at equal network calls."""
+    for row in rows:
+        plain = next(r for r in rows if r["lever"] == PLAIN and all(r[k] == row[k] for k in ("target", "policy", "N")))
+        row["relative_variance"] = row["variance"] / plain["variance"]
+        row["relative_bias"] = row["bias_squared"] / plain["variance"]
+        row["gain_calls"] = plain["variance"] * plain["network_calls"] / (row["variance"] * row["network_calls"])
+    return rows
+
+
+def moments(lever: Lever, n: int, policy, target, flags) -> tuple[jax.Array, jax.Array]:
+    """Return the mean of many gradients and their total variance."""
+    gradient = lambda key: flat(jax.grad(lambda p: loss(lever, n, p, key, target, flags))(policy).velocity)  # noqa: E731
+    shift = gradient(jax.random.key(3))  # of the order of the mean, so that float32 squares do not cancel
+
+    def add(total, keys):
+        draws = jax.vmap(gradient)(keys) - shift
+        return (total[0] + jnp.sum(draws, axis=0), total[1] + jnp.sum(draws**2, axis=0)), None
+
+    repeats = REPEATS[n]
+    keys = jax.random.split(jax.random.key(4), repeats).reshape(-1, 16)
+    (first, second), _ = jax.lax.scan(add, (jnp.zeros_like(shift), jnp.zeros_like(shift)), keys)
+    mean = first / repeats
+    return mean + shift, jnp.sum(second / repeats - mean**2) * repeats / (repeats - 1)
+
+
+def clock(lever: Lever, n: int, policy) -> float:
+    """Return the milliseconds of one gradient at a batch of states, 512 candidates in all: the tenth percentile."""
+
+    @jax.jit
+    def gradient(policy, key):
+        keys = jax.random.split(key, TIMED_CANDIDATES // n)
+        batch = lambda p: jnp.mean(jax.vmap(lambda key: loss(lever, n, p, key, TARGETS["ring4"]))(keys))  # noqa: E731
+        return jax.grad(batch)(policy).velocity
+
+    seconds = []
+    for key in jax.random.split(jax.random.key(5), TIMED_CALLS + 1):
+        begun = time.perf_counter()
+        jax.block_until_ready(gradient(policy, key))
+        seconds.append(time.perf_counter() - begun)
+    return 1000 * float(np.percentile(seconds[1:], 10))
+
+
+def fits() -> list[dict]:
+    """Final error of policies fitted with the same number of network calls by different levers."""
+    rows, programs = [], {}
+    for n in SIZES:
+        for name in FITS:
+            lever, states = LEVERS[name], FIT_CANDIDATES // n
+            steps = int(FIT_CALLS / (states * network_calls(lever, n)))
+            if (n, lever.pairs) not in programs:
+                one = functools.partial(train_one, lever, n, steps)
+                programs[n, lever.pairs] = jax.jit(jax.vmap(one, in_axes=(0, None, None)))
+            train, flags = programs[n, lever.pairs], jax.tree.map(jnp.asarray, lever.flags)
+            for target_name, target in TARGETS.items():
+                errors, mean, covariance = (np.asarray(x, np.float64) for x in train(jnp.arange(SEEDS), target, flags))
+                true_mean, true_cov = exact_moments(target)
+                scale = np.sqrt(np.trace(true_cov))
+                rows.append(
+                    {"target": target_name, "N": n, "lever": name, "steps": steps}
+                    | {"velocity_error": errors.tolist()}
+                    | {"mean_error": (np.linalg.norm(mean - true_mean, axis=1) / scale).tolist()}
+                    | {"cov_error": (np.linalg.norm(covariance - true_cov, 2, (1, 2)) / scale**2).tolist()}
+                )
+                print(target_name, n, name, steps, f"{np.sqrt(errors).mean():.4f}", flush=True)
+    return rows
+
+
+def exact_moments(target) -> tuple[np.ndarray, np.ndarray]:
+    """Return the target's mean and covariance."""
+    means = np.asarray(target.means, np.float64)
+    return means.mean(0), np.cov(means.T, bias=True) + np.diag(np.asarray(target.sd, np.float64) ** 2)
+
+
+def train_one(lever: Lever, n: int, steps: int, seed, target, flags):
+    """Fit one policy, averaging its parameters at the end as `fit` does; return its errors."""
+    policy = new_policy(jax.random.fold_in(jax.random.key(6), seed))
+    muon = optimiser(RATE, 0.02, steps)
+    key, test_key, sample_key = jax.random.split(jax.random.fold_in(jax.random.key(7), seed), 3)
+
+    def step(carry, inputs):
+        velocity, average, state = carry
+        number, key = inputs
+        keys = jax.random.split(key, FIT_CANDIDATES // n)
+
+        def objective(velocity):
+            trained = with_velocity(policy, velocity)
+            return jnp.mean(jax.vmap(lambda key: loss(lever, n, trained, key, target, flags))(keys))
+
+        _, velocity, state = descend(muon, jax.value_and_grad(objective), velocity, state)
+        return (velocity, move(average, velocity, 1 / (1 + 0.1 * number)), state), None
+
+    start = policy.velocity, policy.velocity, muon.init(policy.velocity)
+    numbers = jnp.arange(steps, dtype=jnp.float32)
+    (_, average, _), _ = jax.lax.scan(step, start, (numbers, jax.random.split(key, steps)))
+    final = with_velocity(policy, average)
+    samples = jax.vmap(final.sample, in_axes=(0, None))(jax.random.split(sample_key, 2**14), jnp.zeros(1))
+    return exact_loss(final, test_key, target, 2**14), jnp.mean(samples, axis=0), jnp.cov(samples.T)
+
+
+def table(rows: list[dict], results: list[dict], milliseconds: dict[str, list[float]]) -> str:
+    """Write both tables in Markdown."""
+    settings = [(t, p, n) for n in SIZES for t in TARGETS for p in PHASES]
+    text = "Gradient of the ISFM loss: gain over the plain estimator at equal network calls, that is the ratio\n"
+    text += "of variance times calls, above 1 is better; in brackets the squared bias over the plain variance.\n\n"
+    text += _head(["lever"] + [f"{t} {p} N={n}" for t, p, n in settings])
+    for name in LEVERS:
+        cells = [name]
+        for setting in settings:
+            row = next(r for r in rows if (r["target"], r["policy"], r["N"], r["lever"]) == (*setting, name))
+            cells.append(f"{row['gain_calls']:.2f} ({row['relative_bias']:.3f})")
+        text += _line(cells)
+    text += f"\nFits with {FIT_CALLS:,} network calls each, {SEEDS} seeds: root mean square error of the velocity\n"
+    text += "in 1e-3, mean ± standard error; and the milliseconds of a gradient with "
+    text += f"{TIMED_CANDIDATES} candidates (tenth percentile).\n\n"
+    pairs = [(t, n) for n in SIZES for t in TARGETS]
+    text += _head(["lever"] + [f"{t} N={n}" for t, n in pairs] + [f"ms N={n}" for n in SIZES])
+    for name in FITS:
+        cells = [name]
+        for setting in pairs:
+            row = next(r for r in results if (r["target"], r["N"], r["lever"]) == (*setting, name))
+            roots = 1000 * np.sqrt(row["velocity_error"])
+            cells.append(f"{roots.mean():.1f} ± {roots.std(ddof=1) / np.sqrt(SEEDS):.1f}")
+        text += _line(cells + [f"{ms:.1f}" for ms in milliseconds[name]])
+    return text
+
+
+def _head(cells: list[str]) -> str:
+    return _line(cells) + "|---" * len(cells) + "|\n"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def draw(rows: list[dict]) -> None:
+    """Draw the gains at equal network calls."""
+    with mpl.rc_context(STYLE):
+        figure = new_figure(9.0, 4.6, "Variance of the ISFM gradient: gain over the plain estimator at equal cost")
+        axes = figure.subplots(1, 2, sharey=True)
+        for ax, n in zip(axes, SIZES, strict=True):
+            ax.set_title(f"N = {n}")
+            marks = {("gaussian", "early"): ("o", QUIET), ("gaussian", "late"): ("o", LEARNED)}
+            marks |= {("ring4", "early"): ("s", QUIET), ("ring4", "late"): ("s", LEARNED)}
+            for (target, phase), (marker, colour) in marks.items():
+                gains = [r["gain_calls"] for r in rows if (r["target"], r["policy"], r["N"]) == (target, phase, n)]
+                style = {"marker": marker, "color": colour, "linestyle": "none", "alpha": 0.8}
+                ax.plot(gains, np.arange(len(gains)), label=f"{target}, {phase} policy", **style)
+            ax.axvline(1.0, color=EXACT, linewidth=0.8)
+            ax.set_xscale("log")
+            ax.set_xlabel("variance × network calls of plain, over the lever's")
+            ax.set_yticks(np.arange(len(LEVERS)), list(LEVERS))
+        axes[0].invert_yaxis()
+        legend_below(figure, "right of the line is better", columns=4)
+        figure.savefig(HERE / "gains.png", dpi=130)
+
+
+def main() -> None:
+    """Measure the parts that are asked for, and write results.json, table.md and gains.png from all that is there."""
+    cache_compilations()
+    file = HERE / "results.json"
+    document = json.loads(file.read_text()) if file.exists() else {}
+    only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else None
+    for name, measure in {"gradients": gradients, "milliseconds": clocks, "fits": fits}.items():
+        if only in (None, name):
+            document[name] = measure()
+            file.write_text(json.dumps(document, indent=1) + "\n")
+    if len(document) == 3:
+        rows = compare(document["gradients"])
+        text = table(rows, document["fits"], document["milliseconds"])
+        (HERE / "table.md").write_text(text)
+        draw(rows)
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
