@@ -109,7 +109,7 @@ class State(eqx.Module):
         temperature: entropy weight α.
         discount: discount γ.
         step: updates made.
-        signal: running average of (ESS/N) · KL, by which a schedule chooses the number of candidates.
+        ess: running average of ESS/N, by which a schedule chooses the number of candidates.
     """
 
     velocity: VelocityNetwork
@@ -127,7 +127,7 @@ class State(eqx.Module):
     temperature: Float[Array, ""]
     discount: Float[Array, ""]
     step: Float[Array, ""]
-    signal: Float[Array, ""]
+    ess: Float[Array, ""]
 
 
 Metrics = dict[str, Float[Array, ""]]
@@ -191,7 +191,7 @@ def init(
         temperature=temperature,
         discount=discount,
         step=jnp.zeros(()),
-        signal=jnp.zeros(()),
+        ess=jnp.zeros(()),
     )
 
 
@@ -245,7 +245,7 @@ def improve_policy(
         found = jax.value_and_grad(loss)(state.velocity)
         return found, jnp.mean(candidates.beta), candidates.diagnostics, _variance(candidates)
 
-    (found, beta, diagnostics, variance), size = at_size(config.candidates, state.signal, improve)
+    (found, beta, diagnostics, variance), size = at_size(config.candidates, state.ess, improve)
     muon = optimiser(config.policy_rate, config.policy_warmup, config.updates)
     error, velocity, velocity_optimiser = descend(muon, lambda _: found, state.velocity, state.velocity_optimiser)
     values = soft_value_from_weights(diagnostics.log_z, diagnostics.kl, state.temperature)
@@ -256,7 +256,7 @@ def improve_policy(
         velocity_average=move(state.velocity_average, velocity, 1 / (1 + config.policy_average * state.step)),
         action_space=_follow_width(config, state, variance),
         velocity_optimiser=velocity_optimiser,
-        signal=follow(state.signal, state.step, mean),
+        ess=follow(state.ess, state.step, mean),
     )
     return state, values, {"policy_loss": error, "candidates": size, "beta": beta} | mean._asdict()
 
