@@ -167,7 +167,7 @@ def draw(rows: list[dict]) -> None:
                 style = (
                     {"color": colours[int(c)], "marker": "."} if rule == "fixed" else {"color": LEARNED, "marker": "o"}
                 )
-                style |= {"alpha": {4.0: 0.5, 12.0: 1.0}[c]} if rule == "ess" else {}
+                style |= {"alpha": {4.0: 1.0, 12.0: 0.5}[c]} if rule == "ess" else {}
                 x, y = [np.mean(row["drawn"]) for row in mine], [np.mean(row["error"]) for row in mine]
                 spread = [np.std(row["error"], ddof=1) / np.sqrt(SEEDS) for row in mine]
                 label = f"N = {c:.0f}" if rule == "fixed" else f"adaptive, budget {c:g}"
@@ -175,9 +175,9 @@ def draw(rows: list[dict]) -> None:
             ax.set(title=name, xscale="log", yscale="log", xlabel="candidates drawn", ylabel="velocity error")
             ax.axhline(LEVELS[name], color="0.8", linewidth=0.8, zorder=0)
         for name, style in zip(TARGETS, ("-", "--"), strict=True):
-            (row,) = [r for r in rows if (r["target"], r["rule"], r["c"], r["steps"]) == (name, "ess", 12.0, STEPS[-2])]
+            (row,) = [r for r in rows if (r["target"], r["rule"], r["c"], r["steps"]) == (name, "ess", 4.0, STEPS[-1])]
             axes[2].plot(np.arange(5, 100, 10), row["mean_size"], style, color=LEARNED)
-        axes[2].set(title="adaptive, budget 12: mean N (ring4 dashed)", xlabel="% of the steps", yscale="log")
+        axes[2].set(title="budget 4: mean N (ring4 dashed)", xlabel="% of the steps", yscale="log")
         axes[2].set_yticks(SIZES, [str(n) for n in SIZES])
         axes[2].minorticks_off()
         legend_below(figure, "mean over seeds, ± standard error", columns=8)
