@@ -288,7 +288,7 @@ def table(results: list[dict[str, Any]]) -> Table:
             result["target"],
             str(result["size"]),
             f"{np.mean(columns['ess']):.3f} ({np.min(columns['ess']):.3f})",
-            f"{np.mean(columns['log_z_error']):.4f} ({np.max(columns['log_z_error']):.4f})",
+            f"{np.mean(columns['log_z_error']):.2g} ({np.max(columns['log_z_error']):.2g})",
             f"{np.mean(columns['w2']):.3g}",
             f"{result['w2_floor']:.3g}",
             "–" if modes[0] is None else f"{100 * np.mean(modes):.1f}",
