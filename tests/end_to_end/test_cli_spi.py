@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 from types import SimpleNamespace
@@ -166,7 +167,7 @@ def test_the_table_is_at_most_80_columns_wide(study):
     """The closing table fits a terminal of 80 columns without losing a digit."""
     rows = strict((study.out / "results.json").read_text())["iterations"]
     problem = spi_rooms.RoomsProblem if study.name == "rooms" else spi_lqr.LQRProblem
-    console = Console(width=200, record=True, quiet=True)
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(spi_study.spi_figures.table(problem, rows))
     assert max(len(line.rstrip()) for line in console.export_text().splitlines()) <= 80
 
