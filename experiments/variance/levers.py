@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import stratified_times, temper
+from entroflow.isfm import stein_control, stratified_times, temper
+from entroflow.isfm.regression import LEAST_FISHER
 
 SOLVER = RungeKutta("midpoint", 4)
 OBS = jnp.zeros(1)
@@ -135,20 +136,21 @@ def loss(lever: Lever, n: int, policy: FlowPolicy, key: Array, target: Mixture, 
     noises = jnp.where(flags.antithetic, mirrored, noises)
 
     # What the regression is on
-    fisher = jnp.exp(log_weights) @ scores**2
+    control = stein_control(scores[None], jnp.exp(log_weights)[None], jnp.ones(1))
+    fisher = jnp.maximum(control.fisher[0], LEAST_FISHER)
 
-    def regress(x1: Array, x0: Array, time: Array, score: Array) -> Array:
+    def regress(x1: Array, x0: Array, time: Array, score: Array, fisher: Array) -> Array:
         # τ x_0 + (1−τ) ∇ log target has zero mean at every x_τ (Stein); the factor makes it cancel for a Gaussian.
         stein = (time * x0 + (1 - time) * score) / (time**2 + (1 - time) ** 2 * fisher)
         return x1 - x0 + jnp.where(flags.stein, stein, 0.0)
 
-    def target_at(x1: Array, x0: Array, time: Array, score: Array) -> Array:
+    def target_at(x1: Array, x0: Array, time: Array, score: Array, own_fisher: Array) -> Array:
         others = x0 + time / (1 - time) * (x1 - latents)  # the noises that lead from all candidates to the same x_τ
         posterior = jax.nn.softmax(log_weights - 0.5 * jnp.sum(others**2, axis=1))
-        average = posterior @ jax.vmap(regress, in_axes=(0, 0, None, 0))(latents, others, time, scores)
-        return jnp.where(flags.posterior, average, regress(x1, x0, time, score))
+        average = posterior @ jax.vmap(regress, in_axes=(0, 0, None, 0, 0))(latents, others, time, scores, fisher)
+        return jnp.where(flags.posterior, average, regress(x1, x0, time, score, own_fisher))
 
-    y = jax.vmap(target_at)(latents[index], noises, times, scores[index])
+    y = jax.vmap(target_at)(latents[index], noises, times, scores[index], fisher[index])
     context = policy.condition(OBS)
 
     def error(x1: Array, x0: Array, time: Array, y: Array) -> Array:

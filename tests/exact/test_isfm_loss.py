@@ -10,10 +10,12 @@ from scipy.stats import norm
 from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import (
     Broadened,
+    Control,
     CurrentPolicy,
     draw_candidates,
     isfm_loss,
     posterior_target,
+    stein_control,
     stratified_times,
 )
 
@@ -180,12 +182,15 @@ def test_posterior_target_is_the_weighted_candidates_marginal_velocity():
     posterior = weights * norm.pdf(noises).prod(axis=1)
     posterior /= posterior.sum()
     plain = posterior @ (latents - noises)
-    fisher = (weights[:, None] * scores**2).sum(axis=0) / weights.sum()
-    control = posterior @ (t * noises + (1 - t) * scores) / (t**2 + (1 - t) ** 2 * fisher)
+    counted = weights[:, None] * scores**2
+    fisher = (counted.sum(axis=0) - counted) / (weights.sum() - weights)[:, None]
+    control = posterior @ ((t * noises + (1 - t) * scores) / (t**2 + (1 - t) ** 2 * fisher))
     given = [jnp.asarray(part, jnp.float32) for part in (latents, weights, latents[1], x0, t)]
     np.testing.assert_allclose(posterior_target(*given), plain, rtol=1e-5)
-    stein = posterior_target(*given, jnp.asarray(scores, jnp.float32), jnp.float32(0.25))
-    np.testing.assert_allclose(stein, plain + 0.25 * control, rtol=1e-5)
+    # A second state whose target the scores do not describe changes nothing.
+    both = [jnp.asarray(np.stack([part, 7 * part]), jnp.float32) for part in (scores, weights)]
+    prepared = jax.tree.map(lambda leaf: leaf[0], stein_control(*both, jnp.array([0.25, 0.0])))
+    np.testing.assert_allclose(posterior_target(*given, prepared), plain + 0.25 * control, rtol=1e-5)
 
 
 @pytest.mark.parametrize("time", [0.0, 1 - 2**-24])
@@ -197,28 +202,31 @@ def test_posterior_target_is_accurate_at_both_ends(time):
     expected = (jnp.mean(latents[:2], axis=0) if time == 0 else latents[1]) - x0
     found = posterior_target(latents, weights, latents[1], x0, jnp.float32(time))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    flat = posterior_target(latents, weights, latents[1], x0, jnp.float32(time), jnp.zeros((3, 2)))
+    one = jnp.ones(())
+    flat = posterior_target(
+        latents, weights, latents[1], x0, jnp.float32(time), Control(jnp.zeros((3, 2)), jnp.zeros((3, 2)), one)
+    )
     assert float(jnp.max(jnp.abs(flat))) < 3
 
 
 def test_stein_leaves_no_noise_where_the_target_is_gaussian():
-    """With the scores of N(mean, sd²) whatever the weights, the target is the exact velocity."""
+    """With the scores and the information of N(mean, sd²) the target is the exact velocity, whatever the weights."""
     field = GaussianField(jnp.array([1.0, -0.5]), jnp.float32(0.6))
     # Candidates at mean ± sd have the exact Fisher information 1/sd² with any weights.
     signs = jnp.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], jnp.float32)
     latents, weights = field.mean[None] + 0.6 * signs, jnp.array([0.1, 0.2, 0.3, 0.4])
-    scores = -signs / 0.6
+    control = jax.tree.map(lambda leaf: leaf[0], stein_control(-signs[None] / 0.6, weights[None], jnp.ones(1)))
     for time in (0.1, 0.5, 0.9):
         x0, t = jnp.array([0.4, -0.3]), jnp.float32(time)
         exact = field(t * latents[0] + (1 - t) * x0, t, field.mean)
-        np.testing.assert_allclose(posterior_target(latents, weights, latents[0], x0, t, scores), exact, rtol=1e-4)
+        np.testing.assert_allclose(posterior_target(latents, weights, latents[0], x0, t, control), exact, rtol=1e-4)
 
 
 def test_bad_targets_are_refused():
-    """A target needs a known name, and "stein" needs scores."""
+    """A target needs a known name, and "stein" needs a control variate."""
     policy, latents, weights = gaussian_policy(), jnp.zeros((N, 2)), jnp.ones(N) / N
     arguments = policy, jax.random.key(0), OBS, latents, weights, jnp.zeros((N, 1))
     with pytest.raises(ValueError, match="did you mean 'stein'"):
         isfm_loss(*arguments, target="stien")
-    with pytest.raises(ValueError, match="scores"):
+    with pytest.raises(ValueError, match="control"):
         isfm_loss(*arguments, target="stein")

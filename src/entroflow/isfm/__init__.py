@@ -14,7 +14,7 @@ from .proposals import (
     Uniform,
     defensive,
 )
-from .regression import TARGETS, Target, posterior_target
+from .regression import TARGETS, Control, Target, posterior_target, stein_control
 from .schedule import MEMORY, SIZES, Adaptive, Schedule, at_size, follow
 from .weights import (
     NORMALISATIONS,
@@ -36,6 +36,7 @@ __all__ = [
     "Adaptive",
     "Broadened",
     "Candidates",
+    "Control",
     "CurrentPolicy",
     "DensityProposal",
     "Diagnostics",
@@ -68,6 +69,7 @@ __all__ = [
     "raw",
     "self_normalised",
     "state_normalised",
+    "stein_control",
     "stratified_times",
     "temper",
 ]

@@ -20,7 +20,7 @@ from ..flow.velocity import VelocityField
 from .faults import Faults, check_faults
 from .loss import Candidates, draw_candidates, isfm_loss, stratified_times
 from .proposals import CurrentPolicy, Proposal
-from .regression import Target
+from .regression import Control, Target, stein_control
 from .schedule import Schedule, at_size, follow
 from .weights import Diagnostics, Normalisation, self_normalised
 
@@ -83,15 +83,18 @@ def improvement(
     times = stratified_times(time_key, candidates, pairs)
     loss_keys = jax.random.split(loss_key, obs.shape[0])
 
+    # The scores are those of the whole step's target, which a shortened step does not have.
+    share = (drawn.beta == 1).astype(drawn.beta.dtype)
+    control = None if drawn.scores is None else stein_control(drawn.scores, drawn.weights, share)
+
     def loss(velocity: VelocityField) -> Float[Array, ""]:
         trained = replace(policy, velocity=velocity)
 
-        def one(key: PRNGKeyArray, obs: Array, drawn: Candidates) -> Float[Array, ""]:
-            share = (drawn.beta == 1).astype(drawn.beta.dtype)  # the scores are those of the whole step's target
+        def one(key: PRNGKeyArray, obs: Array, drawn: Candidates, control: Control | None) -> Float[Array, ""]:
             data = drawn.latents, drawn.weights, times
-            return isfm_loss(trained, key, obs, *data, target=target, scores=drawn.scores, share=share)
+            return isfm_loss(trained, key, obs, *data, target=target, control=control)
 
-        return jnp.mean(jax.vmap(one)(loss_keys, obs, drawn))
+        return jnp.mean(jax.vmap(one)(loss_keys, obs, drawn, control))
 
     return drawn, loss
 

@@ -20,7 +20,7 @@ from ..checks import choice, error, positive_int
 from ..flow import FlowPolicy
 from .faults import Faults, check_faults, find_faults
 from .proposals import CurrentPolicy, Proposal
-from .regression import TARGETS, posterior_target
+from .regression import TARGETS, Control, posterior_target
 from .weights import Diagnostics, Normalisation, diagnose, self_normalised, temper
 
 
@@ -139,8 +139,7 @@ def isfm_loss(
     times: Float[Array, "N P"],
     *,
     target: str = "pair",
-    scores: Float[Array, "N d"] | None = None,
-    share: Float[Array, ""] | None = None,
+    control: Control | None = None,
 ) -> Float[Array, ""]:
     """Equation (7) for one state: Σ_i w_i of the mean over P pairs (x_0, τ) of ‖v_θ(x_τ, τ, s) − (x_1,i − x_0)‖².
 
@@ -153,26 +152,25 @@ def isfm_loss(
         times: flow times τ, for example from `stratified_times`, shape (N, P).
         target: what to regress on: "pair" is the equation as it stands; "posterior" and "stein" change the value, not
             the expected gradient, which becomes less noisy (see `posterior_target`).
-        scores: ∇ log π_new at the candidates, for "stein", shape (N, d).
-        share: share of Stein's control variate, shape ().
+        control: Stein's control variate, for "stein" (see `stein_control`).
 
     Returns:
         The loss, shape ().
 
     Raises:
-        ValueError: for an unknown target, or "stein" without scores.
+        ValueError: for an unknown target, or "stein" without its control variate.
     """
     choice("target", target, TARGETS)
-    if target == "stein" and scores is None:
-        raise error("scores", "none", "∇ log π_new at the candidates for the target 'stein'", "draw with_scores")
+    if target == "stein" and control is None:
+        raise error("control", "none", "a control variate for the target 'stein'", "make it with stein_control")
     context = policy.condition(obs)
     noises = jax.random.normal(key, (*times.shape, latents.shape[1]), latents.dtype)
 
     def regress_on(x1: Array, x0: Array, time: Array) -> Array:
         if target == "pair":
             return x1 - x0
-        control = (scores, share) if target == "stein" else ()
-        return jax.lax.stop_gradient(posterior_target(latents, weights, x1, x0, time, *control))
+        used = control if target == "stein" else None
+        return jax.lax.stop_gradient(posterior_target(latents, weights, x1, x0, time, used))
 
     def squared_error(x1: Array, x0: Array, time: Array) -> Array:
         velocity = policy.velocity(time * x1 + (1 - time) * x0, time, context)

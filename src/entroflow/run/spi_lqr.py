@@ -29,7 +29,7 @@ TRAINING_SOLVER, MEASURING_SOLVER = RungeKutta("midpoint", 6), RungeKutta("rk4",
 class LQRProblem:
     """Max-entropy LQR, as a `Problem` of the study. A policy's soft Q is given by the matrix of its quadratic form."""
 
-    config = FitConfig(steps=800, candidates=8, pairs=4)
+    config = FitConfig(steps=800, candidates=16, pairs=2, target="stein")
     shown = (
         Shown("gain K", "gain_error", "exact_gain_to_optimum"),
         Shown("covariance Σ", "covariance_error", "exact_covariance_to_optimum"),
