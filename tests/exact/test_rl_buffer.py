@@ -86,3 +86,18 @@ def test_runs_share_one_count():
         jax.tree.map(np.testing.assert_array_equal, kept, alone)
         expected = buffer.sample(alone, keys[run], count + BATCH, 6, recent=0.5)
         jax.tree.map(np.testing.assert_array_equal, samples, expected)
+
+
+@pytest.mark.parametrize(("batches", "recent"), [(1, 1.0), (8, 1.0), (4, 0.5)])
+def test_blocks_are_drawn_whole(batches, recent):
+    """Neighbours that were added together come together, and blocks cover the newest part evenly."""
+    ring, count = filled(batches)
+    drawn = buffer.sample(ring, jax.random.key(batches), count, DRAWS, recent=recent, block=2)
+    pairs = np.asarray(drawn["number"]).reshape(-1, 2)
+    assert (pairs[:, 0] % 2 == 0).all() and (pairs[:, 1] == pairs[:, 0] + 1).all()
+    np.testing.assert_array_equal(drawn["vector"][:, 0], drawn["number"])
+    window = int(min(int(count) // 2 * recent, CAPACITY // 2))
+    numbers, frequency = np.unique(pairs[:, 0], return_counts=True)
+    np.testing.assert_array_equal(numbers, np.arange(int(count) - 2 * window, int(count), 2))
+    p, draws = 1 / window, len(pairs)
+    np.testing.assert_allclose(frequency, draws * p, atol=5 * np.sqrt(draws * p * (1 - p)) + 1e-9)

@@ -44,7 +44,9 @@ def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
     return jax.tree.map(write, buffer, batch)
 
 
-def sample(buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, recent: float = 1.0) -> T:
+def sample(
+    buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, recent: float = 1.0, block: int = 1
+) -> T:
     """Draw transitions uniformly, with replacement, from the newest part of all that was ever added.
 
     Args:
@@ -54,12 +56,18 @@ def sample(buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, re
         size: number of transitions to draw.
         recent: fraction of the transitions added so far to draw from, in (0, 1]. Below one, what an untrained policy
             saw is left behind soon, and yet the sample grows with time.
+        block: transitions drawn together, neighbours in the buffer; a divisor of all that was added at once, of the
+            capacity and of `size`. Neighbours that stem from different environments are independent, and reading
+            them together saves most of the time that a large buffer costs.
 
     Returns:
         The transitions, leaves of shape (size, ...).
     """
-    capacity = jax.tree.leaves(buffer)[0].shape[0]
-    window = jnp.minimum((count.astype(jnp.float32) * recent).astype(count.dtype), capacity)
-    age = jax.random.randint(key, (size,), 0, jnp.maximum(window, 1))
-    rows = (count - 1 - age) % capacity
-    return jax.tree.map(lambda ring: ring[rows], buffer)
+    blocks = jax.tree.leaves(buffer)[0].shape[0] // block
+    added = count // block
+    window = jnp.minimum((added.astype(jnp.float32) * recent).astype(count.dtype), blocks)
+    age = jax.random.randint(key, (size // block,), 0, jnp.maximum(window, 1))
+    rows = (added - 1 - age) % blocks
+    return jax.tree.map(
+        lambda ring: ring.reshape(blocks, block, *ring.shape[1:])[rows].reshape(size, *ring.shape[1:]), buffer
+    )

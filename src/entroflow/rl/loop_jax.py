@@ -1,5 +1,7 @@
 """Training on environments in pure JAX: rollout, replay and updates compiled together, many runs in one program."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,8 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from ..envs.functional import EnvState, FunctionalEnv, reset, step
 from ..types import Transition
 from . import buffer, sac_isfm
+
+BLOCK = 16  # transitions of different environments that are drawn from the replay together
 
 Metrics = dict[str, Float[Array, " runs"]]
 
@@ -87,6 +91,8 @@ def advance(
         Where the runs stand afterwards, and the metrics averaged over the iterations, of shape (runs,).
     """
 
+    block = math.gcd(BLOCK, noise_scales.shape[0], config.batch_size)
+
     def act(agent: sac_isfm.State, envs: EnvState, key: PRNGKeyArray) -> tuple[EnvState, Transition]:
         pi = sac_isfm.policy(config, agent)
 
@@ -99,7 +105,7 @@ def advance(
 
     def learn(agent: sac_isfm.State, replay: Transition, key: PRNGKeyArray, count: Int[Array, ""]):
         batch_key, update_key = jax.random.split(key)
-        batch = buffer.sample(replay, batch_key, count, config.batch_size, recent=config.recent)
+        batch = buffer.sample(replay, batch_key, count, config.batch_size, recent=config.recent, block=block)
         return sac_isfm.update(config, agent, batch, update_key)
 
     def iteration(loop: Loop) -> tuple[Loop, Metrics]:
