@@ -44,9 +44,7 @@ def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
     return jax.tree.map(write, buffer, batch)
 
 
-def sample(
-    buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, recent: float = 1.0, block: int = 1
-) -> T:
+def sample(buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, recent: float = 1.0, block: int = 1) -> T:
     """Draw transitions uniformly, with replacement, from the newest part of all that was ever added.
 
     Args:

@@ -90,7 +90,6 @@ def advance(
     Returns:
         Where the runs stand afterwards, and the metrics averaged over the iterations, of shape (runs,).
     """
-
     block = math.gcd(BLOCK, noise_scales.shape[0], config.batch_size)
 
     def act(agent: sac_isfm.State, envs: EnvState, key: PRNGKeyArray) -> tuple[EnvState, Transition]:
