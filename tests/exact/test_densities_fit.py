@@ -15,16 +15,22 @@ CONFIG = densities_fit.Config(points=24, times=6, width=8)
 
 
 def test_regression_is_onto_the_weighted_sets_velocity(key):
-    """The target at x_τ is Σ p_i (x_1,i − x_τ)/(1 − τ), p_i ∝ w_i N(x_τ; τ x_1,i, (1−τ)² I), computed term by term."""
+    """The target at x_τ is Σ p_i (x_1,i − x_τ)/(1 − τ), p_i ∝ w_i N(x_τ; τ x_1,i, (1−τ)² I), and half of Stein's
+    control variate, computed term by term."""
     latents = jax.random.normal(key, (40, 2))
     weights = jax.nn.softmax(jax.random.normal(jax.random.key(1), (40,)))
-    x, times, wanted = densities_fit.regression(CONFIG, jax.random.key(2), latents, weights)
+    scores, share = jax.random.normal(jax.random.key(5), (40, 2)), jnp.float32(0.5)
+    x, times, wanted = densities_fit.regression(CONFIG, jax.random.key(2), latents, weights, scores, share)
     x, times, u = np.asarray(x, np.float64), np.asarray(times, np.float64)[:, None, None], np.asarray(latents)
     assert x.shape == (6, 4, 2) and np.all(np.diff(times.ravel()) > 0)
     noises = (x[:, :, None] - times[..., None] * u) / (1 - times[..., None])
     kernel = np.asarray(weights) * np.exp(-0.5 * np.sum(noises**2, axis=-1))
     posterior = kernel / kernel.sum(axis=-1, keepdims=True)
     expected = np.sum(posterior[..., None] * (u - x[:, :, None]), axis=2) / (1 - times)
+    scores = np.asarray(scores, np.float64)
+    controls = times[..., None] * noises + (1 - times[..., None]) * scores
+    fisher = np.asarray(weights) @ scores**2
+    expected += 0.5 * np.sum(posterior[..., None] * controls, axis=2) / (times**2 + (1 - times) ** 2 * fisher)
     np.testing.assert_allclose(wanted, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -33,7 +39,9 @@ def test_regression_keeps_the_mean_of_the_usual_target(key):
     latents = 1.5 + jax.random.normal(key, (30, 2))
     weights = jax.nn.softmax(2 * latents[:, 0])
     config = densities_fit.Config(points=20_000, times=20)
-    x, times, wanted = densities_fit.regression(config, jax.random.key(3), latents, weights)
+    x, times, wanted = densities_fit.regression(
+        config, jax.random.key(3), latents, weights, jnp.zeros((30, 2)), jnp.float32(0)
+    )
     mean = np.asarray(weights @ latents)
     for values, expected in [(wanted, np.ones((20, 1)) * mean), (x, np.asarray(times)[:, None] * mean)]:
         errors = np.abs(np.asarray(values).mean(axis=1) - expected)

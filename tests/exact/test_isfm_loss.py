@@ -1,5 +1,7 @@
 """The ISFM loss and its candidates against the equations written out."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -185,12 +187,12 @@ def test_posterior_target_is_the_weighted_candidates_marginal_velocity():
     counted = weights[:, None] * scores**2
     fisher = (counted.sum(axis=0) - counted) / (weights.sum() - weights)[:, None]
     control = posterior @ ((t * noises + (1 - t) * scores) / (t**2 + (1 - t) ** 2 * fisher))
-    given = [jnp.asarray(part, jnp.float32) for part in (latents, weights, latents[1], x0, t)]
+    given: Any = [jnp.asarray(part, jnp.float32) for part in (latents, weights, latents[1], x0, t)]
     np.testing.assert_allclose(posterior_target(*given), plain, rtol=1e-5)
     # A second state whose target the scores do not describe changes nothing.
     both = [jnp.asarray(np.stack([part, 7 * part]), jnp.float32) for part in (scores, weights)]
-    prepared = jax.tree.map(lambda leaf: leaf[0], stein_control(*both, jnp.array([0.25, 0.0])))
-    np.testing.assert_allclose(posterior_target(*given, prepared), plain + 0.25 * control, rtol=1e-5)
+    prepared = jax.tree.map(lambda leaf: leaf[0], stein_control(both[0], both[1], jnp.array([0.25, 0.0])))
+    np.testing.assert_allclose(posterior_target(*given, control=prepared), plain + 0.25 * control, rtol=1e-5)
 
 
 @pytest.mark.parametrize("time", [0.0, 1 - 2**-24])

@@ -128,10 +128,10 @@ def test_mixture_density_is_the_weighted_sum():
         [CurrentPolicy(shift_policy()), Broadened(shift_policy(), 3.0), Gaussian([1, 1], 0.2)], [0.5, 0.2, 0.3]
     )
 
-    def expected(latents):
+    def expected(latents) -> np.ndarray:
         parts = [norm(np.asarray(OBS), sd).logpdf(latents).sum(axis=1) for sd in (1.0, 3.0)]
         parts.append(norm(1, np.sqrt(0.2)).logpdf(latents).sum(axis=1))
-        return logsumexp(np.stack(parts), axis=0, b=np.array([[0.5], [0.2], [0.3]]))
+        return np.asarray(logsumexp(np.stack(parts), axis=0, b=np.array([[0.5], [0.2], [0.3]])))
 
     np.testing.assert_allclose(log_probs(mixture, LATENTS), expected(LATENTS), rtol=1e-5)
     latents, density = draw(mixture, jax.random.key(1), 12)

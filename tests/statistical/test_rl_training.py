@@ -207,6 +207,7 @@ def test_extreme_temperatures_stay_finite():
     loop, (metrics,) = run([20], temperatures=[1e-3, 1e-2, 1e2, 1e3])
     for leaf in jax.tree.leaves((eqx.filter(loop.agent, eqx.is_inexact_array), metrics)):
         assert np.isfinite(leaf).all()
+    assert isinstance(CONFIG.candidates, int)
     assert (metrics["ess"] >= 1 / CONFIG.candidates - 1e-6).all() and (metrics["ess"] <= 1 + 1e-6).all()
     assert (np.asarray(loop.agent.action_space.scale) > 0).all()
 

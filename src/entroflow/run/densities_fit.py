@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..densities import Target
 from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from ..flow.velocity import VelocityField
-from ..isfm import Candidates, Gaussian, defensive, descend, draw_candidates, move, optimiser
+from ..isfm import Gaussian, defensive, descend, draw_candidates, move, optimiser
 from ..isfm.regression import LEAST_FISHER
 
 OBS = (0.0,)  # the single state
@@ -133,10 +133,14 @@ def advance(config: Config, target: Target, rounds: int, state: State, count: In
             with_scores=True,
         )
 
+        scores = drawn.scores
+        assert scores is not None
+        share = (drawn.beta == 1).astype(scores.dtype)  # the scores are those of the whole step's target
+
         def step(learner: tuple, inputs: tuple[Array, Array]) -> tuple[tuple, Array]:
             velocity, average, optimiser_state = learner
             number, key = inputs
-            x, times, wanted = regression(config, key, drawn)
+            x, times, wanted = regression(config, key, drawn.latents, drawn.weights, scores, share)
 
             def loss(velocity: VelocityField) -> Float[Array, ""]:
                 context = replace(policy, velocity=velocity).condition(obs)
@@ -160,14 +164,22 @@ def advance(config: Config, target: Target, rounds: int, state: State, count: In
 
 
 def regression(
-    config: Config, key: PRNGKeyArray, drawn: Candidates
+    config: Config,
+    key: PRNGKeyArray,
+    latents: Float[Array, "N d"],
+    weights: Float[Array, " N"],
+    scores: Float[Array, "N d"],
+    share: Float[Array, ""],
 ) -> tuple[Float[Array, "T P d"], Float[Array, " T"], Float[Array, "T P d"]]:
     """Return the data of one gradient step: points x_τ on paths to resampled candidates, τ, the set's velocities.
 
     Args:
         config: settings.
         key: random key.
-        drawn: candidates with weights that sum to one, and scores.
+        latents: candidates x_1, shape (N, d).
+        weights: their weights, which sum to one, shape (N,).
+        scores: gradients of the target's log-density at the candidates, shape (N, d).
+        share: share of Stein's control variate, shape ().
 
     Returns:
         P = points/times points at each of T stratified flow times, shape (T, P, d); the times, shape (T,); and
@@ -175,13 +187,10 @@ def regression(
     """
     choice_key, time_key, noise_key = jax.random.split(key, 3)
     shape = config.times, config.points // config.times
-    latents, weights, scores = drawn.latents, drawn.weights, drawn.scores
-    assert scores is not None
     log_weights = jnp.log(weights)
     x1 = latents[jax.random.categorical(choice_key, log_weights, shape=shape)]
     x0 = jax.random.normal(noise_key, x1.shape, x1.dtype)
     times = config.latest * (jnp.arange(config.times, dtype=x1.dtype) + jax.random.uniform(time_key)) / config.times
-    share = (drawn.beta == 1).astype(x1.dtype)  # the scores are those of the whole step's target
     fisher = jnp.maximum(weights @ scores**2, LEAST_FISHER)
 
     def at(x1: Array, x0: Array, time: Array) -> tuple[Array, Array]:
