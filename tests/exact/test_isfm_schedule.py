@@ -87,7 +87,6 @@ def test_many_candidates_far_away_and_few_at_the_end(fits):
         ({"sizes": (1, 2)}, "sizes"),
         ({"sizes": (8, 4)}, "sizes"),
         ({"sizes": (4, 4)}, "sizes"),
-        ({"sizes": (4, 8.0)}, "sizes"),
     ],
 )
 def test_bad_schedules_are_refused(arguments, words):
