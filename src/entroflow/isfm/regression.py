@@ -15,7 +15,7 @@ since its two parts are τ(1−τ) times two expressions of the score of x_τ, f
 
 the factor makes all noise cancel where π_new is Gaussian with independent components. That asks for ∇_a Q at the
 candidates, and for a Q without jumps. A candidate's own F comes from the others, of all states: with its own score in
-it the mean would no longer be zero (at N = 16 the variance of a Gaussian would come out 6 % too large).
+it the mean would no longer be zero, by about 1/N.
 """
 
 from typing import Literal, NamedTuple
