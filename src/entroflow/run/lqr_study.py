@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 from rich.console import Console, Group
@@ -37,7 +36,7 @@ from . import lqr_report as report
 from .agent import Agent
 from .artifacts import save_policy
 from .cli import LQRCommand
-from .devices import use_all_cores
+from .devices import mesh_of, use_all_cores
 from .folder import cache_compilations, claim, timed
 from .load import policy_folder
 from .lqr_report import Run
@@ -129,8 +128,7 @@ class _Study:
         self.env = LQREnv(lqr, HORIZON)
         self.config = sac_isfm.Config(updates=command.steps, candidates=schedule)
         self.noise = Noise(*[part.astype(np.float32) for part in _noise(lqr)])
-        most = max(k for k in range(1, len(jax.devices()) + 1) if len(runs) % k == 0)
-        self.mesh = jax.make_mesh((most,), ("runs",), (AxisType.Auto,), devices=jax.devices()[:most])
+        self.mesh = mesh_of(len(runs))
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.rows: list[dict[str, Any]] = []
 
