@@ -1,4 +1,7 @@
-"""What all commands share: the output folder, results.json, the cache of compiled programs, the clock."""
+"""What all commands share: the output folder, results.json, the cache of compiled programs, the clock.
+
+JAX is imported where it is used, so that commands that only read files do without it.
+"""
 
 import contextlib
 import json
@@ -10,8 +13,6 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from .. import checks
 
@@ -43,21 +44,27 @@ def write_results(out: Path, document: dict[str, Any], seconds: dict[str, float]
             JSON has no others.
         seconds: wall-clock time by part of the work.
     """
-    versions = {name: version(name) for name in PACKAGES}
-    versions |= {"python": platform.python_version(), "device": str(jax.devices()[0])}
     rounded = {name: round(value, 2) for name, value in seconds.items()}
-    text = json.dumps(_plain(document | {"versions": versions, "seconds": rounded}), indent=2, allow_nan=False)
+    text = json.dumps(plain(document | {"versions": versions(), "seconds": rounded}), indent=2, allow_nan=False)
     (out / "results.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _plain(value: Any) -> Any:
+def versions() -> dict[str, str]:
+    """Return the versions of what computes, and the device."""
+    import jax
+
+    packages = {name: version(name) for name in PACKAGES}
+    return packages | {"python": platform.python_version(), "device": str(jax.devices()[0])}
+
+
+def plain(value: Any) -> Any:
     """Return the value in JSON's own types."""
     if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if hasattr(value, "tolist"):  # NumPy and JAX
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, bool | int | float | str) or value is None else str(value)
@@ -65,6 +72,8 @@ def _plain(value: Any) -> Any:
 
 def cache_compilations() -> None:
     """Keep compiled programs on disk, so that the next run starts in seconds."""
+    import jax
+
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "entroflow" / "jax"))
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,328 @@
+"""What a training run leaves on disk: config.json, metrics.csv and evaluations.csv, written row by row and read back.
+
+A folder is one algorithm on one task, with all its seeds. Rows are on disk when the call that wrote them returns, so a
+run that is killed loses at most a half-written last line, which reading ignores. Nothing is pickled.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import checks
+from .folder import plain, versions
+from .sinks import Sink, open_sinks
+
+FORMAT = 1
+METRICS = ("seed", "step", "seconds", "return", "length", "episodes")  # the learner's metrics follow
+EVALUATIONS = ("seed", "step", "seconds", "episode", "return", "length")
+WHOLE = frozenset({"seed", "step", "episode", "episodes"})
+NEVER_EMPTY = WHOLE | {"seconds"}
+
+Row = Mapping[str, Any]
+Columns = dict[str, np.ndarray]
+
+
+class Record(NamedTuple):
+    """A run as it is on disk.
+
+    Attributes:
+        folder: where it is.
+        config: the object in config.json: algorithm, env, seeds, steps, settings, versions.
+        metrics: columns of metrics.csv, one row per seed and log interval; an empty field is NaN.
+        evaluations: columns of evaluations.csv, one row per episode of an evaluation.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: Columns
+    evaluations: Columns
+
+
+class Writer:
+    """Appends rows to the two tables, and to TensorBoard and Weights & Biases; a context manager that closes them."""
+
+    def __init__(self, folder: Path, sinks: list[Sink]):
+        self._metrics = _Table(folder / "metrics.csv", METRICS)
+        self._evaluations = _Table(folder / "evaluations.csv", EVALUATIONS)
+        self._sinks = sinks
+
+    def metrics(self, rows: Sequence[Row]) -> None:
+        """Append rows to metrics.csv: seed, step, seconds, return, length, episodes, then the learner's metrics.
+
+        Args:
+            rows: one per seed; the first row of all fixes the columns. None is an empty field: no episode has ended.
+
+        Raises:
+            ValueError: for a column that the first row did not have and for what is no number; then no row is written.
+        """
+        self._metrics.append(rows)
+        for sink in self._sinks:
+            sink.write("train", rows)
+
+    def evaluations(self, rows: Sequence[Row]) -> None:
+        """Append rows to evaluations.csv: seed, step, seconds, episode, return, length.
+
+        Args:
+            rows: one per seed and episode. TensorBoard and Weights & Biases are given the mean over episodes.
+        """
+        self._evaluations.append(rows)
+        groups: dict[tuple[int, int], list[Row]] = {}
+        for row in rows:
+            groups.setdefault((row["seed"], row["step"]), []).append(row)
+        means = [
+            {"seed": seed, "step": step, "seconds": part[-1]["seconds"]}
+            | {name: float(np.mean([row[name] for row in part])) for name in ("return", "length")}
+            for (seed, step), part in groups.items()
+        ]
+        for sink in self._sinks:
+            sink.write("evaluation", means)
+
+    def close(self) -> None:
+        """Close all files."""
+        self._metrics.close()
+        self._evaluations.close()
+        for sink in self._sinks:
+            sink.close()
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def create(
+    folder: Path,
+    *,
+    algorithm: str,
+    env: str,
+    seeds: Sequence[int],
+    steps: int,
+    settings: Mapping[str, Any],
+    wandb: bool = False,
+) -> Writer:
+    """Write config.json and open the records of a new run.
+
+    Args:
+        folder: where to, made if there is none.
+        algorithm: name, such as "sac_isfm".
+        env: the task's id.
+        seeds: all seeds of the run.
+        steps: planned number of environment steps of every seed.
+        settings: what else the run was started with, in types that JSON knows, NumPy's included.
+        wandb: also send the rows to Weights & Biases.
+
+    Returns:
+        The writer; close it, or use it in a `with` block.
+
+    Raises:
+        ValueError: if the folder already holds a run, or a package that was asked for is missing.
+    """
+    if (folder / "config.json").exists():
+        given = f"{str(folder)!r}, which already holds a run"
+        raise checks.error("folder", given, "a folder without config.json", "resume that run or pass another name")
+    config = {"format": FORMAT, "algorithm": algorithm, "env": env, "seeds": list(seeds), "steps": steps}
+    config |= {"settings": dict(settings), "versions": versions()}
+    sinks = open_sinks(folder, config, wandb=wandb)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_config(folder, config)
+    return Writer(folder, sinks)
+
+
+def resume(folder: Path, step: int, *, steps: int | None = None, wandb: bool = False) -> Writer:
+    """Open the records of an existing run, to go on from a step.
+
+    Rows after that step are dropped, for the continued run writes them again. A crash in between leaves either the old
+    table or the new one.
+
+    Args:
+        folder: the run.
+        step: the step of the checkpoint.
+        steps: the new planned number of steps, if it has changed.
+        wandb: also send the rows to Weights & Biases.
+
+    Returns:
+        The writer.
+
+    Raises:
+        ValueError: where the folder holds no run, a damaged one or one of a newer format.
+    """
+    config = _read_config(folder)
+    _drop_after(folder / "metrics.csv", METRICS, step)
+    _drop_after(folder / "evaluations.csv", EVALUATIONS, step)
+    if steps is not None and steps != config["steps"]:
+        config["steps"] = steps
+        _write_config(folder, config)
+    return Writer(folder, open_sinks(folder, config, wandb=wandb, after=step))
+
+
+def read(folder: str | Path) -> Record:
+    """Read a run, finished or not.
+
+    Args:
+        folder: the run.
+
+    Returns:
+        Its configuration and tables as NumPy columns, whole numbers as int64, others as float64.
+
+    Raises:
+        ValueError: of one sentence, where the folder holds no run, a damaged one or one of a newer format.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    metrics = _read_table(folder / "metrics.csv", METRICS)
+    return Record(folder, config, metrics, _read_table(folder / "evaluations.csv", EVALUATIONS))
+
+
+class _Table:
+    """A CSV file that grows at its end, with columns that do not change."""
+
+    def __init__(self, path: Path, fixed: tuple[str, ...]):
+        header, _ = _lines(path)
+        self._path, self._fixed, self._columns = path, fixed, header
+        self._file = path.open("ab")
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Append rows, all of them or none; they are on disk when this returns."""
+        lines = []
+        if rows and not self._columns:
+            self._columns = [*self._fixed, *(name for name in rows[0] if name not in self._fixed)]
+            for name in self._columns:
+                _check_name(self._path, name)
+            lines.append(self._columns)
+        for row in rows:
+            if new := [name for name in row if name not in self._columns]:
+                given = f"the new column {new[0]!r} at step {row.get('step')}"
+                remedy = "give every row the same names"
+                raise checks.error(self._path.name, given, "the columns of the first row", remedy)
+            lines.append([_field(self._path, name, row.get(name)) for name in self._columns])
+        self._file.write("".join(",".join(line) + "\n" for line in lines).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _check_name(path: Path, name: str) -> None:
+    if not re.fullmatch(r"[^\W\d][\w./-]*", name):
+        raise checks.error(path.name, f"the column {name!r}", "letters, digits and . / - _", "rename it")
+
+
+def _field(path: Path, name: str, value: Any) -> str:
+    """Write one number, so that reading it gives the same one."""
+    if value is None and name not in NEVER_EMPTY:
+        return ""
+    number = np.asarray(value)[()]
+    if number.ndim == 0 and number.dtype.kind in "biuf":
+        if name not in NEVER_EMPTY:
+            return str(int(number) if number.dtype.kind == "b" else number)
+        if np.isfinite(number) and number >= 0 and (name not in WHOLE or number == int(number)):
+            return str(int(number) if name in WHOLE else number)
+    expected = {True: "a whole number of at least 0"}.get(name in WHOLE, "a number")
+    raise checks.error(f"{path.name}: {name}", repr(value), expected, "pass one number for each row")
+
+
+def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of a table in fields; none if there is no file. A half-written end is left out."""
+    try:
+        data = path.read_bytes() if path.exists() else b""
+        text = data[: data.rfind(b"\n") + 1].decode("ascii")
+    except OSError as problem:
+        raise _damaged(path, problem.strerror or "an unreadable file") from None
+    except UnicodeDecodeError:
+        raise _damaged(path, "bytes that are no text") from None
+    rows = [line.split(",") for line in text.split("\n")[:-1]]
+    return (rows[0], rows[1:]) if rows else ([], [])
+
+
+def _read_table(path: Path, fixed: tuple[str, ...]) -> Columns:
+    """Return the columns of a table, or fail with one sentence on what is wrong in which line."""
+    header, rows = _lines(path)
+    header = header or list(fixed)
+    if tuple(header[: len(fixed)]) != fixed or len(set(header)) < len(header):
+        raise _damaged(path, f"a header that does not begin with {','.join(fixed)}")
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise _damaged(path, f"{len(row)} fields for {len(header)} columns in line {number}")
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    return {name: _column(path, name, fields) for name, fields in zip(header, columns, strict=True)}
+
+
+def _column(path: Path, name: str, fields: Iterable[str]) -> np.ndarray:
+    convert: Callable[[str], float] = int if name in WHOLE else lambda field: float(field or "nan")
+    values = []
+    for number, field in enumerate(fields, start=2):
+        try:
+            value = convert(field)
+            if name in NEVER_EMPTY and not 0 <= value < 2**63:
+                raise ValueError
+        except ValueError:
+            raise _damaged(path, f"{field!r} for {name} in line {number}") from None
+        values.append(value)
+    return np.array(values, np.int64 if name in WHOLE else np.float64)
+
+
+def _drop_after(path: Path, fixed: tuple[str, ...], step: int) -> None:
+    """Replace a table by its rows up to a step."""
+    kept = _read_table(path, fixed)["step"] <= step  # also refuses a damaged table
+    header, rows = _lines(path)
+    lines = [header, *(row for row, keep in zip(rows, kept, strict=True) if keep)] if header else []
+    text = "".join(",".join(line) + "\n" for line in lines)
+    if path.exists():
+        _replace(path, text)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    expected, remedy = "the folder of a training run", "pass a folder that holds config.json and metrics.csv"
+    path = folder / "config.json"
+    if not path.is_file():
+        given = "no such folder" if not folder.exists() else "a folder" if folder.is_dir() else "a file"
+        given += " without config.json" if folder.is_dir() else ""
+        raise checks.error(str(folder), given, expected, remedy)
+    config = checks.json_object(path)
+    number = config.get("format")
+    if isinstance(number, int) and number > FORMAT:
+        raise checks.error(str(path), f"format {number}", f"at most format {FORMAT}", "update entroflow to read it")
+    is_seed = lambda seed: isinstance(seed, int) and seed >= 0 and not isinstance(seed, bool)  # noqa: E731
+    valid = {
+        "format": number == FORMAT,
+        "algorithm": isinstance(config.get("algorithm"), str),
+        "env": isinstance(config.get("env"), str),
+        "steps": is_seed(config.get("steps")),
+        "seeds": isinstance(config.get("seeds"), list) and config["seeds"] and all(map(is_seed, config["seeds"])),
+    }
+    if wrong := [name for name, good in valid.items() if not good]:
+        given = f"{wrong[0]} = {config[wrong[0]]!r}" if wrong[0] in config else f"no field {wrong[0]!r}"
+        raise checks.error(str(path), given, expected, remedy)
+    return config
+
+
+def _write_config(folder: Path, config: dict[str, Any]) -> None:
+    _replace(folder / "config.json", json.dumps(plain(config), indent=2, allow_nan=False) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a crash leaves the old content or the new one, and nothing between."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    with contextlib.suppress(OSError):  # some systems cannot open folders; there the rename is as safe as it gets
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _damaged(path: Path, given: str) -> ValueError:
+    return checks.error(str(path), given, "a table written by entroflow", "restore the file or leave this run out")

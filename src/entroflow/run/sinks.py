@@ -1,0 +1,99 @@
+"""Where the rows of a run go besides its tables: TensorBoard if installed, Weights & Biases if asked for."""
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from .. import checks
+
+POSITION = ("seed", "step", "seconds")  # where a value belongs, not a value
+
+
+class Sink(Protocol):
+    """Takes the rows that the tables take."""
+
+    def write(self, group: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Record rows as train/… or evaluation/…."""
+        ...
+
+    def close(self) -> None:
+        """Finish."""
+        ...
+
+
+def open_sinks(folder: Path, config: Mapping[str, Any], *, wandb: bool = False, after: int | None = None) -> list[Sink]:
+    """Open what is installed.
+
+    Args:
+        folder: the run.
+        config: its configuration.
+        wandb: whether to send the rows to Weights & Biases.
+        after: the step that a continued run goes on from; TensorBoard hides older values of later steps.
+
+    Returns:
+        The sinks.
+
+    Raises:
+        ValueError: if Weights & Biases is asked for and not installed.
+    """
+    if wandb and find_spec("wandb") is None:
+        remedy = 'pip install "entroflow[wandb]", or go without'
+        raise checks.error("wandb", "True without the package wandb", "the package", remedy)
+    sinks: list[Sink] = []
+    if find_spec("tensorboardX") is not None:
+        sinks.append(_TensorBoard(folder / "tensorboard", config["seeds"], after))
+    if wandb:
+        sinks.append(_WeightsAndBiases(folder, config))
+    return sinks
+
+
+class _TensorBoard:
+    """One event file per seed, so that TensorBoard draws a line for each."""
+
+    def __init__(self, folder: Path, seeds: Sequence[int], after: int | None):
+        from tensorboardX import SummaryWriter
+
+        resumed = {} if after is None else {"purge_step": after + 1, "filename_suffix": f".{after}"}
+        self._writers = {seed: SummaryWriter(str(folder / f"seed={seed}"), **resumed) for seed in seeds}
+
+    def write(self, group: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            for name, value in _values(row).items():
+                self._writers[row["seed"]].add_scalar(f"{group}/{name}", value, row["step"])
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+
+class _WeightsAndBiases:
+    """One run with a group of curves per seed; continued where it stopped, if Weights & Biases finds it."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]):
+        wandb = import_module("wandb")
+        name = f"{config['algorithm']} {config['env']}"
+        self._run = wandb.init(project="entroflow", name=name, config=dict(config), dir=str(folder), resume="auto")
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+
+    def write(self, group: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            values = {f"seed={row['seed']}/{group}/{name}": value for name, value in _values(row).items()}
+            self._run.log(values | {"step": row["step"]})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _values(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return what is to be drawn: empty fields and NaN are left out."""
+    return {
+        name: float(value)
+        for name, value in row.items()
+        if name not in POSITION and value is not None and not math.isnan(value)
+    }
