@@ -88,6 +88,23 @@ class DensitiesCommand:
     """Output folder, new or empty."""
 
 
+@dataclass(frozen=True)
+class CompareCommand:
+    """Compare training runs: learning curves, final scores, probabilities of improvement, with 95 % intervals.
+
+    Writes compare.png, compare.pdf, compare.json (all that is drawn) and compare.csv (the table) into a folder.
+    """
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of training runs; the first one's algorithm is set against the others."""
+    out: Path = Path("out/compare")
+    """Output folder: new, empty or of an earlier comparison."""
+    metric: str = "return"
+    """What to compare: return or length of evaluations, train/return, or a column of metrics.csv such as entropy."""
+    labels: tuple[str, ...] = ()
+    """What to call the lines, one for each folder, if not by algorithm and by settings that differ."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
@@ -124,6 +141,13 @@ def main(argv: list[str] | None = None) -> int:
     def densities(command: tyro.conf.OmitArgPrefixes[DensitiesCommand]) -> int:
         """Learn densities with known samples and normalising constants, and compare."""
         from .densities_study import run
+
+        return run(command)
+
+    @app.command(name="compare")
+    def compare(command: tyro.conf.OmitArgPrefixes[CompareCommand]) -> int:
+        """Compare training runs: learning curves and scores with intervals over seeds and tasks."""
+        from .compare_report import run
 
         return run(command)
 

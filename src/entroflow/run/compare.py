@@ -1,0 +1,313 @@
+"""Several training runs side by side: learning curves, final scores and who improves on whom, with intervals.
+
+The definitions are those of Agarwal et al. (NeurIPS 2021), see `entroflow.diagnostics.statistics`: a run is one seed of
+one algorithm on one task; what is reported is the interquartile mean over runs, with intervals of the stratified
+bootstrap. Episodes of one evaluation are averaged first, for they are not independent runs.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from .. import checks
+from ..diagnostics.statistics import bootstrap_interval, iqm, probability_of_improvement
+from .records import Record
+
+ALL_TASKS = "all tasks"
+POINTS = 100  # of a curve at most
+FEW = 5  # seeds, below which an interval is said to be rough
+NOT_A_CHOICE = frozenset({"out", "seed", "seeds", "steps", "wandb"})  # settings that make no other algorithm
+
+
+class Estimate(NamedTuple):
+    """A number and its 95 % interval, which a single seed does not have."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+class Curve(NamedTuple):
+    """One algorithm on one task, or on all tasks together.
+
+    Attributes:
+        task: the task's id, or `ALL_TASKS`.
+        algorithm: what the line is called.
+        steps: environment steps of one seed; for all tasks, per cent of the compared steps.
+        values: of every seed and task at these steps; normalised for all tasks.
+        iqm: interquartile mean over seeds and tasks.
+        interval: lower and upper ends of the 95 % intervals; none for a single seed.
+        area: the area under the curve, divided by its length: the average over the steps.
+        minutes: wall-clock time to the last step, for all seeds of a run folder together; the mean over run folders.
+    """
+
+    task: str
+    algorithm: str
+    steps: Num[np.ndarray, " t"]
+    values: Float[np.ndarray, "seeds tasks t"]
+    iqm: Float[np.ndarray, " t"]
+    interval: Float[np.ndarray, "2 t"] | None
+    area: Estimate
+    minutes: float
+
+    @property
+    def final(self) -> Estimate:
+        """The score at the last step."""
+        ends = None if self.interval is None else (float(self.interval[0, -1]), float(self.interval[1, -1]))
+        return Estimate(float(self.iqm[-1]), ends)
+
+
+class Improvement(NamedTuple):
+    """Probability that a run of the first algorithm ends better than a run of another one, ties counting one half."""
+
+    task: str
+    first: str
+    other: str
+    probability: Estimate
+
+
+class Comparison(NamedTuple):
+    """What `compare` finds.
+
+    Attributes:
+        metric: what is compared.
+        curves: one per task and algorithm.
+        aggregate: one per algorithm over all tasks; empty unless every algorithm has all of several tasks.
+        bounds: for every task of the aggregate the values that its scores 0 and 1 stand for.
+        improvements: of the first algorithm over each other one, by task, then over all tasks.
+        notes: sentences that belong under every figure and table made of this.
+    """
+
+    metric: str
+    curves: list[Curve]
+    aggregate: list[Curve]
+    bounds: dict[str, tuple[float, float]]
+    improvements: list[Improvement]
+    notes: list[str]
+
+
+class _Series(NamedTuple):
+    """One seed: values and seconds at steps that increase."""
+
+    steps: Num[np.ndarray, " n"]
+    values: Float[np.ndarray, " n"]
+    seconds: Float[np.ndarray, " n"]
+
+
+class _Group(NamedTuple):
+    """The runs behind one line: by seed the series, and the run folders that they lie in."""
+
+    series: dict[int, _Series]
+    folders: list[list[int]]
+
+
+def compare(records: Sequence[Record], *, metric: str = "return", labels: Sequence[str] | None = None) -> Comparison:
+    """Compare runs, task by task and over all tasks.
+
+    Runs of the same algorithm on the same task with the same settings are put together if their seeds differ. Where
+    settings differ, each is a line of its own, named after what differs.
+
+    Args:
+        records: runs, finished or not, from `entroflow.run.records.read`.
+        metric: `return` or `length` of the evaluations, or a column of metrics.csv; `train/return` is the return of
+            the training episodes.
+        labels: the line that each record belongs to, if not to be chosen by algorithm and settings.
+
+    Returns:
+        The comparison. Curves of one task share their steps and end with the shortest run; values between two steps
+        of a run are interpolated. For returns, larger is better, there are improvements and an aggregate, in which 0
+        and 1 are the lowest and the highest interquartile mean that any compared algorithm has on the task.
+
+    Raises:
+        ValueError: where there is nothing to compare, a seed comes twice, or a value is not finite.
+    """
+    if not records:
+        raise checks.error("records", "none", "at least one run", "pass folders of training runs")
+    names = list(labels) if labels is not None else _names(records)
+    if len(names) != len(records):
+        expected = f"{len(records)}, one for each run"
+        raise checks.error("labels", f"{len(names)} names", expected, "name every run")
+    tasks = {task: _groups(records, names, task, metric) for task in dict.fromkeys(r.config["env"] for r in records)}
+    notes: list[str] = []
+    curves = [curve for task, groups in tasks.items() for curve in _task_curves(task, groups, notes)]
+    aggregate, bounds, improvements = [], {}, []
+    if metric in ("return", "train/return"):
+        if len(tasks) > 1:
+            aggregate, bounds = _aggregate(curves, notes)
+        for task in (*tasks, ALL_TASKS):
+            improvements += _improvements(names[0], [curve for curve in curves + aggregate if curve.task == task])
+    counts = {len(curve.values) for curve in curves}
+    if 1 in counts:
+        notes.append("a single seed has no interval")
+    if any(1 < count < FEW for count in counts):
+        notes.append(f"with fewer than {FEW} seeds the intervals are rough, and rather too narrow")
+    return Comparison(metric, curves, aggregate, bounds, improvements, notes)
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    """Name runs after their algorithm and after the settings that differ between its runs on the same task."""
+    flat = [dict(_flatten(record.config.get("settings") or {})) for record in records]
+    differing: dict[str, list[str]] = {}
+    for i, record in enumerate(records):
+        for j, other in enumerate(records[:i]):
+            if all(record.config[name] == other.config[name] for name in ("algorithm", "env")):
+                found = differing.setdefault(record.config["algorithm"], [])
+                keys = dict.fromkeys([*flat[j], *flat[i]])
+                found += [key for key in keys if key not in found and flat[i].get(key) != flat[j].get(key)]
+    names = []
+    for record, settings in zip(records, flat, strict=True):
+        algorithm = record.config["algorithm"]
+        parts = [f"{key}={settings.get(key)}" for key in differing.get(algorithm, [])]
+        names.append(f"{algorithm} ({', '.join(parts)})" if parts else algorithm)
+    return names
+
+
+def _flatten(settings: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif key not in NOT_A_CHOICE:
+            yield prefix + key, value
+
+
+def _groups(records: Sequence[Record], names: Sequence[str], task: str, metric: str) -> dict[str, _Group]:
+    """Return the runs on a task by the name of their line."""
+    groups: dict[str, _Group] = {}
+    for name, record in zip(names, records, strict=True):
+        if record.config["env"] != task:
+            continue
+        group = groups.setdefault(name, _Group({}, []))
+        found = _series(record, metric)
+        if twice := sorted(set(found) & set(group.series)):
+            remedy = "leave one of the two out, or give them different labels"
+            raise checks.error(
+                str(record.folder), f"seed {twice[0]} of {name} on {task} again", "every seed once", remedy
+            )
+        group.series.update(found)
+        group.folders.append(list(found))
+    return groups
+
+
+def _series(record: Record, metric: str) -> dict[int, _Series]:
+    """Return the metric of every seed."""
+    evaluated = metric in ("return", "length")
+    table, column = record.evaluations if evaluated else record.metrics, metric.removeprefix("train/")
+    if column not in table or column in ("seed", "step", "episode", "episodes"):
+        options = ["return", "length", "train/return", "train/length", *list(record.metrics)[6:]]
+        checks.choice("metric", metric, options)
+    given = ~np.isnan(table[column]) if not evaluated else np.ones(len(table[column]), bool)
+    if not given.any():
+        what = "evaluation" if evaluated else f"value of {metric}"
+        remedy = "wait for the first one" + (", or compare train/return" if metric == "return" else "")
+        raise checks.error(str(record.folder), f"no {what} yet", "at least one", remedy)
+    series = {}
+    for seed in np.unique(table["seed"][given]):
+        rows = given & (table["seed"] == seed)
+        steps, inverse = np.unique(table["step"][rows], return_inverse=True)
+        sums = [np.bincount(inverse, table[name][rows]) for name in (column, "seconds")]
+        values, seconds = (total / np.bincount(inverse) for total in sums)
+        if not np.isfinite(values).all():
+            given_value = f"{metric} {values[~np.isfinite(values)][0]} at step {steps[~np.isfinite(values)][0]}"
+            raise checks.error(str(record.folder), given_value, "finite numbers", "leave this run out")
+        series[int(seed)] = _Series(steps, values, seconds)
+    return series
+
+
+def _task_curves(task: str, groups: dict[str, _Group], notes: list[str]) -> list[Curve]:
+    """Bring all runs on a task to the same steps."""
+    every = {(name, seed): part for name, group in groups.items() for seed, part in group.series.items()}
+    last = {name: min(part.steps[-1] for part in group.series.values()) for name, group in groups.items()}
+    begin, end = max(part.steps[0] for part in every.values()), min(last.values())
+    if begin > end:
+        raise checks.error(task, f"runs up to step {end} and from step {begin} on", "steps in common", "train longer")
+    if longest := [f"{name} goes on to {step:,}" for name, step in last.items() if step > end]:
+        notes.append(f"{task}: compared up to step {end:,}, where the shortest run ends; {', '.join(longest)}")
+    inside = [part.steps[(part.steps >= begin) & (part.steps <= end)] for part in every.values()]
+    grid = np.unique(np.concatenate([[begin], min(inside, key=len), [end]]))
+    if len(grid) > POINTS:
+        grid = grid[np.linspace(0, len(grid) - 1, POINTS).round().astype(int)]
+    if any(not np.isin(grid, part.steps).all() for part in every.values()):
+        notes.append(f"{task}: runs were measured at different steps; values between them are interpolated")
+    curves = []
+    for name, group in groups.items():
+        values = np.stack([np.interp(grid, part.steps, part.values) for part in group.series.values()])
+        seconds = {seed: np.interp(end, part.steps, part.seconds) for seed, part in group.series.items()}
+        minutes = np.mean([max(seconds[seed] for seed in folder) for folder in group.folders]) / 60
+        curves.append(_curve(task, name, grid, values[:, None], float(minutes)))
+    return curves
+
+
+def _curve(
+    task: str, algorithm: str, steps: Num[np.ndarray, " t"], values: Float[np.ndarray, "seeds tasks t"], minutes: float
+) -> Curve:
+    estimates = [_estimate(values[..., i]) for i in range(len(steps))]
+    interval = None
+    if len(values) > 1:
+        interval = np.array([estimate.interval for estimate in estimates]).T
+    length = steps[-1] - steps[0]
+    average = np.trapezoid(values, steps, axis=-1) / length if length else values[..., -1]
+    center = np.array([estimate.value for estimate in estimates])
+    return Curve(task, algorithm, steps, values, center, interval, _estimate(average), minutes)
+
+
+def _estimate(scores: Float[np.ndarray, "seeds tasks"]) -> Estimate:
+    interval = None
+    if len(scores) > 1:
+        interval = bootstrap_interval(iqm, scores, generator=np.random.default_rng(0))
+    return Estimate(float(iqm(scores)), interval)
+
+
+def _aggregate(curves: list[Curve], notes: list[str]) -> tuple[list[Curve], dict[str, tuple[float, float]]]:
+    """Put all tasks together, if every algorithm has them all, and if all tasks tell algorithms or steps apart."""
+    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    algorithms = list(dict.fromkeys(curve.algorithm for curve in curves))
+    found = {(curve.algorithm, curve.task): curve for curve in curves}
+    if len(algorithms) < 2:  # its own lowest and highest value would say nothing
+        return [], {}
+    if missing := [(name, task) for name in algorithms for task in tasks if (name, task) not in found]:
+        notes.append(f"not put together over all tasks, for {missing[0][0]} has no run on {missing[0][1]}")
+        return [], {}
+    bounds = {}
+    for task in tasks:
+        centers = np.concatenate([found[name, task].iqm for name in algorithms])
+        bounds[task] = float(centers.min()), float(centers.max())
+        if bounds[task][0] == bounds[task][1]:
+            notes.append(f"not put together over all tasks, for on {task} all scores are the same")
+            return [], {}
+    first = max(100 * curve.steps[0] / max(curve.steps[-1], 1) for curve in curves)
+    percents = np.unique(np.append(np.linspace(first, 100, POINTS // 2 + 1), 100.0))
+    together = []
+    for name in algorithms:
+        parts = [found[name, task] for task in tasks]
+        counts = [len(part.values) for part in parts]
+        if min(counts) < max(counts):
+            notes.append(f"{ALL_TASKS}: {name} counts with its first {min(counts)} seeds, for some tasks have no more")
+        values = np.stack([_normalised(part, percents, *bounds[part.task])[: min(counts)] for part in parts], axis=1)
+        together.append(_curve(ALL_TASKS, name, percents, values, sum(part.minutes for part in parts)))
+    notes.append(
+        f"{ALL_TASKS}: 0 and 1 are the lowest and the highest interquartile mean of any compared algorithm on the task"
+    )
+    return together, bounds
+
+
+def _normalised(
+    curve: Curve, percents: Float[np.ndarray, " p"], low: float, high: float
+) -> Float[np.ndarray, "seeds p"]:
+    steps = percents / 100 * curve.steps[-1]
+    values = np.stack([np.interp(steps, curve.steps, run) for run in curve.values[:, 0]])
+    return (values - low) / (high - low)
+
+
+def _improvements(first: str, curves: list[Curve]) -> list[Improvement]:
+    """Compare the final scores of an algorithm with those of the others on one task, if it has runs there."""
+    ends = {curve.algorithm: curve.values[..., -1] for curve in curves}
+    improvements = []
+    for other in [name for name in ends if first in ends and name != first]:
+        scores = ends[first], ends[other]
+        interval = None
+        if min(map(len, scores)) > 1:
+            interval = bootstrap_interval(probability_of_improvement, *scores, generator=np.random.default_rng(0))
+        probability = Estimate(float(probability_of_improvement(*scores)), interval)
+        improvements.append(Improvement(curves[0].task, first, other, probability))
+    return improvements

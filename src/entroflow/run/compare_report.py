@@ -1,0 +1,245 @@
+"""`entroflow compare` and what it writes: the figure, the table, compare.json and compare.csv."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from rich import box
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from .. import plotting
+from .cli import CompareCommand
+from .compare import ALL_TASKS, Comparison, Curve, Estimate, compare
+from .folder import claim, plain
+from .records import read
+
+COLOURS = (plotting.LEARNED, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", plotting.EXACT)  # Okabe–Ito
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # for the eighth line and beyond
+FILES = frozenset(f"compare.{ending}" for ending in ("png", "pdf", "json", "csv"))
+ACROSS = 3  # panels beside each other
+
+
+def run(command: CompareCommand) -> int:
+    """Do what the command says; return the exit code.
+
+    Raises:
+        ValueError: for bad input, before anything is written.
+    """
+    labels = command.labels or None
+    found = compare([read(folder) for folder in command.folders], metric=command.metric, labels=labels)
+    if not (command.out.is_dir() and {path.name for path in command.out.iterdir()} <= FILES):  # else: compare again
+        claim(command.out)
+    write(command.out, found)
+    plotting.save(command.out, "compare", draw(found))
+    console = Console()
+    console.print(table(found))
+    console.print("compare (png, pdf, json, csv) is in")
+    console.print(str(command.out), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def draw_learning_curve(folder: str | Path, metric: str = "return") -> None:
+    """Write learning_curve.png and .pdf of one run into its folder.
+
+    Args:
+        folder: a run that has been evaluated at least once.
+        metric: as of `compare`.
+
+    Raises:
+        ValueError: where the folder is no run, or has no values of the metric.
+    """
+    plotting.save(Path(folder), "learning_curve", draw(compare([read(folder)], metric=metric)))
+
+
+def draw(comparison: Comparison) -> Figure:
+    """Draw one panel per task, and one for all tasks together if there is an aggregate.
+
+    Args:
+        comparison: what `compare` returned.
+
+    Returns:
+        The figure: a line per algorithm, the interquartile mean over seeds, with 95 % intervals as bands. Where a
+        single algorithm is shown, its seeds are thin lines.
+    """
+    curves = comparison.curves + comparison.aggregate
+    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    styles = _styles(comparison)
+    across = 2 if len(tasks) == 4 else min(len(tasks), ACROSS)
+    down = -(-len(tasks) // across)
+    seeds = sorted({len(curve.values) for curve in comparison.curves})
+    note = f"interquartile mean over {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
+    note = f"{note}; bands: 95 % bootstrap intervals" if seeds[-1] > 1 else "one seed"
+    note += "; thin: each seed" if seeds[-1] > 1 and len(styles) == 1 else ""
+    with mpl.rc_context(plotting.STYLE):
+        title = tasks[0] if len(tasks) == 1 else ""
+        figure = plotting.new_figure(3.3 * across + 0.3, 2.5 * down + 0.5, title)
+        axes = list(figure.subplots(down, across, squeeze=False).flat)
+        for task, ax in zip(tasks, axes, strict=False):
+            shown = [curve for curve in curves if curve.task == task]
+            for curve in shown:
+                _draw_curve(ax, curve, styles[curve.algorithm], alone=len(styles) == 1)
+            _label(ax, task, comparison.metric, titled=not title, first=ax in axes[::across])
+        for ax in axes[len(tasks) :]:
+            ax.remove()
+        plotting.legend_below(figure, note, columns=min(len(styles), across if across > 1 else 2))
+    return figure
+
+
+def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    names = list(dict.fromkeys(curve.algorithm for curve in comparison.curves))
+    styles = {}
+    for i, name in enumerate(names):
+        dashes = DASHES[i // len(COLOURS) % len(DASHES)]
+        styles[name] = {"color": COLOURS[i % len(COLOURS)], "linestyle": dashes, "zorder": 3 - i / len(names)}
+    return styles
+
+
+def _draw_curve(ax: Axes, curve: Curve, style: dict[str, Any], *, alone: bool) -> None:
+    point = {"marker": "o", "markersize": 3} if len(curve.steps) == 1 else {}
+    ax.plot(curve.steps, curve.iqm, label=_shown(curve.algorithm), linewidth=1.5, **style, **point)
+    if alone and len(curve.values) > 1:
+        ax.plot(curve.steps, curve.values[:, 0].T, linewidth=0.5, alpha=0.6, **style)
+    if curve.interval is not None:
+        low, high = curve.interval
+        if len(curve.steps) == 1:
+            ax.errorbar(curve.steps, curve.iqm, [curve.iqm - low, high - curve.iqm], fmt="none", **_colour(style))
+        band = {"alpha": 0.18, "linewidth": 0.0, "zorder": style["zorder"] - 1}
+        ax.fill_between(curve.steps, low, high, **_colour(style), **band)
+
+
+def _colour(style: dict[str, Any]) -> dict[str, Any]:
+    return {"color": style["color"]}
+
+
+def _shown(name: str) -> str:
+    """Take dollar signs and a leading underscore literally."""
+    name = name.replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
+
+
+def _label(ax: Axes, task: str, metric: str, *, titled: bool, first: bool) -> None:
+    if titled:
+        ax.set_title(task, parse_math=False)
+    ax.margins(x=0)
+    ax.set_xlim(left=0)
+    ax.grid(color="0.92", linewidth=0.6)
+    ax.set_axisbelow(True)
+    if task == ALL_TASKS:
+        ax.set_xlabel("compared steps")
+        ax.xaxis.set_major_formatter(PercentFormatter(decimals=0))
+        ax.set_ylabel(f"normalised {metric}", parse_math=False)
+    else:
+        ax.set_xlabel("environment steps")
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        names = {"return": "evaluation return", "length": "evaluation length"}
+        ax.set_ylabel(names.get(metric, metric) if first else "", parse_math=False)
+
+
+def table(comparison: Comparison) -> Group:
+    """Return the closing tables, at most 80 columns wide, and the notes.
+
+    Args:
+        comparison: what `compare` returned.
+
+    Returns:
+        Final scores and areas by task; probabilities of improvement; notes.
+    """
+    style = {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False}
+    scores = Table(title=f"{comparison.metric}: interquartile mean [95 % interval]", **style)
+    scores.add_column("", overflow="fold", max_width=24)
+    for header in ("seeds", "steps", "at the end", "average over steps", "min"):
+        scores.add_column(header, justify="right", overflow="fold", max_width=19)
+    before = None
+    for curve in comparison.curves + comparison.aggregate:
+        together = curve.task == ALL_TASKS
+        if curve.task != before:
+            if before is not None:
+                scores.add_section()
+            scores.add_row(f"[bold]{escape(curve.task)}{', normalised' if together else ''}")
+            before = curve.task
+        digits = "{:.2f}".format if together else _short
+        scores.add_row(
+            f"  {escape(curve.algorithm)}",
+            str(len(curve.values)),
+            "" if together else EngFormatter(sep="")(curve.steps[-1]),
+            _cell(curve.final, digits),
+            _cell(curve.area, digits),
+            f"{curve.minutes:.1f}" if curve.minutes < 100 else f"{curve.minutes:.0f}",
+        )
+    parts: list[Any] = [scores]
+    if comparison.improvements:
+        first = escape(comparison.improvements[0].first)
+        better = Table(title=f"probability that a run of {first} ends better [95 % interval]", **style)
+        for header in ("task", "than"):
+            better.add_column(header, overflow="fold", max_width=28)
+        better.add_column("probability", justify="right")
+        for step in comparison.improvements:
+            better.add_row(escape(step.task), escape(step.other), _cell(step.probability, "{:.2f}".format))
+        parts.append(better)
+    return Group(*parts, *[Text(f"note: {note}", "dim") for note in comparison.notes])
+
+
+def _cell(estimate: Estimate, digits: Callable[[float], str]) -> str:
+    interval = "" if estimate.interval is None else f"[{', '.join(map(digits, estimate.interval))}]"
+    return f"{digits(estimate.value)} {interval}".rstrip()
+
+
+def _short(value: float) -> str:
+    """Write a score in at most six characters, if it is below a million."""
+    return f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def write(out: Path, comparison: Comparison) -> None:
+    """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table.
+
+    Args:
+        out: an existing folder.
+        comparison: what `compare` returned.
+    """
+    document = {
+        "metric": comparison.metric,
+        "curves": [_curve(curve) for curve in comparison.curves],
+        "aggregate": [_curve(curve) for curve in comparison.aggregate],
+        "bounds": comparison.bounds,
+        "improvements": [
+            {"task": step.task, "first": step.first, "other": step.other} | _estimate("probability", step.probability)
+            for step in comparison.improvements
+        ],
+        "notes": comparison.notes,
+    }
+    text = json.dumps(plain(document), indent=1, allow_nan=False)
+    (out / "compare.json").write_text(text + "\n", encoding="utf-8")
+    rows = [_row(curve) for curve in comparison.curves + comparison.aggregate]
+    with (out / "compare.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _row(curve: Curve) -> dict[str, Any]:
+    head = {"task": curve.task, "algorithm": curve.algorithm, "seeds": len(curve.values)}
+    steps = None if curve.task == ALL_TASKS else int(curve.steps[-1])
+    scores = _estimate("final", curve.final) | _estimate("area", curve.area)
+    return head | {"steps": steps} | scores | {"minutes": round(curve.minutes, 2)}
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    low, high = [None, None] if curve.interval is None else curve.interval
+    values = curve.values if curve.task == ALL_TASKS else curve.values[:, 0]
+    points = {"at": curve.steps, "iqm": curve.iqm, "low": low, "high": high, "values": values}
+    return _row(curve) | {"curve": points}
+
+
+def _estimate(name: str, estimate: Estimate) -> dict[str, float | None]:
+    low, high = estimate.interval or (None, None)
+    return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
