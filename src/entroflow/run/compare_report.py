@@ -90,7 +90,8 @@ def draw(comparison: Comparison) -> Figure:
             _label(ax, task, comparison.metric, titled=not title, first=ax in axes[::across])
         for ax in axes[len(tasks) :]:
             ax.remove()
-        plotting.legend_below(figure, note, columns=min(len(styles), across if across > 1 else 2))
+        room = int(12 * figure.get_figwidth()) // (max(map(len, styles)) + 8)  # in letters
+        plotting.legend_below(figure, note, columns=min(len(styles), max(room, 1)))
     return figure
 
 

@@ -1,0 +1,207 @@
+"""Videos of a policy at work: MP4 through ffmpeg, GIF through Pillow where that is not installed."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from .. import checks
+
+GIF_SIDE, GIF_FPS = 320, 25  # at most: GIFs are large, and viewers slow down faster ones
+GRAPHICS = "on a machine without a display set MUJOCO_GL=egl, or MUJOCO_GL=osmesa if there is no driver for that"
+
+Frame = UInt8[np.ndarray, "height width 3"]
+Append = Callable[[Frame], None]
+
+
+class Video(NamedTuple):
+    """What was recorded.
+
+    Attributes:
+        path: the file.
+        frames: number of frames rendered.
+        returns: undiscounted return of every episode.
+    """
+
+    path: Path
+    frames: int
+    returns: list[float]
+
+
+def record(
+    env_id: str,
+    act: Callable[[Any], Any],
+    path: str | Path,
+    *,
+    episodes: int = 1,
+    seed: int = 0,
+    fps: float | None = None,
+    steps: int = 1000,
+    side: int = 640,
+) -> Video:
+    """Run a policy in a Gymnasium environment and film it.
+
+    Args:
+        env_id: the environment, which must be able to render images.
+        act: maps one observation to one action.
+        path: the file, .mp4 or .gif; without an ending it is an MP4 if imageio-ffmpeg is installed, a GIF if not.
+        episodes: number of episodes, one after the other in one film.
+        seed: of the first episode's reset; the next ones count up.
+        fps: frames per second; the environment's own if not given, so that the film runs in real time.
+        steps: most steps of an episode.
+        side: longest side of the film in pixels, at most; a GIF is never larger than 320 pixels.
+
+    Returns:
+        The file's path, the number of frames and the returns.
+
+    Raises:
+        ValueError: of one sentence, where the environment cannot be made or rendered, ffmpeg is missing for an MP4,
+            or an argument is out of range.
+    """
+    for name, value in {"episodes": episodes, "steps": steps, "side": side}.items():
+        checks.positive_int(name, value)
+    path = _film(Path(path))
+    env = _make(env_id)
+    try:
+        rate = checks.positive_number("fps", fps if fps is not None else env.metadata.get("render_fps") or 30)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".partial-{path.name}")  # a film that broke off is not left behind
+        frames, returns = 0, []
+        try:
+            with (_mp4 if path.suffix == ".mp4" else _gif)(partial, rate, side) as append:
+                for episode in range(episodes):
+                    obs, _ = env.reset(seed=seed + episode)
+                    append(_render(env, env_id))
+                    total, ended, length = 0.0, False, 0
+                    while not ended and length < steps:
+                        obs, reward, terminated, truncated, _ = env.step(act(obs))
+                        total, ended, length = total + float(reward), terminated or truncated, length + 1
+                        append(_render(env, env_id))
+                    returns.append(total)
+                    frames += length + 1
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    finally:
+        env.close()
+    return Video(path, frames, returns)
+
+
+def _film(path: Path) -> Path:
+    """Choose the format by the ending, or by what is installed."""
+    ffmpeg = _ffmpeg()
+    if path.suffix not in (".mp4", ".gif"):
+        if path.suffix:
+            raise checks.error("path", repr(str(path)), "a name that ends with .mp4 or .gif", "rename it")
+        return path.with_suffix(".mp4" if ffmpeg else ".gif")
+    if path.suffix == ".mp4" and not ffmpeg:
+        remedy = 'pip install "entroflow[video]", or name the file .gif'
+        raise checks.error("path", f"{str(path)!r} without ffmpeg", "imageio-ffmpeg for an MP4", remedy)
+    return path
+
+
+def _ffmpeg() -> Any:
+    """Return the module imageio_ffmpeg, if it and its program are there."""
+    try:
+        module = import_module("imageio_ffmpeg")
+        module.get_ffmpeg_exe()
+    except (ImportError, RuntimeError):
+        return None
+    return module
+
+
+def _make(env_id: str) -> gymnasium.Env:
+    if env_id.startswith("entroflow/"):
+        import_module("entroflow.envs")  # registers them
+    expected = "an environment that renders images (rgb_array)"
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Gymnasium warns of what is said here in one sentence
+            env = gymnasium.make(env_id, render_mode="rgb_array")
+    except Exception as problem:
+        if isinstance(problem, TypeError) and "render_mode" in str(problem):
+            raise checks.error(env_id, "an environment without rendering", expected, "film another task") from None
+        raise checks.error(
+            "env_id", f"{env_id!r} ({_sentence(problem)})", expected, "check name and packages"
+        ) from None
+    if env.render_mode != "rgb_array" or "rgb_array" not in env.metadata.get("render_modes", []):
+        env.close()
+        raise checks.error(env_id, "an environment without rendering", expected, "film another task")
+    return env
+
+
+def _render(env: gymnasium.Env, env_id: str) -> Frame:
+    """Return a frame, or say in one sentence why there is none."""
+    try:
+        frame = np.asarray(env.render())
+    except gymnasium.error.DependencyNotInstalled as problem:
+        given, expected = f"no image ({_sentence(problem)})", "the packages that draw it"
+        raise checks.error(env_id, given, expected, "install them") from None
+    except Exception as problem:  # every graphics library has its own
+        given = f"no image ({_sentence(problem)})"
+        raise checks.error(env_id, given, "working graphics (OpenGL)", GRAPHICS) from None
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        given = f"frames of shape {frame.shape} and type {frame.dtype}"
+        raise checks.error(env_id, given, "uint8 images (height, width, 3)", "correct the environment's render()")
+    return frame
+
+
+def _sentence(problem: Exception) -> str:
+    """Return the first line of an exception, without its last stop."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return (lines[0] if lines else type(problem).__name__).rstrip(".")
+
+
+def _shrunk(frame: Frame, side: int) -> Image.Image:
+    """Return the frame with its longest side at most as given."""
+    image = Image.fromarray(frame)
+    scale = side / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(2, round(length * scale)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+@contextlib.contextmanager
+def _mp4(path: Path, fps: float, side: int) -> Iterator[Append]:
+    """Yield a function that appends a frame to an MP4 that every player plays: H.264 with even sides."""
+    writer: Any = None
+
+    def append(frame: Frame) -> None:
+        nonlocal writer
+        image = np.asarray(_shrunk(frame, side))
+        image = np.ascontiguousarray(image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2])
+        if writer is None:
+            size = image.shape[1], image.shape[0]
+            writer = _ffmpeg().write_frames(str(path), size, fps=fps, quality=7, macro_block_size=2)
+            writer.send(None)
+        writer.send(image)
+
+    try:
+        yield append
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+@contextlib.contextmanager
+def _gif(path: Path, fps: float, side: int) -> Iterator[Append]:
+    """Yield a function that appends a frame to a GIF; frames that come too fast for GIFs are left out."""
+    stride = int(np.ceil(fps / GIF_FPS))
+    images: list[Image.Image] = []
+    count = 0
+
+    def append(frame: Frame) -> None:
+        nonlocal count
+        if count % stride == 0:
+            images.append(_shrunk(frame, min(side, GIF_SIDE)).quantize(128, dither=Image.Dither.NONE))
+        count += 1
+
+    yield append
+    images[0].save(path, save_all=True, append_images=images[1:], duration=1000 * stride / fps, loop=0)
