@@ -133,7 +133,17 @@ def _make(env_id: str) -> gymnasium.Env:
     if env.render_mode != "rgb_array" or "rgb_array" not in env.metadata.get("render_modes", []):
         env.close()
         raise checks.error(env_id, "an environment without rendering", expected, "film another task")
+    _follow(env)
     return env
+
+
+def _follow(env: gymnasium.Env) -> None:
+    """Let MuJoCo's camera follow what would run out of the picture: Gymnasium 1.4 passes over the model's own."""
+    base: Any = env.unwrapped
+    renderer = getattr(base, "mujoco_renderer", None)
+    if renderer is not None and "trackbodyid" not in (renderer.default_cam_config or {}):
+        with contextlib.suppress(KeyError):  # no such camera in the model: it stands still
+            renderer.camera_id = base.model.camera("track").id
 
 
 def _render(env: gymnasium.Env, env_id: str) -> Frame:
