@@ -190,21 +190,22 @@ class _Table:
 
     def append(self, rows: Sequence[Row]) -> None:
         """Append rows, all of them or none; they are on disk when this returns."""
-        lines = []
-        if rows and not self._columns:
-            self._columns = [*self._fixed, *(name for name in rows[0] if name not in self._fixed)]
-            for name in self._columns:
+        columns, lines = self._columns, []
+        if rows and not columns:
+            columns = [*self._fixed, *(name for name in rows[0] if name not in self._fixed)]
+            for name in columns:
                 _check_name(self._path, name)
-            lines.append(self._columns)
+            lines.append(columns)
         for row in rows:
-            if new := [name for name in row if name not in self._columns]:
+            if new := [name for name in row if name not in columns]:
                 given = f"the new column {new[0]!r} at step {row.get('step')}"
                 remedy = "give every row the same names"
                 raise checks.error(self._path.name, given, "the columns of the first row", remedy)
-            lines.append([_field(self._path, name, row.get(name)) for name in self._columns])
+            lines.append([_field(self._path, name, row.get(name)) for name in columns])
         self._file.write("".join(",".join(line) + "\n" for line in lines).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
+        self._columns = columns
 
     def close(self) -> None:
         self._file.close()
@@ -219,8 +220,9 @@ def _field(path: Path, name: str, value: Any) -> str:
     """Write one number, so that reading it gives the same one."""
     if value is None and name not in NEVER_EMPTY:
         return ""
-    number = np.asarray(value)[()]
-    if number.ndim == 0 and number.dtype.kind in "biuf":
+    array = np.asarray(value)
+    if array.ndim == 0 and array.dtype.kind in "biuf":
+        number = array[()]
         if name not in NEVER_EMPTY:
             return str(int(number) if number.dtype.kind == "b" else number)
         if np.isfinite(number) and number >= 0 and (name not in WHOLE or number == int(number)):

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from .. import checks
 
 POSITION = ("seed", "step", "seconds")  # where a value belongs, not a value
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Takes the rows that the tables take."""
 
