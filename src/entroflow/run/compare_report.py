@@ -2,6 +2,7 @@
 
 import csv
 import json
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from rich import box
 from rich.console import Console, Group
+from rich.constrain import Constrain
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +28,7 @@ COLOURS = (plotting.LEARNED, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # for the eighth line and beyond
 FILES = frozenset(f"compare.{ending}" for ending in ("png", "pdf", "json", "csv"))
 ACROSS = 3  # panels beside each other
+LETTERS = 56  # in a line of the legend, at most
 
 
 def run(command: CompareCommand) -> int:
@@ -79,9 +82,12 @@ def draw(comparison: Comparison) -> Figure:
     note = f"interquartile mean over {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
     note = f"{note}; bands: 95 % bootstrap intervals" if seeds[-1] > 1 else "one seed"
     note += "; thin: each seed" if seeds[-1] > 1 and len(styles) == 1 else ""
+    width = max(3.3 * across + 0.3, 5.2)
+    columns = min(len(styles), max(int(12 * width) // (min(max(map(len, styles)), LETTERS) + 8), 1))
+    rows = sum(-(-len(name) // LETTERS) for name in styles) / columns
     with mpl.rc_context(plotting.STYLE):
         title = tasks[0] if len(tasks) == 1 else ""
-        figure = plotting.new_figure(3.3 * across + 0.3, 2.5 * down + 0.5, title)
+        figure = plotting.new_figure(width, 2.5 * down + 0.2 * rows + 0.4, title)
         axes = list(figure.subplots(down, across, squeeze=False).flat)
         for task, ax in zip(tasks, axes, strict=False):
             shown = [curve for curve in curves if curve.task == task]
@@ -90,8 +96,7 @@ def draw(comparison: Comparison) -> Figure:
             _label(ax, task, comparison.metric, titled=not title, first=ax in axes[::across])
         for ax in axes[len(tasks) :]:
             ax.remove()
-        room = int(12 * figure.get_figwidth()) // (max(map(len, styles)) + 8)  # in letters
-        plotting.legend_below(figure, note, columns=min(len(styles), max(room, 1)))
+        plotting.legend_below(figure, note, columns=columns)
     return figure
 
 
@@ -122,8 +127,8 @@ def _colour(style: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(name: str) -> str:
-    """Take dollar signs and a leading underscore literally."""
-    name = name.replace("$", r"\$")
+    """Break a long name; take dollar signs and a leading underscore literally."""
+    name = textwrap.fill(name, LETTERS).replace("$", r"\$")
     return f" {name}" if name.startswith("_") else name
 
 
@@ -146,7 +151,7 @@ def _label(ax: Axes, task: str, metric: str, *, titled: bool, first: bool) -> No
         ax.set_ylabel(names.get(metric, metric) if first else "", parse_math=False)
 
 
-def table(comparison: Comparison) -> Group:
+def table(comparison: Comparison) -> Constrain:
     """Return the closing tables, at most 80 columns wide, and the notes.
 
     Args:
@@ -157,20 +162,20 @@ def table(comparison: Comparison) -> Group:
     """
     style = {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False}
     scores = Table(title=f"{comparison.metric}: interquartile mean [95 % interval]", **style)
-    scores.add_column("", overflow="fold", max_width=24)
+    scores.add_column("", no_wrap=True)
     for header in ("seeds", "steps", "at the end", "average over steps", "min"):
-        scores.add_column(header, justify="right", overflow="fold", max_width=19)
+        scores.add_column(header, justify="right", overflow="fold", no_wrap=len(header) < 6)
     before = None
     for curve in comparison.curves + comparison.aggregate:
         together = curve.task == ALL_TASKS
         if curve.task != before:
             if before is not None:
                 scores.add_section()
-            scores.add_row(f"[bold]{escape(curve.task)}{', normalised' if together else ''}")
+            scores.add_row(f"[bold]{_wrapped(curve.task)}{', normalised' if together else ''}")
             before = curve.task
         digits = "{:.2f}".format if together else _short
         scores.add_row(
-            f"  {escape(curve.algorithm)}",
+            _wrapped(curve.algorithm, "  "),
             str(len(curve.values)),
             "" if together else EngFormatter(sep="")(curve.steps[-1]),
             _cell(curve.final, digits),
@@ -187,7 +192,11 @@ def table(comparison: Comparison) -> Group:
         for step in comparison.improvements:
             better.add_row(escape(step.task), escape(step.other), _cell(step.probability, "{:.2f}".format))
         parts.append(better)
-    return Group(*parts, *[Text(f"note: {note}", "dim") for note in comparison.notes])
+    return Constrain(Group(*parts, *[Text(f"note: {note}", "dim") for note in comparison.notes]), 80)
+
+
+def _wrapped(name: str, indent: str = "") -> str:
+    return escape(textwrap.fill(name, 26, initial_indent=indent, subsequent_indent=2 * indent))
 
 
 def _cell(estimate: Estimate, digits: Callable[[float], str]) -> str:

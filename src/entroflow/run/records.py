@@ -74,7 +74,7 @@ class Writer:
         self._evaluations.append(rows)
         groups: dict[tuple[int, int], list[Row]] = {}
         for row in rows:
-            groups.setdefault((row["seed"], row["step"]), []).append(row)
+            groups.setdefault((int(row["seed"]), int(row["step"])), []).append(row)
         means = [
             {"seed": seed, "step": step, "seconds": part[-1]["seconds"]}
             | {name: float(np.mean([row[name] for row in part])) for name in ("return", "length")}
@@ -212,7 +212,7 @@ class _Table:
 
 
 def _check_name(path: Path, name: str) -> None:
-    if not re.fullmatch(r"[^\W\d][\w./-]*", name):
+    if not re.fullmatch(r"[A-Za-z_][\w./-]*", name, re.ASCII):
         raise checks.error(path.name, f"the column {name!r}", "letters, digits and . / - _", "rename it")
 
 
@@ -227,7 +227,7 @@ def _field(path: Path, name: str, value: Any) -> str:
             return str(int(number) if number.dtype.kind == "b" else number)
         if np.isfinite(number) and number >= 0 and (name not in WHOLE or number == int(number)):
             return str(int(number) if name in WHOLE else number)
-    expected = {True: "a whole number of at least 0"}.get(name in WHOLE, "a number")
+    expected = "a whole number of at least 0" if name in WHOLE else "a number"
     raise checks.error(f"{path.name}: {name}", repr(value), expected, "pass one number for each row")
 
 
