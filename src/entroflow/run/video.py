@@ -1,6 +1,7 @@
 """Videos of a policy at work: MP4 through ffmpeg, GIF through Pillow where that is not installed."""
 
 import contextlib
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -107,14 +108,12 @@ def _film(path: Path) -> Path:
     return path
 
 
-def _ffmpeg() -> Any:
-    """Return the module imageio_ffmpeg, if it and its program are there."""
+def _ffmpeg() -> str | None:
+    """Return the path of the program ffmpeg, if imageio-ffmpeg is installed."""
     try:
-        module = import_module("imageio_ffmpeg")
-        module.get_ffmpeg_exe()
+        return import_module("imageio_ffmpeg").get_ffmpeg_exe()
     except (ImportError, RuntimeError):
         return None
-    return module
 
 
 def _make(env_id: str) -> gymnasium.Env:
@@ -123,13 +122,14 @@ def _make(env_id: str) -> gymnasium.Env:
     expected = "an environment that renders images (rgb_array)"
     try:
         with warnings.catch_warnings(action="ignore"):  # Gymnasium warns of what is said here in one sentence
-            env = gymnasium.make(env_id, render_mode="rgb_array")
+            env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
     except Exception as problem:
         if isinstance(problem, TypeError) and "render_mode" in str(problem):
             raise checks.error(env_id, "an environment without rendering", expected, "film another task") from None
-        raise checks.error(
-            "env_id", f"{env_id!r} ({_sentence(problem)})", expected, "check name and packages"
-        ) from None
+        remedy = (
+            "check the name and install what is missing" if isinstance(problem, gymnasium.error.Error) else GRAPHICS
+        )
+        raise checks.error("env_id", f"{env_id!r} ({_sentence(problem)})", expected, remedy) from None
     if env.render_mode != "rgb_array" or "rgb_array" not in env.metadata.get("render_modes", []):
         env.close()
         raise checks.error(env_id, "an environment without rendering", expected, "film another task")
@@ -180,24 +180,31 @@ def _shrunk(frame: Frame, side: int) -> Image.Image:
 
 @contextlib.contextmanager
 def _mp4(path: Path, fps: float, side: int) -> Iterator[Append]:
-    """Yield a function that appends a frame to an MP4 that every player plays: H.264 with even sides."""
-    writer: Any = None
+    """Yield a function that appends a frame to an MP4 that every player plays: H.264 with even sides.
+
+    ffmpeg is started here and not by imageio-ffmpeg, which forks in a way that may hang beside JAX's threads.
+    """
+    process: Any = None
+    said = b""
 
     def append(frame: Frame) -> None:
-        nonlocal writer
+        nonlocal process
         image = np.asarray(_shrunk(frame, side))
-        image = np.ascontiguousarray(image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2])
-        if writer is None:
-            size = image.shape[1], image.shape[0]
-            writer = _ffmpeg().write_frames(str(path), size, fps=fps, quality=7, macro_block_size=2)
-            writer.send(None)
-        writer.send(image)
+        height, width = (length // 2 * 2 for length in image.shape[:2])
+        if process is None:
+            pixels = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
+            film = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)]
+            command = [str(_ffmpeg()), "-y", "-loglevel", "error", *pixels, *film]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdin.write(image[:height, :width].tobytes())
 
     try:
         yield append
     finally:
-        if writer is not None:
-            writer.close()
+        if process is not None:
+            _, said = process.communicate()
+    if process is not None and process.returncode:
+        raise RuntimeError(f"ffmpeg failed: {said.decode(errors='replace').strip()}")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,124 @@
+"""What training shows: averages, speed and time left, ten lines in a file, a table that fits."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from entroflow.run import progress
+from entroflow.run.progress import TrainingProgress
+
+
+def rows(step, seeds=2, **others):
+    learner = {"temperature": 0.25, "entropy": -2.5, "target_entropy": -3.0, "ess": 0.5, "critic_error": 0.125}
+    return [
+        {"seed": seed, "step": step, "seconds": 1.0, "return": 10.0 * seed, "length": 5.0, "episodes": 1}
+        | learner
+        | others
+        for seed in range(seeds)
+    ]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def shown(terminal=False, width=80, **settings):
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=width)
+    return TrainingProgress("SAC-ISFM on Task-v0", 1000, console=console, **settings), console.file
+
+
+def train(live, clock, steps):
+    with live:
+        for step in steps:
+            clock[0] += 2.0
+            live.update(step, rows(step))
+
+
+def test_a_file_gets_a_line_for_every_tenth(clock):
+    """Ten lines after the first, with per cents, steps per second, the time left and the averages."""
+    live, file = shown()
+    train(live, clock, range(20, 1001, 20))
+    lines = [line for line in file.getvalue().splitlines() if " % " in line]
+    assert [line.split()[0] for line in lines] == ["4", *[str(10 * i) for i in range(1, 11)]]
+    assert lines[5].startswith(" 50 %  10 steps/s, 0:50 left, return 5  α 0.25  entropy -2.5 (target -3)  ESS/N 0.5")
+    assert "\x1b" not in file.getvalue()
+    assert "1,000 steps of every seed in 1:40" in file.getvalue()
+
+
+def test_a_continued_run_begins_where_it_stopped(clock):
+    """Steps that were made before count for the per cents and not for the speed."""
+    live, file = shown(start=600)
+    train(live, clock, range(620, 1001, 20))
+    lines = [line for line in file.getvalue().splitlines() if " % " in line]
+    assert "from step 600" in file.getvalue()
+    assert lines[0].startswith(" 64 %  10 steps/s, 0:36 left") and lines[-1].startswith("100 %")
+
+
+def test_compiling_is_no_part_of_the_speed(clock):
+    """Speed counts from the first update on."""
+    live, _ = shown()
+    with live:
+        clock[0] = 100.0
+        live.update(100, rows(100))
+        clock[0] = 101.0
+        live.update(200, rows(200))
+        assert live._pace() == "100 steps/s, 0:08 left"
+
+
+def test_averages_are_over_seeds_and_newest_values(clock):
+    """None and NaN keep what was there before; what no seed has is not shown; evaluations are means of means."""
+    live, _ = shown()
+    assert live.status() == ""
+    live.update(10, rows(10))
+    live.update(20, rows(20, **{"return": None, "entropy": np.nan, "temperature": np.float32(0.5)}))
+    assert live.status().startswith("return 5  α 0.5  entropy -2.5 (target -3)")
+    live.update(30, [{"seed": 1, "return": 30.0}])
+    assert live.status().startswith("return 15  α 0.5")
+    live.evaluated([{"seed": 0, "return": 1.0}, {"seed": 0, "return": 3.0}, {"seed": 1, "return": 12_344.0}])
+    assert live.status().startswith("eval 6173  return 15")
+
+
+def test_a_terminal_gets_a_bar(clock):
+    """The bar and the status line are drawn in place, within the terminal's width."""
+    live, file = shown(terminal=True)
+    train(live, clock, range(200, 1001, 200))
+    assert "100%" in file.getvalue() and "━" in file.getvalue() and "ESS/N 0.5" in file.getvalue()
+
+
+@pytest.mark.parametrize(("error", "printed"), [(None, True), (KeyboardInterrupt, True), (RuntimeError, False)])
+def test_the_table_comes_at_the_end(clock, error, printed):
+    """After the last step and after Ctrl-C, not after a failure; never without a single update."""
+    for updates, expected in ((1, printed), (0, False)):
+        live, file = shown()
+        with contextlib.suppress(KeyboardInterrupt, RuntimeError), live:
+            for _ in range(updates):
+                live.update(100, rows(100))
+            if error:
+                raise error
+        assert ("steps of every seed" in file.getvalue()) == expected
+
+
+def test_the_table_fits_a_terminal(clock):
+    """Within 80 columns for the widest numbers, though there is room for more, with the average of several seeds."""
+    live, _ = shown()
+    wide = {"return": -123_456.7, "temperature": 1.234e-5, "entropy": -12345.6, "target_entropy": -123.45}
+    live.update(100, rows(100, seeds=3, **wide, ess=1.23e-5, critic_error=1.23e-5))
+    live.evaluated([{"seed": seed, "return": -1_234_567.8 * (seed + 1)} for seed in range(3)])
+    console = Console(file=io.StringIO(), width=200)
+    console.print(live.table())
+    lines = console.file.getvalue().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert any(line.split()[:3] == ["mean", "-123,457", "-2,469,136"] for line in lines)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(7.4, "0:07"), (754, "12:34"), (3723, "1:02:03"), (90_000, "25:00:00")])
+def test_times_are_read_at_a_glance(seconds, text):
+    """Minutes and seconds, hours only where there are any."""
+    assert progress._duration(seconds) == text
