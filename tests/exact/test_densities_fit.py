@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from entroflow.densities import double_well, two_moons
+from entroflow.isfm import Control
 from entroflow.run import densities_fit, densities_study
 
 CONFIG = densities_fit.Config(points=24, times=6, width=8)
@@ -19,8 +20,10 @@ def test_regression_is_onto_the_weighted_sets_velocity(key):
     control variate, computed term by term."""
     latents = jax.random.normal(key, (40, 2))
     weights = jax.nn.softmax(jax.random.normal(jax.random.key(1), (40,)))
-    scores, share = jax.random.normal(jax.random.key(5), (40, 2)), jnp.float32(0.5)
-    x, times, wanted = densities_fit.regression(CONFIG, jax.random.key(2), latents, weights, scores, share)
+    scores = jax.random.normal(jax.random.key(5), (40, 2))
+    fisher = weights @ scores**2
+    control = Control(scores, jnp.broadcast_to(fisher, (40, 2)), jnp.float32(0.5))
+    x, times, wanted = densities_fit.regression(CONFIG, jax.random.key(2), latents, weights, control)
     x, times, u = np.asarray(x, np.float64), np.asarray(times, np.float64)[:, None, None], np.asarray(latents)
     assert x.shape == (6, 4, 2) and np.all(np.diff(times.ravel()) > 0)
     noises = (x[:, :, None] - times[..., None] * u) / (1 - times[..., None])
@@ -29,7 +32,7 @@ def test_regression_is_onto_the_weighted_sets_velocity(key):
     expected = np.sum(posterior[..., None] * (u - x[:, :, None]), axis=2) / (1 - times)
     scores = np.asarray(scores, np.float64)
     controls = times[..., None] * noises + (1 - times[..., None]) * scores
-    fisher = np.asarray(weights) @ scores**2
+    fisher = np.asarray(fisher, np.float64)
     expected += 0.5 * np.sum(posterior[..., None] * controls, axis=2) / (times**2 + (1 - times) ** 2 * fisher)
     np.testing.assert_allclose(wanted, expected, rtol=1e-3, atol=1e-3)
 
@@ -39,13 +42,24 @@ def test_regression_keeps_the_mean_of_the_usual_target(key):
     latents = 1.5 + jax.random.normal(key, (30, 2))
     weights = jax.nn.softmax(2 * latents[:, 0])
     config = densities_fit.Config(points=20_000, times=20)
-    x, times, wanted = densities_fit.regression(
-        config, jax.random.key(3), latents, weights, jnp.zeros((30, 2)), jnp.float32(0)
-    )
+    x, times, wanted = densities_fit.regression(config, jax.random.key(3), latents, weights)
     mean = np.asarray(weights @ latents)
     for values, expected in [(wanted, np.ones((20, 1)) * mean), (x, np.asarray(times)[:, None] * mean)]:
         errors = np.abs(np.asarray(values).mean(axis=1) - expected)
         assert np.all(errors < 5 * np.asarray(values).std(axis=1) / np.sqrt(1000) + 1e-5)
+
+
+def test_only_layers_that_read_the_state_are_not_trained(key):
+    """Training starts from a new policy but for the fixed layers, and every other leaf of the velocity moves."""
+    config, target = dataclasses.replace(CONFIG, candidates=32, reuse=2, solver_steps=2), double_well()
+    state = densities_fit.start(config, target, 3, key)
+    assert state.velocity.state_layers is None
+    after, _ = densities_fit.advance(config, target, 3, state, jnp.int32(3))
+    before, after = (densities_fit.with_velocity(config, target, s.velocity).velocity for s in (state, after))
+    jax.tree.map(np.testing.assert_array_equal, before.state_layers, after.state_layers)
+    for part in ("first", "second", "last", "time_layers"):
+        pairs = zip(jax.tree.leaves(getattr(before, part)), jax.tree.leaves(getattr(after, part)), strict=True)
+        assert all(np.any(a != b) for a, b in pairs)
 
 
 def test_paths_lead_from_noise_to_samples(key):

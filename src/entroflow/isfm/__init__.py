@@ -14,7 +14,7 @@ from .proposals import (
     Uniform,
     defensive,
 )
-from .regression import TARGETS, Control, Target, posterior_target, stein_control
+from .regression import TARGETS, Control, Target, posterior_target, posterior_velocity, stein_control
 from .schedule import MEMORY, SIZES, Adaptive, Schedule, at_size, follow
 from .weights import (
     NORMALISATIONS,
@@ -66,6 +66,7 @@ __all__ = [
     "move",
     "optimiser",
     "posterior_target",
+    "posterior_velocity",
     "raw",
     "self_normalised",
     "state_normalised",

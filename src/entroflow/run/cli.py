@@ -80,7 +80,7 @@ class DensitiesCommand:
     """Names, such as grid9, gmm40, two_moons, gaussian_8 or many_well_32, or all."""
     seeds: int = 3
     """Number of seeds for every target."""
-    steps: int = 2500
+    steps: int = 3000
     """Gradient steps."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""

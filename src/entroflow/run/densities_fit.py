@@ -7,13 +7,15 @@ the most out of it: the regression target at a point x_τ is not one x_1 − x_0
     E[x_1 − x_0 | x_τ] = (m − x_τ) / (1 − τ),  m = Σ_i p_i x_1,i,  p_i ∝ w_i N(x_τ; τ x_1,i, (1−τ)² I),
 
 the exact velocity of the weighted set. Given the set, that is the conditional expectation of the usual target, so the
-gradient keeps its mean and loses variance (Rao and Blackwell). Stein's control variate from ∇Q takes off more, as in
-`isfm.regression`, which does the same for points that belong to a pair each.
+gradient keeps its mean and loses variance (Rao and Blackwell). Stein's control variate from ∇Q takes off more: see
+`isfm.regression`.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -22,8 +24,17 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..densities import Target
 from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from ..flow.velocity import VelocityField
-from ..isfm import Gaussian, defensive, descend, draw_candidates, move, optimiser
-from ..isfm.regression import LEAST_FISHER
+from ..isfm import (
+    Control,
+    Gaussian,
+    defensive,
+    descend,
+    draw_candidates,
+    move,
+    optimiser,
+    posterior_velocity,
+    stein_control,
+)
 
 OBS = (0.0,)  # the single state
 
@@ -51,10 +62,10 @@ class Config:
 
     candidates: int = 1024
     reuse: int = 8
-    points: int = 512
+    points: int = 1024
     times: int = 32
     latest: float = 0.999
-    width: int = 64
+    width: int = 128
     solver_steps: int = 6
     rate: float = 3e-2
     warmup: float = 0.02
@@ -90,10 +101,21 @@ def new_policy(config: Config, target: Target, key: PRNGKeyArray) -> FlowPolicy:
     return FlowPolicy(velocity, space, solver=RungeKutta("midpoint", config.solver_steps))
 
 
+def with_velocity(config: Config, target: Target, trained: VelocityField) -> FlowPolicy:
+    """Return the flow with the trained part of its velocity field: all but the layers that read the only state.
+
+    Those stay as they are, the same for all seeds. They could add no more than the biases that are trained anyway, but
+    their matrices would be most of the optimiser's work.
+    """
+    policy = new_policy(config, target, jax.random.key(0))
+    return replace(policy, velocity=eqx.combine(trained, policy.velocity))
+
+
 def start(config: Config, target: Target, rounds: int, key: PRNGKeyArray) -> State:
     """Return the state before training."""
     init_key, key = jax.random.split(key)
-    velocity = new_policy(config, target, init_key).velocity
+    policy = new_policy(config, target, init_key)
+    velocity = eqx.tree_at(lambda velocity: velocity.state_layers, policy.velocity, replace=None)
     muon = optimiser(config.rate, config.warmup, rounds * config.reuse)
     return State(velocity, velocity, muon.init(cast(optax.Params, velocity)), key, jnp.int32(0))
 
@@ -112,7 +134,7 @@ def advance(config: Config, target: Target, rounds: int, state: State, count: In
         The state and the metrics averaged over these rounds.
     """
     muon = optimiser(config.rate, config.warmup, rounds * config.reuse)
-    policy = new_policy(config, target, jax.random.key(0))
+    assemble = partial(with_velocity, config, target)
     obs = jnp.asarray(OBS, jnp.float32)
     deviation = config.broad_deviation * config.latent_deviation
     broad = Gaussian(jnp.zeros(target.size, jnp.float32), deviation**2)
@@ -120,7 +142,7 @@ def advance(config: Config, target: Target, rounds: int, state: State, count: In
     def round(_: Int[Array, ""], carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
         state, total = carry
         key, draw_key, step_key = jax.random.split(state.key, 3)
-        current = replace(policy, velocity=state.velocity)
+        current = assemble(state.velocity)
         drawn = draw_candidates(
             draw_key,
             current,
@@ -133,19 +155,20 @@ def advance(config: Config, target: Target, rounds: int, state: State, count: In
             with_scores=True,
         )
 
-        scores = drawn.scores
-        assert scores is not None
-        share = (drawn.beta == 1).astype(scores.dtype)  # the scores are those of the whole step's target
+        assert drawn.scores is not None
+        whole = (drawn.beta == 1).astype(drawn.beta.dtype)  # the scores are those of the whole step's target
+        control = stein_control(drawn.scores[None], drawn.weights[None], whole[None])
+        control = jax.tree.map(lambda leaf: leaf[0], control)
 
         def step(learner: tuple, inputs: tuple[Array, Array]) -> tuple[tuple, Array]:
             velocity, average, optimiser_state = learner
             number, key = inputs
-            x, times, wanted = regression(config, key, drawn.latents, drawn.weights, scores, share)
+            x, times, wanted = regression(config, key, drawn.latents, drawn.weights, control)
 
             def loss(velocity: VelocityField) -> Float[Array, ""]:
-                context = replace(policy, velocity=velocity).condition(obs)
-                of_points = jax.vmap(velocity, in_axes=(0, None, None))
-                found = jax.vmap(of_points, in_axes=(0, 0, None))(x, times, context)
+                policy = assemble(velocity)
+                of_points = jax.vmap(policy.velocity, in_axes=(0, None, None))
+                found = jax.vmap(of_points, in_axes=(0, 0, None))(x, times, policy.condition(obs))
                 return jnp.mean(jnp.sum((found - wanted) ** 2, axis=-1))
 
             error, velocity, optimiser_state = descend(muon, jax.value_and_grad(loss), velocity, optimiser_state)
@@ -168,8 +191,7 @@ def regression(
     key: PRNGKeyArray,
     latents: Float[Array, "N d"],
     weights: Float[Array, " N"],
-    scores: Float[Array, "N d"],
-    share: Float[Array, ""],
+    control: Control | None = None,
 ) -> tuple[Float[Array, "T P d"], Float[Array, " T"], Float[Array, "T P d"]]:
     """Return the data of one gradient step: points x_τ on paths to resampled candidates, τ, the set's velocities.
 
@@ -178,33 +200,23 @@ def regression(
         key: random key.
         latents: candidates x_1, shape (N, d).
         weights: their weights, which sum to one, shape (N,).
-        scores: gradients of the target's log-density at the candidates, shape (N, d).
-        share: share of Stein's control variate, shape ().
+        control: Stein's control variate; none if not given.
 
     Returns:
         P = points/times points at each of T stratified flow times, shape (T, P, d); the times, shape (T,); and
         E[x_1 − x_0 | x_τ] under the weighted candidates, with the control variate, shape (T, P, d).
     """
     choice_key, time_key, noise_key = jax.random.split(key, 3)
-    shape = config.times, config.points // config.times
-    log_weights = jnp.log(weights)
-    x1 = latents[jax.random.categorical(choice_key, log_weights, shape=shape)]
+    each = config.points // config.times
+    times = jnp.arange(config.times, dtype=latents.dtype) + jax.random.uniform(time_key)
+    times = config.latest * times / config.times
+    # Systematic resampling: at every flow time equally spaced quantiles of the weights, shifted around together.
+    quantiles = jnp.arange(each, dtype=latents.dtype)[None] + jax.random.uniform(choice_key, (config.times, 1))
+    cumulative = jnp.cumsum(weights)
+    x1 = latents[jnp.searchsorted(cumulative, quantiles / each * cumulative[-1])]
     x0 = jax.random.normal(noise_key, x1.shape, x1.dtype)
-    times = config.latest * (jnp.arange(config.times, dtype=x1.dtype) + jax.random.uniform(time_key)) / config.times
-    fisher = jnp.maximum(weights @ scores**2, LEAST_FISHER)
-
-    def at(x1: Array, x0: Array, time: Array) -> tuple[Array, Array]:
-        x = time * x1 + (1 - time) * x0
-        squares = jnp.sum(latents**2, axis=1)
-        exponents = log_weights + (time * (latents @ x) - 0.5 * time**2 * squares) / (1 - time) ** 2
-        posterior = jax.nn.softmax(exponents)
-        mean = posterior @ latents
-        noise = (x - time * mean) / (1 - time)
-        control = (time * noise + (1 - time) * (posterior @ scores)) / (time**2 + (1 - time) ** 2 * fisher)
-        return x, mean - noise + share * control
-
-    x, wanted = jax.vmap(jax.vmap(at, in_axes=(0, 0, None)))(x1, x0, times)
-    return x, times, wanted
+    x = times[:, None, None] * x1 + (1 - times[:, None, None]) * x0
+    return x, times, jax.vmap(partial(posterior_velocity, latents, weights, control=control))(x, times)
 
 
 def paths(policy: FlowPolicy, noises: Float[Array, "m d"], points: int = 33) -> Float[Array, "p m d"]:

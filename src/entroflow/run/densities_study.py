@@ -130,8 +130,8 @@ class _Study:
         self.console.print(str(self.command.out), markup=False, soft_wrap=True)
         return 0
 
-    def _train(self, target: Target, writer: csv.DictWriter, tick: Any) -> FlowPolicy | None:
-        """Return the trained policies, leaves with a leading axis of seeds, or None if training broke down."""
+    def _train(self, target: Target, writer: csv.DictWriter, tick: Any) -> list[FlowPolicy] | None:
+        """Return the trained policies, or None if training broke down."""
         keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
         start = jax.vmap(partial(fitting.start, self.config, target, self.rounds))
         state = self._compile(start, keys)(keys)
@@ -151,18 +151,17 @@ class _Study:
                 if not np.isfinite(values["loss"]).all():
                     return None
             tick()
-        policy = fitting.new_policy(self.config, target, jax.random.key(0)).with_solver(SOLVER)
-        return dataclasses.replace(policy, velocity=state.average)
+        averages = [jax.tree.map(lambda leaf, i=i: leaf[i], state.average) for i in range(len(self.seeds))]
+        return [fitting.with_velocity(self.config, target, average).with_solver(SOLVER) for average in averages]
 
-    def _judge(self, target: Target, policies: FlowPolicy) -> dict[str, Any]:
+    def _judge(self, target: Target, policies: list[FlowPolicy]) -> dict[str, Any]:
         """Compare the trained policies with the target; draw the first one."""
-        each = [self._policy(policies, i) for i in range(len(self.seeds))]
         keys = [jax.random.fold_in(jax.random.key(seed), 1) for seed in self.seeds]
-        measure = self._compile(partial(draw_and_weigh, target), each[0], keys[0])
+        measure = self._compile(partial(draw_and_weigh, target), policies[0], keys[0])
         exact = np.random.default_rng(self.command.seed)
         floor = [sample_w2(target.sample(exact, W2_SAMPLES), target.sample(exact, W2_SAMPLES)) for _ in range(FLOORS)]
         rows, drawn = [], []
-        for seed, policy, key in zip(self.seeds, each, keys, strict=True):
+        for seed, policy, key in zip(self.seeds, policies, keys, strict=True):
             with timed(self.clock, "evaluate"):
                 samples, log_weights = (np.asarray(part, np.float64) for part in measure(policy, key))
                 drawn.append(samples)
@@ -174,12 +173,8 @@ class _Study:
             result |= {"exact_mode_weights": target.mode_weights}
         result |= {"seeds": rows}
         with timed(self.clock, "draw"):
-            self._draw(target, each[0], drawn[0], result)
+            self._draw(target, policies[0], drawn[0], result)
         return result
-
-    def _policy(self, policies: FlowPolicy, i: int) -> FlowPolicy:
-        """Return one seed's policy; only the velocity's leaves have an axis of seeds."""
-        return dataclasses.replace(policies, velocity=jax.tree.map(lambda leaf: leaf[i], policies.velocity))
 
     def _draw(self, target: Target, policy: FlowPolicy, samples: Float[np.ndarray, "m d"], result: dict) -> None:
         exact = target.sample(np.random.default_rng(0), len(samples))
