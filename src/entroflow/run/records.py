@@ -4,11 +4,8 @@ A folder is one algorithm on one task, with all its seeds. Rows are on disk when
 run that is killed loses at most a half-written last line, which reading ignores. Nothing is pickled.
 """
 
-import contextlib
 import json
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,15 +14,11 @@ import numpy as np
 from .. import checks
 from .folder import plain, versions
 from .sinks import Sink, open_sinks
+from .tables import Columns, Row, Table, drop_after, read_table, replace
 
 FORMAT = 1
 METRICS = ("seed", "step", "seconds", "return", "length", "episodes")  # the learner's metrics follow
 EVALUATIONS = ("seed", "step", "seconds", "episode", "return", "length")
-WHOLE = frozenset({"seed", "step", "episode", "episodes"})
-NEVER_EMPTY = WHOLE | {"seconds"}
-
-Row = Mapping[str, Any]
-Columns = dict[str, np.ndarray]
 
 
 class Record(NamedTuple):
@@ -48,8 +41,8 @@ class Writer:
     """Appends rows to the two tables, and to TensorBoard and Weights & Biases; a context manager that closes them."""
 
     def __init__(self, folder: Path, sinks: list[Sink]):
-        self._metrics = _Table(folder / "metrics.csv", METRICS)
-        self._evaluations = _Table(folder / "evaluations.csv", EVALUATIONS)
+        self._metrics = Table(folder / "metrics.csv", METRICS)
+        self._evaluations = Table(folder / "evaluations.csv", EVALUATIONS)
         self._sinks = sinks
 
     def metrics(self, rows: Sequence[Row]) -> None:
@@ -154,8 +147,8 @@ def resume(folder: Path, step: int, *, steps: int | None = None, wandb: bool = F
         ValueError: where the folder holds no run, a damaged one or one of a newer format.
     """
     config = _read_config(folder)
-    _drop_after(folder / "metrics.csv", METRICS, step)
-    _drop_after(folder / "evaluations.csv", EVALUATIONS, step)
+    drop_after(folder / "metrics.csv", METRICS, step)
+    drop_after(folder / "evaluations.csv", EVALUATIONS, step)
     if steps is not None and steps != config["steps"]:
         config["steps"] = steps
         _write_config(folder, config)
@@ -176,109 +169,8 @@ def read(folder: str | Path) -> Record:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    metrics = _read_table(folder / "metrics.csv", METRICS)
-    return Record(folder, config, metrics, _read_table(folder / "evaluations.csv", EVALUATIONS))
-
-
-class _Table:
-    """A CSV file that grows at its end, with columns that do not change."""
-
-    def __init__(self, path: Path, fixed: tuple[str, ...]):
-        header, _ = _lines(path)
-        self._path, self._fixed, self._columns = path, fixed, header
-        self._file = path.open("ab")
-
-    def append(self, rows: Sequence[Row]) -> None:
-        """Append rows, all of them or none; they are on disk when this returns."""
-        columns, lines = self._columns, []
-        if rows and not columns:
-            columns = [*self._fixed, *(name for name in rows[0] if name not in self._fixed)]
-            for name in columns:
-                _check_name(self._path, name)
-            lines.append(columns)
-        for row in rows:
-            if new := [name for name in row if name not in columns]:
-                given = f"the new column {new[0]!r} at step {row.get('step')}"
-                remedy = "give every row the same names"
-                raise checks.error(self._path.name, given, "the columns of the first row", remedy)
-            lines.append([_field(self._path, name, row.get(name)) for name in columns])
-        self._file.write("".join(",".join(line) + "\n" for line in lines).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._columns = columns
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _check_name(path: Path, name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z_][\w./-]*", name, re.ASCII):
-        raise checks.error(path.name, f"the column {name!r}", "letters, digits and . / - _", "rename it")
-
-
-def _field(path: Path, name: str, value: Any) -> str:
-    """Write one number, so that reading it gives the same one."""
-    if value is None and name not in NEVER_EMPTY:
-        return ""
-    array = np.asarray(value)
-    if array.ndim == 0 and array.dtype.kind in "biuf":
-        number = array[()]
-        if name not in NEVER_EMPTY:
-            return str(int(number) if number.dtype.kind == "b" else number)
-        if np.isfinite(number) and number >= 0 and (name not in WHOLE or number == int(number)):
-            return str(int(number) if name in WHOLE else number)
-    expected = "a whole number of at least 0" if name in WHOLE else "a number"
-    raise checks.error(f"{path.name}: {name}", repr(value), expected, "pass one number for each row")
-
-
-def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of a table in fields; none if there is no file. A half-written end is left out."""
-    try:
-        data = path.read_bytes() if path.exists() else b""
-        text = data[: data.rfind(b"\n") + 1].decode("ascii")
-    except OSError as problem:
-        raise _damaged(path, problem.strerror or "an unreadable file") from None
-    except UnicodeDecodeError:
-        raise _damaged(path, "bytes that are no text") from None
-    rows = [line.split(",") for line in text.split("\n")[:-1]]
-    return (rows[0], rows[1:]) if rows else ([], [])
-
-
-def _read_table(path: Path, fixed: tuple[str, ...]) -> Columns:
-    """Return the columns of a table, or fail with one sentence on what is wrong in which line."""
-    header, rows = _lines(path)
-    header = header or list(fixed)
-    if tuple(header[: len(fixed)]) != fixed or len(set(header)) < len(header):
-        raise _damaged(path, f"a header that does not begin with {','.join(fixed)}")
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise _damaged(path, f"{len(row)} fields for {len(header)} columns in line {number}")
-    columns = zip(*rows, strict=True) if rows else [()] * len(header)
-    return {name: _column(path, name, fields) for name, fields in zip(header, columns, strict=True)}
-
-
-def _column(path: Path, name: str, fields: Iterable[str]) -> np.ndarray:
-    convert: Callable[[str], float] = int if name in WHOLE else lambda field: float(field or "nan")
-    values = []
-    for number, field in enumerate(fields, start=2):
-        try:
-            value = convert(field)
-            if name in NEVER_EMPTY and not 0 <= value < 2**63:
-                raise ValueError
-        except ValueError:
-            raise _damaged(path, f"{field!r} for {name} in line {number}") from None
-        values.append(value)
-    return np.array(values, np.int64 if name in WHOLE else np.float64)
-
-
-def _drop_after(path: Path, fixed: tuple[str, ...], step: int) -> None:
-    """Replace a table by its rows up to a step."""
-    kept = _read_table(path, fixed)["step"] <= step  # also refuses a damaged table
-    header, rows = _lines(path)
-    lines = [header, *(row for row, keep in zip(rows, kept, strict=True) if keep)] if header else []
-    text = "".join(",".join(line) + "\n" for line in lines)
-    if path.exists():
-        _replace(path, text)
+    metrics = read_table(folder / "metrics.csv", METRICS)
+    return Record(folder, config, metrics, read_table(folder / "evaluations.csv", EVALUATIONS))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -307,24 +199,4 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _write_config(folder: Path, config: dict[str, Any]) -> None:
-    _replace(folder / "config.json", json.dumps(plain(config), indent=2, allow_nan=False) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves the old content or the new one, and nothing between."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    with contextlib.suppress(OSError):  # some systems cannot open folders; there the rename is as safe as it gets
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _damaged(path: Path, given: str) -> ValueError:
-    return checks.error(str(path), given, "a table written by entroflow", "restore the file or leave this run out")
+    replace(folder / "config.json", json.dumps(plain(config), indent=2, allow_nan=False) + "\n")
