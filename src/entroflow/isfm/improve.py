@@ -196,7 +196,7 @@ def fit(
         (found, (beta, diagnostics, faults)), size = at_size(config.candidates, ess, improve)
         error, velocity, state = descend(muon, lambda _: found, velocity, state)
         average = move(average, velocity, 1 / (1 + config.average * number))
-        ess = follow(ess, number, diagnostics)
+        ess = follow(ess, number, diagnostics.ess)
         return (velocity, average, state, ess), FitMetrics(error, beta, diagnostics, faults, size)
 
     velocity = policy.velocity

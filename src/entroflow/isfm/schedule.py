@@ -20,7 +20,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..checks import error, positive_int, positive_number
-from .weights import Diagnostics
 
 T = TypeVar("T")
 SIZES = (4, 8, 16, 32, 64)
@@ -84,16 +83,16 @@ def at_size(schedule: Schedule, ess: Float[Array, ""], improve: Callable[[int], 
     return results, jnp.asarray(schedule.sizes, ess.dtype)[index]
 
 
-def follow(ess: Float[Array, ""], step: Float[Array, ""], diagnostics: Diagnostics) -> Float[Array, ""]:
+def follow(ess: Float[Array, ""], step: Float[Array, ""], newest: Float[Array, ""]) -> Float[Array, ""]:
     """Return the running average of ESS/N after a step.
 
     Args:
         ess: the average before the step, zero at first, shape ().
         step: number of steps before this one, shape ().
-        diagnostics: of the step, averaged over its states, fields of shape ().
+        newest: ESS/N of the step, averaged over its states, shape ().
 
     Returns:
         The average, shape ().
     """
     rate = jnp.maximum(MEMORY, 1 / (1 + step))
-    return ess + rate * (diagnostics.ess - ess)
+    return ess + rate * (newest - ess)

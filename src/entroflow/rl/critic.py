@@ -17,12 +17,16 @@ class Critic(eqx.Module):
         input_size: number of inputs i.
         width: width of each hidden layer.
         depth: number of hidden layers.
+        layer_norm: whether to normalise each hidden layer before its activation, which keeps Q from growing without
+            bounds where there are no data (Ball et al. 2023).
         key: random key of the initial parameters.
     """
 
     layers: tuple[eqx.nn.Linear, ...]
+    layer_norm: bool = eqx.field(static=True)
 
-    def __init__(self, input_size: int, *, width: int, depth: int, key: PRNGKeyArray):
+    def __init__(self, input_size: int, *, width: int, depth: int, layer_norm: bool = False, key: PRNGKeyArray):
+        self.layer_norm = layer_norm
         sizes = (input_size, *[width] * depth, 1)
         keys = jax.random.split(key, depth + 1)
         self.layers = tuple(eqx.nn.Linear(i, o, key=k) for i, o, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
@@ -30,7 +34,8 @@ class Critic(eqx.Module):
     def __call__(self, x: Float[Array, " i"]) -> Float[Array, ""]:
         """Return the value, normalised, shape ()."""
         for layer in self.layers[:-1]:
-            x = jax.nn.silu(_affine(layer, x))
+            x = _affine(layer, x)
+            x = jax.nn.silu(jax.nn.standardize(x) if self.layer_norm else x)
         return _affine(self.layers[-1], x)[0]
 
     def change_units(self, inputs: tuple[Moments, Moments], outputs: tuple[Moments, Moments]) -> "Critic":

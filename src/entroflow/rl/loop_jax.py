@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from ..envs.functional import EnvState, FunctionalEnv, reset, step
 from ..types import Transition
-from . import buffer, sac_isfm
+from . import buffer, sac
 
 BLOCK = 16  # transitions of different environments that are drawn from the replay together
 
@@ -20,14 +20,14 @@ class Loop(eqx.Module):
     """Everything that continuing needs; leaves have a leading axis of runs, except for `count`.
 
     Attributes:
-        agent: states of SAC-ISFM.
+        agent: states of soft actor-critic.
         envs: states of the environments, (runs, environments, ...).
         replay: transitions, (runs, capacity, ...).
         key: one random key per run.
         count: number of transitions that each run has seen.
     """
 
-    agent: sac_isfm.State
+    agent: sac.State
     envs: EnvState
     replay: Transition
     key: Key[Array, " runs"]
@@ -36,7 +36,7 @@ class Loop(eqx.Module):
 
 def start(
     env: FunctionalEnv,
-    agents: sac_isfm.State,
+    agents: sac.State,
     key: Key[Array, " runs"],
     *,
     environments: int,
@@ -46,7 +46,7 @@ def start(
 
     Args:
         env: the environment.
-        agents: states of SAC-ISFM, leaves of shape (runs, ...).
+        agents: states of soft actor-critic, leaves of shape (runs, ...).
         key: random keys, shape (runs,).
         environments: number of environments of each run.
         capacity: number of transitions that each run keeps, a multiple of `environments`.
@@ -71,7 +71,7 @@ def start(
 
 
 def advance(
-    config: sac_isfm.Config,
+    config: sac.Config,
     env: FunctionalEnv,
     loop: Loop,
     noise_scales: Float[Array, " e"],
@@ -92,8 +92,8 @@ def advance(
     """
     block = math.gcd(BLOCK, noise_scales.shape[0], config.batch_size)
 
-    def act(agent: sac_isfm.State, envs: EnvState, key: PRNGKeyArray) -> tuple[EnvState, Transition]:
-        pi = sac_isfm.policy(config, agent)
+    def act(agent: sac.State, envs: EnvState, key: PRNGKeyArray) -> tuple[EnvState, Transition]:
+        pi = sac.policy(config, agent)
 
         def one(key: PRNGKeyArray, state: EnvState, noise_scale: Float[Array, ""]) -> tuple[EnvState, Transition]:
             action_key, step_key = jax.random.split(key)
@@ -102,17 +102,17 @@ def advance(
 
         return jax.vmap(one)(jax.random.split(key, noise_scales.shape[0]), envs, noise_scales)
 
-    def learn(agent: sac_isfm.State, replay: Transition, key: PRNGKeyArray, count: Int[Array, ""]):
+    def learn(agent: sac.State, replay: Transition, key: PRNGKeyArray, count: Int[Array, ""]):
         batch_key, update_key = jax.random.split(key)
         batch = buffer.sample(replay, batch_key, count, config.batch_size, recent=config.recent, block=block)
-        return sac_isfm.update(config, agent, batch, update_key)
+        return sac.update(config, agent, batch, update_key)
 
     def iteration(loop: Loop) -> tuple[Loop, Metrics]:
         keys = jax.vmap(lambda key: jax.random.split(key, 3))(loop.key)
         envs, transitions = jax.vmap(act)(loop.agent, loop.envs, keys[:, 0])
         replay = jax.vmap(buffer.add, in_axes=(0, 0, None))(loop.replay, transitions, loop.count)
         count = loop.count + noise_scales.shape[0]
-        if isinstance(config.candidates, int):
+        if isinstance(getattr(config.actor, "candidates", 0), int):
             agent, metrics = jax.vmap(learn, in_axes=(0, 0, 0, None))(loop.agent, replay, keys[:, 1], count)
         else:  # one run after the other: side by side, each would compute every size that any may choose
             runs = loop.agent, replay, keys[:, 1]

@@ -3,6 +3,7 @@
 (1)  (T^π Q)(s, a) = r(s, a) + γ E_{s', a'~π(·|s')} [ Q(s', a') − α log π(a'|s') ].
 """
 
+import jax
 from jaxtyping import Array, ArrayLike, Float
 
 
@@ -50,3 +51,19 @@ def soft_target(
         next_value: estimate of the soft value of s'.
     """
     return reward + discount * (1 - terminated) * next_value
+
+
+def temperature_loss(
+    log_temperature: Float[Array, ""], log_prob: Float[Array, " b"], target_entropy: float
+) -> Float[Array, ""]:
+    """Return log α · (H − H̄), whose gradient step raises α while the entropy H = −mean log π is below its target H̄.
+
+    The form of Haarnoja et al. 2018b, equation 18, with log α in place of α, as everyone computes it.
+
+    Args:
+        log_temperature: log α.
+        log_prob: log π of actions that the policy drew.
+        target_entropy: H̄, in nats.
+    """
+    entropy = -jax.lax.stop_gradient(log_prob).mean()
+    return log_temperature * (entropy - target_entropy)

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from ..plotting import LEARNED, QUIET, STYLE, new_figure, save
 
 SHOWN = 2000  # samples
-BINS = 60
+BINS = 40
+TICKS = 5  # intervals between them, at most
 
 
 class Picture(NamedTuple):
@@ -62,6 +63,7 @@ def panels(title: str, picture: Picture) -> Figure:
         for ax in axes:
             ax.set_xlabel("x₁")
             ax.set_xlim(low[0], high[0])
+            ax.locator_params(nbins=TICKS)
         axes[0].set_ylim(low[1], high[1])
         axes[0].set_ylabel("x₂")
     return figure

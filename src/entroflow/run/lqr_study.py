@@ -30,7 +30,8 @@ from ..flow import RungeKutta, Unbounded
 from ..isfm import Adaptive, Schedule
 from ..lqr import LQR, systems
 from ..lqr.simulate import Noise, sample_noise, simulate
-from ..rl import loop_jax, sac_isfm
+from ..rl import loop_jax, sac
+from ..rl.actors import Flow
 from ..rl.evaluate import Evaluation, evaluate, normal_points
 from . import lqr_report as report
 from .agent import Agent
@@ -51,6 +52,26 @@ PROGRESS_STATES, PROGRESS_SAMPLES = 32, 256  # of an evaluation during training
 FINAL_STATES, FINAL_SAMPLES = 32, 16_384  # of the last one
 MOST_CANDIDATES = 1024
 ACTING_SOLVER = RungeKutta("rk4", 4)
+
+
+def settings(updates: int, candidates: Schedule = 8) -> sac.Config:
+    """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
+    return sac.Config(
+        Flow(width=32, depth=1, candidates=candidates, target="pair", rate=1e-2, average=0.1),
+        updates,
+        critic_width=64,
+        layer_norm=False,
+        critics=1,
+        critic_value="mean",
+        soft_value="network",
+        batch_size=4096,
+        critic_rate=5e-3,
+        target_rate=0.1,
+        final_target_rate=0.01,
+        policy_critic="target",
+        recent=0.6,
+    )
+
 
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
 
@@ -126,7 +147,7 @@ class _Study:
     def __init__(self, command: LQRCommand, lqr: LQR, runs: list[Run], schedule: Schedule, console: Console):
         self.command, self.lqr, self.runs, self.console = command, lqr, runs, console
         self.env = LQREnv(lqr, HORIZON)
-        self.config = sac_isfm.Config(updates=command.steps, candidates=schedule)
+        self.config = settings(command.steps, schedule)
         self.noise = Noise(*[part.astype(np.float32) for part in _noise(lqr)])
         self.mesh = mesh_of(len(runs))
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
@@ -164,7 +185,7 @@ class _Study:
                     loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
                 with timed(self.clock, "evaluate"):
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
-                states = (after - before) * self.config.policy_batch_size  # that drew candidates
+                states = (after - before) * self.config.actor.batch_size  # that drew candidates
                 rows = [
                     {
                         "alpha": run.alpha,
@@ -200,9 +221,9 @@ class _Study:
         n, d = self.lqr.B.shape
         keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(run.seed) for run in self.runs]))
 
-        def init(key: PRNGKeyArray, alpha: Float[Array, ""]) -> sac_isfm.State:
+        def init(key: PRNGKeyArray, alpha: Float[Array, ""]) -> sac.State:
             discount = jnp.asarray(self.lqr.discount, jnp.float32)
-            return sac_isfm.init(
+            return sac.init(
                 self.config, key, obs_size=n, action_space=Unbounded(d), temperature=alpha, discount=discount
             )
 
@@ -229,8 +250,8 @@ class _Study:
         points = jnp.asarray(normal_points(samples, self.lqr.B.shape[1]))
         visits = jnp.asarray(np.random.default_rng(0).choice(HORIZON * TRAJECTORIES, states, replace=False))
 
-        def one(agent: sac_isfm.State) -> Evaluation:
-            policy = sac_isfm.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
+        def one(agent: sac.State) -> Evaluation:
+            policy = sac.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
             return evaluate(self.env, policy, agent.discount, self.noise, visits, points)
 
         return jax.jit(self._divide(jax.vmap(one), RUNS, RUNS))
@@ -246,7 +267,7 @@ class _Study:
             results, pictures = [], []
             for i, (run, evaluation) in enumerate(zip(self.runs, evaluations, strict=True)):
                 agent = jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent)
-                policy = sac_isfm.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
+                policy = sac.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
                 folder = policy_folder(run.alpha, run.seed)
                 description = {"system": self.lqr.to_dict(), "temperature": run.alpha, "seed": run.seed}
                 save_policy(out / folder, policy, description)
@@ -270,7 +291,7 @@ class _Study:
             "evaluated_states": FINAL_STATES,
             "samples_per_state": FINAL_SAMPLES,
             "acting_solver": dataclasses.asdict(ACTING_SOLVER),
-            "sac_isfm": dataclasses.asdict(self.config),
+            "sac": dataclasses.asdict(self.config),
         }
         report.write(out, self.lqr, settings, seconds, results)
         console.print(report.table(results))

@@ -4,14 +4,74 @@ u = m(s) + σ(s) ∘ x_0,  x_0 ~ N(0, I),  a = map of u into the action space,
 log π(a|s) = log N(u; m, diag σ²) − log |det ∂a/∂u|.
 """
 
+from dataclasses import dataclass, replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..flow import ActionSpace
+from ...flow import ActionSpace
+from ..soft_bellman import soft_value
+from ..units import Moments
+from .protocol import QFunction, Step
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Settings of the Gaussian policy, improved along the gradient of Q: with it soft actor-critic is plain SAC.
+
+    Attributes:
+        width: width of each hidden layer.
+        depth: number of hidden layers.
+        batch_size: states per policy update.
+        rate: learning rate; its peak in a planned training.
+        warmup: fraction of a planned training over which the rate rises.
+        average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
+    """
+
+    width: int = 256
+    depth: int = 2
+    batch_size: int = 256
+    rate: float = 3e-4
+    warmup: float = 0.1
+    average: float = 0.0
+
+    def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> "GaussianNetwork":
+        """Make the network of mean and standard deviation."""
+        return GaussianNetwork(obs_size, action_size, width=self.width, depth=self.depth, key=key)
+
+    def policy(self, network: "GaussianNetwork", action_space: ActionSpace, obs_units: Moments) -> "GaussianPolicy":
+        """Return the Gaussian policy of a network."""
+        return GaussianPolicy(network, action_space, obs_units.mean, obs_units.scale)
+
+    def improve(
+        self,
+        policy: "GaussianPolicy",
+        network: "GaussianNetwork",
+        key: PRNGKeyArray,
+        obs: Float[Array, "b n"],
+        q_function: QFunction,
+        temperature: Float[Array, ""],
+        ess: Float[Array, ""],
+    ) -> Step:
+        """Find the gradient of −E[Q(s, a) − α log π(a|s)] through one reparameterised action per state."""
+        del ess
+
+        def loss(network: GaussianNetwork) -> tuple[Float[Array, ""], Float[Array, " b"]]:
+            trained = replace(policy, network=network)
+
+            def value(key: PRNGKeyArray, obs: Float[Array, " n"]) -> Float[Array, ""]:
+                action, log_prob = trained.sample_and_log_prob(key, obs)
+                return soft_value(q_function(obs, action), log_prob, temperature)
+
+            values = jax.vmap(value)(jax.random.split(key, obs.shape[0]), obs)
+            return -jnp.mean(values), values
+
+        (error, values), gradient = jax.value_and_grad(loss, has_aux=True)(network)
+        return Step(error, gradient, values, {})
 
 
 class GaussianNetwork(eqx.Module):
@@ -57,9 +117,11 @@ class GaussianPolicy(eqx.Module):
     obs_mean: Float[Array, " n"]
     obs_scale: Float[Array, " n"]
 
-    def sample(self, key: PRNGKeyArray, obs: Float[Array, " n"]) -> Float[Array, " d"]:
-        """Draw an action; the same one as `sample_and_log_prob` with the same key. Shape (d,)."""
-        return self.push(obs, self._noise(key))
+    def sample(
+        self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
+    ) -> Float[Array, " d"]:
+        """Draw an action; at noise scale 1 the same one as `sample_and_log_prob` with the same key. Shape (d,)."""
+        return self.push(obs, jnp.asarray(noise_scale) * self._noise(key))
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"]

@@ -1,0 +1,141 @@
+"""The flow policy, improved by importance sampling flow matching: with it soft actor-critic is SAC-ISFM."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ...flow import ActionSpace, FlowPolicy, RungeKutta, Solver, VelocityNetwork
+from ...isfm import (
+    NORMALISATIONS,
+    Candidates,
+    CurrentPolicy,
+    Population,
+    Proposal,
+    Schedule,
+    Target,
+    Uniform,
+    at_size,
+    defensive,
+    improvement,
+)
+from ..soft_bellman import soft_value_from_weights
+from ..units import Moments
+from .protocol import QFunction, Step
+
+MIDPOINT_4 = RungeKutta("midpoint", 4)
+DEFENSIVE_SHARE = 0.1  # of uniform candidates in the defensive mixture
+ProposalName = Literal["policy", "population", "defensive"]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Settings of the flow policy and of its improvement.
+
+    Attributes:
+        width: width of the velocity network.
+        depth: layers of the velocity network that read the state.
+        solver: integrator of the policy's ODE while training.
+        batch_size: states per policy update.
+        candidates: candidates N per state, a number or a schedule such as `Adaptive()`.
+        pairs: pairs (x_0, τ) per candidate.
+        ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering). Zero:
+            never.
+        target: what the velocity is regressed on, "pair", "posterior" or "stein" (see `isfm_loss`).
+        proposal: where candidates come from: the current "policy", the "population" moved up the critic, or the
+            "defensive" mixture of the policy and a tenth of actions uniform in the box.
+        normalise: normalisation of the weights, "self", "state" or "raw".
+        rate: learning rate; its peak in a planned training.
+        warmup: fraction of a planned training over which the rate rises; long, so that the policy does not follow
+            untrained critics.
+        average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
+    """
+
+    width: int = 128
+    depth: int = 2
+    solver: Solver = MIDPOINT_4
+    batch_size: int = 64
+    candidates: Schedule = 16
+    pairs: int = 2
+    ess_floor: float = 0.3
+    target: Target = "posterior"
+    proposal: ProposalName = "policy"
+    normalise: Literal["self", "state", "raw"] = "self"
+    rate: float = 3e-4
+    warmup: float = 0.1
+    average: float = 0.0
+
+    def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> VelocityNetwork:
+        """Make the velocity network."""
+        return VelocityNetwork(obs_size, action_size, width=self.width, depth=self.depth, key=key)
+
+    def policy(self, network: VelocityNetwork, action_space: ActionSpace, obs_units: Moments) -> FlowPolicy:
+        """Return the flow policy of a velocity network."""
+        return FlowPolicy(network, action_space, solver=self.solver, obs_mean=obs_units.mean, obs_scale=obs_units.scale)
+
+    def improve(
+        self,
+        policy: FlowPolicy,
+        network: VelocityNetwork,
+        key: PRNGKeyArray,
+        obs: Float[Array, "b n"],
+        q_function: QFunction,
+        temperature: Float[Array, ""],
+        ess: Float[Array, ""],
+    ) -> Step:
+        """Find the gradient of the ISFM loss, equations (7) and (9).
+
+        Args:
+            policy: current policy π_k.
+            network: its velocity network.
+            key: random key.
+            obs: states to improve the policy at, shape (b, n).
+            q_function: soft action value, (s, a) ↦ Q(s, a).
+            temperature: entropy weight α.
+            ess: running average of ESS/N, by which a schedule chooses the number of candidates.
+
+        Returns:
+            The step. Its soft values are right for candidates of the current policy only.
+        """
+
+        def improve(n: int) -> Step:
+            candidates, loss = improvement(
+                policy,
+                key,
+                obs,
+                q_function,
+                temperature,
+                candidates=n,
+                pairs=self.pairs,
+                propose=self._propose(q_function, temperature),
+                normalise=NORMALISATIONS[self.normalise],
+                ess_floor=self.ess_floor if self.ess_floor > 0 else None,
+                target=self.target,
+            )
+            error, gradient = jax.value_and_grad(loss)(network)
+            found = candidates.diagnostics
+            values = soft_value_from_weights(found.log_z, found.kl, temperature)
+            metrics = {"beta": jnp.mean(candidates.beta)} | jax.tree.map(jnp.mean, found)._asdict()
+            return Step(error, gradient, values, metrics, _variance(candidates))
+
+        step, size = at_size(self.candidates, ess, improve)
+        return step._replace(metrics={"candidates": size} | step.metrics)
+
+    def _propose(self, q_function: QFunction, temperature: Float[Array, ""]) -> Callable[[FlowPolicy], Proposal]:
+        """Return what makes the proposal from the current policy."""
+        if self.proposal == "policy":
+            return CurrentPolicy
+        if self.proposal == "population":
+            return lambda policy: Population(policy, q_function, temperature)
+        return lambda policy: defensive(policy, Uniform(policy.action_space), DEFENSIVE_SHARE)
+
+
+def _variance(candidates: Candidates) -> Float[Array, " d"]:
+    """Return the target policy's variance as told by the weighted candidates, averaged over the states."""
+    weights = candidates.weights[..., None]
+    mean = jnp.sum(weights * candidates.latents, axis=1, keepdims=True)
+    squares = jnp.sum(weights * (candidates.latents - mean) ** 2, axis=1)
+    return jnp.mean(squares / jnp.maximum(1 - jnp.sum(weights**2, axis=1), 1e-3), axis=0)
