@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar, cast
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -24,7 +23,7 @@ from .regression import Control, Target, stein_control
 from .schedule import Schedule, at_size, follow
 from .weights import Diagnostics, Normalisation, self_normalised
 
-M = TypeVar("M", bound=eqx.Module)
+M = TypeVar("M")
 QFunction = Callable[[Array, Array], Array]
 Propose = Callable[[FlowPolicy], Proposal]
 

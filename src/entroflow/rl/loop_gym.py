@@ -9,7 +9,7 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Int, Key, PRNGKeyArray
 
 from ..flow import Box
 from ..types import Transition
@@ -55,7 +55,13 @@ def start(agents: sac.State, key: Key[Array, " runs"], *, obs_size: int, action_
 
 @partial(jax.jit, static_argnames=("config", "explore"))
 def act(
-    config: sac.Config, agent: sac.State, obs: Float[Array, "runs e n"], key: Key[Array, " runs"], *, explore: bool
+    config: sac.Config,
+    agent: sac.State,
+    obs: Float[Array, "runs e n"],
+    key: Key[Array, " runs"],
+    step: Int[ArrayLike, ""],
+    *,
+    explore: bool,
 ) -> Float[Array, "runs e d"]:
     """Draw an action for every environment.
 
@@ -63,7 +69,8 @@ def act(
         config: settings.
         agent: states of soft actor-critic.
         obs: observations, shape (runs, environments, n).
-        key: random keys of this step, shape (runs,).
+        key: random keys, shape (runs,); each step uses keys of its own derived from them.
+        step: number of the step.
         explore: whether to draw uniformly from the box of actions, if there is one, instead of from the policy.
 
     Returns:
@@ -71,7 +78,7 @@ def act(
     """
 
     def one(agent: sac.State, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
-        space, keys = agent.action_space, jax.random.split(key, obs.shape[0])
+        space, keys = agent.action_space, jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
         if explore and isinstance(space, Box):
             shares = jax.vmap(lambda key: jax.random.uniform(key, (space.size,)))(keys)
             return jax.vmap(lambda share: space.low + share * (space.high - space.low))(shares)
@@ -80,17 +87,33 @@ def act(
     return jax.vmap(one)(agent, obs, key)
 
 
-@partial(jax.jit, static_argnames=("config",), donate_argnames=("loop",))
-def remember(config: sac.Config, loop: Loop, transitions: Transition) -> Loop:
+@partial(jax.jit, static_argnames=("config", "candidates"))
+def act_well(
+    config: sac.Config,
+    agent: sac.State,
+    obs: Float[Array, "runs e n"],
+    key: Key[Array, " runs"],
+    step: Int[ArrayLike, ""],
+    *,
+    candidates: int,
+) -> Float[Array, "runs e d"]:
+    """Choose the best by Q of a number of actions of the averaged policy for every environment, as `act` otherwise."""
+
+    def one(agent: sac.State, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
+        keys = jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
+        return jax.vmap(lambda key, obs: sac.best_of(config, agent, key, obs, candidates))(keys, obs)
+
+    return jax.vmap(one)(agent, obs, key)
+
+
+@partial(jax.jit, donate_argnames=("loop",))
+def remember(loop: Loop, transitions: Transition) -> Loop:
     """Add one transition of every environment, leaves of shape (runs, environments, ...), and learn nothing."""
-    del config
     return _add(loop, transitions)
 
 
 @partial(jax.jit, static_argnames=("config", "improve"), donate_argnames=("loop",))
-def learn(
-    config: sac.Config, loop: Loop, transitions: Transition | None, *, improve: bool
-) -> tuple[Loop, Metrics]:
+def learn(config: sac.Config, loop: Loop, transitions: Transition | None, *, improve: bool) -> tuple[Loop, Metrics]:
     """Add one transition of every environment, then make one update of every run.
 
     Args:

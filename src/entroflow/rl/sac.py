@@ -148,7 +148,7 @@ Metrics = dict[str, Float[Array, ""]]
 def policy(config: Config, state: State, *, average: bool = False) -> Any:
     """Return the policy of a state: the one being trained, or its running average."""
     network = state.actor_average if average else state.actor
-    return config.actor.policy(network, state.action_space, state.obs_units)
+    return config.actor.policy(network, state.action_space, state.obs_units, state.temperature)
 
 
 def q_value(

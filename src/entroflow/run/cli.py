@@ -89,6 +89,68 @@ class DensitiesCommand:
 
 
 @dataclass(frozen=True)
+class TrainCommand:
+    """Train on a Gymnasium task, all seeds at once. Records, checkpoints and figures go into a folder."""
+
+    env: tyro.conf.Positional[str]
+    """Id of the task, such as HalfCheetah-v5."""
+    algorithm: str = "sac_isfm"
+    """sac_isfm, or gaussian_sac."""
+    steps: int = 100_000
+    """Environment steps of every seed."""
+    seeds: int = 1
+    """Number of seeds."""
+    seed: int = 0
+    """First seed S; the seeds are S, S+1, …."""
+    evaluate_every: int = 5000
+    """Environment steps between evaluations, each with a checkpoint."""
+    evaluation_episodes: int = 10
+    """Episodes of every evaluation."""
+    set: tuple[str, ...] = ()
+    """Settings to change, such as candidates=32 num_envs=4 learning_starts=500."""
+    resume: bool = False
+    """Go on from the folder's last checkpoint, if there is one."""
+    wandb: bool = False
+    """Also log to Weights & Biases."""
+    out: Path | None = None
+    """Output folder; out/TASK-ALGORITHM if not given."""
+
+
+@dataclass(frozen=True)
+class EvalCommand:
+    """Evaluate the agents of a training over whole episodes."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of a training, or of one agent."""
+    episodes: int = 100
+    """Episodes of every agent."""
+    checkpoint: str = "last"
+    """last or best."""
+    stochastic: bool = False
+    """Draw actions from the policy instead of the best by Q of several draws."""
+    seed: int = 0
+    """Seed of the first episode."""
+
+
+@dataclass(frozen=True)
+class WatchCommand:
+    """Film a trained agent."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of a training, whose first seed is filmed, or of one agent."""
+    out: Path = Path("out/film")
+    """The film, .mp4 or .gif."""
+    episodes: int = 1
+    """Number of episodes."""
+    checkpoint: str = "last"
+    """last or best."""
+    stochastic: bool = False
+    """Draw actions from the policy instead of the best by Q of several draws."""
+    seed: int = 0
+    """Seed of the first episode."""
+
+
+@dataclass(frozen=True)
 class CompareCommand:
     """Compare training runs: learning curves, final scores, probabilities of improvement, with 95 % intervals.
 
@@ -143,6 +205,27 @@ def main(argv: list[str] | None = None) -> int:
         from .densities_study import run
 
         return run(command)
+
+    @app.command(name="train")
+    def train(command: tyro.conf.OmitArgPrefixes[TrainCommand]) -> int:
+        """Train SAC-ISFM or Gaussian SAC on a Gymnasium task."""
+        from .train import train
+
+        return train(command)
+
+    @app.command(name="eval")
+    def evaluate(command: tyro.conf.OmitArgPrefixes[EvalCommand]) -> int:
+        """Evaluate trained agents."""
+        from .train import evaluate
+
+        return evaluate(command)
+
+    @app.command(name="watch")
+    def watch(command: tyro.conf.OmitArgPrefixes[WatchCommand]) -> int:
+        """Film a trained agent."""
+        from .train import watch
+
+        return watch(command)
 
     @app.command(name="compare")
     def compare(command: tyro.conf.OmitArgPrefixes[CompareCommand]) -> int:

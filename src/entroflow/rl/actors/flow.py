@@ -72,8 +72,15 @@ class Flow:
         """Make the velocity network."""
         return VelocityNetwork(obs_size, action_size, width=self.width, depth=self.depth, key=key)
 
-    def policy(self, network: VelocityNetwork, action_space: ActionSpace, obs_units: Moments) -> FlowPolicy:
+    def policy(
+        self,
+        network: VelocityNetwork,
+        action_space: ActionSpace,
+        obs_units: Moments,
+        temperature: Float[Array, ""],
+    ) -> FlowPolicy:
         """Return the flow policy of a velocity network."""
+        del temperature
         return FlowPolicy(network, action_space, solver=self.solver, obs_mean=obs_units.mean, obs_scale=obs_units.scale)
 
     def improve(

@@ -43,8 +43,15 @@ class Gaussian:
         """Make the network of mean and standard deviation."""
         return GaussianNetwork(obs_size, action_size, width=self.width, depth=self.depth, key=key)
 
-    def policy(self, network: "GaussianNetwork", action_space: ActionSpace, obs_units: Moments) -> "GaussianPolicy":
+    def policy(
+        self,
+        network: "GaussianNetwork",
+        action_space: ActionSpace,
+        obs_units: Moments,
+        temperature: Float[Array, ""],
+    ) -> "GaussianPolicy":
         """Return the Gaussian policy of a network."""
+        del temperature
         return GaussianPolicy(network, action_space, obs_units.mean, obs_units.scale)
 
     def improve(

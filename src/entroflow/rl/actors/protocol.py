@@ -47,34 +47,38 @@ class Step(NamedTuple):
     variance: Float[Array, " d"] | None = None
 
 
+@runtime_checkable
 class Actor(Protocol):
-    """A class of policies and its improvement. Actors are settings: what is learned is in the network.
-
-    Attributes:
-        rate: learning rate of the network.
-        warmup: fraction of a planned training over which the rate rises to its peak.
-        average: fraction of the updates so far over which the parameters that act in the end are averaged.
-        batch_size: number of states b of one step.
-    """
+    """A class of policies and its improvement. Actors are settings: what is learned is in the network."""
 
     @property
-    def rate(self) -> float: ...  # noqa: D102
+    def rate(self) -> float:
+        """Learning rate of the network."""
+        ...
 
     @property
-    def warmup(self) -> float: ...  # noqa: D102
+    def warmup(self) -> float:
+        """Fraction of a planned training over which the rate rises to its peak."""
+        ...
 
     @property
-    def average(self) -> float: ...  # noqa: D102
+    def average(self) -> float:
+        """Fraction of the updates so far over which the parameters that act in the end are averaged."""
+        ...
 
     @property
-    def batch_size(self) -> int: ...  # noqa: D102
+    def batch_size(self) -> int:
+        """Number of states b of one step."""
+        ...
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> Any:
         """Make the policy's network."""
         ...
 
-    def policy(self, network: Any, action_space: ActionSpace, obs_units: Moments) -> Policy:
-        """Return the policy that a network is."""
+    def policy(
+        self, network: Any, action_space: ActionSpace, obs_units: Moments, temperature: Float[Array, ""]
+    ) -> Policy:
+        """Return the policy that a network is; of the temperature α only exploration may depend."""
         ...
 
     def improve(

@@ -1,0 +1,329 @@
+"""Agents with the conventions of Stable-Baselines3: `SACISFM("Pendulum-v1", seed=0).learn(10_000)`."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
+
+from .. import checks
+from ..rl import loop_gym, sac
+from . import checkpoint
+from .folder import versions
+from .settings import Settings, from_json, of_algorithm, to_json
+from .tasks import Env, Task, task
+from .training import Row, Training
+
+FORMAT = 1
+HEADER, STATE = "agent.json", "state"
+
+Callback = Callable[["Learner", Row], bool | None]
+
+
+class Evaluation(NamedTuple):
+    """What whole episodes gave.
+
+    Attributes:
+        returns: undiscounted return of every episode.
+        lengths: number of steps of every episode.
+    """
+
+    returns: Float[np.ndarray, " episodes"]
+    lengths: Float[np.ndarray, " episodes"]
+
+    @property
+    def mean(self) -> float:
+        """The mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """The standard error of the mean return; NaN for one episode."""
+        return float(self.returns.std(ddof=1) / np.sqrt(len(self.returns))) if len(self.returns) > 1 else float("nan")
+
+
+class Learner:
+    """One agent on one task. Use `SACISFM` or `GaussianSAC`; they differ in the policy and in nothing else.
+
+    Args:
+        env: the id of a registered environment, an environment from `gymnasium.make`, or a function that makes one.
+        seed: seed of everything random.
+        settings: the settings; the algorithm's defaults if not given.
+        **changes: single settings to change, by the names of `Settings`, `sac.Config` or the algorithm's actor, such as
+            `num_envs=4`, `batch_size=512` or `candidates=32`. (A name that several have, such as `batch_size`, is the
+            outermost one's.)
+
+    Raises:
+        ValueError: in one sentence, for a task or a setting that is not possible.
+    """
+
+    algorithm: ClassVar[str]
+
+    def __init__(self, env: Env, *, seed: int = 0, settings: Settings | None = None, **changes: Any):
+        settings = change(of_algorithm(self.algorithm) if settings is None else settings, changes)
+        if settings.algorithm != self.algorithm:
+            given, remedy = f"settings of {settings.algorithm}", "make them with entroflow.settings"
+            raise checks.error("settings", given, f"settings of {self.algorithm}", remedy)
+        self._prepare(task(env), settings, seed)
+
+    def _prepare(self, task: Task, settings: Settings, seed: int) -> None:
+        self.task, self.settings, self.seed = task, settings, seed
+        self._training = Training(task, settings, [seed])
+        self._draws = 0
+
+    @property
+    def num_timesteps(self) -> int:
+        """Environment steps made so far."""
+        return self._training.step
+
+    @property
+    def state(self) -> sac.State:
+        """The learner's state, with which `entroflow.rl.sac.policy` makes the policy."""
+        return jax.tree.map(lambda leaf: leaf[0], self._training.agents)
+
+    @property
+    def config(self) -> sac.Config:
+        """Settings of soft actor-critic, with the target entropy of this task."""
+        return self._training.config
+
+    def learn(self, total_timesteps: int, callback: Callback | None = None, log_interval: int = 1000) -> Self:
+        """Train.
+
+        Args:
+            total_timesteps: environment steps to make, on top of those made.
+            callback: called every `log_interval` steps with the agent and a row of what happened since: step, the mean
+                return and length of the training episodes that ended, and the learner's metrics. False ends training.
+            log_interval: environment steps between calls.
+
+        Returns:
+            The agent itself.
+
+        Raises:
+            ValueError: if a number is not a whole one above zero.
+            NotFinite: if the environment or the learner gives a number that is not finite.
+        """
+        left, interval = (
+            checks.positive_int("total_timesteps", total_timesteps),
+            checks.positive_int("log_interval", log_interval),
+        )
+        while left > 0:
+            row = self._training.advance(min(interval, left))[0]
+            left -= interval
+            if callback is not None and callback(self, row) is False:
+                break
+        return self
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        """Choose actions, as Stable-Baselines3 calls it.
+
+        Args:
+            observation: one observation or a batch of them, in the shape of the task's observations or flattened.
+            state: returned as it is; policies here have no memory.
+            episode_start: not used.
+            deterministic: the best by Q of `settings.action_candidates` actions; otherwise a draw from the policy.
+
+        Returns:
+            The action or actions, and `state`.
+
+        Raises:
+            ValueError: for an observation of another size, or one that is not finite.
+        """
+        del episode_start
+        flat, single = self._observations(observation)
+        candidates = self.settings.action_candidates if deterministic else 1
+        self._draws += 1
+        key = jax.random.fold_in(jax.random.key(self.seed), self._draws)[None]
+        actions = loop_gym.act_well(
+            self.config, self._training.agents, jnp.asarray(flat)[None], key, 0, candidates=candidates
+        )
+        actions = np.asarray(actions)[0].reshape(-1, *self.task.action_space.shape)
+        return (actions[0] if single else actions), state
+
+    def log_prob(self, observation: Any, action: ArrayLike) -> Float[np.ndarray, "*batch"]:
+        """Return log π(a|s), the exact log-density of actions.
+
+        Args:
+            observation: one observation or a batch of them.
+            action: one action for each.
+
+        Returns:
+            The log-densities: a number for one observation, otherwise shape (b,).
+
+        Raises:
+            ValueError: for sizes that do not fit, numbers that are not finite, or a policy without a density.
+        """
+        flat, single = self._observations(observation)
+        actions = np.asarray(action, np.float32).reshape(-1, self.task.action_size)
+        if len(actions) != len(flat) or not np.isfinite(actions).all():
+            given = f"shape {np.shape(action)}" if np.isfinite(actions).all() else "NaN or infinity"
+            raise checks.error("action", given, f"{len(flat)} finite actions", "pass one for every observation")
+        found = np.asarray(_log_prob(self.config, self.state, jnp.asarray(flat), jnp.asarray(actions)))
+        return found[0] if single else found
+
+    def evaluate(self, n_episodes: int = 10, *, deterministic: bool = True, seed: int = 0) -> Evaluation:
+        """Run whole episodes in environments of their own.
+
+        Args:
+            n_episodes: number of episodes.
+            deterministic: the best by Q of `settings.action_candidates` actions; otherwise draws from the policy.
+            seed: seed of the first episode's reset; the next ones count up.
+
+        Returns:
+            Returns and lengths.
+        """
+        rows = self._training.evaluate(
+            checks.positive_int("n_episodes", n_episodes), deterministic=deterministic, seed=seed
+        )
+        return Evaluation(np.array([row["return"] for row in rows]), np.array([row["length"] for row in rows], float))
+
+    def save(self, path: str | Path) -> None:
+        """Write the agent, without what it remembers of the task, into a folder.
+
+        Args:
+            path: the folder; an agent that is there is replaced.
+        """
+        save_agent(Path(path), self._training.agents, self.task.name, self.settings, self.seed, self.num_timesteps)
+
+    @classmethod
+    def load(cls, path: str | Path, env: Env | None = None) -> Self:
+        """Read an agent, with its statistics of observations, to use it or to train it on with an empty memory.
+
+        Args:
+            path: the folder that `save` wrote.
+            env: the task, if it is not one that `gymnasium.make` knows.
+
+        Returns:
+            The agent.
+
+        Raises:
+            ValueError: if there is none, it is damaged, or it belongs to another algorithm or another task.
+        """
+        header = read_header(Path(path))
+        if cls.algorithm != header["algorithm"]:
+            given, remedy = (
+                f"an agent of {header['algorithm']}",
+                f"load it with {BY_NAME[header['algorithm']].__name__}",
+            )
+            raise checks.error(str(path), given, f"one of {cls.algorithm}", remedy)
+        found = task(header["env"] if env is None else env)
+        sizes = {"obs_size": found.obs_size, "action_size": found.action_size}
+        if sizes != header["sizes"]:
+            given = f"{found.name} with {sizes}"
+            raise checks.error(str(path), given, f"a task with {header['sizes']}", f"pass env={header['env']!r}")
+        agent = cls.__new__(cls)
+        agent._prepare(found, from_json(header["settings"]), header["seed"])
+        training = agent._training
+        training.loop = dataclasses.replace(
+            training.loop, agent=checkpoint.restore(Path(path) / STATE, training.loop.agent)
+        )
+        training.step = header["step"]
+        return agent
+
+    def _observations(self, observation: Any) -> tuple[Float[np.ndarray, "b n"], bool]:
+        """Return observations as a batch of flat vectors, and whether there was only one."""
+        size = self.task.obs_size
+        array = np.asarray(observation)
+        if array.dtype.kind not in "iufb" or array.size == 0 or array.size % size:
+            given = f"shape {array.shape} of type {array.dtype}"
+            raise checks.error("observation", given, f"shape ({size},) or (b, {size})", "pass what the task returned")
+        flat = array.reshape(-1, size).astype(np.float32)
+        if not np.isfinite(flat).all():
+            raise checks.error("observation", "NaN or infinity", "finite numbers", "look where they come from")
+        return flat, array.size == size and array.ndim < 2
+
+
+class SACISFM(Learner):
+    """Soft actor-critic with a flow policy, improved by importance sampling flow matching. See `Learner`."""
+
+    algorithm = "sac_isfm"
+
+
+class GaussianSAC(Learner):
+    """Soft actor-critic with a squashed Gaussian policy; all else as in `SACISFM`. See `Learner`."""
+
+    algorithm = "gaussian_sac"
+
+
+BY_NAME: dict[str, type[Learner]] = {kind.algorithm: kind for kind in (SACISFM, GaussianSAC)}
+
+
+def change(settings: Settings, changes: dict[str, Any]) -> Settings:
+    """Return settings with some changed, by name, wherever in the settings the names are.
+
+    Args:
+        settings: the settings.
+        changes: new values by the names of `Settings`, `sac.Config` or the actor; the outermost one counts.
+
+    Returns:
+        The new settings.
+
+    Raises:
+        ValueError: for a name that there is not, or a value that is not possible.
+    """
+    levels: list[Any] = [settings, settings.config, settings.config.actor]
+    names = [{field.name for field in dataclasses.fields(level)} - {"config", "actor"} for level in levels]
+    parts: list[dict[str, Any]] = [{}, {}, {}]
+    for name, value in changes.items():
+        checks.choice("setting", name, sorted(set().union(*names)))
+        parts[next(i for i, known in enumerate(names) if name in known)][name] = value
+    actor = dataclasses.replace(cast(Any, settings.config.actor), **parts[2])
+    config = dataclasses.replace(settings.config, actor=actor, **parts[1])
+    return dataclasses.replace(settings, config=config, **parts[0])
+
+
+def save_agent(folder: Path, agents: sac.State, env: str, settings: Settings, seed: int, step: int) -> None:
+    """Write one agent, leaves of shape (1, ...), and what is needed to load it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(folder / STATE, agents)
+    header = {
+        "format": FORMAT,
+        "algorithm": settings.algorithm,
+        "env": env,
+        "seed": seed,
+        "step": step,
+        "sizes": {"obs_size": agents.obs_units.mean.shape[-1], "action_size": agents.action_units.mean.shape[-1]},
+        "settings": to_json(settings),
+        "versions": versions(),
+    }
+    (folder / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read what a saved agent is.
+
+    Raises:
+        ValueError: if the folder holds no agent, or one of a newer format.
+    """
+    if not (folder / HEADER).is_file():
+        raise checks.error("folder", f"{str(folder)!r}, which holds no agent", f"one with {HEADER}", "check the path")
+    header = checks.json_object(folder / HEADER)
+    if header.get("format") != FORMAT or header.get("algorithm") not in BY_NAME:
+        given = f"format {header.get('format')!r} of {header.get('algorithm')!r}"
+        remedy = "read it with the version of entroflow that wrote it"
+        raise checks.error(str(folder / HEADER), given, f"format {FORMAT} of {', '.join(BY_NAME)}", remedy)
+    return header
+
+
+def load_agent(folder: str | Path, env: Env | None = None) -> Learner:
+    """Load an agent of any algorithm, see `Learner.load`."""
+    return BY_NAME[read_header(Path(folder))["algorithm"]].load(folder, env)
+
+
+@partial(jax.jit, static_argnames="config")
+def _log_prob(
+    config: sac.Config, state: sac.State, obs: Float[Array, "b n"], action: Float[Array, "b d"]
+) -> Float[Array, " b"]:
+    return jax.vmap(sac.policy(config, state, average=True).log_prob)(obs, action)
