@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import Adaptive, Diagnostics, FitConfig, at_size, fit, follow
+from entroflow.isfm import Adaptive, FitConfig, at_size, fit, follow
 
 SCHEDULE = Adaptive(4.0, (4, 8, 16))
-
-
-def diagnostics(ess):
-    zero = jnp.float32(0)
-    return Diagnostics(jnp.float32(ess), zero, zero, zero, zero, zero)
 
 
 @pytest.mark.parametrize(("ess", "size"), [(1.0, 4), (0.99, 8), (0.51, 8), (0.49, 16), (0.1, 16), (0.0, 16)])
@@ -34,11 +29,11 @@ def test_the_step_has_the_chosen_size():
 
 def test_the_running_average_starts_with_the_first_step():
     """The first step's value replaces the initial zero; later ones are averaged, the newest with the least weight."""
-    first = follow(jnp.float32(0), jnp.float32(0), diagnostics(0.2))
+    first = follow(jnp.float32(0), jnp.float32(0), jnp.float32(0.2))
     assert float(first) == pytest.approx(0.2)
-    second = follow(first, jnp.float32(1), diagnostics(0.4))
+    second = follow(first, jnp.float32(1), jnp.float32(0.4))
     assert float(second) == pytest.approx(0.3)
-    late = follow(second, jnp.float32(1000), diagnostics(0.9))
+    late = follow(second, jnp.float32(1000), jnp.float32(0.9))
     assert float(late) == pytest.approx(0.3 + 0.05 * 0.6)
 
 

@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 
 from entroflow.flow import Unbounded
-from entroflow.rl import sac_isfm
+from entroflow.rl import sac
+from entroflow.rl.actors import Flow
 from entroflow.rl.soft_bellman import soft_target, soft_value
 from entroflow.types import Transition
 
-CONFIG = sac_isfm.Config(
-    updates=100, policy_width=4, critic_width=8, critics=2, batch_size=32, policy_batch_size=8, critic_rate=0.05
+CONFIG = sac.Config(
+    Flow(width=4, batch_size=8),
+    updates=100,
+    critic_width=8,
+    soft_value="network",
+    batch_size=32,
+    critic_rate=0.05,
+    target_rate=0.1,
+    policy_critic="target",
 )
 GAMMA = 0.9
 
@@ -21,7 +29,7 @@ GAMMA = 0.9
 @pytest.fixture(scope="module")
 def state():
     """A run before its first update, with value units that matter."""
-    state = sac_isfm.init(
+    state = sac.init(
         CONFIG,
         jax.random.key(1),
         obs_size=3,
@@ -51,8 +59,9 @@ def batch():
 
 @pytest.fixture(scope="module")
 def evaluate_policy():
-    """The compiled critics' update."""
-    return jax.jit(sac_isfm.evaluate_policy, static_argnums=0)
+    """The compiled critics' update with known soft values; the network V draws no actions, so any key will do."""
+    evaluate = jax.jit(sac.evaluate_policy, static_argnums=0)
+    return lambda state, batch, *known: evaluate(CONFIG, state, batch, jax.random.key(0), known)
 
 
 def test_soft_value_rewards_unlikely_actions():
@@ -70,15 +79,15 @@ def test_soft_target_ends_at_termination_only():
 def test_critics_regress_on_the_soft_bellman_target(state, batch, evaluate_policy):
     """The critics' error before the step is that to r + γ (1 − terminated) V(s'), truncated transitions included."""
     obs, values = batch.next_obs[:8], jnp.zeros(8)
-    _, metrics = evaluate_policy(CONFIG, state, batch, obs, values)
-    next_values = jax.vmap(lambda obs: sac_isfm.v_value(state, obs))(batch.next_obs)
+    _, metrics = evaluate_policy(state, batch, obs, values)
+    next_values = jax.vmap(lambda obs: sac.v_value(state, obs))(batch.next_obs)
     terminated = np.asarray(batch.terminated)
     assert terminated.any() and np.asarray(batch.truncated).any() and not (terminated | batch.truncated).all()
     target = np.where(terminated, batch.reward, batch.reward + GAMMA * next_values)
 
     def error(state):
         config = dataclasses.replace(CONFIG, critics=1)
-        q = jax.vmap(lambda obs, action: sac_isfm.q_value(config, state, obs, action))(batch.obs, batch.action)
+        q = jax.vmap(lambda obs, action: sac.q_value(config, state, obs, action))(batch.obs, batch.action)
         return np.mean((q - target) ** 2)
 
     each = [dataclasses.replace(state, q_target=jax.tree.map(lambda leaf: leaf[i : i + 1], state.q)) for i in range(2)]  # noqa: B023
@@ -88,10 +97,10 @@ def test_critics_regress_on_the_soft_bellman_target(state, batch, evaluate_polic
 def test_truncation_does_not_touch_the_critics(state, batch, evaluate_policy):
     """A time limit does not end the return: the flag changes no bit of the update; termination does."""
     obs, values = batch.next_obs[:8], jnp.ones(8)
-    found = evaluate_policy(CONFIG, state, batch, obs, values)
-    flipped = evaluate_policy(CONFIG, state, batch._replace(truncated=~batch.truncated), obs, values)
+    found = evaluate_policy(state, batch, obs, values)
+    flipped = evaluate_policy(state, batch._replace(truncated=~batch.truncated), obs, values)
     jax.tree.map(np.testing.assert_array_equal, found, flipped)
-    other = evaluate_policy(CONFIG, state, batch._replace(terminated=~batch.terminated), obs, values)
+    other = evaluate_policy(state, batch._replace(terminated=~batch.terminated), obs, values)
     assert abs(other[1]["critic_error"] - found[1]["critic_error"]) > 0.1
 
 
@@ -103,11 +112,11 @@ def test_update_moves_each_critic_toward_its_target(state, batch, evaluate_polic
     values = 10.0 + obs[:, 0]
     start = state
     for step in range(60):
-        state, _ = evaluate_policy(CONFIG, dataclasses.replace(state, step=jnp.float32(step)), batch, obs, values)
+        state, _ = evaluate_policy(dataclasses.replace(state, step=jnp.float32(step)), batch, obs, values)
 
     def errors(state):
-        v = jax.vmap(lambda obs: sac_isfm.v_value(state, obs))(obs)
-        q = jax.vmap(lambda obs, action: sac_isfm.q_value(CONFIG, state, obs, action))(batch.obs, batch.action)
+        v = jax.vmap(lambda obs: sac.v_value(state, obs))(obs)
+        q = jax.vmap(lambda obs, action: sac.q_value(CONFIG, state, obs, action))(batch.obs, batch.action)
         return np.array([np.mean((v - values) ** 2), np.mean((q - batch.reward) ** 2)])
 
     assert (errors(state) < 0.2 * errors(start)).all()
@@ -122,4 +131,4 @@ def test_value_of_the_ensemble_is_that_of_the_targets(state):
     state = dataclasses.replace(state, q=jax.tree.map(jnp.zeros_like, state.q))
     for name, expected in {"mean": np.mean(each), "min": np.min(each)}.items():
         config = dataclasses.replace(CONFIG, critic_value=name)
-        np.testing.assert_allclose(sac_isfm.q_value(config, state, obs, action), expected, rtol=1e-5)
+        np.testing.assert_allclose(sac.q_value(config, state, obs, action), expected, rtol=1e-5)

@@ -14,7 +14,8 @@ from scipy.stats import multivariate_normal
 from entroflow.flow import RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import draw_candidates
 from entroflow.lqr import systems
-from entroflow.rl import sac_isfm
+from entroflow.rl import sac
+from entroflow.rl.actors import flow
 from entroflow.rl.units import Moments
 
 LQR, ALPHA = systems.get("coupled"), 0.5
@@ -23,9 +24,7 @@ OPTIMUM = LQR.optimal(ALPHA)
 K, SIGMA = 0.5 * OPTIMUM.K + 0.1, np.array([[0.6, 0.2], [0.2, 0.5]])
 OBS_MEAN, OBS_SCALE, ACTION_SCALE = np.array([0.3, -0.5]), np.array([2.0, 0.7]), np.array([0.8, 1.5])
 BATCH, N = 256, 64
-CONFIG = sac_isfm.Config(
-    updates=100, solver=RungeKutta("rk4", 8), policy_batch_size=BATCH, candidates=N, pairs=1, critic_width=4
-)
+CONFIG = sac.Config(flow.Flow(solver=RungeKutta("rk4", 8), batch_size=BATCH, candidates=N, pairs=1), critic_width=4)
 
 
 class LinearField(VelocityNetwork):
@@ -56,8 +55,8 @@ def run_with(gain, covariance, temperature=ALPHA):
     drift = np.linalg.solve(expm(matrix) - np.eye(2), matrix) @ unit @ (-gain * OBS_SCALE)
     space = Unbounded(2, jnp.asarray(-gain @ OBS_MEAN, jnp.float32), jnp.asarray(ACTION_SCALE, jnp.float32))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sac_isfm, "VelocityNetwork", lambda *sizes, **options: LinearField(matrix, drift))
-        state = sac_isfm.init(
+        patch.setattr(flow, "VelocityNetwork", lambda *sizes, **options: LinearField(matrix, drift))
+        state = sac.init(
             CONFIG,
             jax.random.key(0),
             obs_size=2,
@@ -86,13 +85,13 @@ def improve():
 
     @jax.jit
     def values(state, matrix, constant, obs, key):
-        def q(config, state, obs, action):
+        def q(config, state, obs, action, critics):
             x = jnp.concatenate([obs, action])
             return constant - x @ matrix @ x
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sac_isfm, "q_value", q)
-            _, soft_values, metrics = sac_isfm.improve_policy(CONFIG, state, obs, key)
+            patch.setattr(sac, "q_value", q)
+            _, soft_values, metrics = sac.improve_policy(CONFIG, state, obs, key)
         return soft_values, metrics
 
     def run(gain, covariance, obs, temperature=ALPHA):
@@ -110,7 +109,7 @@ def states(size=BATCH):
 
 def test_the_linear_field_is_the_gaussian_policy():
     """The oracle's policy is what it claims to be: density and mean of N(−K s, Σ)."""
-    policy = sac_isfm.policy(CONFIG, run_with(K, SIGMA))
+    policy = sac.policy(CONFIG, run_with(K, SIGMA))
     obs = jnp.float32([0.7, -1.2])
     action, log_prob = eqx.filter_jit(policy.sample_and_log_prob)(jax.random.key(1), obs)
     exact = multivariate_normal(-K @ np.asarray(obs), SIGMA)
@@ -143,7 +142,7 @@ def test_candidates_average_to_the_soft_value(improve):
 def candidates():
     """Many candidates of one state, with exact Q, and the state."""
     obs = jnp.float32([0.7, -1.2])
-    policy = sac_isfm.policy(CONFIG, run_with(K, SIGMA))
+    policy = sac.policy(CONFIG, run_with(K, SIGMA))
     draw = jax.jit(lambda key: draw_candidates(key, policy, obs, q_oracle(K, SIGMA), ALPHA, n=50_000))
     found = draw(jax.random.key(6))
     return found, np.asarray(jax.vmap(policy.action_space.to_action)(found.latents), np.float64), np.asarray(obs)
