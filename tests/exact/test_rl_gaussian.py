@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from entroflow.flow import Box, Unbounded
-from entroflow.rl.gaussian import LOG_STD_MAX, LOG_STD_MIN, GaussianNetwork, GaussianPolicy
+from entroflow.rl.actors.gaussian import LOG_STD_MAX, LOG_STD_MIN, Gaussian, GaussianNetwork, GaussianPolicy
 
 OBS_MEAN, OBS_SCALE = jnp.array([1.0, -2.0, 0.5]), jnp.array([2.0, 0.5, 1.0])
 OBS = jnp.array([0.3, -1.5, 2.0])
@@ -68,3 +68,33 @@ def test_no_gradient_reaches_the_statistics():
     gradient = jax.grad(lambda policy: policy.sample(jax.random.key(0), OBS)[0])(policy)
     assert not np.any(gradient.obs_mean) and not np.any(gradient.obs_scale) and not np.any(gradient.action_space.low)
     assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient.network))
+
+
+def test_gradient_of_the_improvement_by_hand():
+    """The gradient at the last layer's bias is minus the mean derivative of Q − α log π, worked out for a quadratic Q.
+
+    With u = m + σ x_0 and a = centre + h tanh u, for t = tanh u and each component:
+    ∂/∂m = Q'(a) h (1 − t²) − 2 α t, the last of these from the box's Jacobian, and ∂/∂log σ = σ x_0 ∂/∂m + α.
+    """
+    low, high, cost, goal, alpha = np.array([-1.0, 0.0]), np.array([3.0, 1.0]), np.array([2.0, 5.0]), 0.7, 0.3
+    policy, key = make(Box(low, high)), jax.random.key(4)
+    obs = OBS[None] + jax.random.normal(jax.random.key(5), (32, 3))
+    q_function = lambda obs, action: -0.5 * jnp.sum(jnp.asarray(cost, jnp.float32) * (action - goal) ** 2)  # noqa: E731
+
+    @jax.jit
+    def improve(policy):
+        step = Gaussian().improve(policy, policy.network, key, obs, q_function, jnp.float32(alpha), jnp.float32(0))
+        actions = jax.vmap(policy.sample)(jax.random.split(key, len(obs)), obs)
+        return step, actions, jax.vmap(lambda obs: policy.network((obs - OBS_MEAN) / OBS_SCALE))(obs)
+
+    step, actions, moments = improve(policy)
+    mean, log_std = (np.asarray(moment, np.float64) for moment in moments)
+    half_width = (high - low) / 2
+    t = (np.asarray(actions, np.float64) - (high + low) / 2) / half_width
+    by_mean = -cost * (np.asarray(actions) - goal) * half_width * (1 - t**2) - 2 * alpha * t
+    by_log_std = (np.arctanh(t) - mean) * by_mean + alpha
+    share = 2 * (log_std - LOG_STD_MIN) / (LOG_STD_MAX - LOG_STD_MIN) - 1
+    by_output = by_log_std * 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (1 - share**2)
+    expected = -np.mean(np.concatenate([by_mean, by_output], axis=1), axis=0)
+    assert np.abs(expected).min() > 0.01
+    np.testing.assert_allclose(step.gradient.layers[-1].bias, expected, rtol=1e-3, atol=1e-4)
