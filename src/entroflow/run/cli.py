@@ -89,13 +89,34 @@ class DensitiesCommand:
 
 
 @dataclass(frozen=True)
+class MultiGoalCommand:
+    """Train several algorithms on the multi-goal world and compare them with its exact soft-optimal policy.
+
+    Writes figures, results.json and metrics.csv into a folder.
+    """
+
+    algorithm: tuple[str, ...] = ("all",)
+    """sac-isfm, gaussian (plain SAC), denoising (a diffusion policy without a density), or all."""
+    alpha: float = 0.5
+    """Temperature α > 0, the weight of the entropy."""
+    seeds: int = 4
+    """Number of seeds for every algorithm."""
+    steps: int = 2000
+    """Training steps: in each, every environment makes one step and every run one update."""
+    seed: int = 0
+    """First seed S; the seeds are S, S+1, …."""
+    out: Path = Path("out/multigoal")
+    """Output folder, new or empty."""
+
+
+@dataclass(frozen=True)
 class TrainCommand:
     """Train on a Gymnasium task, all seeds at once. Records, checkpoints and figures go into a folder."""
 
     env: tyro.conf.Positional[str]
     """Id of the task, such as HalfCheetah-v5."""
     algorithm: str = "sac_isfm"
-    """sac_isfm, or gaussian_sac."""
+    """sac_isfm, gaussian_sac, or denoising (a diffusion policy without a density)."""
     steps: int = 100_000
     """Environment steps of every seed."""
     seeds: int = 1
@@ -203,6 +224,13 @@ def main(argv: list[str] | None = None) -> int:
     def densities(command: tyro.conf.OmitArgPrefixes[DensitiesCommand]) -> int:
         """Learn densities with known samples and normalising constants, and compare."""
         from .densities_study import run
+
+        return run(command)
+
+    @app.command(name="multigoal")
+    def multigoal(command: tyro.conf.OmitArgPrefixes[MultiGoalCommand]) -> int:
+        """Train on the multi-goal world and compare with its exact soft optimum."""
+        from .multigoal_study import run
 
         return run(command)
 

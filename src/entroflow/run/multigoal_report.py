@@ -1,0 +1,104 @@
+"""What the multi-goal comparison shows: trajectories, densities at the origin, and the table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from rich import box
+from rich.table import Table
+
+from ..multigoal import Solution
+from ..multigoal.distance import Trajectories
+from ..multigoal.world import GOALS
+from ..plotting import LEARNED, QUIET, STYLE, new_figure, save
+from .multigoal_measure import Measured
+
+SHOWN = 60  # trajectories of a picture
+
+
+class Picture(NamedTuple):
+    """One policy to draw: its name, episodes, and density at the origin, on a grid or averaged over cells."""
+
+    name: str
+    episodes: Trajectories
+    density: Float[np.ndarray, "k k"]
+
+
+def picture(name: str, measured: Measured) -> Picture:
+    """Return what to draw of a policy: its density, or a histogram where there is none."""
+    densities = measured.histograms if measured.densities is None else measured.densities
+    return Picture(name, measured.episodes, densities[-1])
+
+
+def draw(out: Path, solution: Solution, pictures: Sequence[Picture]) -> None:
+    """Save all figures; the first picture is that of the exact policy."""
+    save(out, "trajectories", trajectories_figure(solution, pictures))
+    save(out, "density", density_figure(solution, pictures))
+
+
+def trajectories_figure(solution: Solution, pictures: Sequence[Picture]) -> Figure:
+    """Trajectories from the origin until a goal is reached or time is over, over the exact soft value."""
+    world = solution.world
+    with mpl.rc_context(STYLE):
+        title = f"multi-goal world, α = {solution.temperature:g}: trajectories from the origin"
+        figure = new_figure(1.0 + 2.2 * len(pictures), 3.0, title)
+        panels = figure.subplots(1, len(pictures), sharex=True, sharey=True, squeeze=False)[0]
+        for ax, (name, episodes, _) in zip(panels, pictures, strict=True):
+            ax.contour(solution.axis, solution.axis, solution.value.T, 12, colors="0.8", linewidths=0.6)
+            for i in range(min(SHOWN, episodes.going.shape[1])):
+                length = int(episodes.going[: world.time_limit, i].sum())
+                last = episodes.states[length - 1, i] + episodes.actions[length - 1, i]
+                path = [*episodes.states[:length, i], np.clip(last, -world.size, world.size)]
+                ax.plot(*np.transpose(path), color=LEARNED, linewidth=0.6, alpha=0.6)
+            for goal in GOALS:
+                ax.add_patch(Circle(tuple(goal), world.goal_radius, fill=False, color=QUIET, linewidth=1))
+            ax.set(title=name, xlim=(-world.size, world.size), ylim=(-world.size, world.size), aspect="equal")
+    return figure
+
+
+def density_figure(solution: Solution, pictures: Sequence[Picture]) -> Figure:
+    """Densities of the action at the origin, all on one scale."""
+    with mpl.rc_context(STYLE):
+        title = f"multi-goal world, α = {solution.temperature:g}: density of the action at the origin"
+        figure = new_figure(1.4 + 2.2 * len(pictures), 2.9, title)
+        panels = figure.subplots(1, len(pictures), sharex=True, sharey=True, squeeze=False)[0]
+        largest = 1.2 * pictures[0].density.max()
+        image = None
+        for ax, (name, _, density) in zip(panels, pictures, strict=True):
+            image = ax.imshow(density.T, origin="lower", extent=(-1, 1, -1, 1), vmin=0, vmax=largest, cmap="viridis")
+            ax.set(title=name, xlabel="a₁")
+        panels[0].set_ylabel("a₂")
+        assert image is not None
+        figure.colorbar(image, ax=panels, shrink=0.8, extend="max")
+    return figure
+
+
+def table(results: Sequence[dict[str, Any]], exact: dict[str, Any]) -> Table:
+    """Return the closing table, at most 80 columns wide: the average over the seeds, and the worst in brackets."""
+    style = {"box": box.SIMPLE_HEAD, "padding": (0, 1), "pad_edge": False}
+    caption = "average over seeds (worst); the last row is what the exact policy scores by the same means"
+    shown = Table(title="learned policies against the exact soft optimum", caption=caption, **style)
+    for header in ("", "TV", "TV hist.", "mode error", "gap %", "gap hist. %", "entropy"):
+        shown.add_column(header, justify="left" if not header else "right", overflow="fold")
+    for name in [*dict.fromkeys(row["algorithm"] for row in results), "exact"]:
+        rows = [row for row in results if row["algorithm"] == name] if name != "exact" else [exact]
+        columns = [
+            ("total_variation", 1.0, 3),
+            ("total_variation_histogram", 1.0, 3),
+            ("mode_weight_error", 1.0, 3),
+            ("soft_return_gap_relative", 100.0, 1),
+            ("soft_return_gap_histogram_relative", 100.0, 1),
+            ("entropy_origin", 1.0, 2),
+        ]
+        cells = []
+        for column, unit, digits in columns:
+            values = unit * np.array([row[column] for row in rows])
+            worst = "" if len(values) == 1 or column == "entropy_origin" else f" ({values.max():.{digits}f})"
+            cells.append(f"{values.mean():.{digits}f}{worst}")
+        shown.add_row(name, *cells)
+    return shown

@@ -1,0 +1,210 @@
+"""The multi-goal comparison: three actors under the same critics, against the exact soft-optimal policy.
+
+SAC-ISFM, plain SAC with its Gaussian, and a diffusion policy without a density (SDAC's way) are trained on the world of
+soft Q-learning at one temperature, the seeds of an algorithm in one program. All settings but the actor are the same,
+except that without a density the critic's targets cannot count the entropy.
+"""
+
+import csv
+import dataclasses
+import itertools
+import math
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Key
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .. import checks
+from ..envs import MultiGoalEnv
+from ..flow import Box
+from ..multigoal import MultiGoal, Solution, solve
+from ..rl import loop_jax, sac
+from ..rl.actors import Actor, Denoising, Flow, Gaussian
+from . import multigoal_measure as measure
+from . import multigoal_report as report
+from .cli import MultiGoalCommand
+from .devices import mesh_of, use_all_cores
+from .folder import cache_compilations, claim, timed, write_results
+
+ENVIRONMENTS = 256  # of each run
+EXPLORATION = 2.0  # noise scale of the most exploratory environment; the others are spread from one to it
+RESOLUTION = 20  # grid points per unit of length of the exact solution
+EVALUATIONS = 10  # lines of metrics.csv for every run
+METRICS = "policy_loss", "critic_error", "q", "v", "ess", "kl", "beta"
+
+ALGORITHMS: dict[str, Actor] = {
+    "sac-isfm": Flow(width=32, depth=1, batch_size=128, candidates=16, target="pair", rate=1e-2, average=0.1),
+    "gaussian": Gaussian(width=64, batch_size=128, rate=1e-2, average=0.1),
+    "denoising": Denoising(width=32, depth=1, batch_size=128, candidates=32, exploration=0.0, rate=1e-2, average=0.1),
+}
+
+
+def settings(actor: Actor, updates: int) -> sac.Config:
+    """Return the settings for an actor: one critic, since a minimum is biased, and large batches for it."""
+    return sac.Config(
+        actor,
+        updates,
+        critic_width=64,
+        layer_norm=False,
+        critics=1,
+        critic_value="mean",
+        soft_value="network",
+        entropy_in_target=not isinstance(actor, Denoising),
+        batch_size=2048,
+        critic_rate=5e-3,
+        target_rate=0.1,
+        final_target_rate=0.01,
+        policy_critic="target",
+        recent=0.6,
+    )
+
+
+def run(command: MultiGoalCommand) -> int:
+    """Do what the command says; return the exit code.
+
+    Raises:
+        ValueError: for bad input, before anything is written.
+    """
+    names = _plan(command)
+    solution = solve(MultiGoal(), command.alpha, steps_per_unit=RESOLUTION)
+    claim(command.out)
+    console = Console()
+    cache_compilations()
+    use_all_cores()
+    try:
+        return _Study(command, names, solution, console).run()
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; what was finished is in {escape(str(command.out))}", soft_wrap=True)
+        return 130
+
+
+def _plan(command: MultiGoalCommand) -> list[str]:
+    """Check the settings; return the algorithms."""
+    seeds = checks.positive_int("--seeds", command.seeds)
+    checks.positive_int("--steps", command.steps)
+    checks.positive_number("--alpha", command.alpha)
+    if (most := np.iinfo(np.int32).max // ENVIRONMENTS) < command.steps:
+        raise checks.error("--steps", f"{command.steps}", f"at most {most}", "pass fewer")
+    if not 0 <= command.seed <= 2**32 - seeds:
+        given = f"{command.seed} for {seeds} seeds"
+        raise checks.error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
+    for name in command.algorithm:
+        checks.choice("--algorithm", name, ("all", *ALGORITHMS), "choose one or more")
+    if not command.algorithm or len(set(command.algorithm)) < len(command.algorithm):
+        raise checks.error("--algorithm", f"{list(command.algorithm)}", "one or more algorithms", "name each once")
+    return list(ALGORITHMS) if "all" in command.algorithm else list(command.algorithm)
+
+
+class _Study:
+    """The runs and their records."""
+
+    def __init__(self, command: MultiGoalCommand, names: list[str], solution: Solution, console: Console):
+        self.command, self.names, self.solution, self.console = command, names, solution, console
+        self.env = MultiGoalEnv(solution.world)
+        self.seeds = list(range(command.seed, command.seed + command.seeds))
+        self.clock: dict[str, float] = {}
+
+    def run(self) -> int:
+        """Train, measure, write; return the exit code."""
+        begun, command, console = time.perf_counter(), self.command, self.console
+        console.print(
+            f"multi-goal world, α = {command.alpha:g}: {', '.join(self.names)}; {len(self.seeds)} seeds of each in one "
+            f"program, {command.steps} steps, {ENVIRONMENTS} environments each"
+        )
+        with console.status("following the exact policy"), timed(self.clock, "exact"):
+            against = measure.reference(self.solution)
+            perfect = measure.exact(against)
+            exact = measure.compare(against, perfect)
+        results, pictures = [], [report.picture("exact", perfect)]
+        with (command.out / "metrics.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ("algorithm", "seed", "step", "transitions", *METRICS))
+            writer.writeheader()
+            for name in self.names:
+                config = settings(ALGORITHMS[name], command.steps)
+                agents = self._train(name, config, writer, file)
+                if agents is None:
+                    return 1
+                with console.status(f"measuring {name}"), timed(self.clock, "measure"):
+                    found = measure.measure(against, config, agents, self.seeds)
+                    for seed, one in zip(self.seeds, found, strict=True):
+                        results.append({"algorithm": name, "seed": seed} | measure.compare(against, one))
+                pictures.append(report.picture(name, found[0]))
+        with console.status("writing figures"):
+            report.draw(command.out, self.solution, pictures)
+        used = dataclasses.asdict(command) | {
+            "environments": ENVIRONMENTS,
+            "exploration": EXPLORATION,
+            "steps_per_unit": RESOLUTION,
+            "states": measure.STATES,
+            "grid_of_actions": measure.POINTS,
+            "samples_per_histogram": measure.SAMPLES,
+            "episodes": measure.EPISODES,
+            "horizon": measure.HORIZON,
+            "acting_solver": dataclasses.asdict(measure.ACTING_SOLVER),
+            "sac": {name: dataclasses.asdict(settings(ALGORITHMS[name], command.steps)) for name in self.names},
+        }
+        document = {"world": dataclasses.asdict(self.solution.world), "settings": used}
+        seconds = self.clock | {"total": time.perf_counter() - begun}
+        write_results(command.out, document | {"exact": exact, "runs": results}, seconds)
+        console.print(report.table(results, exact))
+        console.print(f"all {seconds['total']:.0f} s; figures (png, pdf), results.json, metrics.csv are in")
+        console.print(str(command.out), markup=False, soft_wrap=True)
+        return 0
+
+    def _train(self, name: str, config: sac.Config, writer: csv.DictWriter, file: Any) -> sac.State | None:
+        """Train all seeds of an algorithm; return the agents, or None if one broke down."""
+        steps, console = self.command.steps, self.console
+        with console.status(f"compiling {name} (once: the next time it is read from disk)"):
+            loop, advance = self._program(config)
+        marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int)).tolist()
+        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(name, total=steps)
+            for before, after in itertools.pairwise(marks):
+                with timed(self.clock, f"train_{name}"):
+                    loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
+                for i, seed in enumerate(self.seeds):
+                    row = {"algorithm": name, "seed": seed, "step": after, "transitions": int(loop.count)}
+                    row |= {key: float(metrics[key][i]) for key in METRICS if key in metrics}
+                    writer.writerow(row)
+                    if not math.isfinite(row["critic_error"] + row["policy_loss"]):
+                        console.print(f"[red]{name}, seed {seed}: losses are no longer finite after step {after}")
+                        return None
+                file.flush()
+                progress.update(task, completed=after)
+        return loop.agent
+
+    def _program(self, config: sac.Config) -> tuple[loop_jax.Loop, Any]:
+        """Compile the training; return runs that have made no step, and what advances them."""
+        space, alpha = Box(self.env.action_low, self.env.action_high), jnp.float32(self.command.alpha)
+        discount = jnp.float32(self.solution.world.discount)
+        mesh, scales = mesh_of(len(self.seeds)), jnp.linspace(1.0, EXPLORATION, ENVIRONMENTS)
+        remembered = max(1, math.ceil(self.command.steps * config.recent))
+
+        def start(keys: Key[Array, "runs 2"]) -> loop_jax.Loop:
+            agents = jax.vmap(
+                lambda key: sac.init(config, key, obs_size=2, action_space=space, temperature=alpha, discount=discount)
+            )(keys[:, 0])
+            capacity = ENVIRONMENTS * remembered
+            return loop_jax.start(self.env, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
+
+        def advance(loop: loop_jax.Loop, steps: Array) -> tuple[loop_jax.Loop, loop_jax.Metrics]:
+            return loop_jax.advance(config, self.env, loop, scales, steps)
+
+        keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in self.seeds]))
+        # The runs are divided among the devices along their axis, which all leaves have but for the counter.
+        along = jax.tree.map(lambda leaf: P("runs") if leaf.ndim else P(), jax.eval_shape(start, keys))
+        with timed(self.clock, "compile"):
+            begin = jax.jit(jax.shard_map(start, mesh=mesh, in_specs=P("runs"), out_specs=along, check_vma=False))
+            loop = begin(keys)
+            divided = jax.shard_map(
+                advance, mesh=mesh, in_specs=(along, P()), out_specs=(along, P("runs")), check_vma=False
+            )
+            return loop, jax.jit(divided, donate_argnums=0).lower(loop, jnp.int32(1)).compile()

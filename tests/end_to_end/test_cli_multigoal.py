@@ -1,0 +1,142 @@
+"""`entroflow multigoal`: what it writes, what it refuses, and how it stops."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+from entroflow.run import cli, multigoal_measure, multigoal_report, multigoal_study
+
+NAMES = ["sac-isfm", "gaussian", "denoising"]
+
+
+@contextlib.contextmanager
+def small():
+    """Everything about the study is small."""
+    settings = multigoal_study.settings
+    with pytest.MonkeyPatch.context() as patch:
+        tiny = {"width": 8, "depth": 1, "batch_size": 8}
+        for name, more in zip(NAMES, ({"candidates": 4}, {}, {"candidates": 4, "steps": 3}), strict=True):
+            actor = dataclasses.replace(multigoal_study.ALGORITHMS[name], **tiny, **more)
+            patch.setitem(multigoal_study.ALGORITHMS, name, actor)
+        patch.setattr(
+            multigoal_study,
+            "settings",
+            lambda actor, updates: dataclasses.replace(settings(actor, updates), critic_width=8, batch_size=16),
+        )
+        patch.setattr(multigoal_study, "ENVIRONMENTS", 4)
+        patch.setattr(multigoal_study, "RESOLUTION", 5)
+        for name, value in {"STATES": 3, "POINTS": 20, "SAMPLES": 64, "EPISODES": 8, "HORIZON": 35}.items():
+            patch.setattr(multigoal_measure, name, value)
+        patch.setattr(multigoal_measure, "ENTROPY_STATES", 4)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """One tiny study of all algorithms."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    with small():
+        assert cli.main(["multigoal", "--steps", "3", "--seeds", "2", "--seed", "5", "--out", str(out)]) == 0
+    return out
+
+
+def strict(out):
+    """What results.json says; it has no NaN."""
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads((out / "results.json").read_text(), parse_constant=refuse)
+
+
+def test_files(study):
+    """Figures that are not blank, a line of metrics for every run and evaluation, and a record for every run."""
+    figures = {f"{name}.{kind}" for name in ("trajectories", "density") for kind in ("png", "pdf")}
+    assert set(os.listdir(study)) == figures | {"results.json", "metrics.csv"}
+    for name in ("trajectories", "density"):
+        assert imread(study / f"{name}.png").std() > 0.01
+    with (study / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = [(name, seed, step) for name in NAMES for step in "123" for seed in "56"]
+    assert [(row["algorithm"], row["seed"], row["step"]) for row in rows] == expected
+    assert all(np.isfinite(float(row["critic_error"])) for row in rows)
+    results = strict(study)
+    assert [(row["algorithm"], row["seed"]) for row in results["runs"]] == [(n, s) for n in NAMES for s in (5, 6)]
+    assert not results["settings"]["sac"]["denoising"]["entropy_in_target"]
+    assert results["settings"]["sac"]["sac-isfm"]["entropy_in_target"]
+
+
+def test_numbers(study):
+    """Distances lie where they can, the exact policy scores best, and only the density's columns need a density."""
+    results = strict(study)
+    for row in [*results["runs"], results["exact"]]:
+        assert sum(row["mode_weights"]) == pytest.approx(1)
+        assert 0 <= row["total_variation"] <= row["total_variation_worst"] < 1.5
+        assert row["entropy_origin"] <= np.log(4) + 1e-6
+        assert 0 <= row["within_time_limit"] <= 1 and 0 <= row["unfinished"] <= 1
+    assert results["exact"]["total_variation"] == 0
+    for row in results["runs"]:
+        assert row["soft_return_gap_relative"] > results["exact"]["soft_return_gap_relative"]
+        if row["algorithm"] == "denoising":
+            assert row["mass"] is None and row["total_variation"] == row["total_variation_histogram"]
+        else:
+            assert row["mass"] == pytest.approx(1, abs=0.15)
+
+
+def test_the_table_is_at_most_80_columns_wide(study):
+    """The closing table fits a terminal of 80 columns, with a row for every algorithm and one for the exact policy."""
+    results = strict(study)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(multigoal_report.table(results["runs"], results["exact"]))
+    text = console.export_text()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert all(name in text for name in [*NAMES, "exact"])
+
+
+def test_ctrl_c_keeps_what_was_written(tmp_path, capsys, monkeypatch):
+    """Stopped in training: exit code 130, one sentence, metrics.csv kept."""
+
+    def interrupted(self, config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(multigoal_study._Study, "_program", interrupted)
+    with small():
+        assert cli.main(["multigoal", "--steps", "3", "--out", str(tmp_path / "out")]) == 130
+    assert "what was finished is in" in capsys.readouterr().out
+    assert os.listdir(tmp_path / "out") == ["metrics.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--algorithm", "gausian"], "did you mean 'gaussian'"),
+        (["--algorithm", "gaussian", "gaussian"], "name each once"),
+        (["--algorithm"], "--algorithm: got []"),
+        (["--alpha", "0"], "--alpha: got 0.0"),
+        (["--alpha", "0.01"], "at least about"),
+        (["--seeds", "0"], "--seeds: got 0"),
+        (["--steps", "0"], "--steps: got 0"),
+        (["--steps", "999999999"], "--steps: got 999999999"),
+        (["--seed", "-1"], "--seed: got -1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_options_are_refused(capsys, tmp_path, arguments, words):
+    """An option that cannot be: exit code 2, its name in the message, nothing written."""
+    with small():
+        try:
+            code = cli.main(["multigoal", *arguments, "--out", str(tmp_path / "out")])
+        except SystemExit as stop:
+            code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2 and "Traceback" not in captured.err + captured.out
+    assert words in " ".join((captured.err + captured.out).split())
+    assert not (tmp_path / "out").exists()
