@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from entroflow import densities, diagnostics, envs, flow, isfm, lqr, multigoal, rl, run
     from entroflow.lqr import LQR
+    from entroflow.run.learner import SACISFM, DenoisingSAC, GaussianSAC
     from entroflow.run.load import load
 
 __all__ = [
     "LQR",
+    "SACISFM",
+    "DenoisingSAC",
+    "GaussianSAC",
     "__version__",
     "densities",
     "diagnostics",
@@ -31,6 +35,7 @@ __all__ = [
 __version__ = version("entroflow")
 
 _HOMES = {"LQR": "entroflow.lqr", "load": "entroflow.run.load"}
+_HOMES |= dict.fromkeys(("SACISFM", "GaussianSAC", "DenoisingSAC"), "entroflow.run.learner")
 
 
 def __getattr__(name: str) -> Any:

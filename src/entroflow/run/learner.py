@@ -50,7 +50,7 @@ class Evaluation(NamedTuple):
 
 
 class Learner:
-    """One agent on one task. Use `SACISFM` or `GaussianSAC`; they differ in the policy and in nothing else.
+    """One agent on one task. Use `SACISFM`, `GaussianSAC` or `DenoisingSAC`; they differ in the policy and in nothing else.
 
     Args:
         env: the id of a registered environment, an environment from `gymnasium.make`, or a function that makes one.
@@ -165,6 +165,9 @@ class Learner:
         Raises:
             ValueError: for sizes that do not fit, numbers that are not finite, or a policy without a density.
         """
+        if not hasattr(sac.policy(self.config, self.state), "log_prob"):
+            given, remedy = f"a policy of {self.algorithm}, which has none", "use SACISFM or GaussianSAC"
+            raise checks.error("log_prob", given, "a policy with a density", remedy)
         flat, single = self._observations(observation)
         actions = np.asarray(action, np.float32).reshape(-1, self.task.action_size)
         if len(actions) != len(flat) or not np.isfinite(actions).all():
@@ -257,7 +260,13 @@ class GaussianSAC(Learner):
     algorithm = "gaussian_sac"
 
 
-BY_NAME: dict[str, type[Learner]] = {kind.algorithm: kind for kind in (SACISFM, GaussianSAC)}
+class DenoisingSAC(Learner):
+    """Soft actor-critic with a diffusion policy in the style of SDAC, which has no density. See `Learner`."""
+
+    algorithm = "denoising"
+
+
+BY_NAME: dict[str, type[Learner]] = {kind.algorithm: kind for kind in (SACISFM, GaussianSAC, DenoisingSAC)}
 
 
 def change(settings: Settings, changes: dict[str, Any]) -> Settings:

@@ -6,6 +6,7 @@ from typing import Any
 from .. import checks
 
 POLICIES = "policies"
+AGENT, LAST = "agent.json", Path("checkpoints", "last")
 
 
 def policy_folder(alpha: float, seed: int) -> str:
@@ -14,15 +15,17 @@ def policy_folder(alpha: float, seed: int) -> str:
 
 
 def load(folder: str | Path, *, alpha: float | None = None, seed: int | None = None) -> Any:
-    """Load a trained policy.
+    """Load a trained policy, or an agent.
 
     Args:
-        folder: the folder of one policy, or the output folder of `entroflow lqr`.
+        folder: the folder of one policy, or the output folder of `entroflow lqr`; or the folder of an agent that
+            `.save` wrote, or of `entroflow train`, whose last checkpoint is taken.
         alpha: temperature of the policy wanted; not needed where there is only one.
         seed: its seed, likewise. The seeds of `entroflow lqr --seed S` are S, S+1, ….
 
     Returns:
-        An `Agent` with `.sample(obs, n, seed)`, `.log_prob(obs, action)` and `.sample_and_log_prob(obs, n, seed)`.
+        Of LQR, an `Agent` with `.sample(obs, n, seed)`, `.log_prob(obs, action)` and
+        `.sample_and_log_prob(obs, n, seed)`; otherwise a `SACISFM`, `GaussianSAC` or `DenoisingSAC`.
 
     Raises:
         ValueError: if there is no such policy, or not exactly one, or its files are damaged.
@@ -31,6 +34,8 @@ def load(folder: str | Path, *, alpha: float | None = None, seed: int | None = N
     from .artifacts import HEADER, load_policy
 
     folder = Path(folder)
+    if (folder / AGENT).exists() or (folder / LAST).exists():
+        return _load_agent(folder, seed)
     found = [path.parent for path in sorted(folder.glob(f"{POLICIES}/*/{HEADER}"))]
     if (folder / HEADER).exists():
         found = [folder]
@@ -48,3 +53,17 @@ def load(folder: str | Path, *, alpha: float | None = None, seed: int | None = N
         given = f"alpha={alpha}, seed={seed}, which {'no policy has' if not chosen else 'several policies have'}"
         raise checks.error("policy", given, f"one of: {have}", "pass both alpha= and seed=")
     return Agent(*load_policy(chosen[0]))
+
+
+def _load_agent(folder: Path, seed: int | None) -> Any:
+    """Load an agent from its folder or from that of its training."""
+    from .learner import load_agent
+
+    if (folder / AGENT).exists():
+        return load_agent(folder)
+    agents = {path.name: path for path in sorted((folder / LAST).glob("seed=*"))}
+    chosen = list(agents) if seed is None else [f"seed={seed}"]
+    if len(chosen) != 1 or chosen[0] not in agents:
+        given = f"seed={seed}" + (", where there are several" if seed is None else ", which is not there")
+        raise checks.error("agent", given, f"one of: {', '.join(agents)}", "pass its seed=")
+    return load_agent(agents[chosen[0]])

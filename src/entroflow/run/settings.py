@@ -8,9 +8,9 @@ from .. import checks
 from ..flow import RungeKutta
 from ..isfm import Adaptive
 from ..rl import sac
-from ..rl.actors import Actor, Flow, Gaussian
+from ..rl.actors import Actor, Denoising, Flow, Gaussian
 
-ALGORITHMS: dict[str, type[Any]] = {"sac_isfm": Flow, "gaussian_sac": Gaussian}
+ALGORITHMS: dict[str, type[Any]] = {"sac_isfm": Flow, "gaussian_sac": Gaussian, "denoising": Denoising}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def of_algorithm(name: str) -> Settings:
         ValueError: if there is none of that name.
     """
     kind = ALGORITHMS[checks.choice("algorithm", name, ALGORITHMS)]
-    return Settings(sac.Config(kind()))
+    # Without a density there is no entropy to count.
+    return Settings(sac.Config(kind(), entropy_in_target=kind is not Denoising))
 
 
 def to_json(settings: Settings) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Gymnasium tasks: which can be trained on, and vector environments of them."""
 
+import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -89,6 +91,7 @@ def task(env: Env) -> Task:
 def _builder(env: Env) -> tuple[str, Callable[[], gymnasium.Env]]:
     """Return a name and a function that makes the environment."""
     if isinstance(env, str):
+        _listen_to_mujoco(env)
         return env, lambda: gymnasium.make(env)
     if isinstance(env, gymnasium.Env):
         spec = env.spec
@@ -99,6 +102,22 @@ def _builder(env: Env) -> tuple[str, Callable[[], gymnasium.Env]]:
     if callable(env):
         return getattr(env, "__name__", type(env).__name__), env
     raise checks.error("env", repr(env), "an environment's id, or a function that makes it", "pass 'Pendulum-v1'")
+
+
+def _listen_to_mujoco(env: str) -> None:
+    """Hand MuJoCo's warnings to Python's logging, and keep its remarks on how Gymnasium's models are written to debug.
+
+    By itself MuJoCo prints them, one for every environment, and writes them into a file in the current folder.
+    """
+    spec = gymnasium.registry.get(env)
+    if spec is None or "mujoco" not in str(spec.entry_point) or find_spec("mujoco") is None:
+        return
+    import mujoco
+
+    def log(message: str) -> None:
+        logging.getLogger("mujoco").log(logging.DEBUG if "deprecated" in message else logging.WARNING, message)
+
+    mujoco.set_mju_user_warning(log)
 
 
 def _check_actions(name: str, space: Any) -> None:
