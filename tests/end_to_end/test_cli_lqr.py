@@ -2,7 +2,7 @@
 
 import contextlib
 import csv
-import functools
+import dataclasses
 import io
 import json
 import math
@@ -21,8 +21,8 @@ import entroflow
 from entroflow.isfm import Adaptive
 from entroflow.lqr import LQR, systems
 from entroflow.lqr.figures import Picture
-from entroflow.rl import sac_isfm
 from entroflow.run import cli, lqr_report, lqr_study
+from entroflow.run.lqr_study import settings
 
 COMMAND = ["lqr", "--alpha", "0.5", "1", "--seeds", "2", "--seed", "3", "--steps", "6"]
 RUNS = [(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]
@@ -91,14 +91,20 @@ def make_study(out, *options):
 @contextlib.contextmanager
 def small(_compile):
     """Everything about the study is small, and programs are compiled by a given function."""
-    config = functools.partial(sac_isfm.Config, batch_size=64, policy_batch_size=16, policy_width=8, critic_width=8)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL.items():
             patch.setattr(lqr_study, name, value)
         patch.setattr(lqr_report, "PICTURE_SAMPLES", 64)
-        patch.setattr(sac_isfm, "Config", config)
+        patch.setattr(lqr_study, "settings", small_settings)
         patch.setattr(lqr_study._Study, "_compile", _compile)
         yield patch
+
+
+def small_settings(updates, candidates):
+    """The settings of the study, but for narrow networks and small batches."""
+    config = settings(updates, candidates)
+    actor = dataclasses.replace(config.actor, width=8, batch_size=16)
+    return dataclasses.replace(config, actor=actor, critic_width=8, batch_size=64)
 
 
 def metrics(out):
@@ -142,7 +148,7 @@ def test_results_say_how_they_came_about(study):
     given = {"system": "coupled", "alpha": [0.5, 1.0], "seeds": 2, "seed": 3, "steps": 6, "out": str(study.out)}
     assert given.items() <= settings.items()
     assert settings["environments"] == SMALL["ENVIRONMENTS"] and settings["samples_per_state"] == SMALL["FINAL_SAMPLES"]
-    assert settings["sac_isfm"]["batch_size"] == 64 and settings["sac_isfm"]["updates"] == 6
+    assert settings["sac"]["batch_size"] == 64 and settings["sac"]["updates"] == 6
     assert study.results["versions"]["entroflow"] == entroflow.__version__ and "jax" in study.results["versions"]
     seconds = study.results["seconds"]
     assert 0 < seconds["compile"] + seconds["train"] <= seconds["total"]
@@ -198,12 +204,12 @@ def test_an_adaptive_run_chooses_its_candidates_for_itself(adaptive, tmp_path):
     for place, run in enumerate(adaptive.results["runs"]):
         drawn = sum(row["candidates"] * 2 * 16 for row in rows[place::4])  # two steps, 16 states each
         assert run["candidates_drawn"] == rows[8 + place]["candidates_drawn"] == pytest.approx(drawn)
-    assert adaptive.results["settings"]["sac_isfm"]["candidates"] == {"budget": ADAPTIVE_BUDGET, "sizes": [2, 4]}
+    assert adaptive.results["settings"]["sac"]["actor"]["candidates"] == {"budget": ADAPTIVE_BUDGET, "sizes": [2, 4]}
 
 
 def test_a_fixed_number_of_candidates_is_drawn(study):
     """The default is 8 candidates at each of 16 states in each of 6 steps."""
-    assert study.results["settings"]["sac_isfm"]["candidates"] == 8
+    assert study.results["settings"]["sac"]["actor"]["candidates"] == 8
     assert {row["candidates"] for row in metrics(study.out)} == {8}
     assert {run["candidates_drawn"] for run in study.results["runs"]} == {8 * 16 * 6}
 

@@ -1,5 +1,6 @@
 """Training as a whole: probe environments with known soft values, and many runs in one program, compiled once."""
 
+import dataclasses
 import functools
 
 import equinox as eqx
@@ -10,23 +11,27 @@ import pytest
 
 from entroflow.envs.functional import FunctionalEnv
 from entroflow.flow import Unbounded
-from entroflow.rl import loop_jax, sac_isfm
+from entroflow.rl import loop_jax, sac
+from entroflow.rl.actors import Flow, Gaussian
+from entroflow.run import lqr_study
 
 BONUS, SLOPE = 1.0, np.array([1.0, -0.5])  # reward of the best action; best action over state
 COST = np.array([1.0, 4.0])
 TEMPERATURES, DISCOUNT = np.array([0.5, 0.5, 2.0, 2.0]), 0.6
 RUNS, ENVIRONMENTS, UPDATES, SAMPLES = 4, 64, 500, 8192
 STATES = np.array([[-1.0], [0.5]])
-CONFIG = sac_isfm.Config(
-    updates=UPDATES,
-    policy_width=16,
-    critic_width=32,
-    batch_size=256,
-    policy_batch_size=32,
-    candidates=8,
-    pairs=2,
-    critic_rate=1e-2,
-    policy_rate=1e-2,
+ACTOR = Flow(width=16, depth=1, candidates=8, pairs=2, batch_size=32, target="pair", rate=1e-2, average=0.1)
+CONFIG = dataclasses.replace(
+    lqr_study.settings(UPDATES), actor=ACTOR, critic_width=32, batch_size=256, critic_rate=1e-2
+)
+
+TARGET_ENTROPY = 2.1
+STEERED = dataclasses.replace(
+    CONFIG,
+    actor=Gaussian(width=16, depth=1, batch_size=64, rate=1e-2, average=0.1),
+    soft_value="action",
+    target_entropy=TARGET_ENTROPY,
+    temperature_rate=2e-2,
 )
 
 
@@ -69,15 +74,15 @@ def probe(*, terminates=False):
     return Probe(terminates=jnp.bool_(terminates), action_low=-high, action_high=high, time_limit=1, obs_size=1)
 
 
-@jax.jit
-def begin(env, temperatures, keys):
+@functools.partial(jax.jit, static_argnums=0)
+def begin(config, env, temperatures, keys):
     """Runs of given temperatures and keys before their first step."""
 
     def one(run):
         key, temperature = run
         discount = jnp.float32(DISCOUNT)
         options = {"obs_size": 1, "action_space": Unbounded(2), "temperature": temperature, "discount": discount}
-        return sac_isfm.init(CONFIG, key, **options)
+        return sac.init(config, key, **options)
 
     # Initial weights come from a generator that compiles fast, and whose numbers must not be drawn under `vmap`.
     bits = jax.random.wrap_key_data(jnp.tile(jax.random.key_data(keys), (1, 2)), impl="unsafe_rbg")
@@ -94,13 +99,13 @@ def advance(config, env, loop, noise_scales, iterations):
     return loop_jax.advance(config, env, loop, noise_scales, iterations)
 
 
-def run(iterations, *, env=None, temperatures=TEMPERATURES, seeds=range(RUNS)):
+def run(iterations, *, config=CONFIG, env=None, temperatures=TEMPERATURES, seeds=range(RUNS)):
     """The runs and their metrics after chunks of iterations of the given lengths."""
     env = probe() if env is None else env
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    loop, metrics = begin(env, jnp.asarray(temperatures, jnp.float32), keys), []
+    loop, metrics = begin(config, env, jnp.asarray(temperatures, jnp.float32), keys), []
     for chunk in iterations:
-        loop, values = advance(CONFIG, env, loop, jnp.ones(ENVIRONMENTS), jnp.int32(chunk))
+        loop, values = advance(config, env, loop, jnp.ones(ENVIRONMENTS), jnp.int32(chunk))
         metrics.append(values)
     return loop, metrics
 
@@ -114,27 +119,41 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(first, second)
 
 
-@jax.jit
-def look(agents, states, keys):
-    """V, mean and variance of the average policy's actions, and its entropy, for each run and state."""
+@functools.partial(jax.jit, static_argnums=0)
+def look(config, agents, states, keys):
+    """Mean and variance of the average policy's actions, their entropy and soft value, for each run and state."""
 
     def one(agent, obs, key):
-        policy = sac_isfm.policy(CONFIG, agent, average=True)
+        policy = sac.policy(config, agent, average=True)
         keys = jax.random.split(key, SAMPLES)
         actions, log_probs = jax.vmap(policy.sample_and_log_prob, in_axes=(0, None))(keys, obs)
-        return sac_isfm.v_value(agent, obs), jnp.mean(actions, axis=0), jnp.var(actions, axis=0), -jnp.mean(log_probs)
+        q = jax.vmap(functools.partial(sac.q_value, config, agent), in_axes=(None, 0))(obs, actions)
+        soft_value = jnp.mean(q - agent.temperature * log_probs)
+        return jnp.mean(actions, axis=0), jnp.var(actions, axis=0), -jnp.mean(log_probs), soft_value
 
     return jax.vmap(jax.vmap(one, in_axes=(None, 0, 0)), in_axes=(0, None, 0))(agents, states, keys)
 
 
+def looks(config, loop):
+    """What `look` finds after training, as NumPy arrays of shape (runs, states, ...)."""
+    keys = jax.random.split(jax.random.key(1), (RUNS, len(STATES)))
+    return [np.asarray(leaf, np.float64) for leaf in look(config, loop.agent, jnp.asarray(STATES, jnp.float32), keys)]
+
+
 @pytest.fixture(scope="module", params=[True, False], ids=["terminated", "truncated"])
 def learned(request):
-    """Values, means, variances and entropies of trained runs, (runs, states, ...); what V is multiplied with."""
+    """Values of the network V, what `look` finds, and what values are multiplied with."""
     loop, _ = run([UPDATES], env=probe(terminates=request.param))
-    keys = jax.random.split(jax.random.key(1), (RUNS, len(STATES)))
-    found = look(loop.agent, jnp.asarray(STATES, jnp.float32), keys)
-    steps = 1.0 if request.param else 1 / (1 - DISCOUNT)
-    return *(np.asarray(leaf, np.float64) for leaf in found), steps
+    v = jax.jit(jax.vmap(jax.vmap(sac.v_value, in_axes=(None, 0)), in_axes=(0, None)))
+    values = np.asarray(v(loop.agent, jnp.asarray(STATES, jnp.float32)), np.float64)
+    return values, *looks(CONFIG, loop), 1.0 if request.param else 1 / (1 - DISCOUNT)
+
+
+@pytest.fixture(scope="module")
+def steered():
+    """Gaussian policies, trained with values from actions and a target entropy: their agents and what `look` finds."""
+    loop, _ = run([UPDATES], config=STEERED)
+    return loop.agent, *looks(STEERED, loop)
 
 
 def log_z():
@@ -158,7 +177,7 @@ def test_policy_is_the_soft_optimum(learned):
     Per state the error is below √(2d/SAMPLES), that of half a sum of d squared normals and as much for the entropy. The
     solver's own error in the log-density, for which KL may come out negative, has to stay below 0.02 nats as well.
     """
-    _, means, variances, entropies, _ = learned
+    _, means, variances, entropies, _, _ = learned
     squares = variances + (means - SLOPE * STATES) ** 2
     kl = log_z()[:, None] - entropies + 0.5 * squares @ COST / TEMPERATURES[:, None]
     error = np.sqrt(2 * len(COST) / SAMPLES) / np.sqrt(kl.size)
@@ -167,10 +186,45 @@ def test_policy_is_the_soft_optimum(learned):
 
 def test_width_of_the_policy_follows_temperature_and_cost(learned):
     """Averaged over runs and states, variances are α/COST within 4 standard errors of the sampling plus 3 per cent."""
-    _, _, variances, _, _ = learned
+    _, _, variances, *_ = learned
     ratio = variances * COST / TEMPERATURES[:, None, None]
     error = np.sqrt(2 / SAMPLES / (RUNS * len(STATES)))
     np.testing.assert_allclose(np.mean(ratio, axis=(0, 1)), 1.0, atol=4 * error + 0.03)
+
+
+def test_network_and_actions_agree_about_the_value(learned):
+    """The network V is the mean of Q − α log π over the policy's actions, within 0.02 nats."""
+    values, *_, from_actions, steps = learned
+    np.testing.assert_array_less(np.abs(np.mean(values - from_actions, axis=1)), 0.02 * TEMPERATURES * steps)
+
+
+STEERED_OPTIMUM = np.exp(TARGET_ENTROPY - 0.5 * np.sum(np.log(2 * np.pi * np.e / COST)))  # α, since d/2 = 1
+
+
+def test_temperature_finds_the_target_entropy(steered):
+    """From above and from below, α arrives where exp(Q/α) has the target entropy, and the policy has it there.
+
+    The steps of log α stay as long as its rate, 0.02: it keeps moving by a few of them, the entropy with it (d/2 = 1).
+    """
+    agents, _, variances, entropies, _ = steered
+    alpha = STEERED_OPTIMUM
+    assert TEMPERATURES.min() < 0.8 * alpha and TEMPERATURES.max() > 1.25 * alpha
+    np.testing.assert_allclose(agents.log_temperature, np.log(alpha), atol=0.15)
+    np.testing.assert_allclose(np.mean(entropies), TARGET_ENTROPY, atol=0.1)
+    np.testing.assert_allclose(np.mean(variances, axis=(0, 1)), alpha / COST, rtol=0.1)
+
+
+def test_gaussian_finds_the_soft_optimum(steered):
+    """Means are those of exp(Q/α), and Q − α log π its soft value, for ever and not once.
+
+    Each run is judged by its own α of the moment, which Q lags behind: a tenth of a nat per step is allowed.
+    """
+    agents, means, _, _, values = steered
+    width = np.sqrt(STEERED_OPTIMUM / COST)
+    assert np.sqrt(np.mean(((means - SLOPE * STATES) / width) ** 2)) < 0.1
+    alpha = np.exp(np.asarray(agents.log_temperature, np.float64))
+    optimum = (BONUS + alpha * 0.5 * np.sum(np.log(2 * np.pi * alpha[:, None] / COST), axis=1)) / (1 - DISCOUNT)
+    assert abs(np.mean((np.mean(values, axis=1) - optimum) / alpha)) < 0.1 / (1 - DISCOUNT)
 
 
 def test_same_key_same_run():
@@ -207,8 +261,8 @@ def test_extreme_temperatures_stay_finite():
     loop, (metrics,) = run([20], temperatures=[1e-3, 1e-2, 1e2, 1e3])
     for leaf in jax.tree.leaves((eqx.filter(loop.agent, eqx.is_inexact_array), metrics)):
         assert np.isfinite(leaf).all()
-    assert isinstance(CONFIG.candidates, int)
-    assert (metrics["ess"] >= 1 / CONFIG.candidates - 1e-6).all() and (metrics["ess"] <= 1 + 1e-6).all()
+    assert isinstance(ACTOR.candidates, int)
+    assert (metrics["ess"] >= 1 / ACTOR.candidates - 1e-6).all() and (metrics["ess"] <= 1 + 1e-6).all()
     assert (np.asarray(loop.agent.action_space.scale) > 0).all()
 
 
