@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from entroflow.multigoal.exact import Solution
 from entroflow.multigoal.world import GOALS
 
-CELLS = 20  # of a histogram, in each direction
+CELLS = 16  # of a histogram, in each direction
 
 
 def total_variation(

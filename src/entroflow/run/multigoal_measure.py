@@ -32,11 +32,11 @@ from ..multigoal.distance import (
 from ..rl import sac
 from .devices import over_runs
 
-STATES = 48  # visited by the optimal policy, at which policies are compared
-POINTS = 60  # of the grid of actions on which densities are compared, in each direction; a multiple of CELLS
-SAMPLES = 16_384  # of a histogram
-EPISODES, HORIZON = 1024, 120  # of the soft return; no time limit
-ENTROPY_STATES = 64  # visited by the policy itself, at which histograms estimate its entropy
+STATES = 24  # visited by the optimal policy, at which policies are compared
+POINTS = 48  # of the grid of actions on which densities are compared, in each direction; a multiple of CELLS
+SAMPLES = 8192  # of a histogram
+EPISODES, HORIZON = 512, 100  # of the soft return; no time limit
+ENTROPY_STATES = 12  # visited by the policy itself, at which histograms estimate its entropy
 ACTING_SOLVER = RungeKutta("rk4", 4)
 
 
