@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ FORMAT = 1
 HEADER, STATE = "agent.json", "state"
 
 Callback = Callable[["Learner", Row], bool | None]
+L = TypeVar("L", bound="Learner")
 
 
 class Evaluation(NamedTuple):
@@ -50,7 +51,7 @@ class Evaluation(NamedTuple):
 
 
 class Learner:
-    """One agent on one task. Use `SACISFM`, `GaussianSAC` or `DenoisingSAC`; they differ in the policy and in nothing else.
+    """One agent on one task: `SACISFM`, `GaussianSAC` or `DenoisingSAC`, which differ in their policies only.
 
     Args:
         env: the id of a registered environment, an environment from `gymnasium.make`, or a function that makes one.
@@ -93,7 +94,7 @@ class Learner:
         """Settings of soft actor-critic, with the target entropy of this task."""
         return self._training.config
 
-    def learn(self, total_timesteps: int, callback: Callback | None = None, log_interval: int = 1000) -> Self:
+    def learn(self: L, total_timesteps: int, callback: Callback | None = None, log_interval: int = 1000) -> L:
         """Train.
 
         Args:
@@ -201,7 +202,7 @@ class Learner:
         save_agent(Path(path), self._training.agents, self.task.name, self.settings, self.seed, self.num_timesteps)
 
     @classmethod
-    def load(cls, path: str | Path, env: Env | None = None) -> Self:
+    def load(cls: type[L], path: str | Path, env: Env | None = None) -> L:
         """Read an agent, with its statistics of observations, to use it or to train it on with an empty memory.
 
         Args:

@@ -57,7 +57,7 @@ ACTING_SOLVER = RungeKutta("rk4", 4)
 def settings(updates: int, candidates: Schedule = 8) -> sac.Config:
     """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
     return sac.Config(
-        Flow(width=32, depth=1, candidates=candidates, target="pair", rate=1e-2, average=0.1),
+        Flow(width=32, depth=1, candidates=candidates, pairs=2, target="pair", rate=1e-2, average=0.1),
         updates,
         critic_width=64,
         layer_norm=False,

@@ -44,7 +44,7 @@ METRICS = "policy_loss", "critic_error", "q", "entropy", "ess", "kl", "beta"
 # same reason training starts all over the world: from the origin alone, the first goals found keep the others unknown.
 SHARED: dict[str, Any] = {"batch_size": 64, "rate": 1e-2, "warmup": 0.2, "average": 0.1}
 ALGORITHMS: dict[str, Actor] = {
-    "sac-isfm": Flow(width=32, depth=1, candidates=16, proposal="defensive", **SHARED),
+    "sac-isfm": Flow(width=32, depth=1, candidates=16, pairs=2, proposal="defensive", **SHARED),
     "gaussian": Gaussian(width=64, **SHARED),
     "denoising": Denoising(width=32, depth=1, candidates=64, exploration=0.0, **SHARED),
 }

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -112,7 +113,7 @@ def _listen_to_mujoco(env: str) -> None:
     spec = gymnasium.registry.get(env)
     if spec is None or "mujoco" not in str(spec.entry_point) or find_spec("mujoco") is None:
         return
-    import mujoco
+    mujoco: Any = import_module("mujoco")
 
     def log(message: str) -> None:
         logging.getLogger("mujoco").log(logging.DEBUG if "deprecated" in message else logging.WARNING, message)

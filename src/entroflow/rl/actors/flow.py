@@ -54,17 +54,17 @@ class Flow:
         average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
     """
 
-    width: int = 128
+    width: int = 64
     depth: int = 2
     solver: Solver = MIDPOINT_4
     batch_size: int = 64
     candidates: Schedule = 16
-    pairs: int = 2
+    pairs: int = 1
     ess_floor: float = 0.3
     target: Target = "posterior"
     proposal: ProposalName = "policy"
     normalise: Literal["self", "state", "raw"] = "self"
-    rate: float = 3e-4
+    rate: float = 1e-3
     warmup: float = 0.1
     average: float = 0.0
 

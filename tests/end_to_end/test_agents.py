@@ -1,0 +1,249 @@
+"""Agents on Gymnasium tasks as a user drives them: train, predict, evaluate, save, load, and what is refused."""
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import entroflow
+from entroflow.run import training
+from entroflow.run.settings import from_json, of_algorithm, to_json
+
+SMALL = {"learning_starts": 20, "critic_width": 8, "width": 8, "batch_size": 16, "buffer_size": 200}
+AGENTS = [entroflow.SACISFM, entroflow.GaussianSAC, entroflow.DenoisingSAC]
+
+
+class Reach(gymnasium.Env):
+    """Episodes of three steps toward a number; `terminates` tells how they end. The observation counts the steps."""
+
+    def __init__(self, *, terminates=False, low=(-2.0, 0.0), high=(2.0, 1.0), bad_step=None):
+        self.action_space = spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
+        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+        self.terminates, self.bad_step, self.total = terminates, bad_step, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.start, self.time = self.np_random.normal(), 0
+        return self._observe(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(np.asarray(action, np.float32))
+        self.time += 1
+        self.total += 1
+        reward = float("nan") if self.total == self.bad_step else -float(np.sum(np.square(action - 0.5)))
+        ended = self.time == 3
+        return self._observe(), reward, ended and self.terminates, ended and not self.terminates, {}
+
+    def _observe(self):
+        return np.array([self.start, self.time], np.float32)
+
+
+class Other(Reach):
+    """The same with another space of observations or actions."""
+
+    def __init__(self, *, observations=None, actions=None):
+        super().__init__()
+        self.observation_space = observations or self.observation_space
+        self.action_space = actions or self.action_space
+
+
+@pytest.fixture(scope="module")
+def agent():
+    """An agent that has learned a little."""
+    return entroflow.SACISFM(Reach, seed=3, num_envs=2, **SMALL).learn(40)
+
+
+def replay(agent):
+    """What the agent remembers, oldest first, as NumPy arrays."""
+    loop = agent._training.loop
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0, : int(loop.count)], loop.replay)
+
+
+@pytest.mark.parametrize("terminates", [True, False])
+def test_the_true_last_observation_is_remembered(terminates):
+    """The observation that ends an episode is stored as its successor, with the right flag; the next starts anew."""
+    seen = replay(entroflow.GaussianSAC(lambda: Reach(terminates=terminates), **SMALL).learn(19))
+    ended = seen.obs[:, 1] == 2
+    assert ended.sum() >= 5
+    np.testing.assert_array_equal(seen.next_obs[:, 1], seen.obs[:, 1] + 1)
+    np.testing.assert_array_equal(seen.next_obs[:, 0], seen.obs[:, 0])
+    np.testing.assert_array_equal(seen.terminated, ended & terminates)
+    np.testing.assert_array_equal(seen.truncated, ended & (not terminates))
+    starts = seen.obs[1:, 0][ended[:-1]]
+    assert len(np.unique(starts)) == len(starts)
+    np.testing.assert_allclose(seen.reward, -np.sum((seen.action - 0.5) ** 2, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", AGENTS, ids=lambda kind: kind.algorithm)
+def test_training_moves_the_agent_and_repeats_itself(kind):
+    """The same seed gives the same agent and metrics, bit for bit; another seed others; learning changes parameters."""
+
+    def run(seed):
+        rows = []
+        made = kind(Reach, seed=seed, **SMALL)
+        before = jax.tree.leaves(made.state.actor)
+        made.learn(24, callback=lambda _, row: rows.append(row), log_interval=12)
+        after = jax.tree.leaves(made.state.actor)
+        assert any((old != new).any() for old, new in zip(before, after, strict=True))
+        return rows, after
+
+    (rows, leaves), (again, same), (_, other) = run(1), run(1), run(2)
+    assert [row["step"] for row in rows] == [12, 24] and rows == again
+    assert np.isfinite(rows[1]["critic_error"]) and rows[1]["episodes"] == 4
+    for leaf, twin, stranger in zip(leaves, same, other, strict=True):
+        np.testing.assert_array_equal(leaf, twin)
+        assert leaf.size < 2 or (leaf != stranger).any() or not leaf.any()
+
+
+def test_predict_as_stable_baselines_calls_it(agent):
+    """One observation gives one action, a batch a batch, inside of the bounds, with the state handed through."""
+    obs = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    actions, state = agent.predict(obs, state="kept", episode_start=np.ones(5, bool), deterministic=True)
+    assert actions.shape == (5, 2) and state == "kept"
+    one, _ = agent.predict(obs[0])
+    assert one.shape == (2,) and agent.task.action_space.contains(one)
+    draws = np.array([agent.predict(obs[0])[0] for _ in range(3)])
+    assert len(np.unique(draws[:, 0])) == 3
+
+
+def test_deterministic_actions_are_better_by_q(agent):
+    """The best of many draws has a higher Q than a draw, on average."""
+    from entroflow.rl import sac
+
+    obs = np.random.default_rng(1).normal(size=(64, 2)).astype(np.float32)
+    value = jax.jit(jax.vmap(lambda obs, action: sac.q_value(agent.config, agent.state, obs, action)))
+    best, drawn = (np.asarray(value(obs, agent.predict(obs, deterministic=how)[0])) for how in (True, False))
+    assert best.mean() > drawn.mean()
+
+
+def test_log_prob_integrates_to_one(agent):
+    """The density of actions, which live in [−2, 2] × [0, 1], integrates to one over that box."""
+    x, y = (np.arange(60) + 0.5) / 60 * 4 - 2, (np.arange(60) + 0.5) / 60
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2).astype(np.float32)
+    density = np.exp(agent.log_prob(np.tile(np.float32([0.3, 1.0]), (len(grid), 1)), grid))
+    np.testing.assert_allclose(density.sum() * (4 / 60) * (1 / 60), 1.0, atol=0.02)
+    assert np.ndim(agent.log_prob([0.3, 1.0], [0.0, 0.5])) == 0
+
+
+def test_evaluation_counts_whole_episodes(agent):
+    """Lengths are the episodes'; the same seed gives the same episodes."""
+    found, again = agent.evaluate(4, seed=5), agent.evaluate(4, seed=5)
+    np.testing.assert_array_equal(found.lengths, 3)
+    np.testing.assert_array_equal(found.returns, again.returns)
+    assert found.mean == pytest.approx(found.returns.mean()) and found.standard_error > 0
+
+
+@pytest.mark.parametrize("kind", AGENTS, ids=lambda kind: kind.algorithm)
+def test_saved_agents_are_the_same_agents(kind, tmp_path):
+    """A loaded agent acts and judges as the saved one, knows its settings, and trains on."""
+    saved = kind("Pendulum-v1", seed=1, **SMALL).learn(30)
+    saved.save(tmp_path / "agent")
+    loaded = entroflow.load(tmp_path / "agent")
+    assert type(loaded) is kind and loaded.settings == saved.settings and loaded.num_timesteps == 30
+    obs = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    loaded._draws = saved._draws
+    np.testing.assert_array_equal(loaded.predict(obs)[0], saved.predict(obs)[0])
+    np.testing.assert_array_equal(loaded.evaluate(1).returns, saved.evaluate(1).returns)
+    loaded.learn(30)
+    assert loaded.num_timesteps == 60
+
+
+def test_agents_of_other_algorithms_and_tasks_are_refused(tmp_path, agent):
+    """One sentence says what the folder holds and how to load it."""
+    saved = entroflow.GaussianSAC("Pendulum-v1", **SMALL)
+    saved.save(tmp_path / "agent")
+    with pytest.raises(ValueError, match="agent of gaussian_sac, expected one of sac_isfm; load it with GaussianSAC"):
+        entroflow.SACISFM.load(tmp_path / "agent")
+    with pytest.raises(ValueError, match="expected a task with .*'obs_size': 3.*pass env='Pendulum-v1'"):
+        entroflow.GaussianSAC.load(tmp_path / "agent", Reach)
+    with pytest.raises(ValueError, match="holds no agent"):
+        entroflow.SACISFM.load(tmp_path / "nothing")
+
+
+def test_damaged_agents_are_refused(tmp_path):
+    """A file that was cut short is named."""
+    entroflow.GaussianSAC("Pendulum-v1", **SMALL).save(tmp_path / "agent")
+    for path in (tmp_path / "agent" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match="checkpoint: got .*which cannot be read"):
+        entroflow.GaussianSAC.load(tmp_path / "agent")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"actions": spaces.Discrete(3)}, "Discrete.*expected a Box"),
+        ({"actions": spaces.MultiBinary(3)}, "MultiBinary.*expected a Box"),
+        ({"actions": spaces.Box(0.0, 0.0, (2,))}, "no room between its bounds"),
+        ({"actions": spaces.Box(np.float32([-1, -np.inf]), np.float32([1, np.inf]))}, "bounded in part"),
+        ({"observations": spaces.Box(0, 255, (8, 8, 3), np.uint8)}, "images"),
+        ({"observations": spaces.Sequence(spaces.Box(-1, 1, (2,)))}, "variable size"),
+    ],
+)
+def test_tasks_that_are_not_supported_are_refused(change, message):
+    """One sentence says what is wrong with the task."""
+    with pytest.raises(ValueError, match=message) as refusal:
+        entroflow.SACISFM(lambda: Other(**change))
+    assert "\n" not in str(refusal.value)
+
+
+def test_names_that_do_not_exist_are_refused():
+    """Environments, settings and seeds."""
+    with pytest.raises(ValueError, match=r"env: got 'HalfCheetha-v5'"):
+        entroflow.SACISFM("HalfCheetha-v5")
+    with pytest.raises(ValueError, match="setting: got 'candidate'.*did you mean 'candidates'"):
+        entroflow.SACISFM(Reach, candidate=3)
+    with pytest.raises(ValueError, match="seed: got -1"):
+        entroflow.SACISFM(Reach, seed=-1)
+    with pytest.raises(ValueError, match="num_envs: got 0"):
+        entroflow.SACISFM(Reach, num_envs=0)
+
+
+def test_missing_mujoco_is_said(monkeypatch):
+    """The sentence names what to install."""
+
+    def make(*_, **__):
+        raise gymnasium.error.DependencyNotInstalled("MuJoCo is not installed, run `pip install 'gymnasium[mujoco]'`")
+
+    monkeypatch.setattr(gymnasium, "make", make)
+    with pytest.raises(ValueError, match=r'pip install "entroflow\[mujoco\]"'):
+        entroflow.SACISFM("HalfCheetah-v5")
+
+
+def test_a_reward_that_is_not_finite_stops_training():
+    """The message says which number, where and when."""
+    made = entroflow.GaussianSAC(lambda: Reach(bad_step=25), **SMALL)
+    with pytest.raises(training.NotFinite, match="reward that is not finite at step 25, seed 0"):
+        made.learn(40)
+
+
+def test_dict_observations_are_flattened():
+    """A Dict of vectors is one vector to the agent."""
+    space = spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "b": spaces.Discrete(3)})
+
+    class Structured(Reach):
+        def __init__(self):
+            super().__init__()
+            self.observation_space = space
+
+        def _observe(self):
+            return {"a": np.float32([0.5, self.time]), "b": np.int64(self.time % 3)}
+
+    made = entroflow.GaussianSAC(Structured, **SMALL).learn(6)
+    assert made.task.obs_size == 5
+    np.testing.assert_array_equal(replay(made).obs[1], np.float32([0.5, 1, 0, 1, 0]))
+
+
+def test_unbounded_actions_are_the_policy_s_own():
+    """A Box without bounds is trained on as in LQR."""
+    made = entroflow.SACISFM(lambda: Reach(low=(-np.inf,) * 2, high=(np.inf,) * 2), **SMALL).learn(24)
+    assert np.isfinite(made.evaluate(1).returns).all() and made.config.target_entropy == -2.0
+
+
+@pytest.mark.parametrize("name", ["sac_isfm", "gaussian_sac", "denoising"])
+def test_settings_survive_json(name):
+    """Settings read back are the settings written."""
+    settings = of_algorithm(name)
+    assert from_json(to_json(settings)) == settings and settings.algorithm == name
