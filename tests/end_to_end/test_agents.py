@@ -8,7 +8,9 @@ from gymnasium import spaces
 
 import entroflow
 from entroflow.run import training
+from entroflow.run.perturb import Perturbation, perturb
 from entroflow.run.settings import from_json, of_algorithm, to_json
+from entroflow.run.tasks import task
 
 SMALL = {"learning_starts": 20, "critic_width": 8, "width": 8, "batch_size": 16, "buffer_size": 200}
 AGENTS = [entroflow.SACISFM, entroflow.GaussianSAC, entroflow.DenoisingSAC]
@@ -240,6 +242,36 @@ def test_unbounded_actions_are_the_policy_s_own():
     """A Box without bounds is trained on as in LQR."""
     made = entroflow.SACISFM(lambda: Reach(low=(-np.inf,) * 2, high=(np.inf,) * 2), **SMALL).learn(24)
     assert np.isfinite(made.evaluate(1).returns).all() and made.config.target_entropy == -2.0
+
+
+def test_noise_on_actions_and_observations():
+    """Noise has the stated size, actions stay inside of their bounds, and the reset's seed decides it."""
+    changed = perturb(task(Reach), Perturbation(action_noise=0.1, observation_noise=0.2))
+    env, plain = changed.make(), Reach()
+    first, again, true = env.reset(seed=4)[0], env.reset(seed=4)[0], plain.reset(seed=4)[0]
+    np.testing.assert_array_equal(first, again)
+    noise, rewards = [], []
+    for seed in range(400):
+        noise.append(env.reset(seed=seed)[0] - plain.reset(seed=seed)[0])
+        rewards.append(env.step(np.float32([0.5, 0.5]))[1])
+    assert np.any(first != true)
+    spread = np.std(noise)  # of 800 normal draws: a standard error of 2.5 %
+    assert abs(spread / 0.2 - 1) < 0.1
+    # The noise of the actions is 0.1 half-ranges: 0.2 and 0.05.
+    np.testing.assert_allclose(-np.mean(rewards), 0.2**2 + 0.05**2, rtol=4 * np.sqrt(2 / 400))
+    with pytest.raises(ValueError, match="mass 1.2 and friction 1 for Reach, which MuJoCo does not simulate"):
+        perturb(task(Reach), Perturbation(mass=1.2))
+    with pytest.raises(ValueError, match="action_noise: got -1"):
+        Perturbation(action_noise=-1.0)
+
+
+def test_masses_and_friction_of_mujoco_tasks():
+    """Every environment is scaled once, from the model as it is."""
+    changed = perturb(task("Hopper-v5"), Perturbation(mass=1.2, friction=0.8))
+    model, scaled = task("Hopper-v5").make().unwrapped.model, changed.make().unwrapped.model
+    np.testing.assert_allclose(scaled.body_mass, 1.2 * model.body_mass)
+    np.testing.assert_allclose(scaled.geom_friction, 0.8 * model.geom_friction)
+    np.testing.assert_allclose(changed.make().unwrapped.model.body_mass, 1.2 * model.body_mass)
 
 
 @pytest.mark.parametrize("name", ["sac_isfm", "gaussian_sac", "denoising"])

@@ -101,7 +101,7 @@ class MultiGoalCommand:
     """Temperature α > 0, the weight of the entropy."""
     seeds: int = 4
     """Number of seeds for every algorithm."""
-    steps: int = 2000
+    steps: int = 3000
     """Training steps: in each, every environment makes one step and every run one update."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""
@@ -149,6 +149,14 @@ class EvalCommand:
     """last or best."""
     stochastic: bool = False
     """Draw actions from the policy instead of the best by Q of several draws."""
+    action_noise: float = 0.0
+    """Standard deviation of noise on actions, as a fraction of half their range."""
+    observation_noise: float = 0.0
+    """Standard deviation of noise on every component of the observation."""
+    mass: float = 1.0
+    """Factor of all masses and inertias (MuJoCo tasks)."""
+    friction: float = 1.0
+    """Factor of all friction coefficients (MuJoCo tasks)."""
     seed: int = 0
     """Seed of the first episode."""
 

@@ -17,6 +17,7 @@ from .. import checks
 from ..rl import loop_gym, sac
 from . import checkpoint
 from .folder import versions
+from .perturb import Perturbation, perturb
 from .settings import Settings, from_json, of_algorithm, to_json
 from .tasks import Env, Task, task
 from .training import Row, Training
@@ -175,22 +176,33 @@ class Learner:
             given = f"shape {np.shape(action)}" if np.isfinite(actions).all() else "NaN or infinity"
             raise checks.error("action", given, f"{len(flat)} finite actions", "pass one for every observation")
         found = np.asarray(_log_prob(self.config, self.state, jnp.asarray(flat), jnp.asarray(actions)))
-        return found[0] if single else found
+        return found.reshape(()) if single else found
 
-    def evaluate(self, n_episodes: int = 10, *, deterministic: bool = True, seed: int = 0) -> Evaluation:
+    def evaluate(
+        self,
+        n_episodes: int = 10,
+        *,
+        deterministic: bool = True,
+        seed: int = 0,
+        perturbation: Perturbation | None = None,
+    ) -> Evaluation:
         """Run whole episodes in environments of their own.
 
         Args:
             n_episodes: number of episodes.
             deterministic: the best by Q of `settings.action_candidates` actions; otherwise draws from the policy.
             seed: seed of the first episode's reset; the next ones count up.
+            perturbation: what to change about the task; nothing if not given.
 
         Returns:
             Returns and lengths.
+
+        Raises:
+            ValueError: if n_episodes is not a whole number above zero, or the task cannot be perturbed like that.
         """
-        rows = self._training.evaluate(
-            checks.positive_int("n_episodes", n_episodes), deterministic=deterministic, seed=seed
-        )
+        episodes = checks.positive_int("n_episodes", n_episodes)
+        changed = perturb(self.task, perturbation or Perturbation())
+        rows = self._training.evaluate(episodes, deterministic=deterministic, seed=seed, task=changed)
         return Evaluation(np.array([row["return"] for row in rows]), np.array([row["length"] for row in rows], float))
 
     def save(self, path: str | Path) -> None:

@@ -17,6 +17,7 @@ from .cli import EvalCommand, TrainCommand, WatchCommand
 from .compare_report import draw_learning_curve
 from .folder import cache_compilations
 from .learner import change, load_agent, save_agent
+from .perturb import Perturbation
 from .progress import TrainingProgress
 from .settings import ALGORITHMS, Settings, from_json, of_algorithm, to_json
 from .tables import replace
@@ -161,13 +162,18 @@ def agent_folder(out: Path, seed: int, name: str) -> Path:
 def evaluate(command: EvalCommand) -> int:
     """Evaluate trained agents; return the exit code."""
     episodes = checks.positive_int("--episodes", command.episodes)
+    change = Perturbation(command.action_noise, command.observation_noise, command.mass, command.friction)
     cache_compilations()
-    table = Table(title=f"{episodes} episodes each", title_justify="left")
+    changed = ", ".join(
+        f"{name} {value:g}" for name, value in vars(change).items() if value != getattr(Perturbation, name)
+    )
+    table = Table(title=f"{episodes} episodes each" + (f", with {changed}" if changed else ""), title_justify="left")
     for name in ("agent", "mean return", "± s.e.", "min", "max", "length"):
         table.add_column(name, justify="left" if name == "agent" else "right")
     for folder in _agents(command.folder, command.checkpoint):
         agent = load_agent(folder)
-        found = agent.evaluate(episodes, deterministic=not command.stochastic, seed=command.seed)
+        how = {"deterministic": not command.stochastic, "seed": command.seed}
+        found = agent.evaluate(episodes, perturbation=change, **how)
         cells = [found.mean, found.standard_error, found.returns.min(), found.returns.max(), found.lengths.mean()]
         table.add_row(folder.name, *[f"{cell:.1f}" for cell in cells])
     Console().print(table)

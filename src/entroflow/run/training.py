@@ -106,18 +106,21 @@ class Training:
                 self._returns[i], self._lengths[i] = 0.0, 0
         return self._rows(ended)
 
-    def evaluate(self, episodes: int, *, deterministic: bool = True, seed: int = 0) -> list[Row]:
+    def evaluate(
+        self, episodes: int, *, deterministic: bool = True, seed: int = 0, task: Task | None = None
+    ) -> list[Row]:
         """Run whole episodes with the policies as they are.
 
         Args:
             episodes: number of episodes of every run.
             deterministic: take the best by Q of `action_candidates` actions; otherwise draw from the policy.
             seed: seed of the first episode's reset; the next ones count up. The same for all runs.
+            task: the task to run them in, if not the one of the training.
 
         Returns:
             One row per run and episode: seed, step, episode, return and length.
         """
-        envs, runs = self.task.vector(len(self.seeds) * episodes), len(self.seeds)
+        envs, runs = (task or self.task).vector(len(self.seeds) * episodes), len(self.seeds)
         obs, _ = envs.reset(seed=[seed + i for _ in self.seeds for i in range(episodes)])
         returns, lengths = np.zeros((2, runs * episodes))
         alive = np.ones(runs * episodes, bool)

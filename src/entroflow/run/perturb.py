@@ -1,0 +1,104 @@
+"""Tasks that are not quite what a policy was trained on: noise on actions and observations, other masses, friction."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from .. import checks
+from .tasks import Task
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """What is changed; the defaults change nothing.
+
+    Attributes:
+        action_noise: standard deviation of Gaussian noise on actions, as a fraction of half their range.
+        observation_noise: standard deviation of Gaussian noise on every component of the observation, in its own unit.
+        mass: factor of all masses and inertias (MuJoCo tasks).
+        friction: factor of all friction coefficients (MuJoCo tasks).
+    """
+
+    action_noise: float = 0.0
+    observation_noise: float = 0.0
+    mass: float = 1.0
+    friction: float = 1.0
+
+    def __post_init__(self):
+        for name in ("action_noise", "observation_noise"):
+            if checks.number(name, getattr(self, name)) < 0:
+                raise checks.error(name, f"{getattr(self, name)}", "a number of at least 0", "pass for example 0.1")
+        for name in ("mass", "friction"):
+            checks.positive_number(name, getattr(self, name), "pass a factor such as 1.2")
+
+
+def perturb(task: Task, change: Perturbation) -> Task:
+    """Return a task with changes.
+
+    Args:
+        task: the task.
+        change: what to change.
+
+    Returns:
+        The task whose environments have the changes.
+
+    Raises:
+        ValueError: for masses or friction of a task that is not simulated by MuJoCo.
+    """
+    if change == Perturbation():
+        return task
+
+    def make() -> gymnasium.Env:
+        env = task.make()
+        if (change.mass, change.friction) != (1.0, 1.0):
+            _scale(env, task.name, change)
+        return _Noise(env, change) if change.action_noise or change.observation_noise else env
+
+    make().close()  # refuses now what it would refuse later
+    return task._replace(make=make)
+
+
+class _Noise(gymnasium.Wrapper):
+    """Adds noise to observations, and to actions, which stay inside of their bounds; the reset's seed decides it."""
+
+    def __init__(self, env: gymnasium.Env, change: Perturbation):
+        super().__init__(env)
+        self._change = change
+        self._generator = np.random.default_rng(0)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self._generator = np.random.default_rng([seed, 1])
+        obs, info = self.env.reset(seed=seed, options=options)
+        return self._observe(obs), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = self.env.step(self._act(np.asarray(action)))
+        return self._observe(obs), reward, terminated, truncated, info
+
+    def _act(self, action: np.ndarray) -> np.ndarray:
+        space = self.action_space
+        assert isinstance(space, spaces.Box)
+        bounded = np.isfinite(space.low).all()
+        half = (space.high - space.low) / 2 if bounded else 1.0
+        noisy = action + self._change.action_noise * half * self._generator.standard_normal(action.shape)
+        return np.clip(noisy, space.low, space.high).astype(action.dtype)
+
+    def _observe(self, obs: np.ndarray) -> np.ndarray:
+        noise = self._generator.standard_normal(obs.shape)
+        return (obs + self._change.observation_noise * noise).astype(obs.dtype)
+
+
+def _scale(env: gymnasium.Env, name: str, change: Perturbation) -> None:
+    """Scale masses and friction of a MuJoCo model."""
+    model = getattr(env.unwrapped, "model", None)
+    if not hasattr(model, "body_mass"):
+        given = f"mass {change.mass:g} and friction {change.friction:g} for {name}, which MuJoCo does not simulate"
+        raise checks.error("perturbation", given, "a MuJoCo task", "perturb actions or observations instead")
+    assert model is not None
+    model.body_mass[:] *= change.mass
+    model.body_inertia[:] *= change.mass
+    model.geom_friction[:] *= change.friction
