@@ -33,7 +33,7 @@ def small():
         )
         patch.setattr(multigoal_study, "ENVIRONMENTS", 4)
         patch.setattr(multigoal_study, "RESOLUTION", 5)
-        for name, value in {"STATES": 3, "POINTS": 20, "SAMPLES": 64, "EPISODES": 8, "HORIZON": 35}.items():
+        for name, value in {"STATES": 3, "POINTS": 32, "SAMPLES": 64, "EPISODES": 8, "HORIZON": 35}.items():
             patch.setattr(multigoal_measure, name, value)
         patch.setattr(multigoal_measure, "ENTROPY_STATES", 4)
         yield patch

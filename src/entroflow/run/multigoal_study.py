@@ -35,7 +35,7 @@ from .folder import cache_compilations, claim, timed, write_results
 
 ENVIRONMENTS = 128  # of each run
 EXPLORATION = 2.0  # noise scale of the most exploratory environment; the others are spread from one to it
-STARTS = 2.0  # standard deviation of s_0 in training, per coordinate; policies are judged on the world's own 0.1
+STARTS = 1.0  # standard deviation of s_0 in training, per coordinate; policies are judged on the world's own 0.1
 RESOLUTION = 20  # grid points per unit of length of the exact solution
 EVALUATIONS = 10  # lines of metrics.csv for every run
 METRICS = "policy_loss", "critic_error", "q", "entropy", "ess", "kl", "beta"
@@ -55,7 +55,7 @@ def settings(actor: Actor, updates: int) -> sac.Config:
     return sac.Config(
         actor,
         updates,
-        critic_width=64,
+        critic_width=96,
         layer_norm=False,
         critics=1,
         critic_value="mean",
@@ -86,6 +86,8 @@ def run(command: MultiGoalCommand) -> int:
     except KeyboardInterrupt:
         console.print(f"\nstopped; what was finished is in {escape(str(command.out))}", soft_wrap=True)
         return 130
+    except ValueError as problem:  # the input was good, so this is a fault of the program: show where
+        raise RuntimeError("the study failed") from problem
 
 
 def _plan(command: MultiGoalCommand) -> list[str]:
