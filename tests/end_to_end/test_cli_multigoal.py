@@ -79,7 +79,7 @@ def test_numbers(study):
     results = strict(study)
     for row in [*results["runs"], results["exact"]]:
         assert sum(row["mode_weights"]) == pytest.approx(1)
-        assert 0 <= row["total_variation"] <= row["total_variation_worst"] < 1.5
+        assert 0 <= row["total_variation"] <= row["total_variation_worst"] <= 1 + 1e-9
         assert row["entropy_origin"] <= np.log(4) + 1e-6
         assert 0 <= row["within_time_limit"] <= 1 and 0 <= row["unfinished"] <= 1
     assert results["exact"]["total_variation"] == 0
@@ -88,7 +88,7 @@ def test_numbers(study):
         if row["algorithm"] == "denoising":
             assert row["mass"] is None and row["total_variation"] == row["total_variation_histogram"]
         else:
-            assert row["mass"] == pytest.approx(1, abs=0.15)
+            assert 0 < row["mass"] < 1.15  # untrained policies may have peaks between the points of this grid
 
 
 def test_the_table_is_at_most_80_columns_wide(study):

@@ -35,7 +35,7 @@ from .folder import cache_compilations, claim, timed, write_results
 
 ENVIRONMENTS = 128  # of each run
 EXPLORATION = 2.0  # noise scale of the most exploratory environment; the others are spread from one to it
-STARTS = 1.0  # standard deviation of s_0 in training, per coordinate; policies are judged on the world's own 0.1
+STARTS = 2.0  # standard deviation of s_0 in training, per coordinate; policies are judged on the world's own 0.1
 RESOLUTION = 20  # grid points per unit of length of the exact solution
 EVALUATIONS = 10  # lines of metrics.csv for every run
 METRICS = "policy_loss", "critic_error", "q", "entropy", "ess", "kl", "beta"
