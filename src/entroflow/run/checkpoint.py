@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from .. import checks
@@ -39,8 +41,16 @@ def restore(path: Path, like: T) -> T:
         raise checks.error("checkpoint", f"{str(path)!r}, where none is", "a folder that entroflow wrote", "check it")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(path.absolute(), jax.eval_shape(lambda: like))
+            found = checkpointer.restore(path.absolute(), jax.eval_shape(lambda: like))
+        return jax.tree.map(_uncommitted, found)
     except Exception as problem:  # what damage does to Orbax, it does not promise
         given = f"{str(path)!r}, which cannot be read ({' '.join(str(problem).split())[:200]})"
         remedy = "it is damaged, or belongs to other settings: use another checkpoint"
         raise checks.error("checkpoint", given, "a checkpoint of these settings", remedy) from problem
+
+
+def _uncommitted(leaf: Any) -> Any:
+    """Return an array that is not bound to a device, as new arrays are: programs compiled for those serve it, too."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(np.asarray(jax.random.key_data(leaf))))
+    return jnp.asarray(np.asarray(leaf))

@@ -2,15 +2,17 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, ArrayLike, Float, Key
 
 from .. import checks
+from ..flow import ActionSpace
 from ..rl import loop_gym, sac
 from ..types import Transition
 from .settings import Settings
@@ -48,7 +50,8 @@ class Training:
         self.config = dataclasses.replace(settings.config, target_entropy=_target_entropy(task, settings))
         keys = jax.vmap(lambda key: jax.random.split(key, 3))(jnp.stack([jax.random.key(s) for s in self.seeds]))
         self._act_keys, self._evaluate_keys = keys[:, 1], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys[:, 2])
-        agents = _init(self.config, keys[:, 0], task, settings)
+        numbers = jnp.float32(settings.temperature), jnp.float32(settings.discount)
+        agents = _init(self.config, keys[:, 0], task.obs_size, task.policy_space(), *numbers)
         wanted = settings.buffer_size if steps is None else min(settings.buffer_size, steps + settings.num_envs)
         capacity = -(-wanted // settings.num_envs) * settings.num_envs
         learn_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys[:, 2])
@@ -235,23 +238,18 @@ class Training:
         raise NotFinite(f"{self.task.name} returned an {what} that is not finite at step {self.step}, seed {seed}")
 
 
-def _init(config: sac.Config, keys: Key[Array, " runs"], task: Task, settings: Settings) -> sac.State:
+@partial(jax.jit, static_argnames=("config", "obs_size"))
+def _init(
+    config: sac.Config,
+    keys: Key[Array, " runs"],
+    obs_size: int,
+    space: ActionSpace,
+    temperature: Float[ArrayLike, ""],
+    discount: Float[ArrayLike, ""],
+) -> sac.State:
     """Make the agents of all runs."""
-    space = task.policy_space()
-
-    @jax.jit
-    @jax.vmap
-    def init(key: Key[Array, ""]) -> sac.State:
-        return sac.init(
-            config,
-            key,
-            obs_size=task.obs_size,
-            action_space=space,
-            temperature=jnp.asarray(settings.temperature, jnp.float32),
-            discount=jnp.asarray(settings.discount, jnp.float32),
-        )
-
-    return init(keys)
+    numbers = {"temperature": jnp.asarray(temperature), "discount": jnp.asarray(discount)}
+    return jax.vmap(lambda key: sac.init(config, key, obs_size=obs_size, action_space=space, **numbers))(keys)
 
 
 def _target_entropy(task: Task, settings: Settings) -> float | None:
