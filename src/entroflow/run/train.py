@@ -42,7 +42,7 @@ def train(command: TrainCommand) -> int:
     found = task(command.env)
     settings = change(of_algorithm(command.algorithm), _changes(command.set))
     out = command.out or Path("out") / f"{found.name.replace('/', '_')}-{command.algorithm}"
-    resumed = command.resume and (out / CHECKPOINTS / NUMBERS).exists()
+    resumed, planned = command.resume and (out / CHECKPOINTS / NUMBERS).exists(), steps
     if resumed:
         config = records.read(out).config
         wanted = {"algorithm": command.algorithm, "env": found.name, "seeds": _seeds(command.seed, count)}
@@ -50,10 +50,10 @@ def train(command: TrainCommand) -> int:
             if config[name] != value:
                 given = f"{name} {value!r}, where the run in {out} has {config[name]!r}"
                 raise checks.error("--resume", given, "the same run", "pass what it was started with, or another --out")
-        settings = from_json(config["settings"])
+        settings, planned = from_json(config["settings"]), config["steps"]
     console = Console()
     cache_compilations()
-    training = Training(found, settings, _seeds(command.seed, count), steps)
+    training = Training(found, settings, _seeds(command.seed, count), planned)
     if resumed:
         writer = _resume(training, out, steps)
     else:
@@ -205,6 +205,7 @@ def _resume(training: Training, out: Path, steps: int) -> records.Writer:
     numbers = checks.json_object(out / CHECKPOINTS / NUMBERS)
     tree, _ = training.state()
     training.restore(checkpoint.restore(out / CHECKPOINTS / STATE, _with_pending(training, tree)), numbers)
+    training.extend(steps)
     return records.resume(out, training.step, steps=steps)
 
 

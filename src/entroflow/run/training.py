@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from .. import checks
 from ..flow import ActionSpace
-from ..rl import loop_gym, sac
+from ..rl import buffer, loop_gym, sac
 from ..types import Transition
 from .settings import Settings
 from .tasks import Task
@@ -52,8 +52,7 @@ class Training:
         self._act_keys, self._evaluate_keys = keys[:, 1], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys[:, 2])
         numbers = jnp.float32(settings.temperature), jnp.float32(settings.discount)
         agents = _init(self.config, keys[:, 0], task.obs_size, task.policy_space(), *numbers)
-        wanted = settings.buffer_size if steps is None else min(settings.buffer_size, steps + settings.num_envs)
-        capacity = -(-wanted // settings.num_envs) * settings.num_envs
+        capacity = _capacity(settings, steps)
         learn_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys[:, 2])
         sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
         self.loop = loop_gym.start(agents, learn_keys, capacity=capacity, **sizes)
@@ -162,6 +161,17 @@ class Training:
         self.loop, self._pending = tree["loop"], tree["pending"]
         self.step, self._updates, self._metrics = numbers["step"], numbers["updates"], []
 
+    def extend(self, steps: int) -> None:
+        """Make room in memory for a longer training than was planned.
+
+        Args:
+            steps: steps that will be made in all.
+        """
+        have, wanted = self.loop.replay.reward.shape[1], _capacity(self.settings, steps)
+        if have < wanted and int(self.loop.count) <= have:
+            replay = jax.vmap(lambda replay: buffer.grow(replay, wanted))(self.loop.replay)
+            self.loop = dataclasses.replace(self.loop, replay=replay)
+
     def close(self) -> None:
         """Close the environments."""
         if self._envs is not None:
@@ -250,6 +260,12 @@ def _init(
     """Make the agents of all runs."""
     numbers = {"temperature": jnp.asarray(temperature), "discount": jnp.asarray(discount)}
     return jax.vmap(lambda key: sac.init(config, key, obs_size=obs_size, action_space=space, **numbers))(keys)
+
+
+def _capacity(settings: Settings, steps: int | None) -> int:
+    """Return how many transitions to remember: no more than there will be, a multiple of the environments."""
+    wanted = settings.buffer_size if steps is None else min(settings.buffer_size, steps + settings.num_envs)
+    return -(-wanted // settings.num_envs) * settings.num_envs
 
 
 def _target_entropy(task: Task, settings: Settings) -> float | None:

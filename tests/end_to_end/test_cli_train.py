@@ -1,0 +1,121 @@
+"""The commands train and eval as a user runs them, on a tiny task."""
+
+import csv
+import json
+
+import gymnasium
+import numpy as np
+import pytest
+
+import entroflow
+from entroflow.run import train
+from entroflow.run.cli import main
+
+from .test_agents import Reach
+
+gymnasium.register("Reach-v1", Reach)
+SMALL = ["learning_starts=20", "critic_width=8", "width=8", "depth=1", "batch_size=16"]
+
+
+def run(out, *options, steps=30):
+    """Train on the tiny task; return the exit code."""
+    arguments = ["train", "Reach-v1", "--algorithm", "gaussian_sac", "--seeds", "2", "--steps", str(steps)]
+    arguments += ["--evaluate-every", "15", "--evaluation-episodes", "2", "--out", str(out), *options]
+    return main([*arguments, "--set", *SMALL])
+
+
+def table(path):
+    """The rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished training."""
+    out = tmp_path_factory.mktemp("train") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "LOG_INTERVAL", 5)
+        assert run(out) == 0
+    return out
+
+
+def test_training_leaves_records_and_agents(trained):
+    """Every seed has rows at every interval, evaluations at start, middle and end, and agents that load."""
+    metrics, evaluations = table(trained / "metrics.csv"), table(trained / "evaluations.csv")
+    assert {(row["seed"], row["step"]) for row in metrics} == {(s, t) for s in "01" for t in ("25", "30")}
+    assert {row["step"] for row in evaluations} == {"0", "15", "30"} and len(evaluations) == 3 * 2 * 2
+    assert all(np.isfinite(float(row["critic_error"])) for row in metrics)
+    config = json.loads((trained / "config.json").read_text())
+    assert config["settings"]["config"]["actor"]["width"] == 8 and config["seeds"] == [0, 1]
+    for name in ("learning_curve.png", "learning_curve.pdf", "checkpoints/best/seed=1/agent.json"):
+        assert (trained / name).stat().st_size > 0
+    agent = entroflow.load(trained, seed=1)
+    assert agent.seed == 1 and agent.num_timesteps == 30
+    with pytest.raises(ValueError, match="where there are several, expected one of: seed=0, seed=1"):
+        entroflow.load(trained)
+
+
+def test_an_agent_on_disk_is_the_agent_that_was_evaluated(trained):
+    """The last agent, loaded, gets the last evaluation's returns again."""
+    last = [row for row in table(trained / "evaluations.csv") if row["step"] == "30" and row["seed"] == "1"]
+    found = entroflow.load(trained, seed=1).evaluate(2)
+    np.testing.assert_allclose(found.returns, [float(row["return"]) for row in last], rtol=1e-3)
+
+
+def test_resuming_goes_on_from_the_last_checkpoint(trained, capsys):
+    """A longer plan continues the run: earlier rows stay, later ones follow, the replay is not empty."""
+    before = table(trained / "metrics.csv")
+    assert run(trained, "--resume", steps=45) == 0
+    after = table(trained / "metrics.csv")
+    assert after[: len(before)] == before
+    assert {row["step"] for row in after[len(before) :]} == {"45"}
+    assert entroflow.load(trained, seed=0).num_timesteps == 45
+    assert "from step 30" in capsys.readouterr().out
+
+
+def test_evaluation_prints_a_table(trained, capsys):
+    """One line for every seed, and the perturbation in the title."""
+    assert main(["eval", str(trained), "--episodes", "2", "--action-noise", "0.1"]) == 0
+    output = capsys.readouterr().out
+    assert "seed=0" in output and "seed=1" in output and "action_noise 0.1" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "Pendulum-v2"], "env: got 'Pendulum-v2'"),
+        (["train", "CartPole-v1"], "actions of CartPole-v1: got Discrete(2)"),
+        (["train", "Reach-v1", "--algorithm", "sac"], "algorithm: got 'sac'"),
+        (["train", "Reach-v1", "--set", "candidate=3"], "did you mean 'candidates'"),
+        (["train", "Reach-v1", "--set", "candidates"], "expected name=value"),
+        (["train", "Reach-v1", "--steps", "0"], "--steps: got 0"),
+        (["eval", "nowhere"], "holds no agent"),
+        (["watch", "nowhere"], "holds no agent"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, message, capsys, tmp_path, monkeypatch):
+    """Exit code 2, a sentence that says what to do, and nothing written."""
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_overwritten(trained, capsys):
+    """Without --resume a folder that holds a run is refused."""
+    assert run(trained) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_a_broken_environment_stops_training(tmp_path, capsys, monkeypatch):
+    """The exit code is 1; the message names the step and the checkpoint that is kept."""
+    gymnasium.register("Broken-v0", lambda: Reach(bad_step=22))
+    monkeypatch.setattr(train, "LOG_INTERVAL", 5)
+    arguments = ["train", "Broken-v0", "--algorithm", "gaussian_sac", "--steps", "30", "--evaluate-every", "15"]
+    out = tmp_path / "run"
+    assert main([*arguments, "--evaluation-episodes", "2", "--out", str(out), "--set", *SMALL]) == 1
+    output = " ".join(capsys.readouterr().out.split())
+    assert "reward that is not finite at step 22, seed 0" in output and "the last checkpoint is in" in output
+    assert entroflow.load(out).num_timesteps == 15
