@@ -1,5 +1,7 @@
 """Agents on Gymnasium tasks as a user drives them: train, predict, evaluate, save, load, and what is refused."""
 
+from typing import Any
+
 import gymnasium
 import jax
 import numpy as np
@@ -38,7 +40,7 @@ class Reach(gymnasium.Env):
         ended = self.time == 3
         return self._observe(), reward, ended and self.terminates, ended and not self.terminates, {}
 
-    def _observe(self):
+    def _observe(self) -> Any:
         return np.array([self.start, self.time], np.float32)
 
 

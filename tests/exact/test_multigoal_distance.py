@@ -51,6 +51,7 @@ def test_histogram_of_draws_is_the_density(solution):
     """Actions of `draw` have the exact density and mode weights within 4 standard errors of every cell's count."""
     count, rng = 4000, np.random.default_rng(1)
     states = np.array([[0.0, 0.0], [3.2, 0.4]])
+    actions = np.empty((0, 2))
     for state in states:
         actions, log_probs = distance.draw(solution, rng, np.tile(state, (count, 1)), 20)
         exact = distance.exact_densities(solution, state[None], 20)[0]

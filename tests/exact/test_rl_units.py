@@ -73,6 +73,7 @@ def test_layer_norm_bounds_the_value_far_away():
     for layer_norm in (True, False):
         critic = Critic(3, width=8, depth=2, layer_norm=layer_norm, key=jax.random.key(0))
         last = critic.layers[-1]
+        assert last.bias is not None
         bound = float(jnp.linalg.norm(last.weight) * jnp.sqrt(8.0) + jnp.abs(last.bias[0]))
         near, far = (np.asarray(jax.vmap(critic)(factor * points)) for factor in (1e3, 1e6))
         assert (np.abs(far).max() < bound) == layer_norm

@@ -51,6 +51,6 @@ def restore(path: Path, like: T) -> T:
 
 def _uncommitted(leaf: Any) -> Any:
     """Return an array that is not bound to a device, as new arrays are: programs compiled for those serve it, too."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(jnp.asarray(np.asarray(jax.random.key_data(leaf))))
     return jnp.asarray(np.asarray(leaf))

@@ -16,6 +16,7 @@ from their code: candidates are restricted to the box, not clipped to its faces;
 selection of actions by Q.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -150,7 +151,11 @@ class Noised(NamedTuple):
 
 
 def reverse_sample(
-    key: PRNGKeyArray, point: Float[Array, " d"], angle: Float[Array, ""], log_density: QFunction, candidates: int
+    key: PRNGKeyArray,
+    point: Float[Array, " d"],
+    angle: Float[Array, ""],
+    log_density: Callable[[Array], Array],
+    candidates: int,
 ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
     """Estimate E[ε|x_t] for actions in [−1, 1]^d of a density that is known up to its normaliser.
 

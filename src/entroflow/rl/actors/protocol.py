@@ -16,7 +16,10 @@ Metrics = dict[str, Float[Array, ""]]
 class Policy(Protocol):
     """A policy with a density, for one state and one action: `FlowPolicy`, `GaussianPolicy`, or one of your own."""
 
-    action_space: ActionSpace
+    @property
+    def action_space(self) -> ActionSpace:
+        """The map from latents to actions."""
+        ...
 
     def sample(self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Any = 1.0) -> Float[Array, " d"]:
         """Draw an action, with its noise scaled; 1 is the policy, shape (d,)."""
