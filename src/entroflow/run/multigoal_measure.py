@@ -122,16 +122,16 @@ def measure(against: Reference, config: sac.Config, agents: sac.State, seeds: li
         policy = sac.policy(config, agent, average=True)
         return policy.with_solver(ACTING_SOLVER) if isinstance(policy, FlowPolicy) else policy
 
-    def follow(agent: sac.State, key: PRNGKeyArray) -> Trajectories:
+    def follow(agent: sac.State, key: PRNGKeyArray) -> tuple[Array, ...]:
         policy = acting(agent)
 
-        def step(carry: tuple[Array, Array], key: PRNGKeyArray) -> tuple[tuple[Array, Array], Trajectories]:
+        def step(carry: tuple[Array, Array], key: PRNGKeyArray) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
             states, going = carry
             actions, log_probs = jax.vmap(policy.sample_and_log_prob)(jax.random.split(key, len(starts)), states)
             following = jax.vmap(functools.partial(env.transition, key))(states, actions)
             still = going & ~jax.vmap(env.terminal)(following)
             following = jnp.where(going[:, None], following, states)
-            return (following, still), Trajectories(states, actions, log_probs, going)
+            return (following, still), (states, actions, log_probs, going)
 
         begin = starts, jnp.ones(len(starts), bool)
         return jax.lax.scan(step, begin, jax.random.split(key, HORIZON))[1]

@@ -80,25 +80,23 @@ def density_figure(solution: Solution, pictures: Sequence[Picture]) -> Figure:
 
 def table(results: Sequence[dict[str, Any]], exact: dict[str, Any]) -> Table:
     """Return the closing table, at most 80 columns wide: the average over the seeds, and the worst in brackets."""
-    style = {"box": box.SIMPLE_HEAD, "padding": (0, 1), "pad_edge": False}
-    caption = "average over seeds (worst); the last row is what the exact policy scores by the same means"
+    style = {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False}
+    caption = "average over seeds (worst); last row: what the exact policy scores"
     shown = Table(title="learned policies against the exact soft optimum", caption=caption, **style)
-    for header in ("", "TV", "TV hist.", "mode error", "gap %", "gap hist. %", "entropy"):
-        shown.add_column(header, justify="left" if not header else "right", overflow="fold")
+    for header in ("", "TV", "TV\nhistogram", "mode\nerror", "gap %", "entropy"):
+        shown.add_column(header, justify="right" if header else "left", overflow="fold")
     for name in [*dict.fromkeys(row["algorithm"] for row in results), "exact"]:
         rows = [row for row in results if row["algorithm"] == name] if name != "exact" else [exact]
-        columns = [
-            ("total_variation", 1.0, 3),
-            ("total_variation_histogram", 1.0, 3),
-            ("mode_weight_error", 1.0, 3),
-            ("soft_return_gap_relative", 100.0, 1),
-            ("soft_return_gap_histogram_relative", 100.0, 1),
-            ("entropy_origin", 1.0, 2),
-        ]
         cells = []
-        for column, unit, digits in columns:
-            values = unit * np.array([row[column] for row in rows])
-            worst = "" if len(values) == 1 or column == "entropy_origin" else f" ({values.max():.{digits}f})"
-            cells.append(f"{values.mean():.{digits}f}{worst}")
-        shown.add_row(name, *cells)
+        for column in ("total_variation", "total_variation_histogram", "mode_weight_error"):
+            values = np.array([row[column] for row in rows])
+            cells.append(f"{values.mean():.3f} ({values.max():.3f})")
+        gaps = 100 * np.array([row["soft_return_gap_relative"] for row in rows])
+        cells.append(f"{_short(gaps.mean())} ({_short(gaps.max())})")
+        shown.add_row(name, *cells, f"{np.mean([row['entropy_origin'] for row in rows]):.2f}")
     return shown
+
+
+def _short(number: float) -> str:
+    """Write a number in at most six characters."""
+    return f"{number:.1f}" if abs(number) < 1000 else f"{number:.0e}"
