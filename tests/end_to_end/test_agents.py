@@ -1,7 +1,5 @@
 """Agents on Gymnasium tasks as a user drives them: train, predict, evaluate, save, load, and what is refused."""
 
-from typing import Any
-
 import gymnasium
 import jax
 import numpy as np
@@ -14,34 +12,11 @@ from entroflow.run.perturb import Perturbation, perturb
 from entroflow.run.settings import from_json, of_algorithm, to_json
 from entroflow.run.tasks import task
 
+from .reach import Reach
+
 # Programs are shared by all tests that use these settings and this task, four episodes and four observations.
 SMALL = {"learning_starts": 20, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16, "buffer_size": 200}
 AGENTS = [entroflow.SACISFM, entroflow.GaussianSAC, entroflow.DenoisingSAC]
-
-
-class Reach(gymnasium.Env):
-    """Episodes of three steps toward a number; `terminates` tells how they end. The observation counts the steps."""
-
-    def __init__(self, *, terminates=False, low=(-2.0, 0.0), high=(2.0, 1.0), bad_step=None):
-        self.action_space = spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
-        self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
-        self.terminates, self.bad_step, self.total = terminates, bad_step, 0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.start, self.time = self.np_random.normal(), 0
-        return self._observe(), {}
-
-    def step(self, action):
-        assert self.action_space.contains(np.asarray(action, np.float32))
-        self.time += 1
-        self.total += 1
-        reward = float("nan") if self.total == self.bad_step else -float(np.sum(np.square(action - 0.5)))
-        ended = self.time == 3
-        return self._observe(), reward, ended and self.terminates, ended and not self.terminates, {}
-
-    def _observe(self) -> Any:
-        return np.array([self.start, self.time], np.float32)
 
 
 class Other(Reach):
@@ -51,9 +26,6 @@ class Other(Reach):
         super().__init__()
         self.observation_space = observations or self.observation_space
         self.action_space = actions or self.action_space
-
-
-gymnasium.register("Reach-v0", Reach)
 
 
 @pytest.fixture(scope="module")
