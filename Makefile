@@ -19,10 +19,10 @@ lqr: $(READY)  ## the main job: train on max-entropy LQR, draw the figures into 
 	@out="out/lqr-$$(date +%Y%m%d-%H%M%S)"; echo "results go to $$out"; $(BIN)/entroflow lqr --out "$$out" $(ARGS)
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 test-all: $(READY)  ## run the tests, the slow ones included
-	$(BIN)/python -m pytest -m "" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "" $(ARGS)
 
 check: lint types test  ## everything that must pass before a commit: lint, types, tests
 
