@@ -204,6 +204,13 @@ def test_a_network_of_values_cannot_steer_the_temperature():
         sac.Config(soft_value="network", target_entropy=-1.0)
 
 
+def test_a_value_network_needs_candidates_of_the_policy():
+    """Its targets are means over them; those of another proposal would be wrong without notice."""
+    with pytest.raises(ValueError, match="soft_value: got 'network' with another proposal"):
+        sac.Config(Flow(proposal="defensive"), soft_value="network")
+    sac.Config(Flow(), soft_value="network")
+
+
 @pytest.mark.parametrize("actor", CONFIGS)
 def test_the_policy_is_improved_on_the_critics_it_is_told_to(actor, batch):
     """Soft values come from the online critics alone or from the target critics alone, whichever is asked for."""

@@ -93,6 +93,9 @@ class Config:
         if self.soft_value == "network" and self.target_entropy is not None:
             remedy = "choose soft_value='action', whose actions tell the entropy, or a fixed temperature"
             raise error("soft_value", "'network' with a target entropy", "one or the other", remedy)
+        if self.soft_value == "network" and getattr(self.actor, "proposal", "policy") != "policy":
+            remedy = "choose soft_value='action': the network V learns from candidates of the policy"
+            raise error("soft_value", "'network' with another proposal than the policy", "one or the other", remedy)
 
 
 class State(eqx.Module):
