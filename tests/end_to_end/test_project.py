@@ -144,11 +144,12 @@ def test_documents_name_only_commands_that_exist():
     assert {"lqr", "test", "check"} <= named <= targets
 
 
-def test_the_readme_python_runs():
-    """The README's Python blocks run as they stand, those that read a finished run's folder aside."""
+def test_the_readme_python_runs(tmp_path, monkeypatch):
+    """The README's Python blocks run, with fewer steps; those that read a finished run's folder aside."""
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    runnable = [block for block in blocks if "out/" not in block]
-    assert runnable
+    runnable = [block.replace("learn(10_000)", "learn(1_010)") for block in blocks if 'load("out/' not in block]
+    assert len(runnable) == 2
     for block in runnable:
         exec(compile(block, "README.md", "exec"), {})
 
