@@ -20,222 +20,50 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import cast
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import error
 from ..flow import ActionSpace, Unbounded
-from ..isfm import descend, follow, move, optimiser
+from ..isfm import descend, follow, move
 from ..types import Transition
-from .actors import Actor, Flow, Policy
+from .actors import Policy
+from .config import Config
 from .critic import Critic
 from .soft_bellman import soft_target, soft_value, temperature_loss
-from .units import Moments, forgetting_rate, join, standard
+from .state import (
+    State,
+    actor_optimiser,
+    best_of,
+    critic_optimiser,
+    init,
+    policy,
+    q_value,
+    temperature_optimiser,
+    v_value,
+)
+from .units import forgetting_rate, join
+
+__all__ = [
+    "BLOCK",
+    "Config",
+    "Metrics",
+    "State",
+    "best_of",
+    "evaluate_policy",
+    "improve_policy",
+    "init",
+    "policy",
+    "q_value",
+    "update",
+    "v_value",
+]
 
 BLOCK = 1024  # transitions that pass through a critic at once
-FLOW = Flow()
-
-
-@dataclass(frozen=True)
-class Config:
-    """Settings of soft actor-critic; shapes and schedules, the same for all runs of a program.
-
-    Attributes:
-        actor: class of the policy, with the settings of its improvement.
-        updates: number of updates that a planned training will make: Muon, with warm-up and cosine decay to zero, and
-            units that settle at half time. None if training has no planned end: Adam at constant rates.
-        critic_width: width of the critics.
-        critic_depth: hidden layers of the critics.
-        layer_norm: whether to normalise the critics' hidden layers.
-        critics: number of critics.
-        critic_value: value of the ensemble: "mean", or "min" against overestimation (which biases Q).
-        soft_value: V(s') from an "action" drawn at s', or from a "network".
-        entropy_in_target: whether V(s') counts the entropy; False gives what algorithms without a density do.
-        batch_size: transitions per critic update.
-        critic_rate: learning rate of the critics; its peak in a planned training.
-        critic_warmup: fraction of a planned training over which it rises.
-        target_rate: rate at which the target critics follow the critics, at first.
-        final_target_rate: the same at the end of a planned training, small to average the critics over many batches.
-        policy_critic: which critics the policy is improved on, the slow "target" or the "online" ones.
-        target_entropy: entropy in nats that the temperature is steered to; None leaves the temperature as it is.
-        temperature_rate: learning rate of log α.
-        reward_scale: what rewards are multiplied with.
-        recent: fraction of the transitions so far, counted from the newest, that batches are drawn from.
-    """
-
-    actor: Actor = FLOW
-    updates: int | None = None
-    critic_width: int = 256
-    critic_depth: int = 2
-    layer_norm: bool = True
-    critics: int = 2
-    critic_value: Literal["mean", "min"] = "min"
-    soft_value: Literal["action", "network"] = "action"
-    entropy_in_target: bool = True
-    batch_size: int = 256
-    critic_rate: float = 3e-4
-    critic_warmup: float = 0.02
-    target_rate: float = 0.005
-    final_target_rate: float = 0.005
-    policy_critic: Literal["target", "online"] = "online"
-    target_entropy: float | None = None
-    temperature_rate: float = 3e-4
-    reward_scale: float = 1.0
-    recent: float = 1.0
-
-    def __post_init__(self):
-        if self.soft_value == "network" and self.target_entropy is not None:
-            remedy = "choose soft_value='action', whose actions tell the entropy, or a fixed temperature"
-            raise error("soft_value", "'network' with a target entropy", "one or the other", remedy)
-        if self.soft_value == "network" and getattr(self.actor, "proposal", "policy") != "policy":
-            remedy = "choose soft_value='action': the network V learns from candidates of the policy"
-            raise error("soft_value", "'network' with another proposal than the policy", "one or the other", remedy)
-
-
-class State(eqx.Module):
-    """Everything that an update reads and writes.
-
-    Attributes:
-        actor: the policy's network, as trained.
-        actor_average: its running average, with which the agent acts in the end.
-        action_space: map from latents to actions; its units follow the data where actions are unbounded.
-        q: ensemble of critics of (s, a), leaves of shape (critics, ...).
-        q_target: their running average.
-        v: critic of s; None where soft values come from actions.
-        actor_optimiser: state of the actor's optimiser.
-        q_optimiser: states of the optimisers of q.
-        v_optimiser: state of the optimiser of v.
-        temperature_optimiser: state of the optimiser of log α.
-        obs_units: moments of observations.
-        action_units: moments of actions.
-        value_units: moments of the critics' targets, the unit of their outputs.
-        log_temperature: log of the entropy weight α.
-        discount: discount γ.
-        step: updates made.
-        ess: running average of ESS/N, by which a schedule chooses the number of candidates.
-    """
-
-    actor: Any
-    actor_average: Any
-    action_space: ActionSpace
-    q: Critic
-    q_target: Critic
-    v: Critic | None
-    actor_optimiser: optax.OptState
-    q_optimiser: optax.OptState
-    v_optimiser: optax.OptState | None
-    temperature_optimiser: optax.OptState
-    obs_units: Moments
-    action_units: Moments
-    value_units: Moments
-    log_temperature: Float[Array, ""]
-    discount: Float[Array, ""]
-    step: Float[Array, ""]
-    ess: Float[Array, ""]
-
-    @property
-    def temperature(self) -> Float[Array, ""]:
-        """The entropy weight α."""
-        return jnp.exp(self.log_temperature)
-
-
 Metrics = dict[str, Float[Array, ""]]
-
-
-def policy(config: Config, state: State, *, average: bool = False) -> Any:
-    """Return the policy of a state: the one being trained, or its running average."""
-    network = state.actor_average if average else state.actor
-    return config.actor.policy(network, state.action_space, state.obs_units, state.temperature)
-
-
-def q_value(
-    config: Config,
-    state: State,
-    obs: Float[Array, " n"],
-    action: Float[Array, " d"],
-    critics: Literal["target", "online"] = "target",
-) -> Float[Array, ""]:
-    """Return Q(s, a) of the target critics or the online ones, in the units of the return."""
-    inputs = join(state.obs_units, state.action_units).normalise(jnp.concatenate([obs, action]))
-    ensemble = state.q_target if critics == "target" else state.q
-    values = eqx.filter_vmap(lambda critic: critic(inputs))(ensemble)
-    value = jnp.mean(values) if config.critic_value == "mean" else jnp.min(values)
-    return state.value_units.restore(value)
-
-
-def v_value(state: State, obs: Float[Array, " n"]) -> Float[Array, ""]:
-    """Return V(s) of the network, in the units of the return."""
-    assert state.v is not None
-    return state.value_units.restore(state.v(state.obs_units.normalise(obs)))
-
-
-def best_of(
-    config: Config, state: State, key: PRNGKeyArray, obs: Float[Array, " n"], candidates: int
-) -> Float[Array, " d"]:
-    """Return the best by Q of a number of actions that the policy draws, shape (d,); of one, a draw of the policy."""
-    pi = policy(config, state, average=True)
-    actions = jax.vmap(pi.sample, in_axes=(0, None))(jax.random.split(key, candidates), obs)
-    if candidates == 1:
-        return actions[0]
-    values = jax.vmap(functools.partial(q_value, config, state), in_axes=(None, 0))(obs, actions)
-    return actions[jnp.argmax(values)]
-
-
-def init(
-    config: Config,
-    key: PRNGKeyArray,
-    *,
-    obs_size: int,
-    action_space: ActionSpace,
-    temperature: Float[Array, ""],
-    discount: Float[Array, ""],
-) -> State:
-    """Make the state of a run that has made no update.
-
-    Args:
-        config: settings.
-        key: random key of the initial parameters.
-        obs_size: number of components of an observation.
-        action_space: map from latents to actions.
-        temperature: entropy weight α > 0, at first.
-        discount: discount γ in [0, 1).
-
-    Returns:
-        The state.
-    """
-    actor_key, q_key, v_key = jax.random.split(key, 3)
-    actor = config.actor.network(obs_size, action_space.size, key=actor_key)
-    make = functools.partial(Critic, width=config.critic_width, depth=config.critic_depth, layer_norm=config.layer_norm)
-    q = eqx.filter_vmap(lambda key: make(obs_size + action_space.size, key=key))(
-        jax.random.split(q_key, config.critics)
-    )
-    v = make(obs_size, key=v_key) if config.soft_value == "network" else None
-    log_temperature = jnp.log(temperature)
-    return State(
-        actor=actor,
-        actor_average=actor,
-        action_space=action_space,
-        q=q,
-        q_target=q,
-        v=v,
-        actor_optimiser=_actor_optimiser(config).init(actor),
-        q_optimiser=jax.vmap(_critic_optimiser(config).init)(q),
-        v_optimiser=None if v is None else _critic_optimiser(config).init(cast(optax.Params, v)),
-        temperature_optimiser=_temperature_optimiser(config).init(log_temperature),
-        obs_units=standard(obs_size),
-        action_units=standard(action_space.size),
-        value_units=standard(),
-        log_temperature=log_temperature,
-        discount=discount,
-        step=jnp.zeros(()),
-        ess=jnp.zeros(()),
-    )
 
 
 def update(
@@ -280,15 +108,15 @@ def improve_policy(
     actor = config.actor
     q_function = functools.partial(q_value, config, state, critics=config.policy_critic)
     step = actor.improve(policy(config, state), state.actor, key, obs, q_function, state.temperature, state.ess)
-    _, network, actor_optimiser = descend(
-        _actor_optimiser(config), lambda _: (step.loss, step.gradient), state.actor, state.actor_optimiser
+    _, network, optimiser_state = descend(
+        actor_optimiser(config), lambda _: (step.loss, step.gradient), state.actor, state.actor_optimiser
     )
     state = dataclasses.replace(
         state,
         actor=network,
         actor_average=move(state.actor_average, network, 1 / (1 + actor.average * state.step)),
         action_space=_follow_width(config, state, step.variance),
-        actor_optimiser=actor_optimiser,
+        actor_optimiser=optimiser_state,
         ess=follow(state.ess, state.step, step.metrics["ess"]) if "ess" in step.metrics else state.ess,
     )
     return state, step.values, {"policy_loss": step.loss} | step.metrics
@@ -317,7 +145,7 @@ def evaluate_policy(
     reward = config.reward_scale * batch.reward
     targets = soft_target(reward, state.discount, batch.terminated.astype(reward.dtype), next_values)
     state = _follow_data(config, state, batch, targets)
-    descend_critic = functools.partial(descend, _critic_optimiser(config))
+    descend_critic = functools.partial(descend, critic_optimiser(config))
 
     q_inputs = jax.vmap(join(state.obs_units, state.action_units).normalise)(
         jnp.concatenate([batch.obs, batch.action], axis=1)
@@ -362,7 +190,7 @@ def _steer_temperature(config: Config, state: State, log_prob: Float[Array, " b"
     """Make one gradient step of log α toward the target entropy."""
     gradient = jax.value_and_grad(temperature_loss)
     _, log_temperature, optimiser_state = descend(
-        _temperature_optimiser(config),
+        temperature_optimiser(config),
         lambda value: gradient(value, log_prob, target_entropy),
         state.log_temperature,
         state.temperature_optimiser,
@@ -430,22 +258,6 @@ def _follow_width(config: Config, state: State, variance: Float[Array, " d"] | N
 def _settled(config: Config) -> float:
     """Return the number of updates after which units no longer change."""
     return math.inf if config.updates is None else config.updates / 2
-
-
-def _optimiser(config: Config, rate: float, warmup: float) -> optax.GradientTransformation:
-    return optax.adam(rate) if config.updates is None else optimiser(rate, warmup, config.updates)
-
-
-def _actor_optimiser(config: Config) -> optax.GradientTransformation:
-    return _optimiser(config, config.actor.rate, config.actor.warmup)
-
-
-def _critic_optimiser(config: Config) -> optax.GradientTransformation:
-    return _optimiser(config, config.critic_rate, config.critic_warmup)
-
-
-def _temperature_optimiser(config: Config) -> optax.GradientTransformation:
-    return optax.adam(config.temperature_rate)
 
 
 def _target_rate(config: Config, step: Float[Array, ""]) -> Float[ArrayLike, ""]:
