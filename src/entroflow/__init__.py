@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from entroflow import densities, diagnostics, envs, flow, isfm, lqr, multigoal, rl, run
+    from entroflow import densities, diagnostics, envs, flow, isfm, lqr, multigoal, rl, run, studies
     from entroflow.lqr import LQR
     from entroflow.run.learner import SACISFM, DenoisingSAC, GaussianSAC
     from entroflow.run.load import load
@@ -30,6 +30,7 @@ __all__ = [
     "multigoal",
     "rl",
     "run",
+    "studies",
 ]
 
 __version__ = version("entroflow")

@@ -10,7 +10,9 @@ import pytest
 from matplotlib.image import imread
 
 from entroflow.densities import get
-from entroflow.run import cli, densities_fit, densities_study
+from entroflow.run import cli
+from entroflow.studies.densities import fit as densities_fit
+from entroflow.studies.densities import study as densities_study
 
 SMALL = {"EVALUATIONS": 4, "ESTIMATE": 200, "REPETITIONS": 3, "W2_SAMPLES": 100, "FLOORS": 2, "GRID": 21, "PATHS": 8}
 CONFIG = functools.partial(

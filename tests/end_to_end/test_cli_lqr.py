@@ -21,8 +21,10 @@ import entroflow
 from entroflow.isfm import Adaptive
 from entroflow.lqr import LQR, systems
 from entroflow.lqr.figures import Picture
-from entroflow.run import cli, lqr_report, lqr_study
-from entroflow.run.lqr_study import settings
+from entroflow.run import cli
+from entroflow.studies.lqr import report as lqr_report
+from entroflow.studies.lqr import study as lqr_study
+from entroflow.studies.lqr.study import settings
 
 COMMAND = ["lqr", "--alpha", "0.5", "1", "--seeds", "2", "--seed", "3", "--steps", "6"]
 RUNS = [(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]

@@ -12,7 +12,10 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from entroflow.run import cli, multigoal_measure, multigoal_report, multigoal_study
+from entroflow.run import cli
+from entroflow.studies.multigoal import measure as multigoal_measure
+from entroflow.studies.multigoal import report as multigoal_report
+from entroflow.studies.multigoal import study as multigoal_study
 
 NAMES = ["sac-isfm", "gaussian", "denoising"]
 RUN = NAMES[1:]

@@ -15,7 +15,10 @@ from rich.console import Console
 
 from entroflow.isfm import FitConfig
 from entroflow.lqr import LQR, systems
-from entroflow.run import cli, spi_lqr, spi_rooms, spi_study
+from entroflow.run import cli
+from entroflow.studies.spi import lqr as spi_lqr
+from entroflow.studies.spi import rooms as spi_rooms
+from entroflow.studies.spi import study as spi_study
 
 OPTIONS = ["--alpha", "0.2", "1", "--seeds", "2", "--seed", "3", "--iterations", "2"]
 RUNS = [(0.2, 3), (0.2, 4), (1.0, 3), (1.0, 4)]
@@ -168,7 +171,7 @@ def test_the_table_is_at_most_80_columns_wide(study):
     rows = strict((study.out / "results.json").read_text())["iterations"]
     problem = spi_rooms.RoomsProblem if study.name == "rooms" else spi_lqr.LQRProblem
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(spi_study.spi_figures.table(problem, rows))
+    console.print(spi_study.table(problem, rows))
     assert max(len(line.rstrip()) for line in console.export_text().splitlines()) <= 80
 
 

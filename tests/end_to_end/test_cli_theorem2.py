@@ -13,8 +13,12 @@ from matplotlib.image import imread
 from rich.console import Console
 
 import entroflow
-from entroflow.run import cli, theorem2_fits, theorem2_report, theorem2_study, theorem2_weights
-from entroflow.run.theorem2_figure import draw, theorem2_figure
+from entroflow.run import cli
+from entroflow.studies.theorem2 import fits as theorem2_fits
+from entroflow.studies.theorem2 import report as theorem2_report
+from entroflow.studies.theorem2 import study as theorem2_study
+from entroflow.studies.theorem2 import weights as theorem2_weights
+from entroflow.studies.theorem2.figure import draw, theorem2_figure
 
 SMALL = {
     "SIZES": (16, 64),

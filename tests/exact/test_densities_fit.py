@@ -10,7 +10,8 @@ import pytest
 
 from entroflow.densities import double_well, two_moons
 from entroflow.isfm import Control
-from entroflow.run import densities_fit, densities_study
+from entroflow.studies.densities import fit as densities_fit
+from entroflow.studies.densities import study as densities_study
 
 CONFIG = densities_fit.Config(points=24, times=6, width=8)
 

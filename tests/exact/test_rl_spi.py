@@ -11,8 +11,8 @@ from entroflow.envs.rooms import Rooms, Weighted
 from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded
 from entroflow.lqr import systems
 from entroflow.rl.spi import fit_linear, gaussian_q, push_all, quadratic_q, soft_policy_iteration
-from entroflow.run.spi_lqr import LQRProblem
-from entroflow.run.spi_rooms import Pushed, RoomsProblem
+from entroflow.studies.spi.lqr import LQRProblem
+from entroflow.studies.spi.rooms import Pushed, RoomsProblem
 
 ROOMS, ALPHA = Rooms(), 0.2
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from entroflow.lqr import LQR
 from entroflow.rl.evaluate import Evaluation
 from entroflow.run.cli import LQRCommand
-from entroflow.run.lqr_report import errors, floors
-from entroflow.run.lqr_study import _plan
+from entroflow.studies.lqr.report import errors, floors
+from entroflow.studies.lqr.study import _plan
 
 RNG = np.random.default_rng(0)
 A = np.array([[0.9, 0.2, 0.0], [-0.1, 1.1, 0.3], [0.0, 0.0, 0.7]])

@@ -12,8 +12,8 @@ from entroflow.isfm import FitConfig, fit
 from entroflow.lqr import systems
 from entroflow.rl.evaluate import normal_points
 from entroflow.rl.spi import fit_linear, quadratic_q
-from entroflow.run.spi_lqr import LQRProblem
-from entroflow.run.spi_rooms import Pushed, RoomsProblem
+from entroflow.studies.spi.lqr import LQRProblem
+from entroflow.studies.spi.rooms import Pushed, RoomsProblem
 
 ALPHA, SEEDS = 0.5, 4
 LQR = systems.get("coupled")

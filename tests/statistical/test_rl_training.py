@@ -13,7 +13,7 @@ from entroflow.envs.functional import FunctionalEnv
 from entroflow.flow import Unbounded
 from entroflow.rl import loop_jax, sac
 from entroflow.rl.actors import Flow, Gaussian
-from entroflow.run import lqr_study
+from entroflow.studies.lqr import study as lqr_study
 
 BONUS, SLOPE = 1.0, np.array([1.0, -0.5])  # reward of the best action; best action over state
 COST = np.array([1.0, 4.0])

@@ -8,10 +8,9 @@ from scipy import stats
 
 from entroflow.diagnostics import gaussian_renyi
 from entroflow.isfm import diagnose
-from entroflow.run import theorem2_fits as fits
-from entroflow.run import theorem2_study as study
-from entroflow.run import theorem2_weights as weighing
-from entroflow.run.theorem2_data import (
+from entroflow.studies.theorem2 import fits, study
+from entroflow.studies.theorem2 import weights as weighing
+from entroflow.studies.theorem2.data import (
     Mixture,
     Resampled,
     box,
@@ -23,7 +22,7 @@ from entroflow.run.theorem2_data import (
     set_w2_squared,
     slope,
 )
-from entroflow.run.theorem2_report import verdict
+from entroflow.studies.theorem2.report import verdict
 
 NORMAL = Mixture(1, (1.0,), (0.0,), (1.0,))
 GAUSSIAN = study.SHIFTED  # N(1, 0.5²)

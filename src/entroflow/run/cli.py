@@ -210,35 +210,35 @@ def main(argv: list[str] | None = None) -> int:
     @app.command(name="lqr")
     def lqr(command: tyro.conf.OmitArgPrefixes[LQRCommand]) -> int:
         """Train on max-entropy LQR and compare with the exact optimum."""
-        from .lqr_study import run
+        from ..studies.lqr.study import run
 
         return run(command)
 
     @app.command(name="spi")
     def spi(command: tyro.conf.OmitArgPrefixes[SPICommand]) -> int:
         """Iterate policy evaluation and improvement, and compare with exact soft policy iteration."""
-        from .spi_study import run
+        from ..studies.spi.study import run
 
         return run(command)
 
     @app.command(name="theorem2")
     def theorem2(command: tyro.conf.OmitArgPrefixes[Theorem2Command]) -> int:
         """Measure the error against the number of candidates, the divergence D_4 and the proposal."""
-        from .theorem2_study import run
+        from ..studies.theorem2.study import run
 
         return run(command)
 
     @app.command(name="densities")
     def densities(command: tyro.conf.OmitArgPrefixes[DensitiesCommand]) -> int:
         """Learn densities with known samples and normalising constants, and compare."""
-        from .densities_study import run
+        from ..studies.densities.study import run
 
         return run(command)
 
     @app.command(name="multigoal")
     def multigoal(command: tyro.conf.OmitArgPrefixes[MultiGoalCommand]) -> int:
         """Train on the multi-goal world and compare with its exact soft optimum."""
-        from .multigoal_study import run
+        from ..studies.multigoal.study import run
 
         return run(command)
 

@@ -21,17 +21,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .. import checks
-from ..envs import MultiGoalEnv
-from ..flow import Box
-from ..multigoal import MultiGoal, Solution, solve
-from ..rl import loop_jax, sac
-from ..rl.actors import Actor, Denoising, Flow, Gaussian
-from . import multigoal_measure as measure
-from . import multigoal_report as report
-from .cli import MultiGoalCommand
-from .devices import mesh_of, use_all_cores
-from .folder import cache_compilations, claim, timed, write_results
+from ... import checks
+from ...envs import MultiGoalEnv
+from ...flow import Box
+from ...multigoal import MultiGoal, Solution, solve
+from ...rl import loop_jax, sac
+from ...rl.actors import Actor, Denoising, Flow, Gaussian
+from ...run.cli import MultiGoalCommand
+from ...run.devices import mesh_of, use_all_cores
+from ...run.folder import cache_compilations, claim, timed, write_results
+from . import measure, report
 
 ENVIRONMENTS = 128  # of each run
 EXPLORATION = 2.0  # noise scale of the most exploratory environment; the others are spread from one to it

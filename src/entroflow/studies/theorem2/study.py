@@ -5,7 +5,7 @@
 As in the theorem, N candidates are drawn once and weighed, and the flow minimises the risk on this finite set; x_0 and
 τ are fresh in every step. One compiled program per dimension fits all seeds of one cell of the study, whatever its N
 and its proposal. The weights' normalisations make no difference on one fixed set. They are compared where they do: on
-many small sets, by `theorem2_weights`, and in fits that draw new candidates in every step.
+many small sets, by `weights`, and in fits that draw new candidates in every step.
 """
 
 import csv
@@ -25,16 +25,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from scipy.optimize import brentq
 
-from .. import checks
-from ..diagnostics import gaussian_renyi
-from ..flow import FlowPolicy
-from ..isfm import diagnose
-from . import theorem2_fits as fits
-from . import theorem2_report as report
-from . import theorem2_weights as weighing
-from .cli import Theorem2Command
-from .folder import cache_compilations, claim, timed
-from .theorem2_data import (
+from ... import checks
+from ...diagnostics import gaussian_renyi
+from ...flow import FlowPolicy
+from ...isfm import diagnose
+from ...run.cli import Theorem2Command
+from ...run.folder import cache_compilations, claim, timed
+from . import fits, report
+from . import weights as weighing
+from .data import (
     Line,
     Mixture,
     box,
@@ -45,7 +44,7 @@ from .theorem2_data import (
     resampled,
     set_w2_squared,
 )
-from .theorem2_figure import draw
+from .figure import draw
 
 PARTS = (0.35, 0.65), (-1.2, 0.9), (0.35, 0.5)  # two modes of different weight and width, in every component
 TARGETS = {1: Mixture(1, *PARTS), 2: Mixture(2, *PARTS)}

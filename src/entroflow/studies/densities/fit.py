@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..densities import Target
-from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from ..flow.velocity import VelocityField
-from ..isfm import (
+from ...densities import Target
+from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from ...flow.velocity import VelocityField
+from ...isfm import (
     Control,
     Gaussian,
     defensive,

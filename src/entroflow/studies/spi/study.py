@@ -21,18 +21,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .. import checks
-from ..envs.rooms import Rooms
-from ..flow import FlowPolicy
-from ..isfm import FitConfig, Proposal, fit
-from ..lqr import systems
-from ..rl.spi import soft_policy_iteration
-from . import spi_figures
-from .cli import SPICommand
-from .devices import over_runs, use_all_cores
-from .folder import cache_compilations, claim, timed, write_results
-from .spi_lqr import LQRProblem
-from .spi_rooms import RoomsProblem
+from ... import checks
+from ...envs.rooms import Rooms
+from ...flow import FlowPolicy
+from ...isfm import FitConfig, Proposal, fit
+from ...lqr import systems
+from ...rl.spi import soft_policy_iteration
+from ...run.cli import SPICommand
+from ...run.devices import over_runs, use_all_cores
+from ...run.folder import cache_compilations, claim, timed, write_results
+from .figures import Shown, draw, table
+from .lqr import LQRProblem
+from .rooms import RoomsProblem
 
 Run = tuple[float, int]  # temperature and seed
 LAST = 0.05  # fraction of an improvement's steps over which its diagnostics are averaged
@@ -45,7 +45,7 @@ class Problem(Protocol):
     name: str
     description: str
     config: FitConfig
-    shown: tuple[spi_figures.Shown, ...]
+    shown: tuple[Shown, ...]
 
     def document(self) -> dict[str, Any]:
         """Return what results.json says about the problem."""
@@ -191,11 +191,11 @@ class _Study:
                 console.print(f"[red]iteration cannot go on: {escape(str(broken))}")
                 return 1
         with console.status("writing figures"):
-            spi_figures.draw(command.out, problem, iterates, [part[:: command.seeds] for part in measured])
+            draw(command.out, problem, iterates, [part[:: command.seeds] for part in measured])
         settings = dataclasses.asdict(command) | {"fit": dataclasses.asdict(problem.config)}
         document = problem.document() | {"settings": settings, "iterations": iterates}
         write_results(command.out, document, self.clock | {"total": time.perf_counter() - begun})
-        console.print(spi_figures.table(problem, rows))
+        console.print(table(problem, rows))
         console.print(f"all {time.perf_counter() - begun:.0f} s; figures (png, pdf), results.json, metrics.csv are in")
         console.print(str(command.out), markup=False, soft_wrap=True)
         return 0

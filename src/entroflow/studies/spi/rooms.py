@@ -10,11 +10,11 @@ import scipy.stats
 from jaxtyping import Array, Float, PRNGKeyArray
 from matplotlib.figure import Figure
 
-from ..envs.rooms import Rooms, Weighted
-from ..flow import Box, FlowPolicy, RungeKutta, VelocityNetwork
-from ..isfm import FitConfig, Uniform
-from ..rl.spi import push_all
-from .spi_figures import Shown, policies_figure
+from ...envs.rooms import Rooms, Weighted
+from ...flow import Box, FlowPolicy, RungeKutta, VelocityNetwork
+from ...isfm import FitConfig, Uniform
+from ...rl.spi import push_all
+from .figures import Shown, policies_figure
 
 ITERATIONS_SHOWN = 4
 POINTS = 2048  # actions of a flow policy in every room

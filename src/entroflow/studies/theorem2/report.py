@@ -8,10 +8,10 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ..diagnostics import bootstrap_interval
-from . import theorem2_weights as weighing
-from .folder import write_results
-from .theorem2_data import slope
+from ...diagnostics import bootstrap_interval
+from ...run.folder import write_results
+from . import weights as weighing
+from .data import slope
 
 SAMPLES_SLOPE, DIVERGENCE_SLOPE = -0.5, 0.75  # the theorem's: W_2² ∝ N^(-1/2) and exp(¾ D_4)
 ABOVE_FLOOR = 4.0  # sizes whose W_2² exceeds this many floors are fitted a second time, alone

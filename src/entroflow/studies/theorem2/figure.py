@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from ..plotting import EXACT, LEARNED, QUIET, STYLE, new_figure, save
-from . import theorem2_weights as weighing
-from .theorem2_report import DIVERGENCE_SLOPE, SAMPLES_SLOPE, average, proposal_rows
+from ...plotting import EXACT, LEARNED, QUIET, STYLE, new_figure, save
+from . import weights as weighing
+from .report import DIVERGENCE_SLOPE, SAMPLES_SLOPE, average, proposal_rows
 
 ORANGE, GREEN = "#d55e00", "#009e73"
 COLOURS = {"shifted": LEARNED, "widened": ORANGE, "narrowed": GREEN, "self": LEARNED, "state": ORANGE, "raw": GREEN}
@@ -29,7 +29,7 @@ def theorem2_figure(document: dict[str, Any]) -> Figure:
     """Return the figure: dots are seeds, lines their geometric mean, dashed black lines the bound's trends.
 
     Args:
-        document: what `theorem2_report.summarise` returns, or results.json.
+        document: what `report.summarise` returns, or results.json.
     """
     with mpl.rc_context(STYLE):
         figure = new_figure(11.0, 6.8, TITLE)

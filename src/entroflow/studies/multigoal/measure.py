@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..envs import MultiGoalEnv
-from ..flow import FlowPolicy, RungeKutta
-from ..multigoal import Solution
-from ..multigoal.distance import (
+from ...envs import MultiGoalEnv
+from ...flow import FlowPolicy, RungeKutta
+from ...multigoal import Solution
+from ...multigoal.distance import (
     CELLS,
     Trajectories,
     averaged,
@@ -29,8 +29,8 @@ from ..multigoal.distance import (
     soft_return_gap,
     total_variation,
 )
-from ..rl import sac
-from .devices import over_runs
+from ...rl import sac
+from ...run.devices import over_runs
 
 STATES = 24  # visited by the optimal policy, at which policies are compared
 POINTS = 48  # of the grid of actions on which densities are compared, in each direction; a multiple of CELLS

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy import linalg
 
-from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from ..isfm import CurrentPolicy, FitConfig
-from ..lqr import LQR, LinearGaussian
-from ..rl.evaluate import normal_points
-from ..rl.spi import LinearFit, fit_linear, gaussian_q, quadratic_q
-from .spi_figures import Shown, trajectories_figure
+from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from ...isfm import CurrentPolicy, FitConfig
+from ...lqr import LQR, LinearGaussian
+from ...rl.evaluate import normal_points
+from ...rl.spi import LinearFit, fit_linear, gaussian_q, quadratic_q
+from .figures import Shown, trajectories_figure
 
 TIMIDITY = 10.0  # the start is the optimum of a problem whose actions cost this many times more
 STATES, SAMPLES = 128, 1024  # from which a flow's gain and covariance are found

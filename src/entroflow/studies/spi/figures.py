@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from rich import box
 from rich.table import Table
 
-from ..plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
+from ...plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
 
 LABELLED = 4  # entries of a matrix at most that are labelled by row and column
 TARGET = 0.03  # relative error, drawn as a dotted line

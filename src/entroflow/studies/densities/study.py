@@ -21,14 +21,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .. import checks
-from ..densities import Target, get, names
-from ..diagnostics.distances import sample_w2
-from ..flow import FlowPolicy, RungeKutta
-from . import densities_fit as fitting
-from .cli import DensitiesCommand
-from .densities_figures import Picture, density_figure
-from .folder import cache_compilations, claim, timed, write_results
+from ... import checks
+from ...densities import Target, get, names
+from ...diagnostics.distances import sample_w2
+from ...flow import FlowPolicy, RungeKutta
+from ...run.cli import DensitiesCommand
+from ...run.folder import cache_compilations, claim, timed, write_results
+from . import fit as fitting
+from .figures import Picture, density_figure
 
 EVALUATIONS = 20  # rows of metrics.csv per target and seed
 ESTIMATE = 2000  # samples of one estimate of log Z, as peers use

@@ -24,23 +24,23 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from .. import checks
-from ..envs import LQREnv
-from ..flow import RungeKutta, Unbounded
-from ..isfm import Adaptive, Schedule
-from ..lqr import LQR, systems
-from ..lqr.simulate import Noise, sample_noise, simulate
-from ..rl import loop_jax, sac
-from ..rl.actors import Flow
-from ..rl.evaluate import Evaluation, evaluate, normal_points
-from . import lqr_report as report
-from .agent import Agent
-from .artifacts import save_policy
-from .cli import LQRCommand
-from .devices import mesh_of, use_all_cores
-from .folder import cache_compilations, claim, timed
-from .load import policy_folder
-from .lqr_report import Run
+from ... import checks
+from ...envs import LQREnv
+from ...flow import RungeKutta, Unbounded
+from ...isfm import Adaptive, Schedule
+from ...lqr import LQR, systems
+from ...lqr.simulate import Noise, sample_noise, simulate
+from ...rl import loop_jax, sac
+from ...rl.actors import Flow
+from ...rl.evaluate import Evaluation, evaluate, normal_points
+from ...run.agent import Agent
+from ...run.artifacts import save_policy
+from ...run.cli import LQRCommand
+from ...run.devices import mesh_of, use_all_cores
+from ...run.folder import cache_compilations, claim, timed
+from ...run.load import policy_folder
+from . import report
+from .report import Run
 
 ENVIRONMENTS = 2048  # of each run
 EXPLORATION = 3.0  # noise scale of the most exploratory environment; the others are spread from one to it

@@ -12,11 +12,11 @@ from matplotlib.patches import Circle
 from rich import box
 from rich.table import Table
 
-from ..multigoal import Solution
-from ..multigoal.distance import Trajectories
-from ..multigoal.world import GOALS
-from ..plotting import LEARNED, QUIET, STYLE, new_figure, save
-from .multigoal_measure import Measured
+from ...multigoal import Solution
+from ...multigoal.distance import Trajectories
+from ...multigoal.world import GOALS
+from ...plotting import LEARNED, QUIET, STYLE, new_figure, save
+from .measure import Measured
 
 SHOWN = 60  # trajectories of a picture
 

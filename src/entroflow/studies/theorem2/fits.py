@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from ..isfm import Broadened, FitConfig, Gaussian, fit
-from . import theorem2_weights as weighing
-from .theorem2_data import Resampled
+from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from ...isfm import Broadened, FitConfig, Gaussian, fit
+from . import weights as weighing
+from .data import Resampled
 
 WIDTH, STATES, BATCH = 32, 8, 16  # of the network; a step sees STATES × BATCH pairs (x_0, τ)
 FEW = 8  # candidates per state where they are new in every step
@@ -36,12 +36,12 @@ def learn(steps: int, key: PRNGKeyArray, candidates: Resampled) -> FlowPolicy:
 
 
 def learn_afresh(steps: int, key: PRNGKeyArray, normalisation: Int[Array, ""]) -> FlowPolicy:
-    """Fit the Gaussian target of `theorem2_weights` with FEW new candidates from N(0, 1) per state and step.
+    """Fit the Gaussian target of `weights` with FEW new candidates from N(0, 1) per state and step.
 
     Args:
         steps: gradient steps.
         key: random key.
-        normalisation: the place of the weights' normalisation among `theorem2_weights.WEIGHTS`, shape ().
+        normalisation: the place of the weights' normalisation among `weights.WEIGHTS`, shape ().
 
     Returns:
         The fitted policy.

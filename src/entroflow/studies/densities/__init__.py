@@ -1,0 +1,1 @@
+"""ISFM alone as a sampler of known densities."""

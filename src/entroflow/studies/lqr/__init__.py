@@ -1,0 +1,1 @@
+"""Max-entropy LQR, SAC-ISFM against the exact optimum (Section IV)."""

@@ -1,0 +1,1 @@
+"""Three algorithms on the multi-goal world, against its exact soft optimum."""

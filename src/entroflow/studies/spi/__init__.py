@@ -1,0 +1,1 @@
+"""Soft policy iteration (Algorithm 1), against the exact iterates."""

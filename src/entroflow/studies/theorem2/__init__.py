@@ -1,0 +1,1 @@
+"""The error bound of Theorem 2, measured."""
