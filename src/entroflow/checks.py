@@ -6,7 +6,7 @@ Every check returns the value in the type that the library goes on with, or rais
 import difflib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,38 @@ def discount(name: str, value: Any) -> float:
     return result
 
 
-def positive_int(name: str, value: Any, remedy: str = "pass a whole number of at least 1") -> int:
-    """A whole number above zero; 3.0 is refused like 3.5."""
+def positive_int(
+    name: str, value: Any, remedy: str = "pass a whole number of at least 1", *, most: int | None = None
+) -> int:
+    """A whole number above zero, no larger than `most`; 3.0 is refused like 3.5."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise error(name, repr(value), "a whole number above 0", remedy)
+    if most is not None and int(value) > most:
+        raise error(name, repr(value), f"at most {most}", "pass a smaller number")
     return int(value)
+
+
+def seed(name: str, value: Any) -> int:
+    """A seed of 32 bits."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**32:
+        raise error(name, repr(value), "a whole number of at least 0 and below 2**32", "pass for example 0")
+    return int(value)
+
+
+def seeds(first: int, count: int) -> list[int]:
+    """The seeds of the options `--seed` and `--seeds`: the first, the next one, …."""
+    positive_int("--seeds", count)
+    if not 0 <= first <= 2**32 - count:
+        given = f"{first} for {count} seeds"
+        raise error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
+    return list(range(first, first + count))
+
+
+def distinct(name: str, values: Sequence[Any], what: str) -> list[Any]:
+    """One or more values, no two of them equal; `what` says what they are."""
+    if not values or len(set(values)) < len(values):
+        raise error(name, f"{list(values)}", f"one or more different {what}", "name each once")
+    return list(values)
 
 
 def choice(name: str, value: Any, options: Iterable[str], remedy: str = "choose one of these") -> str:

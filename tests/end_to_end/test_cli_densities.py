@@ -103,8 +103,8 @@ def test_the_table_fits_a_terminal(out):
     ("arguments", "message"),
     [
         (["--target", "grid8"], "did you mean 'grid9'"),
-        (["--target", "grid9", "grid9"], "expected different targets"),
-        (["--target", "all", "grid9"], "expected different targets, or all alone"),
+        (["--target", "grid9", "grid9"], "expected one or more different targets"),
+        (["--target", "all", "grid9"], "target: got 'all', expected one of"),
         (["--target", "gaussian_1"], "expected a target of at least two dimensions"),
         (["--target", "many_well_5"], "expected an even dimension"),
         (["--seeds", "0"], "--seeds: got 0"),

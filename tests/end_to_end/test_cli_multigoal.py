@@ -17,7 +17,7 @@ from entroflow.studies.multigoal import measure as multigoal_measure
 from entroflow.studies.multigoal import report as multigoal_report
 from entroflow.studies.multigoal import study as multigoal_study
 
-NAMES = ["sac-isfm", "gaussian", "denoising"]
+NAMES = ["sac_isfm", "gaussian_sac", "denoising"]
 RUN = NAMES[1:]
 
 
@@ -76,7 +76,7 @@ def test_files(study):
     results = strict(study)
     assert [(row["algorithm"], row["seed"]) for row in results["runs"]] == [(n, s) for n in RUN for s in (5, 6)]
     assert not results["settings"]["sac"]["denoising"]["entropy_in_target"]
-    assert results["settings"]["sac"]["gaussian"]["entropy_in_target"]
+    assert results["settings"]["sac"]["gaussian_sac"]["entropy_in_target"]
 
 
 def test_numbers(study):
@@ -122,8 +122,8 @@ def test_ctrl_c_keeps_what_was_written(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--algorithm", "gausian"], "did you mean 'gaussian'"),
-        (["--algorithm", "gaussian", "gaussian"], "name each once"),
+        (["--algorithm", "gausian_sac"], "did you mean 'gaussian_sac'"),
+        (["--algorithm", "gaussian_sac", "gaussian_sac"], "name each once"),
         (["--algorithm"], "--algorithm: got []"),
         (["--alpha", "0"], "--alpha: got 0.0"),
         (["--alpha", "0.01"], "at least about"),

@@ -142,6 +142,4 @@ def _vectors(name: str, value: ArrayLike, size: int) -> Float[np.ndarray, "*batc
 
 def _key(seed: int) -> PRNGKeyArray:
     """Return the random key of a seed."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise checks.error("seed", repr(seed), "a whole number of at least 0 and below 2**32", "pass for example 0")
-    return jax.random.key(int(seed))
+    return jax.random.key(checks.seed("seed", seed))

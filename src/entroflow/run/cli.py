@@ -96,7 +96,7 @@ class MultiGoalCommand:
     """
 
     algorithm: tuple[str, ...] = ("all",)
-    """sac-isfm, gaussian (plain SAC), denoising (a diffusion policy without a density), or all."""
+    """sac_isfm, gaussian_sac (plain SAC), denoising (a diffusion policy without a density), or all."""
     alpha: float = 0.5
     """Temperature α > 0, the weight of the entropy."""
     seeds: int = 4

@@ -36,7 +36,7 @@ def train(command: TrainCommand) -> int:
         ValueError: for bad input, before anything is written.
     """
     steps = checks.positive_int("--steps", command.steps)
-    count = checks.positive_int("--seeds", command.seeds)
+    seeds = checks.seeds(command.seed, command.seeds)
     interval = checks.positive_int("--evaluate-every", command.evaluate_every)
     episodes = checks.positive_int("--evaluation-episodes", command.evaluation_episodes)
     found = task(command.env)
@@ -45,7 +45,7 @@ def train(command: TrainCommand) -> int:
     resumed, planned = command.resume and (out / CHECKPOINTS / NUMBERS).exists(), steps
     if resumed:
         config = records.read(out).config
-        wanted = {"algorithm": command.algorithm, "env": found.name, "seeds": _seeds(command.seed, count)}
+        wanted = {"algorithm": command.algorithm, "env": found.name, "seeds": seeds}
         for name, value in wanted.items():
             if config[name] != value:
                 given = f"{name} {value!r}, where the run in {out} has {config[name]!r}"
@@ -53,7 +53,7 @@ def train(command: TrainCommand) -> int:
         settings, planned = from_json(config["settings"]), config["steps"]
     console = Console()
     cache_compilations()
-    training = Training(found, settings, _seeds(command.seed, count), planned)
+    training = Training(found, settings, seeds, planned)
     if resumed:
         writer = _resume(training, out, steps)
     else:
@@ -216,10 +216,6 @@ def _with_pending(training: Training, tree: dict[str, Any]) -> dict[str, Any]:
         lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), training.loop.replay
     )
     return tree | {"pending": shapes}
-
-
-def _seeds(first: int, count: int) -> list[int]:
-    return list(range(first, first + count))
 
 
 def _changes(assignments: tuple[str, ...]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Training:
             seeds: one seed per run.
             steps: steps that will be made in all, if that is known: no more memory is used than they need.
         """
-        self.task, self.settings, self.seeds = task, settings, [_seed(seed) for seed in seeds]
+        self.task, self.settings, self.seeds = task, settings, [checks.seed("seed", seed) for seed in seeds]
         self.config = dataclasses.replace(settings.config, target_entropy=_target_entropy(task, settings))
         keys = jax.vmap(lambda key: jax.random.split(key, 3))(jnp.stack([jax.random.key(s) for s in self.seeds]))
         self._act_keys, self._evaluate_keys = keys[:, 1], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys[:, 2])
@@ -273,10 +273,3 @@ def _target_entropy(task: Task, settings: Settings) -> float | None:
     if settings.target_entropy == "auto":
         return -float(task.action_size) + task.entropy_of_unit()
     return None if settings.target_entropy is None else float(settings.target_entropy)
-
-
-def _seed(seed: int) -> int:
-    """Check a seed."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise checks.error("seed", repr(seed), "a whole number of at least 0 and below 2**32", "pass for example 0")
-    return int(seed)

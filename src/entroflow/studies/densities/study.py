@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -26,7 +25,8 @@ from ...densities import Target, get, names
 from ...diagnostics.distances import sample_w2
 from ...flow import FlowPolicy, RungeKutta
 from ...run.cli import DensitiesCommand
-from ...run.folder import cache_compilations, claim, timed, write_results
+from ...run.folder import timed, write_results
+from ..conduct import conduct
 from . import fit as fitting
 from .figures import Picture, density_figure
 
@@ -47,29 +47,15 @@ def run(command: DensitiesCommand) -> int:
         ValueError: for bad input, before anything is written.
     """
     targets = _plan(command)
-    claim(command.out)
-    console = Console()
-    cache_compilations()
-    try:
-        return _Study(command, console).run(targets)
-    except KeyboardInterrupt:
-        console.print(f"\nstopped; finished targets are in {escape(str(command.out))}", soft_wrap=True)
-        return 130
-    except ValueError as problem:  # the input was good, so this is a fault of the program: show where
-        raise RuntimeError("the study failed") from problem
+    return conduct(command.out, lambda console: _Study(command, console).run(targets))
 
 
 def _plan(command: DensitiesCommand) -> list[Target]:
     """Check the settings; return the targets."""
-    seeds = checks.positive_int("--seeds", command.seeds)
+    checks.seeds(command.seed, command.seeds)
     checks.positive_int("--steps", command.steps)
-    if not 0 <= command.seed <= 2**32 - seeds:
-        given = f"{command.seed} for {seeds} seeds"
-        raise checks.error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
-    wanted = names() if command.target == ("all",) else list(command.target)
-    if not wanted or len(set(wanted)) < len(wanted) or "all" in wanted:
-        given, expected = f"{' '.join(wanted) or 'nothing'}", "different targets, or all alone"
-        raise checks.error("--target", given, expected, "name each target once")
+    everything = command.target == ("all",)
+    wanted = names() if everything else checks.distinct("--target", command.target, "targets, or all")
     targets = [get(name) for name in wanted]
     for target in targets:
         if target.size < 2:
@@ -85,7 +71,7 @@ class _Study:
         self.command, self.console = command, console
         self.config = fitting.Config()
         self.rounds = -(-command.steps // self.config.reuse)
-        self.seeds = list(range(command.seed, command.seed + command.seeds))
+        self.seeds = checks.seeds(command.seed, command.seeds)
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "draw": 0.0}
         self.results: list[dict[str, Any]] = []
 

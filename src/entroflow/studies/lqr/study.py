@@ -37,8 +37,9 @@ from ...run.agent import Agent
 from ...run.artifacts import save_policy
 from ...run.cli import LQRCommand
 from ...run.devices import mesh_of, use_all_cores
-from ...run.folder import cache_compilations, claim, timed
+from ...run.folder import timed
 from ...run.load import policy_folder
+from ..conduct import conduct
 from . import report
 from .report import Run
 
@@ -85,39 +86,23 @@ def run(command: LQRCommand) -> int:
     lqr = systems.load(command.system)
     runs = _plan(command, lqr)
     schedule = _schedule(command.candidates)
-    claim(command.out)
-    console = Console()
-    cache_compilations()
     use_all_cores()
-    try:
-        return _Study(command, lqr, runs, schedule, console).run()
-    except KeyboardInterrupt:
-        console.print(f"\nstopped; what was finished is in {escape(str(command.out))}", soft_wrap=True)
-        return 130
-    except ValueError as problem:  # the input was good, so this is a fault of the program: show where
-        raise RuntimeError("the study failed") from problem
+    return conduct(command.out, lambda console: _Study(command, lqr, runs, schedule, console).run())
 
 
 def _plan(command: LQRCommand, lqr: LQR) -> list[Run]:
     """Check the settings; return the runs with their optima and the noise that they are judged on."""
-    seeds = checks.positive_int("--seeds", command.seeds)
-    checks.positive_int("--steps", command.steps)
-    if (most := np.iinfo(np.int32).max // ENVIRONMENTS) < command.steps:
-        raise checks.error("--steps", f"{command.steps}", f"at most {most}", "pass fewer")
-    if not 0 <= command.seed <= 2**32 - seeds:
-        given = f"{command.seed} for {seeds} seeds"
-        raise checks.error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
-    alphas = [checks.positive_number("--alpha", alpha) for alpha in command.alpha]
+    seeds = checks.seeds(command.seed, command.seeds)
+    checks.positive_int("--steps", command.steps, most=np.iinfo(np.int32).max // ENVIRONMENTS)
+    alphas = checks.distinct("--alpha", [checks.positive_number("--alpha", a) for a in command.alpha], "temperatures")
     if beyond := [alpha for alpha in alphas if not 1e-12 < alpha < 1e12]:
         raise checks.error("--alpha", f"{beyond[0]:g}", "a number from 1e-12 to 1e12", "scale Q, R and α together")
-    if not alphas or len(set(alphas)) < len(alphas):
-        raise checks.error("--alpha", f"{alphas}", "one or more different temperatures", "name each once")
     runs = []
     for alpha in alphas:
         optimum = lqr.optimal(alpha)
         best = simulate(lqr, optimum.K, optimum.covariance, _noise(lqr)).discounted_returns.mean()
         run = Run(alpha, command.seed, optimum.K, optimum.covariance, optimum.entropy, float(best))
-        runs += [run._replace(seed=seed) for seed in range(command.seed, command.seed + seeds)]
+        runs += [run._replace(seed=seed) for seed in seeds]
     return runs
 
 

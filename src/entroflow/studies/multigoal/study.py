@@ -18,7 +18,6 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ... import checks
@@ -29,7 +28,8 @@ from ...rl import loop_jax, sac
 from ...rl.actors import Actor, Denoising, Flow, Gaussian
 from ...run.cli import MultiGoalCommand
 from ...run.devices import mesh_of, use_all_cores
-from ...run.folder import cache_compilations, claim, timed, write_results
+from ...run.folder import timed, write_results
+from ..conduct import conduct
 from . import measure, report
 
 ENVIRONMENTS = 128  # of each run
@@ -43,8 +43,8 @@ METRICS = "policy_loss", "critic_error", "q", "entropy", "ess", "kl", "beta"
 # same reason training starts all over the world: from the origin alone, the first goals found keep the others unknown.
 SHARED: dict[str, Any] = {"batch_size": 64, "rate": 1e-2, "warmup": 0.2, "average": 0.1}
 ALGORITHMS: dict[str, Actor] = {
-    "sac-isfm": Flow(width=32, depth=1, candidates=16, pairs=2, proposal="defensive", **SHARED),
-    "gaussian": Gaussian(width=64, **SHARED),
+    "sac_isfm": Flow(width=32, depth=1, candidates=16, pairs=2, proposal="defensive", **SHARED),
+    "gaussian_sac": Gaussian(width=64, **SHARED),
     "denoising": Denoising(width=32, depth=1, candidates=64, exploration=0.0, **SHARED),
 }
 
@@ -76,34 +76,19 @@ def run(command: MultiGoalCommand) -> int:
     """
     names = _plan(command)
     solution = solve(MultiGoal(), command.alpha, steps_per_unit=RESOLUTION)
-    claim(command.out)
-    console = Console()
-    cache_compilations()
     use_all_cores()
-    try:
-        return _Study(command, names, solution, console).run()
-    except KeyboardInterrupt:
-        console.print(f"\nstopped; what was finished is in {escape(str(command.out))}", soft_wrap=True)
-        return 130
-    except ValueError as problem:  # the input was good, so this is a fault of the program: show where
-        raise RuntimeError("the study failed") from problem
+    return conduct(command.out, lambda console: _Study(command, names, solution, console).run())
 
 
 def _plan(command: MultiGoalCommand) -> list[str]:
     """Check the settings; return the algorithms."""
-    seeds = checks.positive_int("--seeds", command.seeds)
-    checks.positive_int("--steps", command.steps)
+    checks.seeds(command.seed, command.seeds)
+    checks.positive_int("--steps", command.steps, most=np.iinfo(np.int32).max // ENVIRONMENTS)
     checks.positive_number("--alpha", command.alpha)
-    if (most := np.iinfo(np.int32).max // ENVIRONMENTS) < command.steps:
-        raise checks.error("--steps", f"{command.steps}", f"at most {most}", "pass fewer")
-    if not 0 <= command.seed <= 2**32 - seeds:
-        given = f"{command.seed} for {seeds} seeds"
-        raise checks.error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
-    for name in command.algorithm:
-        checks.choice("--algorithm", name, ("all", *ALGORITHMS), "choose one or more")
-    if not command.algorithm or len(set(command.algorithm)) < len(command.algorithm):
-        raise checks.error("--algorithm", f"{list(command.algorithm)}", "one or more algorithms", "name each once")
-    return list(ALGORITHMS) if "all" in command.algorithm else list(command.algorithm)
+    if command.algorithm == ("all",):
+        return list(ALGORITHMS)
+    wanted = checks.distinct("--algorithm", command.algorithm, "algorithms, or all")
+    return [checks.choice("--algorithm", name, ALGORITHMS) for name in wanted]
 
 
 class _Study:
@@ -112,7 +97,7 @@ class _Study:
     def __init__(self, command: MultiGoalCommand, names: list[str], solution: Solution, console: Console):
         self.command, self.names, self.solution, self.console = command, names, solution, console
         self.env = MultiGoalEnv(dataclasses.replace(solution.world, initial_std=STARTS))
-        self.seeds = list(range(command.seed, command.seed + command.seeds))
+        self.seeds = checks.seeds(command.seed, command.seeds)
         self.clock: dict[str, float] = {}
 
     def run(self) -> int:

@@ -29,7 +29,8 @@ from ...lqr import systems
 from ...rl.spi import soft_policy_iteration
 from ...run.cli import SPICommand
 from ...run.devices import over_runs, use_all_cores
-from ...run.folder import cache_compilations, claim, timed, write_results
+from ...run.folder import timed, write_results
+from ..conduct import conduct
 from .figures import Shown, draw, table
 from .lqr import LQRProblem
 from .rooms import RoomsProblem
@@ -106,15 +107,8 @@ def run(command: SPICommand) -> int:
     """
     problem = _problem(command.system)
     runs = _plan(command)
-    claim(command.out)
-    console = Console()
-    cache_compilations()
     use_all_cores()
-    try:
-        return _Study(command, problem, runs, console).run()
-    except KeyboardInterrupt:
-        console.print(f"\nstopped; what was finished is in {escape(str(command.out))}", soft_wrap=True)
-        return 130
+    return conduct(command.out, lambda console: _Study(command, problem, runs, console).run())
 
 
 def _problem(system: str) -> Problem:
@@ -127,15 +121,10 @@ def _problem(system: str) -> Problem:
 
 def _plan(command: SPICommand) -> list[Run]:
     """Check the settings; return the runs."""
-    seeds = checks.positive_int("--seeds", command.seeds)
+    seeds = checks.seeds(command.seed, command.seeds)
     checks.positive_int("--iterations", command.iterations)
-    if not 0 <= command.seed <= 2**32 - seeds:
-        given = f"{command.seed} for {seeds} seeds"
-        raise checks.error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
-    alphas = [checks.positive_number("--alpha", alpha) for alpha in command.alpha]
-    if not alphas or len(set(alphas)) < len(alphas):
-        raise checks.error("--alpha", f"{alphas}", "one or more different temperatures", "name each once")
-    return [(alpha, seed) for alpha in alphas for seed in range(command.seed, command.seed + seeds)]
+    alphas = checks.distinct("--alpha", [checks.positive_number("--alpha", a) for a in command.alpha], "temperatures")
+    return [(alpha, seed) for alpha in alphas for seed in seeds]
 
 
 class Evaluated(NamedTuple):

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from scipy.optimize import brentq
 
@@ -30,7 +29,8 @@ from ...diagnostics import gaussian_renyi
 from ...flow import FlowPolicy
 from ...isfm import diagnose
 from ...run.cli import Theorem2Command
-from ...run.folder import cache_compilations, claim, timed
+from ...run.folder import timed
+from ..conduct import conduct
 from . import fits, report
 from . import weights as weighing
 from .data import (
@@ -68,24 +68,10 @@ def run(command: Theorem2Command) -> int:
     Raises:
         ValueError: for bad input, before anything is written.
     """
-    seeds = checks.positive_int("--seeds", command.seeds)
-    if seeds < 2:
+    if len(checks.seeds(command.seed, command.seeds)) < 2:
         raise checks.error("--seeds", "1", "at least 2", "an interval needs seeds that differ")
-    if checks.positive_int("--steps", command.steps) > MOST_STEPS:
-        raise checks.error("--steps", f"{command.steps}", f"at most {MOST_STEPS}", "pass fewer")
-    if not 0 <= command.seed <= 2**32 - seeds:
-        given = f"{command.seed} for {seeds} seeds"
-        raise checks.error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
-    claim(command.out)
-    console = Console()
-    cache_compilations()
-    try:
-        return _Study(command, console).run()
-    except KeyboardInterrupt:
-        console.print(f"\nstopped; what was finished is in {escape(str(command.out))}", soft_wrap=True)
-        return 130
-    except ValueError as problem:  # the input was good, so this is a fault of the program: show where
-        raise RuntimeError("the study failed") from problem
+    checks.positive_int("--steps", command.steps, most=MOST_STEPS)
+    return conduct(command.out, lambda console: _Study(command, console).run())
 
 
 def divergent_proposals() -> list[tuple[str, Line, float, float]]:
@@ -113,7 +99,7 @@ class _Study:
 
     def __init__(self, command: Theorem2Command, console: Console):
         self.command, self.console = command, console
-        self.seeds = range(command.seed, command.seed + command.seeds)
+        self.seeds = checks.seeds(command.seed, command.seeds)
         self.keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
         self.noise = {d: noise_points(n, d) for d, n in POINTS.items()}
         steps = command.steps
