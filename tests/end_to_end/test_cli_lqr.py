@@ -105,7 +105,7 @@ def small(_compile):
 def small_settings(updates, candidates):
     """The settings of the study, but for narrow networks and small batches."""
     config = settings(updates, candidates)
-    actor = dataclasses.replace(config.actor, width=8, batch_size=16)
+    actor = dataclasses.replace(config.actor, width=8, states=16)
     return dataclasses.replace(config, actor=actor, critic_width=8, batch_size=64)
 
 

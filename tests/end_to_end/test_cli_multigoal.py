@@ -26,7 +26,7 @@ def small():
     """Everything about the study is small."""
     settings = multigoal_study.settings
     with pytest.MonkeyPatch.context() as patch:
-        tiny = {"width": 8, "depth": 1, "batch_size": 8}
+        tiny = {"width": 8, "depth": 1, "states": 8}
         for name, more in zip(NAMES, ({"candidates": 4}, {}, {"candidates": 4, "steps": 3}), strict=True):
             actor = dataclasses.replace(multigoal_study.ALGORITHMS[name], **tiny, **more)
             patch.setitem(multigoal_study.ALGORITHMS, name, actor)

@@ -18,12 +18,12 @@ from entroflow.types import Transition
 
 ALPHA, GAMMA, SIZE = 0.7, 0.9, 24
 FLOW = sac.Config(
-    Flow(width=4, depth=1, solver=RungeKutta("midpoint", 1), candidates=4, pairs=1, batch_size=SIZE),
+    Flow(width=4, depth=1, solver=RungeKutta("midpoint", 1), candidates=4, pairs=1, states=SIZE),
     critic_width=8,
     critic_depth=1,
     batch_size=SIZE,
 )
-GAUSSIAN = dataclasses.replace(FLOW, actor=Gaussian(width=4, depth=1, batch_size=SIZE))
+GAUSSIAN = dataclasses.replace(FLOW, actor=Gaussian(width=4, depth=1, states=SIZE))
 CONFIGS = {"flow": FLOW, "gaussian": GAUSSIAN}
 LOW, HIGH = jnp.float32([-1.0, 0.0]), jnp.float32([2.0, 5.0])
 

@@ -14,7 +14,7 @@ from entroflow.rl.soft_bellman import soft_target, soft_value
 from entroflow.types import Transition
 
 CONFIG = sac.Config(
-    Flow(width=4, batch_size=8),
+    Flow(width=4, states=8),
     updates=100,
     critic_width=8,
     soft_value="network",

@@ -17,7 +17,7 @@ from entroflow.rl.units import standard
 ALPHA, LOW, HIGH = 0.5, -2.0, 3.0
 WEIGHTS, MEANS, STDS = np.array([0.7, 0.3]), np.array([-1.0, 1.75]), np.array([0.25, 0.35])
 STEPS, SAMPLES = 1500, 20_000
-ACTOR = Denoising(width=32, depth=1, batch_size=32, candidates=128, pairs=2, exploration=0.0, rate=1e-2)
+ACTOR = Denoising(width=32, depth=1, states=32, candidates=128, pairs=2, exploration=0.0, rate=1e-2)
 BOX = Box(np.array([LOW], np.float32), np.array([HIGH], np.float32))
 
 
@@ -34,7 +34,7 @@ def actions():
     """Actions of a policy trained on the bandit."""
     muon = optimiser(ACTOR.rate, 0.02, STEPS)
     units, alpha = standard(1), jnp.float32(ALPHA)
-    obs = jnp.zeros((ACTOR.batch_size, 1))
+    obs = jnp.zeros((ACTOR.states, 1))
 
     @jax.jit
     def train(key):

@@ -84,7 +84,7 @@ def update(
     improve_key, evaluate_key = jax.random.split(key)
     known, metrics = None, {}
     if improve:
-        obs = batch.obs[: config.actor.batch_size]
+        obs = batch.obs[: config.actor.states]
         state, values, metrics = improve_policy(config, state, obs, improve_key)
         known = obs, values
     state, more = evaluate_policy(config, state, batch, evaluate_key, known)

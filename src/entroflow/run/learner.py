@@ -59,7 +59,7 @@ class Learner:
         seed: seed of everything random.
         settings: the settings; the algorithm's defaults if not given.
         **changes: single settings to change, by the names of `Settings`, `sac.Config` or the algorithm's actor, such as
-            `num_envs=4`, `batch_size=512` or `candidates=32`. (A name that several have, such as `batch_size`, is the
+            `num_envs=4`, `batch_size=512` or `candidates=32`. (A name that several have, `target_entropy`, is the
             outermost one's.)
 
     Raises:

@@ -34,7 +34,7 @@ class Settings:
     config: sac.Config = field(default_factory=sac.Config)
     num_envs: int = 1
     updates_per_step: int = 1
-    policy_delay: int = 2
+    policy_delay: int = 1
     learning_starts: int = 1000
     buffer_size: int = 1_000_000
     discount: float = 0.99

@@ -41,7 +41,7 @@ class Denoising:
         width: width of the network that predicts the noise.
         depth: layers of the network that read the state.
         steps: denoising steps T of an action.
-        batch_size: states per policy update.
+        states: states per policy update.
         candidates: candidates K per noised action.
         pairs: noised actions per state.
         exploration: standard deviation of the noise added to actions, over α and the box's half-width; the authors' is
@@ -54,7 +54,7 @@ class Denoising:
     width: int = 128
     depth: int = 2
     steps: int = 20
-    batch_size: int = 64
+    states: int = 32
     candidates: int = 64
     pairs: int = 1
     exploration: float = 0.5
@@ -201,9 +201,9 @@ class DenoisingPolicy(eqx.Module):
     ) -> Float[Array, " d"]:
         """Draw an action, with the added noise, all noise scaled; shape (d,)."""
         clean_key, added_key = jax.random.split(key)
-        clean = self.denoise(clean_key, obs, noise_scale)
-        added = jnp.asarray(noise_scale) * self.deviation * jax.random.normal(added_key, clean.shape)
-        return self.to_action(clean + added)
+        added = jax.random.normal(added_key, (1, self.action_space.size), self.obs_mean.dtype)
+        noise = jnp.concatenate([self._noise(clean_key), added])
+        return self.push(obs, jnp.asarray(noise_scale) * noise)
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"]
@@ -235,9 +235,26 @@ class DenoisingPolicy(eqx.Module):
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
     ) -> Float[Array, " d"]:
         """Draw a clean action x ∈ [−1, 1]^d by the T steps of DDPM."""
+        return self._denoise(obs, jnp.asarray(noise_scale) * self._noise(key))
+
+    def push(self, obs: Float[Array, " n"], noise: Float[Array, "t d"]) -> Float[Array, " d"]:
+        """Return the action that given noise becomes.
+
+        Args:
+            obs: observation s, shape (n,).
+            noise: standard normal, shape (T + 2, d): one row to start from, one for each denoising step, and the noise
+                that is added to the action; zeros in the last row leave that out.
+
+        Returns:
+            The action, shape (d,).
+        """
+        return self.to_action(self._denoise(obs, noise[:-1]) + self.deviation * noise[-1])
+
+    def _noise(self, key: PRNGKeyArray) -> Float[Array, "t d"]:
+        return jax.random.normal(key, (self.steps + 1, self.action_space.size), self.obs_mean.dtype)
+
+    def _denoise(self, obs: Float[Array, " n"], noise: Float[Array, "t d"]) -> Float[Array, " d"]:
         context = self.condition(obs)
-        shape = self.steps + 1, self.action_space.size
-        noise = jnp.asarray(noise_scale) * jax.random.normal(key, shape, self.obs_mean.dtype)
 
         def step(point: Float[Array, " d"], inputs: tuple) -> tuple[Float[Array, " d"], None]:
             level, noise, (sine, cosine, from_clean, from_point, deviation) = inputs

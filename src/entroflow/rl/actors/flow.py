@@ -39,7 +39,7 @@ class Flow:
         width: width of the velocity network.
         depth: layers of the velocity network that read the state.
         solver: integrator of the policy's ODE while training.
-        batch_size: states per policy update.
+        states: states per policy update.
         candidates: candidates N per state, a number or a schedule such as `Adaptive()`.
         pairs: pairs (x_0, τ) per candidate.
         ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering). Zero:
@@ -57,7 +57,7 @@ class Flow:
     width: int = 64
     depth: int = 2
     solver: Solver = MIDPOINT_4
-    batch_size: int = 64
+    states: int = 32
     candidates: Schedule = 16
     pairs: int = 1
     ess_floor: float = 0.3

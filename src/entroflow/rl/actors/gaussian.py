@@ -26,7 +26,7 @@ class Gaussian:
     Attributes:
         width: width of each hidden layer.
         depth: number of hidden layers.
-        batch_size: states per policy update.
+        states: states per policy update.
         rate: learning rate; its peak in a planned training.
         warmup: fraction of a planned training over which the rate rises.
         average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
@@ -34,7 +34,7 @@ class Gaussian:
 
     width: int = 256
     depth: int = 2
-    batch_size: int = 256
+    states: int = 256
     rate: float = 3e-4
     warmup: float = 0.1
     average: float = 0.0

@@ -70,7 +70,7 @@ class Actor(Protocol):
         ...
 
     @property
-    def batch_size(self) -> int:
+    def states(self) -> int:
         """Number of states b of one step."""
         ...
 

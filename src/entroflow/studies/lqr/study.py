@@ -58,7 +58,7 @@ ACTING_SOLVER = RungeKutta("rk4", 4)
 def settings(updates: int, candidates: Schedule = 8) -> sac.Config:
     """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
     return sac.Config(
-        Flow(width=32, depth=1, candidates=candidates, pairs=2, target="pair", rate=1e-2, average=0.1),
+        Flow(width=32, depth=1, states=64, candidates=candidates, pairs=2, target="pair", rate=1e-2, average=0.1),
         updates,
         critic_width=64,
         layer_norm=False,
@@ -170,7 +170,7 @@ class _Study:
                     loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
                 with timed(self.clock, "evaluate"):
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
-                states = (after - before) * self.config.actor.batch_size  # that drew candidates
+                states = (after - before) * self.config.actor.states  # that drew candidates
                 rows = [
                     {
                         "alpha": run.alpha,

@@ -41,7 +41,7 @@ METRICS = "policy_loss", "critic_error", "q", "entropy", "ess", "kl", "beta"
 
 # A policy that has forgotten a goal cannot propose it: a tenth of the flow's candidates are uniform in the box. For the
 # same reason training starts all over the world: from the origin alone, the first goals found keep the others unknown.
-SHARED: dict[str, Any] = {"batch_size": 64, "rate": 1e-2, "warmup": 0.2, "average": 0.1}
+SHARED: dict[str, Any] = {"states": 64, "rate": 1e-2, "warmup": 0.2, "average": 0.1}
 ALGORITHMS: dict[str, Actor] = {
     "sac_isfm": Flow(width=32, depth=1, candidates=16, pairs=2, proposal="defensive", **SHARED),
     "gaussian_sac": Gaussian(width=64, **SHARED),
@@ -54,12 +54,13 @@ def settings(actor: Actor, updates: int) -> sac.Config:
     return sac.Config(
         actor,
         updates,
-        critic_width=96,
+        critic_width=128,
+        critic_depth=3,
         layer_norm=False,
         critics=1,
         critic_value="mean",
         entropy_in_target=not isinstance(actor, Denoising),
-        batch_size=512,
+        batch_size=1024,
         critic_rate=5e-3,
         target_rate=0.1,
         final_target_rate=0.02,
