@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -93,6 +94,19 @@ class Agent:
         count = math.prod(batch)
         flat = [np.broadcast_to(x, (*batch, x.shape[-1])).reshape(count, x.shape[-1]) for x in (observations, actions)]
         return np.asarray(_log_prob(self.policy, jnp.asarray(flat[0]), jnp.asarray(flat[1]))).reshape(batch)
+
+    def export(self, path: str | Path) -> None:
+        """Write the policy as one file that runs without this library: observations and noise to actions and log π.
+
+        Args:
+            path: the file, .stablehlo or .onnx; see docs/export.md.
+
+        Raises:
+            ValueError: for another ending, or where a package is missing.
+        """
+        from .export import sampling, write
+
+        write(path, sampling(self.policy))
 
     def _observations(self, obs: ArrayLike) -> tuple[Float[np.ndarray, "b n"], tuple[int, ...]]:
         """Check observations; return them as a list, with their leading shape."""

@@ -180,6 +180,22 @@ class WatchCommand:
 
 
 @dataclass(frozen=True)
+class ExportCommand:
+    """Write a trained policy as one file that runs without this library: observations and noise to actions."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of a training, of one agent, or of `entroflow lqr`."""
+    out: Path = Path("out/policy.onnx")
+    """The file, .onnx or .stablehlo."""
+    best_of: int = 1
+    """Actions to draw, of which the best by Q is taken; a single one comes with its log-density."""
+    alpha: float | None = None
+    """Temperature of the policy, where the folder holds several."""
+    seed: int | None = None
+    """Its seed, likewise."""
+
+
+@dataclass(frozen=True)
 class CompareCommand:
     """Compare training runs: learning curves, final scores, probabilities of improvement, with 95 % intervals.
 
@@ -262,6 +278,13 @@ def main(argv: list[str] | None = None) -> int:
         from .train import watch
 
         return watch(command)
+
+    @app.command(name="export")
+    def export(command: tyro.conf.OmitArgPrefixes[ExportCommand]) -> int:
+        """Write a trained policy for use without this library."""
+        from .export import run
+
+        return run(command)
 
     @app.command(name="compare")
     def compare(command: tyro.conf.OmitArgPrefixes[CompareCommand]) -> int:

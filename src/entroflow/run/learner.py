@@ -213,6 +213,21 @@ class Learner:
         """
         save_agent(Path(path), self._training.agents, self.task.name, self.settings, self.seed, self.num_timesteps)
 
+    def export(self, path: str | Path, *, best_of: int = 1) -> None:
+        """Write what acts as one file that runs without this library: observations and noise to actions.
+
+        Args:
+            path: the file, .stablehlo or .onnx; see docs/export.md.
+            best_of: actions to draw, of which the best by Q is taken. A single draw comes with its log π(a|s), except
+                that of a `DenoisingSAC`, which has none.
+
+        Raises:
+            ValueError: for another ending, or where a package is missing.
+        """
+        from .export import acting, write
+
+        write(path, acting(self.config, self.state, best_of))
+
     @classmethod
     def load(cls: type[L], path: str | Path, env: Env | None = None) -> L:
         """Read an agent, with its statistics of observations, to use it or to train it on with an empty memory.

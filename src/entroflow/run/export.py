@@ -1,0 +1,148 @@
+"""Policies for deployment: one file that runs without this library, as StableHLO for JAX or as ONNX for all others.
+
+Files hold no random numbers: noise is an input. Observations are normalised and actions bounded inside of the file, and
+the integrator's steps are those of the policy.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import checks
+from ..rl import sac
+from ..rl.actors import DenoisingPolicy
+
+if TYPE_CHECKING:
+    from .cli import ExportCommand
+
+PLATFORMS = ("cpu", "cuda")  # that a .stablehlo runs on
+NEEDS = {".stablehlo": "flatbuffers", ".onnx": "onnx"}
+
+
+class Program(NamedTuple):
+    """What is written: a function of one observation and one draw of noise.
+
+    Attributes:
+        function: (obs, noise) ↦ a tuple of results.
+        obs_size: number of components of an observation.
+        noise_shape: shape of the standard normal noise.
+        outputs: names of the results.
+    """
+
+    function: Callable[..., tuple[Any, ...]]
+    obs_size: int
+    noise_shape: tuple[int, ...]
+    outputs: tuple[str, ...]
+
+
+def sampling(policy: Any) -> Program:
+    """Return what draws one action; with its log-density, where the policy has one.
+
+    Args:
+        policy: a `FlowPolicy` or `GaussianPolicy`, or a `DenoisingPolicy`, which has no density.
+
+    Returns:
+        The program. Its noise has shape (d,), a diffusion policy's (T + 2, d), see `DenoisingPolicy.push`.
+    """
+    obs_size, size = policy.obs_mean.shape[0], policy.action_space.size
+    if isinstance(policy, DenoisingPolicy):
+        return Program(lambda obs, noise: (policy.push(obs, noise),), obs_size, (policy.steps + 2, size), ("action",))
+    return Program(policy.push_and_log_prob, obs_size, (size,), ("action", "log_prob"))
+
+
+def acting(config: sac.Config, state: sac.State, best_of: int) -> Program:
+    """Return what draws actions from an agent's policy and takes the best by Q; of one, `sampling`.
+
+    Args:
+        config: settings of soft actor-critic.
+        state: the agent's state.
+        best_of: number M of actions; where there are several, the program's noise has M rows of what `sampling` needs.
+
+    Returns:
+        The program.
+    """
+    one = sampling(sac.policy(config, state, average=True))
+    if checks.positive_int("best_of", best_of) == 1:
+        return one
+
+    def choose(obs: Any, noise: Any) -> tuple[Any]:
+        actions = jax.vmap(lambda noise: one.function(obs, noise)[0])(noise)
+        values = jax.vmap(lambda action: sac.q_value(config, state, obs, action))(actions)
+        chosen = jax.nn.one_hot(jnp.argmax(values), best_of, dtype=actions.dtype)
+        return (jnp.sum(chosen[:, None] * actions, axis=0),)
+
+    return Program(choose, one.obs_size, (best_of, *one.noise_shape), ("action",))
+
+
+def write(path: str | Path, program: Program) -> Path:
+    """Write a program; a file that is there is replaced.
+
+    Args:
+        path: the file, whose ending tells the format: .stablehlo or .onnx.
+        program: what to write.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ValueError: for another ending, a missing package, a policy that the format cannot express, or a file that
+            cannot be written.
+    """
+    path = Path(path)
+    checks.choice("format", path.suffix, NEEDS, "give the file one of these endings")
+    try:
+        import_module(NEEDS[path.suffix])
+    except ImportError:
+        given = f"{str(path)!r} without the package {NEEDS[path.suffix]}"
+        raise checks.error("format", given, "it installed", 'pip install "entroflow[export]"') from None
+    content = _stablehlo(program) if path.suffix == ".stablehlo" else _onnx(program)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as problem:
+        given = f"{str(path)!r}, which cannot be written ({problem.strerror})"
+        raise checks.error("path", given, "a file to write to", "pass another name") from None
+    return path
+
+
+def _stablehlo(program: Program) -> bytes:
+    (batch,) = jax.export.symbolic_shape("batch")
+    shapes = (batch, program.obs_size), (batch, *program.noise_shape)
+    arguments = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    exported = jax.export.export(jax.jit(jax.vmap(program.function)), platforms=PLATFORMS)(*arguments)
+    return bytes(exported.serialize())
+
+
+def _onnx(program: Program) -> bytes:
+    from .onnx_graph import to_onnx
+
+    inputs = {"obs": (program.obs_size,), "noise": program.noise_shape}
+    return to_onnx(program.function, inputs, program.outputs).SerializeToString()
+
+
+def run(command: "ExportCommand") -> int:
+    """Do what `entroflow export` says; return the exit code.
+
+    Raises:
+        ValueError: for bad input.
+    """
+    from .agent import Agent
+    from .load import load
+
+    agent = load(command.folder, alpha=command.alpha, seed=command.seed)
+    if not isinstance(agent, Agent):
+        program = acting(agent.config, agent.state, command.best_of)
+    elif command.best_of == 1:
+        program = sampling(agent.policy)
+    else:
+        given = f"{command.best_of} for a policy of entroflow lqr"
+        raise checks.error("--best-of", given, "1", "its critic is not saved: draw from the policy")
+    path = write(command.out, program)
+    inputs = f"obs (batch, {program.obs_size}), noise (batch, {', '.join(map(str, program.noise_shape))})"
+    print(f"{path}: {inputs} -> {', '.join(program.outputs)}")
+    return 0
