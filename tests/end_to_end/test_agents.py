@@ -143,10 +143,12 @@ def test_agents_of_other_algorithms_and_tasks_are_refused(tmp_path):
 def test_damaged_agents_are_refused(tmp_path):
     """A file that was cut short is named."""
     entroflow.GaussianSAC("Reach-v0", **SMALL).save(tmp_path / "agent")
-    for path in (tmp_path / "agent" / "state").rglob("*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match="checkpoint: got .*which cannot be read"):
+    header, arrays = sorted((tmp_path / "agent").iterdir(), reverse=True)
+    arrays.write_bytes(arrays.read_bytes()[: arrays.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"agent-\w+.npz: got bytes that are not those that were written"):
+        entroflow.GaussianSAC.load(tmp_path / "agent")
+    header.write_text(header.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(ValueError, match="agent.json: got a header that was damaged or changed"):
         entroflow.GaussianSAC.load(tmp_path / "agent")
 
 

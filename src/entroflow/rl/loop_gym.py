@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, PRNGKeyArray
 from ..flow import Box
 from ..types import Transition
 from . import buffer, sac
+from .guard import watch
 
 Metrics = dict[str, Float[Array, " runs"]]
 
@@ -26,12 +27,14 @@ class Loop(eqx.Module):
         replay: transitions, (runs, capacity, ...).
         key: one random key per run.
         count: number of transitions that each run has seen.
+        fault: what was the first to be not finite in each run (see `guard`); zero if all is well.
     """
 
     agent: sac.State
     replay: Transition
     key: Key[Array, " runs"]
     count: Int[Array, ""]
+    fault: Int[Array, " runs"]
 
 
 def start(agents: sac.State, key: Key[Array, " runs"], *, obs_size: int, action_size: int, capacity: int) -> Loop:
@@ -50,7 +53,7 @@ def start(agents: sac.State, key: Key[Array, " runs"], *, obs_size: int, action_
     number, flag = jnp.zeros(()), jnp.zeros((), bool)
     example = Transition(jnp.zeros(obs_size), jnp.zeros(action_size), number, jnp.zeros(obs_size), flag, flag)
     replay = jax.vmap(lambda _: buffer.empty(example, capacity))(key)
-    return Loop(agents, replay, key, jnp.int32(0))
+    return Loop(agents, replay, key, jnp.int32(0), jnp.zeros(key.shape, jnp.int32))
 
 
 @partial(jax.jit, static_argnames=("config", "explore"))
@@ -129,14 +132,15 @@ def learn(config: sac.Config, loop: Loop, transitions: Transition | None, *, imp
         loop = _add(loop, transitions)
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(loop.key)
 
-    def one(agent: sac.State, replay: Transition, keys: Key[Array, " 3"]) -> tuple[sac.State, sac.Metrics]:
+    def one(agent: sac.State, replay: Transition, keys: Key[Array, " 3"], fault: Int[Array, ""]):
         batch = buffer.sample(replay, keys[1], loop.count, config.batch_size, recent=config.recent)
-        return sac.update(config, agent, batch, keys[2], improve=improve)
+        agent, metrics = sac.update(config, agent, batch, keys[2], improve=improve)
+        return agent, watch(agent, metrics, fault), metrics
 
-    agent, metrics = jax.vmap(one)(loop.agent, loop.replay, keys)
-    return Loop(agent, loop.replay, keys[:, 0], loop.count), metrics
+    agent, fault, metrics = jax.vmap(one)(loop.agent, loop.replay, keys, loop.fault)
+    return Loop(agent, loop.replay, keys[:, 0], loop.count, fault), metrics
 
 
 def _add(loop: Loop, transitions: Transition) -> Loop:
     replay = jax.vmap(buffer.add, in_axes=(0, 0, None))(loop.replay, transitions, loop.count)
-    return Loop(loop.agent, replay, loop.key, loop.count + transitions.reward.shape[1])
+    return Loop(loop.agent, replay, loop.key, loop.count + transitions.reward.shape[1], loop.fault)

@@ -130,11 +130,21 @@ class TrainCommand:
     set: tuple[str, ...] = ()
     """Settings to change, such as candidates=32 num_envs=4 learning_starts=500."""
     resume: bool = False
-    """Go on from the folder's last checkpoint, if there is one."""
+    """Go on with the run in the folder, if there is one."""
     wandb: bool = False
     """Also log to Weights & Biases."""
     out: Path | None = None
     """Output folder; out/TASK-ALGORITHM if not given."""
+
+
+@dataclass(frozen=True)
+class ResumeCommand:
+    """Go on with a training from its last checkpoint, as if it had never stopped."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of the training."""
+    steps: int | None = None
+    """Environment steps of every seed, if they are to be others than planned."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +229,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: arguments without the program's name; those of the process if not given.
 
     Returns:
-        The exit code: 0 for success, 1 if training broke down, 2 for bad input, 130 after Ctrl-C.
+        The exit code: 0 for success, 1 if training broke down, 2 for bad input, 130 after Ctrl-C, 143 after
+        SIGTERM.
     """
     app = tyro.extras.SubcommandApp()
 
@@ -265,17 +276,24 @@ def main(argv: list[str] | None = None) -> int:
 
         return train(command)
 
+    @app.command(name="resume")
+    def resume(command: tyro.conf.OmitArgPrefixes[ResumeCommand]) -> int:
+        """Go on with a training that was stopped or killed."""
+        from .train import resume
+
+        return resume(command)
+
     @app.command(name="eval")
     def evaluate(command: tyro.conf.OmitArgPrefixes[EvalCommand]) -> int:
         """Evaluate trained agents."""
-        from .train import evaluate
+        from .play import evaluate
 
         return evaluate(command)
 
     @app.command(name="watch")
     def watch(command: tyro.conf.OmitArgPrefixes[WatchCommand]) -> int:
         """Film a trained agent."""
-        from .train import watch
+        from .play import watch
 
         return watch(command)
 

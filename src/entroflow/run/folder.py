@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from .. import checks
 
 PACKAGES = ("entroflow", "jax", "equinox", "optax", "numpy", "scipy")
@@ -33,6 +35,32 @@ def claim(folder: Path) -> None:
     except OSError as problem:
         given = f"{str(folder)!r}, which cannot be made ({problem.strerror})"
         raise checks.error("--out", given, "a folder to write to", "pass another name") from None
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a folder; the system takes the lock back from a process that is killed.
+
+    Args:
+        folder: the folder, made if there is none.
+
+    Raises:
+        ValueError: if another process works there, or it cannot be written to.
+    """
+    holder = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        holder.acquire()
+    except filelock.Timeout:
+        given, remedy = f"{str(folder)!r}, where another process is at work", "wait for it, or pass another folder"
+        raise checks.error("folder", given, "a folder for this process alone", remedy) from None
+    except OSError as problem:
+        given = f"{str(folder)!r}, which cannot be written to ({problem.strerror})"
+        raise checks.error("folder", given, "a folder to write to", "pass another one") from None
+    try:
+        yield
+    finally:
+        holder.release()
 
 
 def write_results(out: Path, document: dict[str, Any], seconds: dict[str, float]) -> None:

@@ -1,7 +1,6 @@
 """Agents with the conventions of Stable-Baselines3: `SACISFM("Pendulum-v1", seed=0).learn(10_000)`."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,14 +15,13 @@ from numpy.typing import ArrayLike
 from .. import checks
 from ..rl import loop_gym, sac
 from . import checkpoint
-from .folder import versions
 from .perturb import Perturbation, perturb
 from .settings import Settings, from_json, of_algorithm, to_json
 from .tasks import Env, Task, task
 from .training import Row, Training
 
-FORMAT = 1
-HEADER, STATE = "agent.json", "state"
+FORMAT = 2  # 1 was written by another library
+HEADER = "agent.json"
 
 Callback = Callable[["Learner", Row], bool | None]
 L = TypeVar("L", bound="Learner")
@@ -257,9 +255,9 @@ class Learner:
         agent = cls.__new__(cls)
         agent._prepare(found, from_json(header["settings"]), header["seed"])
         training = agent._training
-        training.loop = dataclasses.replace(
-            training.loop, agent=checkpoint.restore(Path(path) / STATE, training.loop.agent)
-        )
+        _, arrays = checkpoint.read(Path(path) / HEADER, FORMAT)
+        state = checkpoint.unflatten("agent", training.loop.agent, arrays)
+        training.loop = dataclasses.replace(training.loop, agent=state)
         training.step = header["step"]
         return agent
 
@@ -323,8 +321,6 @@ def change(settings: Settings, changes: dict[str, Any]) -> Settings:
 
 def save_agent(folder: Path, agents: sac.State, env: str, settings: Settings, seed: int, step: int) -> None:
     """Write one agent, leaves of shape (1, ...), and what is needed to load it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(folder / STATE, agents)
     header = {
         "format": FORMAT,
         "algorithm": settings.algorithm,
@@ -333,9 +329,8 @@ def save_agent(folder: Path, agents: sac.State, env: str, settings: Settings, se
         "step": step,
         "sizes": {"obs_size": agents.obs_units.mean.shape[-1], "action_size": agents.action_units.mean.shape[-1]},
         "settings": to_json(settings),
-        "versions": versions(),
     }
-    (folder / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+    checkpoint.write(folder / HEADER, header, checkpoint.flatten("agent", agents))
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -346,12 +341,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     """
     if not (folder / HEADER).is_file():
         raise checks.error("folder", f"{str(folder)!r}, which holds no agent", f"one with {HEADER}", "check the path")
-    header = checks.json_object(folder / HEADER)
-    if header.get("format") != FORMAT or header.get("algorithm") not in BY_NAME:
-        given = f"format {header.get('format')!r} of {header.get('algorithm')!r}"
-        remedy = "read it with the version of entroflow that wrote it"
-        raise checks.error(str(folder / HEADER), given, f"format {FORMAT} of {', '.join(BY_NAME)}", remedy)
-    return header
+    return checkpoint.read_header(folder / HEADER, FORMAT)
 
 
 def load_agent(folder: str | Path, env: Env | None = None) -> Learner:

@@ -6,7 +6,8 @@ from typing import Any
 from .. import checks
 
 POLICIES = "policies"
-AGENT, LAST = "agent.json", Path("checkpoints", "last")
+AGENT, CHECKPOINTS = "agent.json", "checkpoints"
+BEST, LAST = Path(CHECKPOINTS, "best"), Path(CHECKPOINTS, "last")
 
 
 def policy_folder(alpha: float, seed: int) -> str:

@@ -17,6 +17,7 @@ from .sinks import Sink, open_sinks
 from .tables import Columns, Row, Table, drop_after, read_table, replace
 
 FORMAT = 1
+CONFIG = "config.json"
 METRICS = ("seed", "step", "seconds", "return", "length", "episodes")  # the learner's metrics follow
 EVALUATIONS = ("seed", "step", "seconds", "episode", "return", "length")
 
@@ -98,6 +99,7 @@ def create(
     seeds: Sequence[int],
     steps: int,
     settings: Mapping[str, Any],
+    evaluation: Mapping[str, int] | None = None,
     wandb: bool = False,
 ) -> Writer:
     """Write config.json and open the records of a new run.
@@ -109,6 +111,7 @@ def create(
         seeds: all seeds of the run.
         steps: planned number of environment steps of every seed.
         settings: what else the run was started with, in types that JSON knows, NumPy's included.
+        evaluation: "every", the steps between evaluations, and "episodes", the number in each; a resumed run needs it.
         wandb: also send the rows to Weights & Biases.
 
     Returns:
@@ -117,18 +120,18 @@ def create(
     Raises:
         ValueError: if the folder already holds a run, or a package that was asked for is missing.
     """
-    if (folder / "config.json").exists():
+    if (folder / CONFIG).exists():
         given = f"{str(folder)!r}, which already holds a run"
         raise checks.error("folder", given, "a folder without config.json", "resume that run or pass another name")
     config = {"format": FORMAT, "algorithm": algorithm, "env": env, "seeds": list(seeds), "steps": steps}
-    config |= {"settings": dict(settings), "versions": versions()}
+    config |= {"settings": dict(settings), "evaluation": dict(evaluation or {}), "wandb": wandb, "versions": versions()}
     sinks = open_sinks(folder, config, wandb=wandb)
     folder.mkdir(parents=True, exist_ok=True)
     _write_config(folder, config)
     return Writer(folder, sinks)
 
 
-def resume(folder: Path, step: int, *, steps: int | None = None, wandb: bool = False) -> Writer:
+def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int | None = None) -> Writer:
     """Open the records of an existing run, to go on from a step.
 
     Rows after that step are dropped, for the continued run writes them again. A crash in between leaves either the old
@@ -137,8 +140,8 @@ def resume(folder: Path, step: int, *, steps: int | None = None, wandb: bool = F
     Args:
         folder: the run.
         step: the step of the checkpoint.
+        evaluated: the step of its last evaluation, if it was made before the evaluation of its own step.
         steps: the new planned number of steps, if it has changed.
-        wandb: also send the rows to Weights & Biases.
 
     Returns:
         The writer.
@@ -146,13 +149,13 @@ def resume(folder: Path, step: int, *, steps: int | None = None, wandb: bool = F
     Raises:
         ValueError: where the folder holds no run, a damaged one or one of a newer format.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     drop_after(folder / "metrics.csv", METRICS, step)
-    drop_after(folder / "evaluations.csv", EVALUATIONS, step)
+    drop_after(folder / "evaluations.csv", EVALUATIONS, step if evaluated is None else evaluated)
     if steps is not None and steps != config["steps"]:
         config["steps"] = steps
         _write_config(folder, config)
-    return Writer(folder, open_sinks(folder, config, wandb=wandb, after=step))
+    return Writer(folder, open_sinks(folder, config, wandb=config.get("wandb", False), after=step))
 
 
 def read(folder: str | Path) -> Record:
@@ -168,14 +171,15 @@ def read(folder: str | Path) -> Record:
         ValueError: of one sentence, where the folder holds no run, a damaged one or one of a newer format.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     metrics = read_table(folder / "metrics.csv", METRICS)
     return Record(folder, config, metrics, read_table(folder / "evaluations.csv", EVALUATIONS))
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read config.json alone, see `read`."""
     expected, remedy = "the folder of a training run", "pass a folder that holds config.json and metrics.csv"
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not path.is_file():
         given = "no such folder" if not folder.exists() else "a folder" if folder.is_dir() else "a file"
         given += " without config.json" if folder.is_dir() else ""
@@ -199,4 +203,4 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _write_config(folder: Path, config: dict[str, Any]) -> None:
-    replace(folder / "config.json", json.dumps(plain(config), indent=2, allow_nan=False) + "\n")
+    replace(folder / CONFIG, json.dumps(plain(config), indent=2, allow_nan=False) + "\n")

@@ -1,4 +1,8 @@
-"""The commands train, eval and watch: agents on Gymnasium tasks, with their records in a folder."""
+"""The commands train and resume: agents on Gymnasium tasks, with their records and checkpoints in a folder.
+
+What a folder holds is in docs/run-folder.md. A run that is stopped or killed, and resumed, gives the numbers of the run
+that was not, bit for bit on the same machine.
+"""
 
 import dataclasses
 import json
@@ -9,24 +13,22 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from .. import checks
 from . import checkpoint, records
-from .cli import EvalCommand, TrainCommand, WatchCommand
+from .cli import ResumeCommand, TrainCommand
 from .compare_report import draw_learning_curve
-from .folder import cache_compilations
-from .learner import change, load_agent, save_agent
-from .perturb import Perturbation
+from .folder import cache_compilations, lock
+from .learner import change, save_agent
+from .load import BEST, CHECKPOINTS, LAST
 from .progress import TrainingProgress
 from .settings import ALGORITHMS, Settings, from_json, of_algorithm, to_json
-from .tables import replace
-from .tasks import task
+from .stop import Stop
+from .tasks import Task, task
 from .training import NotFinite, Row, Training
-from .video import record
 
-CHECKPOINTS, STATE, NUMBERS = "checkpoints", "training", "training.json"
 LOG_INTERVAL = 1000  # environment steps
+MADE_OF = ("algorithm", "env", "seeds", "settings")  # what a run is; its checkpoints say the same
 
 
 def train(command: TrainCommand) -> int:
@@ -36,114 +38,177 @@ def train(command: TrainCommand) -> int:
         ValueError: for bad input, before anything is written.
     """
     steps = checks.positive_int("--steps", command.steps)
-    seeds = checks.seeds(command.seed, command.seeds)
-    interval = checks.positive_int("--evaluate-every", command.evaluate_every)
+    every = checks.positive_int("--evaluate-every", command.evaluate_every)
     episodes = checks.positive_int("--evaluation-episodes", command.evaluation_episodes)
+    seeds = checks.seeds(command.seed, command.seeds)
     found = task(command.env)
-    settings = change(of_algorithm(command.algorithm), _changes(command.set))
+    settings = to_json(change(of_algorithm(command.algorithm), _changes(command.set)))
     out = command.out or Path("out") / f"{found.name.replace('/', '_')}-{command.algorithm}"
-    resumed, planned = command.resume and (out / CHECKPOINTS / NUMBERS).exists(), steps
-    if resumed:
-        config = records.read(out).config
-        wanted = {"algorithm": command.algorithm, "env": found.name, "seeds": seeds}
-        for name, value in wanted.items():
-            if config[name] != value:
-                given = f"{name} {value!r}, where the run in {out} has {config[name]!r}"
-                raise checks.error("--resume", given, "the same run", "pass what it was started with, or another --out")
-        settings, planned = from_json(config["settings"]), config["steps"]
+    config = {"algorithm": command.algorithm, "env": found.name, "seeds": seeds, "steps": steps, "settings": settings}
+    if not (command.resume and (out / records.CONFIG).exists()):
+        config |= {"evaluation": {"every": every, "episodes": episodes}, "wandb": command.wandb}
+        return _train(out, found, config, steps, new=True)
+    known = records.read_config(out)
+    for name in MADE_OF[:3]:
+        if known[name] != config[name]:
+            given = f"{name} {config[name]!r}, where the run in {out} has {known[name]!r}"
+            raise checks.error("--resume", given, "the same run", "pass what it was started with, or another --out")
+    return _train(out, found, known, steps, new=False)
+
+
+def resume(command: ResumeCommand) -> int:
+    """Go on with the run in a folder; return the exit code.
+
+    Raises:
+        ValueError: if the folder holds no run, or none that can be gone on with.
+    """
+    config = records.read_config(command.folder)
+    steps = config["steps"] if command.steps is None else checks.positive_int("--steps", command.steps)
+    return _train(command.folder, task(config["env"]), config, steps, new=False)
+
+
+def _train(out: Path, found: Task, config: dict[str, Any], steps: int, *, new: bool) -> int:
+    """Begin a run or go on with it; return the exit code."""
+    if not config.get("evaluation"):
+        given = f"{str(out / records.CONFIG)!r}, which does not say when to evaluate"
+        raise checks.error("--resume", given, "a run of this version", "begin anew in another folder")
     console = Console()
     cache_compilations()
-    training = Training(found, settings, seeds, planned)
-    if resumed:
-        writer = _resume(training, out, steps)
-    else:
-        writer = records.create(
-            out,
-            algorithm=command.algorithm,
-            env=found.name,
-            seeds=training.seeds,
-            steps=steps,
-            settings=to_json(settings),
-            wandb=command.wandb,
+    with lock(out), Stop() as stop:
+        training = Training(found, from_json(config["settings"]), config["seeds"], max(steps, config["steps"]))
+        try:
+            run = _Run(training, out, config, steps, stop, console)
+            writer = run.begin() if new else run.restore()
+            title = f"{config['algorithm']} on {found.name}"
+            with writer, TrainingProgress(title, steps, start=training.step, console=console) as live:
+                run.train(writer, live)
+        except NotFinite as problem:
+            return _failed(console, out, f"{problem}: training cannot go on")
+        except OSError as problem:
+            return _failed(console, out, f"cannot write to {out} ({problem}): training stops")
+        finally:
+            training.close()
+    if stop() and training.step < steps:
+        console.print(
+            f"stopped at step {training.step}; to go on: entroflow resume {out}", soft_wrap=True, markup=False
         )
-    run = _Run(training, writer, out, steps, interval, episodes, console)
-    try:
-        with writer, TrainingProgress(f"{command.algorithm} on {found.name}", steps, start=training.step) as live:
-            run.train(live)
-    except NotFinite as problem:
-        kept = f"; the last checkpoint is in {out / CHECKPOINTS}" if (out / CHECKPOINTS / NUMBERS).exists() else ""
-        console.print(f"{problem}: training cannot go on{kept}", style="red", markup=False, soft_wrap=True)
-        return 1
-    except KeyboardInterrupt:
-        console.print(f"stopped; entroflow train {command.env} --resume goes on from the last checkpoint in {out}")
-        return 130
-    finally:
-        training.close()
+        return stop.exit_code
     draw_learning_curve(out)
     console.print(f"learning_curve.png, evaluations.csv, metrics.csv and agents are in {out}", soft_wrap=True)
     return 0
+
+
+def _failed(console: Console, out: Path, what: str) -> int:
+    """Say why a run ended, and what is left of it; return the exit code."""
+    steps = list(checkpoint.folders(out / CHECKPOINTS))
+    kept = f"the last checkpoint is that of step {steps[-1]} in {out / CHECKPOINTS}" if steps else "no checkpoint yet"
+    console.print(f"{what}; {kept}", style="red", markup=False, soft_wrap=True)
+    return 1
 
 
 class _Run:
     """A training with its records and checkpoints."""
 
     def __init__(
-        self,
-        training: Training,
-        writer: records.Writer,
-        out: Path,
-        steps: int,
-        interval: int,
-        episodes: int,
-        console: Console,
-    ):
-        self.training, self.writer, self.out, self.console = training, writer, out, console
-        self.steps, self.interval, self.episodes = steps, interval, episodes
+        self, training: Training, out: Path, config: dict[str, Any], steps: int, stop: Stop, console: Console
+    ) -> None:
+        self.training, self.out, self.config, self.steps = training, out, config, steps
+        self.stop, self.console = stop, console
         self.best: dict[int, float] = {}
-        past = records.read(out).metrics["seconds"] if training.step else np.zeros(0)
+        self.evaluated: int | None = None  # the step of the last evaluation
+        self.begun = time.perf_counter()
+        self.told = False
+
+    def begin(self) -> records.Writer:
+        """Open the records of a new run."""
+        return records.create(self.out, **self.config)
+
+    def restore(self) -> records.Writer:
+        """Bring everything to where the last checkpoint is, or to the beginning if the run never came to one."""
+        training = self.training
+        header, arrays, problems = checkpoint.latest(self.out / CHECKPOINTS, self._made_of())
+        for problem in problems:
+            self.console.print(
+                f"{problem} Going on from an older checkpoint.", style="yellow", soft_wrap=True, markup=False
+            )
+        if header is None:
+            self.console.print("no checkpoint yet: training begins anew")
+            return records.resume(self.out, -1, steps=self.steps)
+        numbers = header["numbers"]
+        training.restore(numbers["training"], arrays)
+        self._tell_obstacle("was not restored")
+        self.evaluated, self.best = numbers["evaluated"], {int(seed): best for seed, best in numbers["best"].items()}
+        evaluated = -1 if self.evaluated is None else self.evaluated
+        writer = records.resume(self.out, training.step, evaluated=evaluated, steps=self.steps)
+        past = records.read(self.out).metrics["seconds"]
         self.begun = time.perf_counter() - (float(past.max()) if past.size else 0.0)
+        return writer
 
-    def train(self, live: TrainingProgress) -> None:
-        """Train to the last step, with an evaluation and a checkpoint at every interval."""
-        training = self.training
-        if training.step == 0:
-            self._evaluate(live)
-        while training.step < self.steps:
-            left = min(self.steps, (training.step // self.interval + 1) * self.interval) - training.step
-            rows = self._timed(training.advance(min(left, LOG_INTERVAL)))
-            self.writer.metrics(self._complete(rows))
-            live.update(training.step, rows)
-            if training.step >= self.steps or training.step % self.interval < training.settings.num_envs:
-                self._evaluate(live)
+    def train(self, writer: records.Writer, live: TrainingProgress) -> None:
+        """Train to the last step, with an evaluation and a checkpoint at every interval, or until stopped."""
+        training, interval = self.training, self.config["evaluation"]["every"]
+        while True:
+            step = training.step
+            due = step >= self.steps or step % interval < training.settings.num_envs
+            if due and self.evaluated != step and self._evaluate(writer, live):
                 self._save()
+            if step >= self.steps:
+                return
+            if not self.stop():
+                mark = min(self.steps, *((step // each + 1) * each for each in (interval, LOG_INTERVAL)))
+                if rows := self._timed(training.advance(mark - step, self.stop)):
+                    writer.metrics(self._complete(rows))
+                    live.update(training.step, rows)
+            if self.stop():
+                self._save()
+                return
 
-    def _evaluate(self, live: TrainingProgress) -> None:
-        """Evaluate all runs; keep the agents that are the best so far."""
+    def _evaluate(self, writer: records.Writer, live: TrainingProgress) -> bool:
+        """Evaluate all runs; keep the agents that are the best so far; return whether that came to its end."""
         training = self.training
-        rows = self._timed(training.evaluate(self.episodes))
-        self.writer.evaluations(rows)
+        rows = self._timed(training.evaluate(self.config["evaluation"]["episodes"], stop=self.stop))
+        if not rows:
+            return False
+        writer.evaluations(rows)
         live.evaluated(rows)
         for i, seed in enumerate(training.seeds):
             score = float(np.mean([row["return"] for row in rows if row["seed"] == seed]))
             if training.step and score >= self.best.get(seed, -np.inf):
                 self.best[seed] = score
-                self._save_agent(i, "best")
+                self._save_agent(i, BEST)
+        self.evaluated = training.step
+        return True
 
     def _save(self) -> None:
-        """Write the state of the training, and the agents as they are."""
-        tree, numbers = self.training.state()
-        folder = self.out / CHECKPOINTS
-        folder.mkdir(exist_ok=True)
-        checkpoint.save(folder / STATE, tree)
-        replace(folder / NUMBERS, json.dumps(numbers | {"best": self.best}) + "\n")
+        """Write the agents as they are, then the checkpoint, which counts."""
+        begun = time.perf_counter()
+        state, arrays = self.training.state()
         for i in range(len(self.training.seeds)):
-            self._save_agent(i, "last")
+            self._save_agent(i, LAST)
+        numbers = {"training": state, "evaluated": self.evaluated, "best": self.best}
+        root, step = self.out / CHECKPOINTS, self.training.step
+        size = checkpoint.save(root, step, self._made_of(), numbers, arrays)
+        if step and not self.told:
+            self.told = True
+            seconds = time.perf_counter() - begun
+            self.console.print(f"checkpoint at step {step}: {size / 1e6:.2g} MB in {seconds:.1g} s", highlight=False)
+            self._tell_obstacle("cannot be saved")
 
-    def _save_agent(self, i: int, name: str) -> None:
+    def _tell_obstacle(self, what: str) -> None:
+        if self.training.obstacle is not None:
+            self.told = True
+            rest = "a resumed run begins new episodes, so that its numbers are not those of an uninterrupted one"
+            text = f"the state of {self.config['env']} {what} ({self.training.obstacle}): {rest}"
+            self.console.print(text, style="yellow", markup=False, soft_wrap=True)
+
+    def _save_agent(self, i: int, where: Path) -> None:
         training = self.training
         agents = jax.tree.map(lambda leaf: leaf[i : i + 1], training.agents)
-        folder = agent_folder(self.out, training.seeds[i], name)
+        folder = self.out / where / f"seed={training.seeds[i]}"
         save_agent(folder, agents, training.task.name, training.settings, training.seeds[i], training.step)
+
+    def _made_of(self) -> dict[str, Any]:
+        return {name: self.config[name] for name in MADE_OF}
 
     def _timed(self, rows: list[Row]) -> list[Row]:
         seconds = round(time.perf_counter() - self.begun, 2)
@@ -152,70 +217,6 @@ class _Run:
     def _complete(self, rows: list[Row]) -> list[Row]:
         """Give rows from before the first update the columns that later ones have."""
         return rows if "critic_error" in rows[0] else []
-
-
-def agent_folder(out: Path, seed: int, name: str) -> Path:
-    """Return where an agent of a training lies; name is "best" or "last"."""
-    return out / CHECKPOINTS / name / f"seed={seed}"
-
-
-def evaluate(command: EvalCommand) -> int:
-    """Evaluate trained agents; return the exit code."""
-    episodes = checks.positive_int("--episodes", command.episodes)
-    change = Perturbation(command.action_noise, command.observation_noise, command.mass, command.friction)
-    cache_compilations()
-    changed = ", ".join(
-        f"{name} {value:g}" for name, value in vars(change).items() if value != getattr(Perturbation, name)
-    )
-    table = Table(title=f"{episodes} episodes each" + (f", with {changed}" if changed else ""), title_justify="left")
-    for name in ("agent", "mean return", "± s.e.", "min", "max", "length"):
-        table.add_column(name, justify="left" if name == "agent" else "right")
-    for folder in _agents(command.folder, command.checkpoint):
-        agent = load_agent(folder)
-        how = {"deterministic": not command.stochastic, "seed": command.seed}
-        found = agent.evaluate(episodes, perturbation=change, **how)
-        cells = [found.mean, found.standard_error, found.returns.min(), found.returns.max(), found.lengths.mean()]
-        table.add_row(folder.name, *[f"{cell:.1f}" for cell in cells])
-    Console().print(table)
-    return 0
-
-
-def watch(command: WatchCommand) -> int:
-    """Film a trained agent; return the exit code."""
-    cache_compilations()
-    folder = _agents(command.folder, command.checkpoint)[0]
-    agent = load_agent(folder)
-    act = lambda obs: agent.predict(obs, deterministic=not command.stochastic)[0]  # noqa: E731
-    episodes = checks.positive_int("--episodes", command.episodes)
-    film = record(agent.task.name, act, command.out, episodes=episodes, seed=command.seed)
-    returns = ", ".join(f"{value:.1f}" for value in film.returns)
-    Console().print(f"{film.path}: {film.frames} frames, return {returns}", soft_wrap=True)
-    return 0
-
-
-def _agents(folder: Path, name: str) -> list[Path]:
-    """Return the folders of a training's agents, or the folder of one agent itself."""
-    checks.choice("--checkpoint", name, ("best", "last"))
-    found = sorted((folder / CHECKPOINTS / name).glob("seed=*"))
-    return found or [folder]
-
-
-def _resume(training: Training, out: Path, steps: int) -> records.Writer:
-    """Go on from the last checkpoint."""
-    numbers = checks.json_object(out / CHECKPOINTS / NUMBERS)
-    tree, _ = training.state()
-    training.restore(checkpoint.restore(out / CHECKPOINTS / STATE, _with_pending(training, tree)), numbers)
-    training.extend(steps)
-    return records.resume(out, training.step, steps=steps)
-
-
-def _with_pending(training: Training, tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the structure of a checkpoint: a transition of every environment awaits being stored."""
-    count = training.settings.num_envs
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), training.loop.replay
-    )
-    return tree | {"pending": shapes}
 
 
 def _changes(assignments: tuple[str, ...]) -> dict[str, Any]:

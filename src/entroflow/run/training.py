@@ -1,7 +1,7 @@
 """A training: runs of one algorithm on one Gymnasium task, which differ in their seeds and learn in one program."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,9 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from .. import checks
 from ..flow import ActionSpace
-from ..rl import buffer, loop_gym, sac
+from ..rl import buffer, guard, loop_gym, sac
 from ..types import Transition
+from . import checkpoint, environment_state
 from .settings import Settings
 from .tasks import Task
 
@@ -35,6 +36,7 @@ class Training:
         config: settings of soft actor-critic, with the target entropy of this task.
         loop: what learning reads and writes.
         step: steps that every run has made, in all of its environments together.
+        obstacle: why the environments' state is not in a checkpoint, or was not restored from one; None if it is.
     """
 
     def __init__(self, task: Task, settings: Settings, seeds: Sequence[int], steps: int | None = None):
@@ -60,22 +62,25 @@ class Training:
         self._updates = 0
         self._envs: SyncVectorEnv | None = None
         self._pending: Transition | None = None
-        self._metrics: list[loop_gym.Metrics] = []
+        self._metrics: dict[str, list[Any]] = {}
+        self._ended: list[list[tuple[float, int]]] = [[] for _ in self.seeds]
+        self.obstacle: str | None = None
 
     @property
     def agents(self) -> sac.State:
         """States of soft actor-critic, leaves of shape (runs, ...)."""
         return self.loop.agent
 
-    def advance(self, steps: int) -> list[Row]:
+    def advance(self, steps: int, stop: Callable[[], bool] = lambda: False) -> list[Row]:
         """Make steps in the environments, and the updates that belong to them.
 
         Args:
             steps: steps of every run, rounded up to a multiple of its number of environments.
+            stop: asked before every step whether to leave it at that.
 
         Returns:
-            One row per run: seed, step, the mean return and length of the training episodes that ended, their number,
-            and the learner's metrics averaged over the updates.
+            One row per run: seed, step, the mean return and length of the training episodes that ended since the last
+            rows, their number, and the learner's metrics averaged over the updates. None if it was stopped.
 
         Raises:
             NotFinite: if an environment returns a number that is not finite, or the learner's metrics are not.
@@ -84,11 +89,13 @@ class Training:
             self._reset()
         assert self._envs is not None
         count = self.settings.num_envs
-        ended: list[list[tuple[float, int]]] = [[] for _ in self.seeds]
         target = self.step + steps
         while self.step < target:
+            if stop():
+                return []
             # The action waits for the last update; the next one then runs while the environments step.
             actions = self._act(self._obs)
+            self._check_learner()
             self._learn()
             following, reward, terminated, truncated, info = self._envs.step(
                 actions.reshape(-1, *self.task.action_space.shape)
@@ -104,12 +111,19 @@ class Training:
             self._returns += reward
             self._lengths += 1
             for i in np.flatnonzero(terminated | truncated):
-                ended[i // count].append((float(self._returns[i]), int(self._lengths[i])))
+                self._ended[i // count].append((float(self._returns[i]), int(self._lengths[i])))
                 self._returns[i], self._lengths[i] = 0.0, 0
-        return self._rows(ended)
+        self._check_learner()
+        return self._rows()
 
     def evaluate(
-        self, episodes: int, *, deterministic: bool = True, seed: int = 0, task: Task | None = None
+        self,
+        episodes: int,
+        *,
+        deterministic: bool = True,
+        seed: int = 0,
+        task: Task | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> list[Row]:
         """Run whole episodes with the policies as they are.
 
@@ -118,9 +132,10 @@ class Training:
             deterministic: take the best by Q of `action_candidates` actions; otherwise draw from the policy.
             seed: seed of the first episode's reset; the next ones count up. The same for all runs.
             task: the task to run them in, if not the one of the training.
+            stop: asked before every step whether to leave it at that.
 
         Returns:
-            One row per run and episode: seed, step, episode, return and length.
+            One row per run and episode: seed, step, episode, return and length. None if it was stopped.
         """
         envs, runs = (task or self.task).vector(len(self.seeds) * episodes), len(self.seeds)
         obs, _ = envs.reset(seed=[seed + i for _ in self.seeds for i in range(episodes)])
@@ -128,7 +143,7 @@ class Training:
         alive = np.ones(runs * episodes, bool)
         candidates = self.settings.action_candidates if deterministic else 1
         step = 0
-        while alive.any():
+        while alive.any() and not stop():
             grouped = jnp.asarray(obs.reshape(runs, episodes, -1).astype(np.float32))
             actions = loop_gym.act_well(
                 self.config, self.agents, grouped, self._evaluate_keys, step, candidates=candidates
@@ -140,6 +155,8 @@ class Training:
             alive &= ~(terminated | truncated)
             step += 1
         envs.close()
+        if alive.any():
+            return []
         return [
             {
                 "seed": self.seeds[i // episodes],
@@ -151,26 +168,60 @@ class Training:
             for i in range(runs * episodes)
         ]
 
-    def state(self) -> tuple[dict[str, Any], dict[str, int]]:
-        """Return what a checkpoint holds, a tree of arrays and numbers, without environments and open episodes."""
-        return {"loop": self.loop, "pending": self._pending}, {"step": self.step, "updates": self._updates}
+    def state(self) -> tuple[dict[str, Any], checkpoint.Arrays]:
+        """Return all that going on needs: numbers in types that JSON knows, and arrays.
 
-    def restore(self, tree: dict[str, Any], numbers: dict[str, int]) -> None:
-        """Go on from what `state` returned; the environments begin new episodes."""
-        self.close()
-        self.loop, self._pending = tree["loop"], tree["pending"]
-        self.step, self._updates, self._metrics = numbers["step"], numbers["updates"], []
+        Of the replay, only what is filled. Where the environments' state is not known, `obstacle` says so, and their
+        episodes are left behind.
 
-    def extend(self, steps: int) -> None:
-        """Make room in memory for a longer training than was planned.
-
-        Args:
-            steps: steps that will be made in all.
+        Raises:
+            NotFinite: if the last update left a number that is not finite.
         """
-        have, wanted = self.loop.replay.reward.shape[1], _capacity(self.settings, steps)
-        if have < wanted and int(self.loop.count) <= have:
-            replay = jax.vmap(lambda replay: buffer.grow(replay, wanted))(self.loop.replay)
-            self.loop = dataclasses.replace(self.loop, replay=replay)
+        self._check_learner()
+        parts = vars(self.loop) | {"replay": self._filled(self.loop.replay)}
+        arrays = checkpoint.flatten("loop", parts) | checkpoint.flatten("pending", self._pending)
+        arrays |= {f"metrics.{name}": np.stack(parts) for name, parts in self._metrics.items()}
+        ended = [(i, *episode) for i, episodes in enumerate(self._ended) for episode in episodes]
+        arrays["ended"] = np.array(ended, np.float64).reshape(-1, 3)
+        numbers = {"step": self.step, "updates": self._updates, "remembered": int(self.loop.count), "envs": None}
+        if self._envs is not None:
+            try:
+                numbers["envs"], more = environment_state.capture(self._envs)
+                arrays |= more | {"obs": self._obs, "returns": self._returns, "lengths": self._lengths}
+            except environment_state.NotCaptured as problem:
+                self.obstacle = str(problem)
+        return numbers, arrays
+
+    def restore(self, numbers: dict[str, Any], arrays: checkpoint.Arrays) -> None:
+        """Go on from what `state` returned; `obstacle` tells why, if the environments begin new episodes.
+
+        Raises:
+            ValueError: if the arrays are not those of such a training.
+        """
+        self.close()
+        capacity = self.loop.replay.reward.shape[1]
+        likes = vars(jax.eval_shape(lambda: self.loop)) | {"replay": self._stored(min(numbers["remembered"], capacity))}
+        parts = checkpoint.unflatten("loop", likes, arrays)
+        self.loop = loop_gym.Loop(**parts | {"replay": _with_room(parts["replay"], capacity)})
+        if numbers["step"]:
+            self._pending = checkpoint.unflatten("pending", self._stored(self.settings.num_envs), arrays)
+        self.step, self._updates = numbers["step"], numbers["updates"]
+        self._metrics = {
+            name.removeprefix("metrics."): list(parts) for name, parts in arrays.items() if name.startswith("metrics.")
+        }
+        self._ended = [
+            [(float(total), int(length)) for run, total, length in arrays["ended"] if run == i]
+            for i in range(len(self.seeds))
+        ]
+        self._reset()
+        assert self._envs is not None
+        if numbers["envs"] is not None:
+            try:
+                environment_state.restore(self._envs, numbers["envs"], arrays)
+                self._obs, self._returns, self._lengths = arrays["obs"], arrays["returns"], arrays["lengths"]
+            except environment_state.NotCaptured as problem:
+                self._reset()
+                self.obstacle = str(problem)
 
     def close(self) -> None:
         """Close the environments."""
@@ -178,8 +229,20 @@ class Training:
             self._envs.close()
             self._envs = None
 
+    def _filled(self, replay: Transition) -> Any:
+        """Return the transitions that are in a replay so far, without copying them where NumPy can look at them."""
+        filled = min(int(self.loop.count), replay.reward.shape[1])
+        return jax.tree.map(lambda ring: np.asarray(ring)[:, :filled], replay)
+
+    def _stored(self, count: int) -> Any:
+        """Return the shapes of a number of transitions of every run."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), self.loop.replay
+        )
+
     def _reset(self) -> None:
         """Make the environments, every one with a seed of its own that depends on its run's seed only."""
+        self.close()
         count = self.settings.num_envs
         self._envs = self.task.vector(len(self.seeds) * count)
         # Environments that start again after a resumption must not repeat their first episodes.
@@ -216,27 +279,31 @@ class Training:
         for _ in range(self.settings.updates_per_step * self.settings.num_envs):
             improve = self._updates % self.settings.policy_delay == 0
             self.loop, metrics = loop_gym.learn(self.config, self.loop, transitions, improve=improve)
-            self._metrics.append(metrics)
+            for name, value in metrics.items():
+                self._metrics.setdefault(name, []).append(value)
             self._updates, transitions = self._updates + 1, None
 
-    def _rows(self, ended: list[list[tuple[float, int]]]) -> list[Row]:
+    def _rows(self) -> list[Row]:
         """Average what happened since the last rows."""
-        metrics, self._metrics = self._metrics, []
-        names = dict.fromkeys(name for part in metrics for name in part)
-        means = {name: np.mean([part[name] for part in metrics if name in part], axis=0) for name in names}
+        means = {name: np.mean(parts, axis=0) for name, parts in self._metrics.items()}
         rows = []
-        for i, (seed, episodes) in enumerate(zip(self.seeds, ended, strict=True)):
+        for i, (seed, episodes) in enumerate(zip(self.seeds, self._ended, strict=True)):
             returns, lengths = (np.mean(part) for part in zip(*episodes, strict=True)) if episodes else (None, None)
             row = {"seed": seed, "step": self.step, "return": returns, "length": lengths, "episodes": len(episodes)}
             row |= {name: float(mean[i]) for name, mean in means.items()}
             if self.config.target_entropy is not None:
                 row["target_entropy"] = self.config.target_entropy
             rows.append(row)
-        for name, mean in means.items():
-            if not np.isfinite(mean).all():
-                seed = self.seeds[int(np.flatnonzero(~np.isfinite(mean))[0])]
-                raise NotFinite(f"{name} of the run with seed {seed} is not finite at step {self.step}")
+        self._metrics, self._ended = {}, [[] for _ in self.seeds]
         return rows
+
+    def _check_learner(self) -> None:
+        """Stop at the first update that left a number that is not finite; the update is done when this is called."""
+        faults = np.asarray(self.loop.fault)
+        if faults.any():
+            i = int(np.flatnonzero(faults)[0])
+            what = guard.describe(faults[i], {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()})
+            raise NotFinite(f"{what} of the run with seed {self.seeds[i]} is not finite at step {self.step}")
 
     def _check(self, obs: Float[np.ndarray, "runs_e n"], reward: Float[np.ndarray, " runs_e"]) -> None:
         """Stop at the first number from an environment that is not finite."""
@@ -246,6 +313,11 @@ class Training:
         i = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         seed = self.seeds[i // self.settings.num_envs]
         raise NotFinite(f"{self.task.name} returned an {what} that is not finite at step {self.step}, seed {seed}")
+
+
+def _with_room(replay: Transition, capacity: int) -> Transition:
+    """Return replays, leaves of shape (runs, smaller, ...), with room for more transitions."""
+    return jax.vmap(lambda replay: buffer.grow(replay, capacity))(replay)
 
 
 @partial(jax.jit, static_argnames=("config", "obs_size"))

@@ -1,0 +1,55 @@
+"""The commands eval and watch: trained agents over whole episodes, and on film."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from .. import checks
+from .cli import EvalCommand, WatchCommand
+from .folder import cache_compilations
+from .learner import load_agent
+from .load import CHECKPOINTS
+from .perturb import Perturbation
+from .video import record
+
+
+def evaluate(command: EvalCommand) -> int:
+    """Evaluate trained agents; return the exit code."""
+    episodes = checks.positive_int("--episodes", command.episodes)
+    change = Perturbation(command.action_noise, command.observation_noise, command.mass, command.friction)
+    cache_compilations()
+    changed = ", ".join(
+        f"{name} {value:g}" for name, value in vars(change).items() if value != getattr(Perturbation, name)
+    )
+    table = Table(title=f"{episodes} episodes each" + (f", with {changed}" if changed else ""), title_justify="left")
+    for name in ("agent", "mean return", "± s.e.", "min", "max", "length"):
+        table.add_column(name, justify="left" if name == "agent" else "right")
+    for folder in _agents(command.folder, command.checkpoint):
+        agent = load_agent(folder)
+        how = {"deterministic": not command.stochastic, "seed": command.seed}
+        found = agent.evaluate(episodes, perturbation=change, **how)
+        cells = [found.mean, found.standard_error, found.returns.min(), found.returns.max(), found.lengths.mean()]
+        table.add_row(folder.name, *[f"{cell:.1f}" for cell in cells])
+    Console().print(table)
+    return 0
+
+
+def watch(command: WatchCommand) -> int:
+    """Film a trained agent; return the exit code."""
+    cache_compilations()
+    folder = _agents(command.folder, command.checkpoint)[0]
+    agent = load_agent(folder)
+    act = lambda obs: agent.predict(obs, deterministic=not command.stochastic)[0]  # noqa: E731
+    episodes = checks.positive_int("--episodes", command.episodes)
+    film = record(agent.task.name, act, command.out, episodes=episodes, seed=command.seed)
+    returns = ", ".join(f"{value:.1f}" for value in film.returns)
+    Console().print(f"{film.path}: {film.frames} frames, return {returns}", soft_wrap=True)
+    return 0
+
+
+def _agents(folder: Path, name: str) -> list[Path]:
+    """Return the folders of a training's agents, or the folder of one agent itself."""
+    checks.choice("--checkpoint", name, ("best", "last"))
+    found = sorted((folder / CHECKPOINTS / name).glob("seed=*"))
+    return found or [folder]
