@@ -172,6 +172,17 @@ def test_online_critics_regress_on_the_targets(batch, evaluate_policy):
     assert 0 < np.abs(followed - old).max() < 10 * STEERED.target_rate * np.abs(before - old).max()
 
 
+@pytest.mark.parametrize("normalise", [True, False])
+def test_observations_are_normalised_on_demand(normalise, batch):
+    """Units of observations follow the data, or stay one; those of actions follow in any case."""
+    config = dataclasses.replace(GAUSSIAN, normalise_obs=normalise)
+    before = make(GAUSSIAN)
+    after = sac._follow_data(config, before, batch, jnp.zeros(SIZE))
+    assert np.array_equal(after.obs_units.mean, before.obs_units.mean) is not normalise
+    assert np.array_equal(after.obs_units.scale, before.obs_units.scale) is not normalise
+    assert not np.array_equal(after.action_units.mean, before.action_units.mean)
+
+
 def test_gradient_of_the_temperature_is_the_excess_entropy():
     """∂/∂log α of the loss is H − H̄, whatever α is."""
     log_prob = jnp.float32([0.5, -1.0, 2.0, -0.3])

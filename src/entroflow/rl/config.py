@@ -33,6 +33,7 @@ class Config:
         target_entropy: entropy in nats that the temperature is steered to; None leaves the temperature as it is.
         temperature_rate: learning rate of log α.
         reward_scale: what rewards are multiplied with.
+        normalise_obs: whether networks see observations less their running mean over their running deviation.
         recent: fraction of the transitions so far, counted from the newest, that batches are drawn from.
     """
 
@@ -54,6 +55,7 @@ class Config:
     target_entropy: float | None = None
     temperature_rate: float = 3e-4
     reward_scale: float = 1.0
+    normalise_obs: bool = True
     recent: float = 1.0
 
     def __post_init__(self):

@@ -226,7 +226,8 @@ def _blocks(size: int) -> int:
 def _follow_data(config: Config, state: State, batch: Transition, targets: Float[Array, " b"]) -> State:
     """Bring the units up to date; the critics stay the functions that they were."""
     rate = forgetting_rate(state.step, _settled(config))
-    obs, action = state.obs_units.update(batch.obs, rate), state.action_units.update(batch.action, rate)
+    obs = state.obs_units.update(batch.obs, rate) if config.normalise_obs else state.obs_units
+    action = state.action_units.update(batch.action, rate)
     value = state.value_units.update(targets, rate)
     q_inputs, outputs = (join(state.obs_units, state.action_units), join(obs, action)), (state.value_units, value)
     convert = jax.vmap(lambda critic: critic.change_units(q_inputs, outputs))
