@@ -3,10 +3,12 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import io
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -236,6 +238,38 @@ def test_ctrl_c_leaves_the_finished_evaluations(study, tmp_path, capsys):
     assert study.again([*COMMAND, "--out", str(out)], 2, interrupt) == 130
     assert metrics(out) == metrics(study.out)[:4]
     assert str(out) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("at_call", [1, 3])
+def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, at_call, capsys):
+    """SIGTERM in training: exit code 143; resumed in another folder, the files are those of the uninterrupted study."""
+
+    def terminate(result):
+        signal.raise_signal(signal.SIGTERM)
+        return result
+
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    assert study.again([*COMMAND, "--out", str(out)], at_call, terminate) == 128 + signal.SIGTERM
+    assert "entroflow resume" in capsys.readouterr().out
+    out.rename(moved)
+    assert study.again(["resume", str(moved)]) == 0
+    assert (moved / "metrics.csv").read_bytes() == (study.out / "metrics.csv").read_bytes()
+    results = json.loads((moved / "results.json").read_text())
+    assert results["runs"] == study.results["runs"] and not (moved / "checkpoints").exists()
+    assert cli.main(["resume", str(moved)]) == 2
+    assert "a finished study" in capsys.readouterr().err
+
+
+def test_a_full_disk_stops_a_study(study, tmp_path, capsys, monkeypatch):
+    """One sentence, exit code 1, no leftovers."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    assert study.again([*COMMAND, "--out", str(tmp_path / "out")]) == 1
+    assert "No space left on device" in " ".join(capsys.readouterr().out.split())
+    assert not list((tmp_path / "out").rglob("*.partial"))
 
 
 def test_ctrl_c_before_training_is_quiet(monkeypatch, tmp_path, capsys):

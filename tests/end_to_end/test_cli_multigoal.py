@@ -6,7 +6,10 @@ import dataclasses
 import io
 import json
 import os
+import signal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -65,7 +68,7 @@ def strict(out):
 def test_files(study):
     """Figures that are not blank, a line of metrics for every run and evaluation, and a record for every run."""
     figures = {f"{name}.{kind}" for name in ("trajectories", "density") for kind in ("png", "pdf")}
-    assert set(os.listdir(study)) == figures | {"results.json", "metrics.csv"}
+    assert set(os.listdir(study)) == figures | {"results.json", "metrics.csv", "config.json", ".lock"}
     for name in ("trajectories", "density"):
         assert imread(study / f"{name}.png").std() > 0.01
     with (study / "metrics.csv").open(newline="") as file:
@@ -116,7 +119,44 @@ def test_ctrl_c_keeps_what_was_written(tmp_path, capsys, monkeypatch):
     with small():
         assert cli.main(["multigoal", "--steps", "3", "--out", str(tmp_path / "out")]) == 130
     assert "what was finished is in" in capsys.readouterr().out
-    assert os.listdir(tmp_path / "out") == ["metrics.csv"]
+    assert set(os.listdir(tmp_path / "out")) == {".lock", "config.json", "metrics.csv"}
+
+
+def results_of(out):
+    """What results.json says, but for the time it took and where it lies."""
+    found = strict(out)
+    del found["seconds"], found["settings"]["out"]
+    return found
+
+
+@pytest.mark.parametrize("moment", [3, 5], ids=["between", "second"])
+def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, monkeypatch, moment):
+    """SIGTERM in training: exit code 143; resumed in another folder, the files are those of the uninterrupted study."""
+    programs, calls = {}, []
+    program = multigoal_study._Study._program
+
+    def remember(self, config):
+        if config not in programs:
+            programs[config] = program(self, config)
+        loop, advance = programs[config]
+
+        def counted(loop, steps):
+            calls.append(steps)
+            if len(calls) == moment:
+                signal.raise_signal(signal.SIGTERM)
+            return advance(loop, steps)
+
+        return jax.tree.map(jnp.copy, loop), counted
+
+    monkeypatch.setattr(multigoal_study._Study, "_program", remember)
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    with small():
+        options = ["--algorithm", *RUN, "--steps", "3", "--seeds", "2", "--seed", "5", "--out", str(out)]
+        assert cli.main(["multigoal", *options]) == 128 + signal.SIGTERM
+        out.rename(moved)
+        assert cli.main(["resume", str(moved)]) == 0
+    assert (moved / "metrics.csv").read_bytes() == (study / "metrics.csv").read_bytes()
+    assert results_of(moved) == results_of(study) and not (moved / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(

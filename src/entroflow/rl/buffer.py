@@ -44,20 +44,6 @@ def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
     return jax.tree.map(write, buffer, batch)
 
 
-def grow(buffer: T, capacity: int) -> T:
-    """Return a buffer that has never been full with room for more transitions, the same ones in it.
-
-    Args:
-        buffer: leaves of shape (smaller, ...).
-        capacity: number of transitions to make room for, at least as many as now.
-    """
-
-    def pad(ring: Array) -> Array:
-        return jnp.concatenate([ring, jnp.zeros((capacity - ring.shape[0], *ring.shape[1:]), ring.dtype)])
-
-    return jax.tree.map(pad, buffer)
-
-
 def sample(buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, recent: float = 1.0, block: int = 1) -> T:
     """Draw transitions uniformly, with replacement, from the newest part of all that was ever added.
 

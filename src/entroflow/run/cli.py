@@ -139,12 +139,12 @@ class TrainCommand:
 
 @dataclass(frozen=True)
 class ResumeCommand:
-    """Go on with a training from its last checkpoint, as if it had never stopped."""
+    """Go on with a training, or a study of lqr or multigoal, from its last checkpoint, as if it had never stopped."""
 
     folder: tyro.conf.Positional[Path]
-    """Folder of the training."""
+    """Folder of the training or study."""
     steps: int | None = None
-    """Environment steps of every seed, if they are to be others than planned."""
+    """Environment steps of every seed, if a training is to make others than planned."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def main(argv: list[str] | None = None) -> int:
     @app.command(name="resume")
     def resume(command: tyro.conf.OmitArgPrefixes[ResumeCommand]) -> int:
         """Go on with a training that was stopped or killed."""
-        from .train import resume
+        from ..studies.durable import resume
 
         return resume(command)
 

@@ -203,7 +203,7 @@ class _Run:
 
     def _save_agent(self, i: int, where: Path) -> None:
         training = self.training
-        agents = jax.tree.map(lambda leaf: leaf[i : i + 1], training.agents)
+        agents = jax.tree.map(lambda leaf: np.asarray(leaf)[i : i + 1], training.agents)
         folder = self.out / where / f"seed={training.seeds[i]}"
         save_agent(folder, agents, training.task.name, training.settings, training.seeds[i], training.step)
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from .. import checks
 from ..flow import ActionSpace
-from ..rl import buffer, guard, loop_gym, sac
+from ..rl import guard, loop_gym, sac
 from ..types import Transition
 from . import checkpoint, environment_state
 from .settings import Settings
@@ -200,11 +200,15 @@ class Training:
         """
         self.close()
         capacity = self.loop.replay.reward.shape[1]
-        likes = vars(jax.eval_shape(lambda: self.loop)) | {"replay": self._stored(min(numbers["remembered"], capacity))}
-        parts = checkpoint.unflatten("loop", likes, arrays)
-        self.loop = loop_gym.Loop(**parts | {"replay": _with_room(parts["replay"], capacity)})
+        full = {n: _with_room(part, capacity) for n, part in arrays.items() if n.startswith("loop.replay.")}
+        shapes = jax.eval_shape(lambda: self.loop)
+        self.loop = checkpoint.unflatten("loop", shapes, arrays | full)
         if numbers["step"]:
-            self._pending = checkpoint.unflatten("pending", self._stored(self.settings.num_envs), arrays)
+            count = self.settings.num_envs
+            pending = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), shapes.replay
+            )
+            self._pending = checkpoint.unflatten("pending", pending, arrays)
         self.step, self._updates = numbers["step"], numbers["updates"]
         self._metrics = {
             name.removeprefix("metrics."): list(parts) for name, parts in arrays.items() if name.startswith("metrics.")
@@ -233,12 +237,6 @@ class Training:
         """Return the transitions that are in a replay so far, without copying them where NumPy can look at them."""
         filled = min(int(self.loop.count), replay.reward.shape[1])
         return jax.tree.map(lambda ring: np.asarray(ring)[:, :filled], replay)
-
-    def _stored(self, count: int) -> Any:
-        """Return the shapes of a number of transitions of every run."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), self.loop.replay
-        )
 
     def _reset(self) -> None:
         """Make the environments, every one with a seed of its own that depends on its run's seed only."""
@@ -315,9 +313,11 @@ class Training:
         raise NotFinite(f"{self.task.name} returned an {what} that is not finite at step {self.step}, seed {seed}")
 
 
-def _with_room(replay: Transition, capacity: int) -> Transition:
-    """Return replays, leaves of shape (runs, smaller, ...), with room for more transitions."""
-    return jax.vmap(lambda replay: buffer.grow(replay, capacity))(replay)
+def _with_room(ring: np.ndarray, capacity: int) -> np.ndarray:
+    """Return transitions, an array of shape (runs, fewer, ...), with room for more."""
+    full = np.zeros((ring.shape[0], max(capacity, ring.shape[1]), *ring.shape[2:]), ring.dtype)
+    full[:, : ring.shape[1]] = ring
+    return full
 
 
 @partial(jax.jit, static_argnames=("config", "obs_size"))

@@ -8,6 +8,7 @@ actions' mean and covariance, in 2-norm, over the states that the trained policy
 import csv
 import dataclasses
 import itertools
+import json
 import math
 import time
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ from ...lqr.simulate import Noise, sample_noise, simulate
 from ...rl import loop_jax, sac
 from ...rl.actors import Flow
 from ...rl.evaluate import Evaluation, evaluate, normal_points
+from ...run import checkpoint
 from ...run.agent import Agent
 from ...run.artifacts import save_policy
 from ...run.cli import LQRCommand
@@ -40,6 +42,7 @@ from ...run.devices import mesh_of, use_all_cores
 from ...run.folder import timed
 from ...run.load import policy_folder
 from ..conduct import conduct
+from ..durable import Keeper, keeping
 from . import report
 from .report import Run
 
@@ -77,17 +80,23 @@ def settings(updates: int, candidates: Schedule = 8) -> sac.Config:
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
 
 
-def run(command: LQRCommand) -> int:
+def run(command: LQRCommand, resumed: dict[str, Any] | None = None) -> int:
     """Do what the command says; return the exit code.
+
+    Args:
+        command: the command.
+        resumed: of a study to go on with, what it is about: its system.
 
     Raises:
         ValueError: for bad input, before anything is written.
     """
-    lqr = systems.load(command.system)
+    lqr = systems.load(command.system) if resumed is None else LQR.from_dict(resumed["system"])
     runs = _plan(command, lqr)
     schedule = _schedule(command.candidates)
     use_all_cores()
-    return conduct(command.out, lambda console: _Study(command, lqr, runs, schedule, console).run())
+    with keeping("lqr", command, {"system": lqr.to_dict()}, resumed=resumed is not None) as keeper:
+        study = lambda console: _Study(command, lqr, runs, schedule, console, keeper).run()  # noqa: E731
+        return conduct(command.out, study, claimed=True)
 
 
 def _plan(command: LQRCommand, lqr: LQR) -> list[Run]:
@@ -129,8 +138,10 @@ def _along_runs(loop: loop_jax.Loop) -> Any:
 class _Study:
     """The runs and their records."""
 
-    def __init__(self, command: LQRCommand, lqr: LQR, runs: list[Run], schedule: Schedule, console: Console):
-        self.command, self.lqr, self.runs, self.console = command, lqr, runs, console
+    def __init__(
+        self, command: LQRCommand, lqr: LQR, runs: list[Run], schedule: Schedule, console: Console, keeper: Keeper
+    ):
+        self.command, self.lqr, self.runs, self.console, self.keeper = command, lqr, runs, console, keeper
         self.env = LQREnv(lqr, HORIZON)
         self.config = settings(command.steps, schedule)
         self.noise = Noise(*[part.astype(np.float32) for part in _noise(lqr)])
@@ -158,13 +169,20 @@ class _Study:
             advance = self._divide(advance, (along, P()), (along, RUNS))
             advance = self._compile(jax.jit(advance, donate_argnums=0), loop, jnp.int32(1))
             watch = self._compile(self._evaluation(PROGRESS_STATES, PROGRESS_SAMPLES), loop.agent)
-        steps = self.command.steps
+        steps, drawn = self.command.steps, [0.0] * len(runs)
         marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int)).tolist()
+        if self.keeper.step:
+            loop, drawn = self._restore(loop)
+            marks = [mark for mark in marks if mark >= self.keeper.step]
         columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         progress, status = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console), Text()
         live = Live(Group(progress, status), console=console)
         with live, (self.command.out / "metrics.csv").open("w", newline="") as file:
-            task, writer, drawn = progress.add_task("training", total=steps), None, [0.0] * len(runs)
+            task, writer = progress.add_task("training", total=steps, completed=marks[0]), None
+            if self.rows:
+                writer = csv.DictWriter(file, self.rows[0])
+                writer.writeheader()
+                writer.writerows(self.rows)
             for before, after in itertools.pairwise(marks):
                 with timed(self.clock, "train"):
                     loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
@@ -196,10 +214,24 @@ class _Study:
                     return 1
                 progress.update(task, completed=after)
                 status.plain = _status(rows)
+                if self.keeper.keep(after, lambda loop=loop, drawn=drawn: self._state(loop, drawn)):
+                    return self.keeper.stopped(console)
         if not console.is_interactive:
             console.print()  # the live lines do not end their last line in a file
         self._finish(loop, begun)
+        self.keeper.finished()
         return 0
+
+    def _state(self, loop: loop_jax.Loop, drawn: list[float]) -> tuple[dict[str, Any], checkpoint.Arrays]:
+        """Return what going on needs. Rows are text, for an evaluation may find infinity, which JSON does not have."""
+        numbers = {"rows": json.dumps(self.rows), "drawn": drawn, "seconds": self.clock}
+        return numbers, checkpoint.flatten("loop", loop)
+
+    def _restore(self, loop: loop_jax.Loop) -> tuple[loop_jax.Loop, list[float]]:
+        """Return where the checkpoint is."""
+        numbers = self.keeper.numbers
+        self.rows, self.clock = json.loads(numbers["rows"]), dict(numbers["seconds"])
+        return self.keeper.restored("loop", loop), numbers["drawn"]
 
     def _start(self) -> loop_jax.Loop:
         """Return runs that have made no step; a run's numbers do not depend on which others stand beside it."""

@@ -8,6 +8,7 @@ except that without a density the critic's targets cannot count the entropy.
 import csv
 import dataclasses
 import itertools
+import json
 import math
 import time
 from typing import Any
@@ -26,10 +27,12 @@ from ...flow import Box
 from ...multigoal import MultiGoal, Solution, solve
 from ...rl import loop_jax, sac
 from ...rl.actors import Actor, Denoising, Flow, Gaussian
+from ...run import checkpoint
 from ...run.cli import MultiGoalCommand
 from ...run.devices import mesh_of, use_all_cores
 from ...run.folder import timed, write_results
 from ..conduct import conduct
+from ..durable import Keeper, keeping
 from . import measure, report
 
 ENVIRONMENTS = 128  # of each run
@@ -69,8 +72,12 @@ def settings(actor: Actor, updates: int) -> sac.Config:
     )
 
 
-def run(command: MultiGoalCommand) -> int:
+def run(command: MultiGoalCommand, resumed: dict[str, Any] | None = None) -> int:
     """Do what the command says; return the exit code.
+
+    Args:
+        command: the command.
+        resumed: not None to go on with the study in its folder.
 
     Raises:
         ValueError: for bad input, before anything is written.
@@ -78,7 +85,9 @@ def run(command: MultiGoalCommand) -> int:
     names = _plan(command)
     solution = solve(MultiGoal(), command.alpha, steps_per_unit=RESOLUTION)
     use_all_cores()
-    return conduct(command.out, lambda console: _Study(command, names, solution, console).run())
+    with keeping("multigoal", command, {}, resumed=resumed is not None) as keeper:
+        study = lambda console: _Study(command, names, solution, console, keeper).run()  # noqa: E731
+        return conduct(command.out, study, claimed=True)
 
 
 def _plan(command: MultiGoalCommand) -> list[str]:
@@ -95,11 +104,15 @@ def _plan(command: MultiGoalCommand) -> list[str]:
 class _Study:
     """The runs and their records."""
 
-    def __init__(self, command: MultiGoalCommand, names: list[str], solution: Solution, console: Console):
-        self.command, self.names, self.solution, self.console = command, names, solution, console
+    def __init__(
+        self, command: MultiGoalCommand, names: list[str], solution: Solution, console: Console, keeper: Keeper
+    ):
+        self.command, self.names, self.solution, self.console, self.keeper = command, names, solution, console, keeper
         self.env = MultiGoalEnv(dataclasses.replace(solution.world, initial_std=STARTS))
         self.seeds = checks.seeds(command.seed, command.seeds)
         self.clock: dict[str, float] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.trained: checkpoint.Arrays = {}  # the agents of the algorithms that are done
 
     def run(self) -> int:
         """Train, measure, write; return the exit code."""
@@ -113,14 +126,19 @@ class _Study:
             perfect = measure.exact(against)
             exact = measure.compare(against, perfect)
         results, pictures = [], [report.picture("exact", perfect)]
+        if self.keeper.step:
+            self.rows, self.clock = json.loads(self.keeper.numbers["rows"]), dict(self.keeper.numbers["seconds"])
+            done = tuple(f"trained.{name}." for name in self.keeper.numbers["done"])
+            self.trained = {name: part for name, part in self.keeper.arrays.items() if name.startswith(done)}
         with (command.out / "metrics.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ("algorithm", "seed", "step", "transitions", *METRICS))
+            writer: csv.DictWriter = csv.DictWriter(file, ("algorithm", "seed", "step", "transitions", *METRICS))
             writer.writeheader()
-            for name in self.names:
+            writer.writerows(self.rows)
+            for place, name in enumerate(self.names):
                 config = settings(ALGORITHMS[name], command.steps)
-                agents = self._train(name, config, writer, file)
+                agents = self._train(place, config, writer, file)
                 if agents is None:
-                    return 1
+                    return self.keeper.stopped(console) if self.keeper.stop() else 1
                 with console.status(f"measuring {name}"), timed(self.clock, "measure"):
                     found = measure.measure(against, config, agents, self.seeds)
                     for seed, one in zip(self.seeds, found, strict=True):
@@ -147,30 +165,55 @@ class _Study:
         console.print(report.table(results, exact))
         console.print(f"all {seconds['total']:.0f} s; figures (png, pdf), results.json, metrics.csv are in")
         console.print(str(command.out), markup=False, soft_wrap=True)
+        self.keeper.finished()
         return 0
 
-    def _train(self, name: str, config: sac.Config, writer: csv.DictWriter, file: Any) -> sac.State | None:
-        """Train all seeds of an algorithm; return the agents, or None if one broke down."""
-        steps, console = self.command.steps, self.console
+    def _train(self, place: int, config: sac.Config, writer: csv.DictWriter, file: Any) -> sac.State | None:
+        """Train all seeds of an algorithm; return the agents, or None if one broke down or training is to stop."""
+        steps, console, name = self.command.steps, self.console, self.names[place]
+        begun = self.keeper.step - place * steps  # where an earlier process came to
         with console.status(f"compiling {name} (once: the next time it is read from disk)"):
             loop, advance = self._program(config)
+        if 0 < begun < steps:
+            loop = self.keeper.restored("loop", loop)
+        elif begun >= steps:
+            return self.keeper.restored(f"trained.{name}", loop.agent)
         marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int)).tolist()
+        marks = [mark for mark in marks if mark >= begun]
         columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         with Progress(*columns, console=console) as progress:
-            task = progress.add_task(name, total=steps)
+            task = progress.add_task(name, total=steps, completed=marks[0])
             for before, after in itertools.pairwise(marks):
                 with timed(self.clock, f"train_{name}"):
                     loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
+                rows = []
                 for i, seed in enumerate(self.seeds):
                     row = {"algorithm": name, "seed": seed, "step": after, "transitions": int(loop.count)}
                     row |= {key: float(metrics[key][i]) for key in METRICS if key in metrics}
                     writer.writerow(row)
+                    rows.append(row)
                     if not math.isfinite(row["critic_error"] + row["policy_loss"]):
                         console.print(f"[red]{name}, seed {seed}: losses are no longer finite after step {after}")
                         return None
                 file.flush()
+                self.rows += rows
+                if after == steps:
+                    self.trained |= checkpoint.flatten(f"trained.{name}", loop.agent)
                 progress.update(task, completed=after)
+                if self.keeper.keep(
+                    place * steps + after, lambda loop=loop, after=after: self._state(loop, place, after)
+                ):
+                    return None
         return loop.agent
+
+    def _state(self, loop: loop_jax.Loop, place: int, after: int) -> tuple[dict[str, Any], checkpoint.Arrays]:
+        """Return what going on needs: the agents that are done, and the loop of the one that is not.
+
+        Rows are text, for the entropy of a policy without a density may be infinite, which JSON does not have.
+        """
+        done = after == self.command.steps
+        numbers = {"rows": json.dumps(self.rows), "done": self.names[: place + done], "seconds": self.clock}
+        return numbers, self.trained | ({} if done else checkpoint.flatten("loop", loop))
 
     def _program(self, config: sac.Config) -> tuple[loop_jax.Loop, Any]:
         """Compile the training; return runs that have made no step, and what advances them."""
