@@ -1,13 +1,14 @@
-"""Trainings that are stopped, killed or damaged, and gone on with: the numbers of those that were not, or a clear error."""
+"""Trainings that are stopped, killed or damaged, then resumed: the numbers of those that were not, or a clear error."""
 
+import errno
 import json
-import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
 
@@ -19,6 +20,8 @@ from entroflow.run.learner import change
 from entroflow.run.settings import of_algorithm
 from entroflow.run.tasks import task
 from entroflow.run.training import Training
+
+from . import reach  # noqa: F401  registers Reach-v0
 
 SMALL = {"learning_starts": 20, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16, "buffer_size": 200}
 ALGORITHMS = ["sac_isfm", "gaussian_sac", "denoising"]
@@ -40,7 +43,7 @@ def same(first, second):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_resumed_training_is_the_uninterrupted_one(algorithm, tmp_path):
-    """Parameters, optimisers, replay, keys, environments, open averages and rows, stopped in the midst of an interval."""
+    """Parameters, optimisers, replay, keys, environments, averages and rows, stopped in the midst of an interval."""
     begin = lambda: Training(task(TASK), change(of_algorithm(algorithm), SMALL), [3])  # noqa: E731
     whole, first, second = begin(), begin(), begin()
     rows = whole.advance(30) + whole.advance(30)
@@ -54,3 +57,217 @@ def test_a_resumed_training_is_the_uninterrupted_one(algorithm, tmp_path):
     assert same(numbers_of(second), numbers_of(whole))
     assert not same(numbers_of(second), numbers_of(first))
 
+
+SETTINGS = [f"{name}={value}" for name, value in SMALL.items()]
+OPTIONS = ["--algorithm", "gaussian_sac", "--evaluate-every", "20", "--evaluation-episodes", "1", "--set", *SETTINGS]
+
+
+def run(out, *options, steps=60):
+    """Train as a user does."""
+    return main(["train", TASK, "--steps", str(steps), "--out", str(out), *options, *OPTIONS])
+
+
+def rows(path):
+    """The lines of a table, without the seconds."""
+    return [line.split(",")[:2] + line.split(",")[3:] for line in path.read_text().splitlines()]
+
+
+def assert_same(out, whole):
+    """The last checkpoint's header tells the arrays by their SHA-256, and says all numbers."""
+    for name in ("metrics.csv", "evaluations.csv"):
+        assert rows(out / name) == rows(whole / name)
+    last = lambda folder: list(checkpoint.folders(folder / "checkpoints").values())[-1] / checkpoint.HEADER  # noqa: E731
+    assert json.loads(last(out).read_text()) == json.loads(last(whole).read_text())
+    agents = [json.loads((folder / "checkpoints/best/seed=0/agent.json").read_text()) for folder in (out, whole)]
+    assert agents[0] == agents[1]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training that nothing happened to."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "LOG_INTERVAL", 7)
+        assert run(out) == 0
+    return out
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Rows every seven steps."""
+    monkeypatch.setattr(train, "LOG_INTERVAL", 7)
+
+
+KILLED_WHILE_SAVING = """
+import os, signal, sys
+from entroflow.run import checkpoint, cli, train
+
+def replace(path, text, real=checkpoint.replace):
+    if path.parent.name == "step=40":
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(path, text)
+
+checkpoint.replace, train.LOG_INTERVAL = replace, 7
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_training_killed_while_it_saves_is_resumed_exactly(whole, tmp_path, short, capsys):
+    """After SIGKILL between the arrays and the header of the second checkpoint, in another folder: the same files."""
+    out, moved = tmp_path / "run", tmp_path / "moved"
+    command = ["train", TASK, "--steps", "60", "--out", str(out), *OPTIONS]
+    process = subprocess.run([sys.executable, "-c", KILLED_WHILE_SAVING, *command], capture_output=True, text=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert (out / "checkpoints" / "step=40").exists() and list(checkpoint.folders(out / "checkpoints")) == [0, 20]
+    out.rename(moved)
+    assert main(["resume", str(moved)]) == 0
+    assert_same(moved, whole)
+    assert "from step 20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("where", ["_act", "evaluate"])
+def test_signals_save_and_end_a_training(whole, tmp_path, short, monkeypatch, capsys, number, where):
+    """The exit code is the shell's, the checkpoint that of the moment, an evaluation that was cut off is made anew."""
+    calls, method = [], getattr(Training, where)
+
+    def signalled(self, *arguments, **options):
+        calls.append(self.step)
+        if len(calls) == {"_act": 33, "evaluate": 3}[where]:
+            signal.raise_signal(number)
+        return method(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, where, signalled)
+        assert run(tmp_path / "run") == 128 + number
+    step = {"_act": 33, "evaluate": 40}[where]
+    assert list(checkpoint.folders(tmp_path / "run" / "checkpoints"))[-1] == step
+    assert f"stopped at step {step}; to go on: entroflow resume" in capsys.readouterr().out
+    assert main(["resume", str(tmp_path / "run")]) == 0
+    assert_same(tmp_path / "run", whole)
+
+
+def test_a_longer_plan_is_as_good_as_one_from_the_start(whole, tmp_path, short):
+    """40 steps, then resumed to 60, are 60 steps."""
+    assert run(tmp_path / "run", steps=40) == 0
+    assert main(["resume", str(tmp_path / "run"), "--steps", "60"]) == 0
+    assert_same(tmp_path / "run", whole)
+
+
+def test_a_run_without_a_checkpoint_begins_anew(whole, tmp_path, short, capsys):
+    """A kill before the first checkpoint leaves a configuration and perhaps rows, which are written again."""
+    assert run(tmp_path / "run", steps=60) == 0
+    for path in checkpoint.folders(tmp_path / "run" / "checkpoints").values():
+        (path / checkpoint.HEADER).unlink()
+    assert run(tmp_path / "run", "--resume") == 0
+    assert "no checkpoint yet" in capsys.readouterr().out
+    assert_same(tmp_path / "run", whole)
+
+
+def copied(whole, tmp_path):
+    """A copy of the finished run, which may be damaged."""
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(whole, tmp_path, short, capsys):
+    """One sentence says which file, and the run ends as it would have; with both damaged it is refused."""
+    out = copied(whole, tmp_path)
+    newest, older = (
+        folder / checkpoint.HEADER for folder in reversed(checkpoint.folders(out / "checkpoints").values())
+    )
+    newest.write_text(newest.read_text().replace('"step": 60', '"step": 61', 1))
+    assert main(["resume", str(out)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "checkpoint.json: got a header that was damaged or changed" in said and "from step 40" in said
+    assert_same(out, whole)
+    for path in (newest, older):
+        path.write_text("{")
+    assert main(["resume", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "malformed JSON" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config.json", ('"width": 8', '"width": 9'), "the checkpoint of another run"),
+        ("config.json", ('"evaluation": {', '"other": {'), "does not say when to evaluate"),
+        ("config.json", ('"format": 1', '"format": 2'), "update entroflow"),
+        ("config.json", (TASK, "Foreign-v0"), "env: got 'Foreign-v0'"),
+        ("metrics.csv", ("seed,step", "step,seed"), "metrics.csv: got a header"),
+    ],
+)
+def test_folders_that_were_changed_are_refused(whole, tmp_path, capsys, file, change, message):
+    """One sentence, exit code 2."""
+    out = copied(whole, tmp_path)
+    (out / file).write_text((out / file).read_text().replace(*change, 1))
+    assert main(["resume", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_what_is_no_run_is_refused(tmp_path, capsys):
+    """A missing folder, an empty one."""
+    for folder in (tmp_path / "missing", tmp_path):
+        assert main(["resume", str(folder)]) == 2
+        assert "expected the folder of a training run" in capsys.readouterr().err
+
+
+def test_a_second_process_is_refused(whole, tmp_path, capsys):
+    """While one process works in a folder, no other does; nothing has to be cleaned up after a kill."""
+    out = copied(whole, tmp_path)
+    with lock(out):
+        assert main(["resume", str(out)]) == 2
+        assert "where another process is at work" in capsys.readouterr().err
+    holder = f"from pathlib import Path\nfrom entroflow.run.folder import lock\nwith lock(Path({str(out)!r})):\n"
+    holder += "    print(1, flush=True)\n    input()"
+    with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"1\n"
+        assert main(["resume", str(out)]) == 2
+        process.kill()
+    with lock(out):
+        pass
+
+
+def test_a_full_disk_ends_a_training(tmp_path, monkeypatch, capsys):
+    """Exit code 1, one sentence with the checkpoint that is left; with room again the run goes on from there."""
+    real = checkpoint.replace
+
+    def full(path, text):
+        if path.parent.name == "step=40":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, text)
+
+    monkeypatch.setattr(checkpoint, "replace", full)
+    assert run(tmp_path / "run", steps=40) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No space left on device" in said and "the last checkpoint is that of step 20" in said
+
+
+def test_a_loss_that_is_not_finite_is_named_at_its_step(tmp_path, capsys, monkeypatch):
+    """The update that breaks is the last; the message names quantity, run and step; the checkpoint before is kept."""
+    method, calls = Training._transition, []
+
+    def poisoned(self, *parts):
+        calls.append(self.step)
+        made = method(self, *parts)
+        return made._replace(reward=made.reward + np.float32(1e30 if self.step >= 45 else 0))
+
+    monkeypatch.setattr(Training, "_transition", poisoned)
+    out = tmp_path / "run"
+    assert run(out) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    found = re.search(r"(\S.*) of the run with seed 0 is not finite at step (\d+): training cannot go on; (.*)", said)
+    assert found and "critic_error" in found[1] and "step 40" in found[3]
+    assert 45 < int(found[2]) < 60 and int(found[2]) == calls[-1]
+    assert rows(out / "metrics.csv") and entroflow.load(out).num_timesteps == 40
+
+
+def test_unknown_environments_begin_new_episodes(tmp_path, capsys):
+    """Where the state of a task cannot be saved that is said, when it is saved and when the run goes on."""
+    options = ["--out", str(tmp_path / "run"), *OPTIONS]
+    assert main(["train", "Reach-v0", "--steps", "20", *options]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the state of Reach-v0 cannot be saved (Reach is not among the environments whose state is known)" in said
+    assert main(["resume", str(tmp_path / "run"), "--steps", "40"]) == 0
+    assert entroflow.load(tmp_path / "run").num_timesteps == 40

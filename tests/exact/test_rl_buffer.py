@@ -1,11 +1,15 @@
 """Replay: which transitions are kept, and which are drawn."""
 
+import os
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from entroflow.rl import buffer
+from entroflow.types import Transition
 
 CAPACITY, BATCH, DRAWS = 12, 4, 2000
 
@@ -101,3 +105,36 @@ def test_blocks_are_drawn_whole(batches, recent):
     np.testing.assert_array_equal(numbers, np.arange(int(count) - 2 * window, int(count), 2))
     p, draws = 1 / window, len(pairs)
     np.testing.assert_allclose(frequency, draws * p, atol=5 * np.sqrt(draws * p * (1 - p)) + 1e-9)
+
+
+def halfcheetah():
+    """One transition of HalfCheetah's shapes: 17 observations, 6 actions."""
+    number, flag = jnp.zeros(()), jnp.zeros((), bool)
+    return Transition(jnp.zeros(17), jnp.zeros(6), number, jnp.zeros(17), flag, flag)
+
+
+HALFCHEETAH_BYTES = 1_000_000 * (4 * (17 + 6 + 1 + 17) + 2)
+
+
+def test_a_million_transitions_are_as_large_as_arithmetic_says():
+    """166 MB: four bytes for every number, one for each flag, and nothing else."""
+    shapes = jax.eval_shape(lambda: buffer.empty(halfcheetah(), 1_000_000))
+    assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes)) == HALFCHEETAH_BYTES == 166_000_000
+
+
+@pytest.mark.slow
+def test_a_million_transitions_take_the_memory_that_arithmetic_says():
+    """What the process holds in memory (Linux tells) grows by the same within a tenth, also after adding to it."""
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    add = jax.jit(buffer.add, donate_argnums=0)
+    batch = jax.tree.map(lambda leaf: jnp.ones((4, *leaf.shape), leaf.dtype), halfcheetah())
+    jax.block_until_ready(add(buffer.empty(halfcheetah(), 1_000_000), batch, jnp.int32(0)))
+    before = resident()
+    ring = jax.block_until_ready(buffer.empty(halfcheetah(), 1_000_000))
+    for count in range(0, 4000, 4):
+        ring = jax.block_until_ready(add(ring, batch, jnp.int32(count)))
+    assert 0.9 * HALFCHEETAH_BYTES < resident() - before < 1.1 * HALFCHEETAH_BYTES
+    assert ring.obs.shape == (1_000_000, 17)

@@ -200,6 +200,8 @@ def latest(root: Path, run: Mapping[str, Any]) -> tuple[dict[str, Any] | None, A
             header, arrays = read(folder / HEADER)
             if header["run"] != plain(run):
                 raise damaged(folder / HEADER, "the checkpoint of another run")
+            if header["step"] != int(folder.name[5:]):
+                raise damaged(folder / HEADER, f"the checkpoint of step {header['step']}")
             return header, arrays, problems
         except ValueError as problem:
             if "update entroflow" in str(problem):

@@ -16,7 +16,7 @@ from .. import checks
 from ..rl import loop_gym, sac
 from . import checkpoint
 from .perturb import Perturbation, perturb
-from .settings import Settings, from_json, of_algorithm, to_json
+from .settings import Settings, checked, from_json, of_algorithm, to_json
 from .tasks import Env, Task, task
 from .training import Row, Training
 
@@ -313,7 +313,8 @@ def change(settings: Settings, changes: dict[str, Any]) -> Settings:
     parts: list[dict[str, Any]] = [{}, {}, {}]
     for name, value in changes.items():
         checks.choice("setting", name, sorted(set().union(*names)))
-        parts[next(i for i, known in enumerate(names) if name in known)][name] = value
+        level = next(i for i, known in enumerate(names) if name in known)
+        parts[level] |= checked(type(levels[level]), {name: value})
     actor = dataclasses.replace(cast(Any, settings.config.actor), **parts[2])
     config = dataclasses.replace(settings.config, actor=actor, **parts[1])
     return dataclasses.replace(settings, config=config, **parts[0])

@@ -1,8 +1,9 @@
 """What a training on a Gymnasium task is set to, and its form on disk."""
 
 import dataclasses
+import types
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .. import checks
 from ..flow import RungeKutta
@@ -95,12 +96,63 @@ def from_json(document: dict[str, Any]) -> Settings:
         inner = dict(outer.pop("config"))
         actor = dict(inner.pop("actor"))
         kind = ALGORITHMS[actor.pop("algorithm")]
-        if isinstance(actor.get("solver"), dict):
-            actor["solver"] = RungeKutta(**actor["solver"])
+        if isinstance(solver := actor.get("solver"), dict):
+            actor["solver"] = RungeKutta(str(solver["method"]), solver["steps"])
         if isinstance(schedule := actor.get("candidates"), dict):
             actor["candidates"] = Adaptive(schedule["budget"], tuple(schedule["sizes"]))
-        made: Actor = kind(**actor)
-        return Settings(sac.Config(made, **inner), **outer)
-    except (KeyError, TypeError) as problem:
+        made: Actor = kind(**checked(kind, actor))
+        return Settings(sac.Config(made, **checked(sac.Config, inner)), **checked(Settings, outer))
+    except (KeyError, TypeError, AttributeError) as problem:
         given = f"fields that do not fit ({problem})"
         raise checks.error("settings", given, "settings as entroflow wrote them", "use the version that did") from None
+
+
+SHARES = {"critic_warmup", "warmup", "target_rate", "final_target_rate", "recent", "ess_floor"}
+MOST = 2**31 - 1
+
+
+def checked(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return values of a class of settings in the types that its fields have.
+
+    Args:
+        kind: `Settings`, `sac.Config` or the class of an actor.
+        values: values of some fields.
+
+    Raises:
+        ValueError: for a value of another type, or out of range.
+    """
+    hints = get_type_hints(kind)
+    return {name: _checked(name, value, hints[name]) for name, value in values.items()}
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """Check one value; what is not a number, a name or a truth value checks itself."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if value is None and types.NoneType in kinds:
+        return None
+    if isinstance(value, str) and str in kinds:
+        return value
+    for kind in kinds:
+        if isinstance(kind, type) and kind not in (int, float, bool, str) and isinstance(value, kind):
+            return value
+        if get_origin(kind) is Literal:
+            return checks.choice(name, value, get_args(kind))
+    if bool in kinds:
+        if not isinstance(value, bool):
+            raise checks.error(name, repr(value), "true or false", "pass one of these")
+        return value
+    if int in kinds:
+        return checks.positive_int(name, value, most=MOST)
+    if float not in kinds:
+        raise checks.error(name, repr(value), f"a value such as the default of {name}", "leave it out")
+    if name in SHARES:
+        number = checks.number(name, value, "a number from 0 to 1", "pass a number such as 0.5")
+        if not 0 <= number <= 1 or (number == 0 and name == "recent"):
+            raise checks.error(name, repr(value), "a number from 0 to 1", "pass a number such as 0.5")
+        return number
+    if name in ("average", "exploration", "target_entropy"):
+        number = checks.number(name, value)
+        if number < 0 and name != "target_entropy":
+            raise checks.error(name, repr(value), "a number of at least 0", "pass 0")
+        return number
+    return checks.positive_number(name, value)

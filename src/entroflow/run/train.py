@@ -74,8 +74,8 @@ def _train(out: Path, found: Task, config: dict[str, Any], steps: int, *, new: b
         raise checks.error("--resume", given, "a run of this version", "begin anew in another folder")
     console = Console()
     cache_compilations()
+    training = Training(found, from_json(config["settings"]), config["seeds"], max(steps, config["steps"]))
     with lock(out), Stop() as stop:
-        training = Training(found, from_json(config["settings"]), config["seeds"], max(steps, config["steps"]))
         try:
             run = _Run(training, out, config, steps, stop, console)
             writer = run.begin() if new else run.restore()

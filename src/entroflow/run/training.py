@@ -300,7 +300,9 @@ class Training:
         faults = np.asarray(self.loop.fault)
         if faults.any():
             i = int(np.flatnonzero(faults)[0])
-            what = guard.describe(faults[i], {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()})
+            what = guard.describe(
+                int(faults[i]), {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()}
+            )
             raise NotFinite(f"{what} of the run with seed {self.seeds[i]} is not finite at step {self.step}")
 
     def _check(self, obs: Float[np.ndarray, "runs_e n"], reward: Float[np.ndarray, " runs_e"]) -> None:

@@ -1,0 +1,226 @@
+"""Checkpoints on disk: what is read is what was written, and what cannot be read is named, never taken for good."""
+
+import contextlib
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from entroflow.run import checkpoint
+from entroflow.run.checkpoint import HEADER, flatten, latest, read, save, unflatten
+
+RUN = {"env": "Task-v0", "seeds": [0]}
+DATA = Path(__file__).parents[1] / "data"
+
+
+def tree():
+    """One of every kind of leaf."""
+    key = jax.random.split(jax.random.key(7), 2)
+    return {"weights": jnp.arange(6.0).reshape(2, 3), "key": key, "count": jnp.int32(5), "ended": jnp.array([True])}
+
+
+def write(root, step, change=0.0):
+    """Save a checkpoint whose arrays depend on the step."""
+    arrays = flatten("state", tree()) | {"seen": np.arange(20.0) + step + change}
+    return save(root, step, RUN, {"score": 0.1 + 0.2, "big": 2**127 + 1, "nothing": None}, arrays)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two checkpoints of a run."""
+    for step in (10, 20):
+        write(tmp_path / "checkpoints", step)
+    return tmp_path / "checkpoints"
+
+
+def files(root, step):
+    """All files of a checkpoint."""
+    return sorted((root / f"step={step}").iterdir())
+
+
+def test_what_is_read_is_what_was_written(root):
+    """Numbers and arrays to the last bit, random keys included, and the size is that of the files."""
+    header, arrays, problems = latest(root, RUN)
+    assert header["step"] == 20 and not problems
+    assert header["numbers"] == {"score": 0.1 + 0.2, "big": 2**127 + 1, "nothing": None}
+    found = unflatten("state", jax.eval_shape(tree), arrays)
+    for leaf, expected in zip(jax.tree.leaves(found), jax.tree.leaves(tree()), strict=True):
+        assert leaf.dtype == expected.dtype and (leaf == expected).all()
+    np.testing.assert_array_equal(arrays["seen"], np.arange(20.0) + 20)
+    assert write(root, 30) == sum(path.stat().st_size for path in files(root, 30))
+
+
+def test_the_same_state_gives_the_same_bytes(root, tmp_path):
+    """Checkpoints of equal states are equal files, so that runs can be compared by their hashes."""
+    write(tmp_path / "again", 20)
+    assert [path.read_bytes() for path in files(root, 20)] == [
+        path.read_bytes() for path in files(tmp_path / "again", 20)
+    ]
+
+
+def test_the_newest_two_are_kept(root):
+    """Older ones go, and so do those of a future that is no longer: of a newer step, or never finished."""
+    (root / "step=25").mkdir()
+    (root / "step=25" / "checkpoint.npz.partial").write_bytes(b"half")
+    write(root, 30)
+    assert list(checkpoint.folders(root)) == [20, 30] and not (root / "step=25").exists()
+    write(root, 25)
+    assert list(checkpoint.folders(root)) == [20, 25]
+
+
+def test_every_flipped_byte_is_found(root):
+    """A flip anywhere in the header, or in any part of the arrays, makes the older checkpoint the newest whole one."""
+    for path in files(root, 20):
+        content = path.read_bytes()
+        places = range(0, len(content), 2 if path.name == HEADER else 7)
+        for place in places:
+            path.write_bytes(content[:place] + bytes([content[place] ^ 0x20]) + content[place + 1 :])
+            header, _, problems = latest(root, RUN)
+            assert header["step"] == 10, f"byte {place} of {path.name}"
+            assert len(problems) == 1 and "step=20" in problems[0] and "\n" not in problems[0]
+        path.write_bytes(content)
+    assert latest(root, RUN)[0]["step"] == 20
+
+
+@pytest.mark.parametrize("damage", ["deleted", "truncated", "emptied", "replaced", "a folder"])
+@pytest.mark.parametrize("which", [0, 1], ids=["arrays", "header"])
+def test_damaged_files_are_named(root, damage, which):
+    """The older checkpoint is used, with a word on the newer; if that is damaged, too, there is one clear sentence."""
+
+    def spoil(step):
+        path = files(root, step)[which]
+        content = path.read_bytes()
+        path.unlink()
+        match damage:
+            case "truncated":
+                path.write_bytes(content[: len(content) // 2])
+            case "emptied":
+                path.write_bytes(b"")
+            case "replaced":
+                path.write_bytes(b"PK\3\4 something else")
+            case "a folder":
+                path.mkdir()
+
+    spoil(20)
+    header, _, problems = latest(root, RUN)
+    assert header["step"] == 10
+    if damage == "deleted" and which == 1:  # without its header it is a checkpoint that was never finished
+        assert not problems
+        return
+    assert "step=20" in problems[0]
+    spoil(10)
+    with pytest.raises(ValueError, match="step=20.*None of the older ones is whole"):
+        latest(root, RUN)
+
+
+def test_foreign_checkpoints_are_refused(root):
+    """Those of another run, under another step's name, or of other settings, fit nothing."""
+    with pytest.raises(ValueError, match="the checkpoint of another run"):
+        latest(root, RUN | {"seeds": [1]})
+    with pytest.raises(
+        ValueError, match=r"state.weights: got float32 of shape \(2, 3\), expected float32 of shape \(3"
+    ):
+        unflatten("state", tree() | {"weights": jnp.zeros((3, 3))}, latest(root, RUN)[1])
+    with pytest.raises(ValueError, match="state.more: got nothing"):
+        unflatten("state", tree() | {"more": jnp.zeros(3)}, latest(root, RUN)[1])
+    shutil.copytree(root / "step=10", root / "step=40")
+    header, _, problems = latest(root, RUN)
+    assert header["step"] == 20 and "the checkpoint of step 10" in problems[0]
+
+
+def test_newer_formats_are_not_passed_over(root, monkeypatch):
+    """A newer program has written the newest checkpoint: that is said, and no older one is taken instead."""
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 2)
+        write(root, 30)
+    with pytest.raises(ValueError, match="got format 2, expected format 1; update entroflow to read it"):
+        latest(root, RUN)
+
+
+@pytest.mark.parametrize("at", ["savez", "fsync", "replace"])
+def test_a_full_disk_leaves_the_older_checkpoints(root, monkeypatch, at):
+    """The error reaches the caller, the two checkpoints are whole, and no half-written file takes room."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr({"savez": np, "fsync": os, "replace": checkpoint}[at], at, full)
+        with pytest.raises(OSError, match="No space left"):
+            write(root, 30)
+    assert not list(root.rglob("*.partial"))
+    header, _, problems = latest(root, RUN)
+    assert header["step"] == 20 and not problems
+
+
+@contextlib.contextmanager
+def nobody():
+    """Without the rights of the superuser, whom no folder is closed to."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_read_only_folder_is_an_error(tmp_path):
+    """The system's own error, and nothing is written."""
+    tmp_path.chmod(0o555)
+    with nobody(), pytest.raises(PermissionError):
+        write(tmp_path, 10)
+    tmp_path.chmod(0o755)
+    assert not list(tmp_path.iterdir())
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may be done after it."""
+
+
+@pytest.mark.parametrize("target", ["replace", "rename", "unlink", "rmtree"])
+def test_a_kill_between_any_two_steps_leaves_a_whole_checkpoint(root, monkeypatch, target):
+    """Before and after each change in the folder: either the old checkpoint or the new one is read, and is whole."""
+    seen = set()
+    write(root, 30, change=1.0)
+    for call in range(1, 4):
+        for when in ("before", "after"):
+            with monkeypatch.context() as patch:
+                owner, name = {
+                    "replace": (checkpoint, "replace"),
+                    "rename": (Path, "replace"),
+                    "unlink": (Path, "unlink"),
+                    "rmtree": (shutil, "rmtree"),
+                }[target]
+                real, calls = getattr(owner, name), []
+
+                def dying(*arguments, real=real, calls=calls, call=call, when=when, **options):
+                    calls.append(arguments)
+                    if len(calls) == call and when == "before":
+                        raise Killed
+                    result = real(*arguments, **options)
+                    if len(calls) == call:
+                        raise Killed
+                    return result
+
+                patch.setattr(owner, name, dying)
+                with contextlib.suppress(Killed):
+                    write(root, 30, change=float(call))
+            header, arrays, problems = latest(root, RUN)
+            assert header["step"] == 30 and not problems
+            seen.add(arrays["seen"][0] - 30)
+    assert seen <= {1.0, 2.0, 3.0}
+
+
+def test_checkpoints_of_this_format_stay_readable():
+    """A checkpoint that was committed with this format: its numbers and arrays are those that were written."""
+    header, arrays = read(DATA / "checkpoint-format-1" / HEADER)
+    assert header["run"] == RUN and header["numbers"]["big"] == 2**127 + 1
+    found = unflatten("state", jax.eval_shape(tree), arrays)
+    assert (found["weights"] == tree()["weights"]).all() and (found["key"] == tree()["key"]).all()

@@ -1,0 +1,141 @@
+"""Hostile input: random settings and random system files are taken or refused in one sentence, and never crash."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from entroflow.lqr import LQR, systems
+from entroflow.run.learner import change
+from entroflow.run.settings import ALGORITHMS, from_json, of_algorithm, to_json
+from entroflow.run.train import _changes
+
+FEW = settings(max_examples=300)
+MANY = settings(max_examples=10_000, suppress_health_check=list(HealthCheck), derandomize=False)
+
+# Made here, for strategies must not see beartype, which draws random numbers of its own.
+DOCUMENTS = {name: to_json(of_algorithm(name)) for name in ALGORITHMS}
+SYSTEMS = {name: systems.get(name).to_dict() for name in systems.CATALOGUE}
+LEVELS = [
+    part for document in DOCUMENTS.values() for part in (document, document["config"], document["config"]["actor"])
+]
+NAMES = sorted({name for level in LEVELS for name in level} - {"config", "actor"})
+numbers = st.one_of(st.integers(), st.integers(-3, 2000), st.floats(), st.floats(0, 1))
+words = st.sampled_from(["auto", "min", "mean", "network", "action", "policy", "defensive", "self", "raw", "posterior"])
+scalars = st.one_of(numbers, st.booleans(), st.none(), words, st.text(max_size=8))
+values = st.recursive(
+    scalars,
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(max_size=5), part, max_size=2),
+    max_leaves=4,
+)
+
+
+def taken_or_refused(make: Any) -> bool:
+    """Whether it is taken; refusing takes one line."""
+    try:
+        make()
+    except ValueError as refusal:
+        assert "expected" in str(refusal) and "\n" not in str(refusal), refusal
+        return False
+    return True
+
+
+assignments = st.tuples(
+    st.sampled_from(NAMES) | st.text(max_size=6), st.sampled_from(["=", "=", "=", ""]), values | st.text(max_size=6)
+).map(lambda part: part[0] + part[1] + (part[2] if isinstance(part[2], str) else json.dumps(part[2])))
+
+
+def check_options(algorithm: str, texts: list[str]) -> None:
+    """Options of the command line, and what is taken survives being written."""
+    kept: list[Any] = []
+    if taken_or_refused(lambda: kept.append(change(of_algorithm(algorithm), _changes(tuple(texts))))):
+        document = json.loads(json.dumps(to_json(kept[0]), allow_nan=False))
+        assert from_json(document) == kept[0]
+
+
+def paths(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where the values of a JSON document are."""
+    parts = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    return [path, *(found for key, part in parts for found in paths(part, (*path, key)))]
+
+
+def changed(document: Any) -> st.SearchStrategy[Any]:
+    """A JSON document with some of its values replaced, removed or added to."""
+
+    def apply(changes: list[tuple[tuple[Any, ...], str, Any]]) -> Any:
+        root = [json.loads(json.dumps(document))]
+        for path, how, value in changes:
+            at, key = root, 0
+            for step in path:
+                if not isinstance(at[key], dict | list) or (isinstance(at[key], list) and step >= len(at[key])):
+                    break
+                if isinstance(at[key], dict) and step not in at[key]:
+                    break
+                at, key = at[key], step
+            if how == "add" and isinstance(at[key], dict):
+                at[key]["more"] = value
+            elif how == "remove" and at is not root:
+                del at[key]
+            else:
+                at[key] = value
+        return root[0]
+
+    kinds = st.sampled_from(["replace", "replace", "remove", "add"])
+    return st.lists(st.tuples(st.sampled_from(paths(document)), kinds, values), max_size=3).map(apply)
+
+
+def check_document(document: Any) -> None:
+    """The settings of a run's config.json."""
+    taken_or_refused(lambda: from_json(document))
+
+
+def check_system(document: Any, path: Any) -> None:
+    """A system's JSON file: what is read has an optimum, or is refused with a sentence, too."""
+    path.write_text(json.dumps(document))
+
+    def load() -> None:
+        lqr = LQR.from_json(path)
+        optimum = lqr.optimal(1.0)
+        assert math.isfinite(optimum.entropy)
+
+    taken_or_refused(load)
+
+
+options = given(st.sampled_from(sorted(ALGORITHMS)), st.lists(assignments, min_size=1, max_size=3))
+documents = given(st.sampled_from(sorted(DOCUMENTS)).flatmap(lambda name: changed(DOCUMENTS[name])))
+entries = st.one_of(st.floats(), st.integers(-4, 4), st.floats(-2, 2), st.text(max_size=2), st.none(), st.booleans())
+matrices = st.lists(st.lists(entries, max_size=3), max_size=3)
+whole = st.integers(1, 3).flatmap(
+    lambda n: st.lists(st.lists(st.floats(-2, 2), min_size=n, max_size=n), min_size=n, max_size=n)
+)
+FIELDS = list(SYSTEMS["coupled"])
+files = given(
+    st.fixed_dictionaries({}, optional={name: matrices | whole | values for name in FIELDS})
+    | st.sampled_from(sorted(SYSTEMS)).flatmap(lambda name: changed(SYSTEMS[name]))
+    | st.fixed_dictionaries({name: whole for name in FIELDS[:6]} | {"discount": st.floats(0, 0.99)})
+)
+
+test_options = FEW(options(check_options))
+test_documents = FEW(documents(check_document))
+test_many_options = pytest.mark.slow(MANY(options(check_options)))
+test_many_documents = pytest.mark.slow(MANY(documents(check_document)))
+
+
+@FEW
+@files
+def test_system_files(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
+    """A few hundred random files of systems."""
+    check_system(document, tmp_path_factory.getbasetemp() / "system.json")
+
+
+@pytest.mark.slow
+@MANY
+@files
+def test_many_system_files(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
+    """Ten thousand."""
+    check_system(document, tmp_path_factory.getbasetemp() / "system.json")
