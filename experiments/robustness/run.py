@@ -18,7 +18,7 @@ from entroflow.run.perturb import Perturbation
 from entroflow.run.train import agent_folder
 
 HERE = Path(__file__).parent
-EPISODES, FIRST_EPISODE = 20, 1000  # resets that no evaluation during training has seen
+EPISODES, FIRST_EPISODE = 10, 1000  # resets that no evaluation during training has seen
 CHANGES = {
     "none": Perturbation(),
     "action noise 0.1": Perturbation(action_noise=0.1),
