@@ -222,6 +222,25 @@ class CompareCommand:
     """What to call the lines, one for each folder, if not by algorithm and by settings that differ."""
 
 
+@dataclass(frozen=True)
+class BenchCommand:
+    """Measure speed: beside other libraries, how it grows with sizes, what accuracy costs.
+
+    Writes bench.json, bench.md and figures into a folder; what an earlier call measured there stays, part by part.
+    """
+
+    parts: tyro.conf.Positional[tuple[str, ...]] = ("all",)
+    """update, act, density, steps, start, pieces, scaling, accuracy, or all."""
+    task: tuple[str, ...] = ("HalfCheetah-v5", "Humanoid-v5")
+    """Gymnasium tasks, whose shapes the data have."""
+    peers: Path | None = None
+    """The Python of an environment with Stable-Baselines3 and SBX (see benchmarks/README.md); without, ours alone."""
+    rounds: int = 20
+    """Rounds in which everything takes its turn."""
+    out: Path = Path("out/bench")
+    """Output folder."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line.
 
@@ -308,6 +327,13 @@ def main(argv: list[str] | None = None) -> int:
     def compare(command: tyro.conf.OmitArgPrefixes[CompareCommand]) -> int:
         """Compare training runs: learning curves and scores with intervals over seeds and tasks."""
         from .compare_report import run
+
+        return run(command)
+
+    @app.command(name="bench")
+    def bench(command: tyro.conf.OmitArgPrefixes[BenchCommand]) -> int:
+        """Measure the speed of everything, beside Stable-Baselines3 and SBX."""
+        from ..studies.bench.study import run
 
         return run(command)
 

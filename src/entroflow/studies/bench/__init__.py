@@ -1,0 +1,1 @@
+"""Speed: updates, acting, densities and start-up beside other libraries, how costs grow, what accuracy costs."""

@@ -1,0 +1,130 @@
+"""How the time of SAC-ISFM grows with its sizes, against the number of operations."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...envs import LQREnv
+from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from ...lqr import systems
+from ...rl import loop_jax, sac
+from ...run.settings import of_algorithm
+from ..lqr.study import settings as lqr_settings
+from .measure import Row, in_turns, matmul_rate
+from .operations import Flow, improvement
+
+OBS, ACTION = 17, 6  # of HalfCheetah
+STATES = 256  # at which actions are drawn where the action's dimension grows
+ENVIRONMENTS, REMEMBERED = 2048, 8  # of LQR runs; steps of all environments in the replay
+SIZES: dict[str, tuple[int, ...]] = {
+    "action dimension": (1, 2, 4, 8, 16, 32, 64),
+    "candidates": (1, 2, 4, 8, 16, 32, 64, 128),
+    "ODE steps": (1, 2, 4, 8, 16, 32),
+    "width": (64, 128, 256, 512, 1024),
+    "states": (8, 16, 32, 64, 128, 256),
+    "LQR runs": (1, 2, 4, 8, 16, 32, 64),
+}
+
+
+def measure(axis: str, rounds: int) -> Row:
+    """Measure along one axis of `SIZES`, all else at the defaults.
+
+    Args:
+        axis: which.
+        rounds: number of rounds over all sizes.
+
+    Returns:
+        The machine's speed at large matrix products, and for every size the times and the number of operations; for
+        action dimensions the times of sampling alone, too; the log-log slope of time against operations.
+    """
+    sizes = SIZES[axis]
+    made = {size: _program(axis, size) for size in sizes}
+    calls = {str(size): call for size, (call, _, _) in made.items()}
+    alone = {f"{size} alone": call for size, (_, _, call) in made.items() if call is not None}
+    times = in_turns(calls | alone, rounds)
+    rows: list[Row] = []
+    for size in sizes:
+        row = {"size": size, "operations": made[size][1]} | times[str(size)]
+        rows.append(row | ({"alone": times[f"{size} alone"]} if f"{size} alone" in times else {}))
+    points = [(row["operations"] or row["size"], row["cpu"]) for row in rows]
+    return {"matmul_rate": matmul_rate(rounds), "rows": rows, "slope": slope(points)}
+
+
+def slope(points: Iterable[tuple[float, float]]) -> float:
+    """Return the least-squares slope of log y against log x."""
+    x, y = np.log(np.array(list(points))).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def _program(axis: str, size: int) -> tuple[Callable[[], Any], int | None, Callable[[], Any] | None]:
+    """Return what to time, its number of operations (None: proportional to the size), and what to compare it with."""
+    if axis == "action dimension":
+        return _draws(size)
+    if axis == "LQR runs":
+        return _lqr(size), None, None
+    config = _config(axis, size)
+    space = Unbounded(ACTION)
+    numbers = {"temperature": jnp.float32(0.2), "discount": jnp.float32(0.99)}
+    state = sac.init(config, jax.random.key(0), obs_size=OBS, action_space=space, **numbers)
+    obs, key = jax.random.normal(jax.random.key(1), (config.actor.states, OBS)), jax.random.key(2)
+    step = jax.jit(partial(sac.improve_policy, config))
+    return lambda: step(state, obs, key), improvement(config, OBS, ACTION), None
+
+
+def _config(axis: str, size: int) -> sac.Config:
+    """Return the default settings with one size changed."""
+    config = of_algorithm("sac_isfm").config
+    change = {
+        "candidates": {"candidates": size},
+        "ODE steps": {"solver": RungeKutta("midpoint", size)},
+        "width": {"width": size},
+        "states": {"states": size},
+    }[axis]
+    return dataclasses.replace(config, actor=dataclasses.replace(config.actor, **change))  # type: ignore[type-var]
+
+
+def _draws(size: int) -> tuple[Callable[[], Any], int, Callable[[], Any]]:
+    """Return drawing actions with log-densities at a batch of states, its operations, and drawing them without."""
+    solver = of_algorithm("sac_isfm").config.actor.solver  # type: ignore[attr-defined]
+    policy = FlowPolicy(VelocityNetwork(OBS, size, key=jax.random.key(0)), Unbounded(size), solver=solver)
+    obs, keys = jax.random.normal(jax.random.key(1), (STATES, OBS)), jax.random.split(jax.random.key(2), STATES)
+    both = eqx.filter_jit(lambda policy, keys, obs: jax.vmap(policy.sample_and_log_prob)(keys, obs))
+    alone = eqx.filter_jit(lambda policy, keys, obs: jax.vmap(policy.sample)(keys, obs))
+    operations = Flow(OBS, size, solver=solver).draw(STATES, 1)
+    return lambda: both(policy, keys, obs), operations, lambda: alone(policy, keys, obs)
+
+
+def _lqr(runs: int) -> Callable[[], Any]:
+    """Return one iteration of a number of runs of the LQR study: environments, critic and policy."""
+    lqr = systems.get("double_integrator")
+    env, config = LQREnv(lqr, 100), lqr_settings(1000)
+    space = Unbounded(lqr.B.shape[1])
+
+    def start(key: jax.Array) -> sac.State:
+        numbers = {"temperature": jnp.float32(0.5), "discount": jnp.float32(lqr.discount)}
+        return sac.init(config, key, obs_size=lqr.B.shape[0], action_space=space, **numbers)
+
+    keys = jax.vmap(jax.random.split)(jax.random.split(jax.random.key(0), runs))
+    sizes = {"environments": ENVIRONMENTS, "capacity": ENVIRONMENTS * REMEMBERED}
+    loop = loop_jax.start(env, jax.jit(jax.vmap(start))(keys[:, 0]), keys[:, 1], **sizes)
+    scales = jnp.linspace(1.0, 3.0, ENVIRONMENTS)
+    program = jax.jit(lambda loop, steps: loop_jax.advance(config, env, loop, scales, steps), donate_argnums=0)
+    kept = [loop]
+
+    def iterate() -> Any:
+        kept[0], metrics = program(kept[0], jnp.int32(1))
+        return kept[0].count, metrics
+
+    return iterate
+
+
+def flatness(rows: list[Row]) -> float:
+    """Return the largest ratio of sampling with log-density to sampling alone."""
+    return max(row["cpu"] / row["alone"]["cpu"] for row in rows) if rows else math.nan
