@@ -131,13 +131,13 @@ def test_the_policies_of_these_tests_are_no_gaussians(folder, name):
 
 
 def test_agents_export_what_they_draw(tmp_path):
-    """`agent.export` writes the policy that the agent acts with, in its own units, and the command the same file."""
+    """`agent.export` writes the policy whose density `log_prob` gives, and the command writes the same file."""
     agent = entroflow.SACISFM("Reach-v0", width=8, depth=1, critic_width=8)
     agent.export(tmp_path / "one.onnx")
     program = export.sampling(sac.policy(agent.config, agent.state, average=True))
     obs, noise = inputs(program, 5)
     session = onnxruntime.InferenceSession(tmp_path / "one.onnx")
-    action, log_prob = session.run(None, {"obs": obs, "noise": noise})
+    action, log_prob = map(np.asarray, session.run(None, {"obs": obs, "noise": noise}))
     np.testing.assert_allclose(log_prob, agent.log_prob(obs, action), rtol=1e-3, atol=1e-3)  # back through the ODE
     agent.save(tmp_path / "agent")
     assert cli.main(["export", str(tmp_path / "agent"), "--out", str(tmp_path / "other.onnx")]) == 0
