@@ -30,14 +30,18 @@ LEVEL = 0.05  # error to reach
 
 
 def collect(folder: Path) -> None:
-    """Write lqr.csv from the metrics of all commands."""
-    with (HERE / "lqr.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("setting", *KEPT))
+    """Bring lqr.csv up to date with the metrics of the commands that have been run; the others' rows stay."""
+    path = HERE / "lqr.csv"
+    known = list(csv.DictReader(path.open())) if path.exists() else []
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ("setting", *KEPT))
+        writer.writeheader()
         for setting in SETTINGS:
-            if (path := folder / setting / "metrics.csv").exists():
-                for row in csv.DictReader(path.open()):
-                    writer.writerow((setting, *[f"{float(row[name]):.6g}" for name in KEPT]))
+            if (metrics := folder / setting / "metrics.csv").exists():
+                rows = list(csv.DictReader(metrics.open()))
+                writer.writerows({"setting": setting} | {n: f"{float(row[n]):.6g}" for n in KEPT} for row in rows)
+            else:
+                writer.writerows(row for row in known if row["setting"] == setting)
 
 
 def load() -> dict[str, dict[float, dict[str, np.ndarray]]]:
