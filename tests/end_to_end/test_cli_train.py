@@ -116,5 +116,6 @@ def test_a_broken_environment_stops_training(tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     assert main([*arguments, "--evaluation-episodes", "2", "--out", str(out), "--set", *SMALL]) == 1
     output = " ".join(capsys.readouterr().out.split())
-    assert "reward that is not finite at step 22, seed 0" in output and "the last checkpoint is that of step 15" in output
+    assert "reward that is not finite at step 22, seed 0" in output
+    assert "the last checkpoint is that of step 15" in output
     assert entroflow.load(out).num_timesteps == 15

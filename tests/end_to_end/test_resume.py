@@ -51,6 +51,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(algorithm, tmp_path):
     assert first.advance(30, stop=lambda: first.step == 43) == []
     checkpoint.save(tmp_path, first.step, {}, *first.state())
     header, arrays, problems = checkpoint.latest(tmp_path, {})
+    assert header is not None
     second.restore(header["numbers"], arrays)
     assert second.obstacle is None and not problems
     assert second.advance(60 - 43) == rows[1:]
@@ -222,7 +223,7 @@ def test_a_second_process_is_refused(whole, tmp_path, capsys):
     holder = f"from pathlib import Path\nfrom entroflow.run.folder import lock\nwith lock(Path({str(out)!r})):\n"
     holder += "    print(1, flush=True)\n    input()"
     with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"1\n"
+        assert process.stdout is not None and process.stdout.readline() == b"1\n"
         assert main(["resume", str(out)]) == 2
         process.kill()
     with lock(out):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from entroflow.run import checkpoint
-from entroflow.run.checkpoint import HEADER, flatten, latest, read, save, unflatten
+from entroflow.run.checkpoint import HEADER, flatten, read, save, unflatten
 
 RUN = {"env": "Task-v0", "seeds": [0]}
 DATA = Path(__file__).parents[1] / "data"
@@ -36,6 +36,13 @@ def root(tmp_path):
     for step in (10, 20):
         write(tmp_path / "checkpoints", step)
     return tmp_path / "checkpoints"
+
+
+def latest(root, run):
+    """The newest whole checkpoint, which there is."""
+    header, arrays, problems = checkpoint.latest(root, run)
+    assert header is not None
+    return header, arrays, problems
 
 
 def files(root, step):

@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,8 +14,8 @@ from entroflow.run.learner import change
 from entroflow.run.settings import ALGORITHMS, from_json, of_algorithm, to_json
 from entroflow.run.train import _changes
 
-FEW = settings(max_examples=300)
-MANY = settings(max_examples=10_000, suppress_health_check=list(HealthCheck), derandomize=False)
+FEW = settings(max_examples=300, deadline=None)
+MANY = settings(max_examples=10_000, suppress_health_check=list(HealthCheck), derandomize=False, deadline=None)
 
 # Made here, for strategies must not see beartype, which draws random numbers of its own.
 DOCUMENTS = {name: to_json(of_algorithm(name)) for name in ALGORITHMS}
@@ -43,7 +44,17 @@ def taken_or_refused(make: Any) -> bool:
     return True
 
 
-assignments = st.tuples(
+def plausible(default: Any) -> st.SearchStrategy[Any]:
+    """Values of the type of a default."""
+    kinds = {bool: st.booleans(), int: st.integers(1, 512), float: st.floats(0.0, 1.0), str: words}
+    return kinds.get(type(default), values) | st.just(default)
+
+
+DEFAULTS = {name: value for level in LEVELS for name, value in level.items() if name in NAMES}
+sensible = st.sampled_from(NAMES).flatmap(
+    lambda name: plausible(DEFAULTS[name]).map(lambda value: f"{name}={json.dumps(value)}")
+)
+assignments = sensible | st.tuples(
     st.sampled_from(NAMES) | st.text(max_size=6), st.sampled_from(["=", "=", "=", ""]), values | st.text(max_size=6)
 ).map(lambda part: part[0] + part[1] + (part[2] if isinstance(part[2], str) else json.dumps(part[2])))
 
@@ -72,11 +83,11 @@ def changed(document: Any) -> st.SearchStrategy[Any]:
         for path, how, value in changes:
             at, key = root, 0
             for step in path:
-                if not isinstance(at[key], dict | list) or (isinstance(at[key], list) and step >= len(at[key])):
+                part = at[key]
+                there = step in part if isinstance(part, dict) else isinstance(part, list) and step in range(len(part))
+                if not there:
                     break
-                if isinstance(at[key], dict) and step not in at[key]:
-                    break
-                at, key = at[key], step
+                at, key = part, step
             if how == "add" and isinstance(at[key], dict):
                 at[key]["more"] = value
             elif how == "remove" and at is not root:
@@ -110,14 +121,28 @@ options = given(st.sampled_from(sorted(ALGORITHMS)), st.lists(assignments, min_s
 documents = given(st.sampled_from(sorted(DOCUMENTS)).flatmap(lambda name: changed(DOCUMENTS[name])))
 entries = st.one_of(st.floats(), st.integers(-4, 4), st.floats(-2, 2), st.text(max_size=2), st.none(), st.booleans())
 matrices = st.lists(st.lists(entries, max_size=3), max_size=3)
-whole = st.integers(1, 3).flatmap(
-    lambda n: st.lists(st.lists(st.floats(-2, 2), min_size=n, max_size=n), min_size=n, max_size=n)
-)
+square = st.integers(1, 3).flatmap(lambda n: st.lists(rows(n), min_size=n, max_size=n))
+
+
+def rows(size: int) -> st.SearchStrategy[list[float]]:
+    """Rows of moderate numbers."""
+    return st.lists(st.floats(-2, 2), min_size=size, max_size=size)
+
+
+def fitting(sizes: tuple[int, int]) -> st.SearchStrategy[dict[str, Any]]:
+    """Systems whose matrices have the right shapes and signs; not all of them have an optimum."""
+    n, d = sizes
+    matrix = lambda count, size: st.lists(rows(size), min_size=count, max_size=count)  # noqa: E731
+    cost = lambda size: matrix(size, size).map(lambda root: (np.array(root) @ np.array(root).T).tolist())  # noqa: E731
+    parts = {"A": matrix(n, n), "B": matrix(n, d), "Q": cost(n), "R": cost(d), "noise_cov": cost(n)}
+    return st.fixed_dictionaries(parts | {"initial_cov": cost(n), "discount": st.floats(0, 0.99)})
+
+
 FIELDS = list(SYSTEMS["coupled"])
 files = given(
-    st.fixed_dictionaries({}, optional={name: matrices | whole | values for name in FIELDS})
+    st.fixed_dictionaries({}, optional={name: matrices | square | values for name in FIELDS})
     | st.sampled_from(sorted(SYSTEMS)).flatmap(lambda name: changed(SYSTEMS[name]))
-    | st.fixed_dictionaries({name: whole for name in FIELDS[:6]} | {"discount": st.floats(0, 0.99)})
+    | st.tuples(st.integers(1, 3), st.integers(1, 2)).flatmap(fitting)
 )
 
 test_options = FEW(options(check_options))

@@ -206,11 +206,12 @@ class LQR:
     def _riccati(self) -> Float[np.ndarray, "n n"]:
         """P = Q + γAᵀPA − γ²AᵀPB M_P⁻¹ BᵀPA, the discrete algebraic Riccati equation of (√γ A, √γ B)."""
         try:
-            P = linalg.solve_discrete_are(*self._scaled, self.Q, self.R)
-            for _ in range(10):  # policy iteration removes the solver's rounding; its change of P is the residual
-                previous, P = P, self._value_matrix(self._gain(P))
-                if np.abs(P - previous).max() <= 1e-10 * np.abs(P).max():
-                    return P
+            with np.errstate(all="ignore"):  # what overflows does not converge
+                P = linalg.solve_discrete_are(*self._scaled, self.Q, self.R)
+                for _ in range(10):  # policy iteration removes the solver's rounding; its change of P is the residual
+                    previous, P = P, self._value_matrix(self._gain(P))
+                    if np.abs(P - previous).max() <= 1e-10 * np.abs(P).max():
+                        return P
             failure = "no convergence to rounding"
         except ValueError as exception:  # LinAlgError included
             failure = str(exception)

@@ -7,6 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .. import checks
 from ..flow import RungeKutta
+from ..flow.integrate import Solver
 from ..isfm import Adaptive
 from ..rl import sac
 from ..rl.actors import Actor, Denoising, Flow, Gaussian
@@ -85,26 +86,30 @@ def to_json(settings: Settings) -> dict[str, Any]:
     return document
 
 
-def from_json(document: dict[str, Any]) -> Settings:
+def from_json(document: Any) -> Settings:
     """Return settings from what `to_json` made of them.
 
     Raises:
         ValueError: if a field is unknown or a value is not possible.
     """
-    try:
-        outer = dict(document)
-        inner = dict(outer.pop("config"))
-        actor = dict(inner.pop("actor"))
-        kind = ALGORITHMS[actor.pop("algorithm")]
-        if isinstance(solver := actor.get("solver"), dict):
-            actor["solver"] = RungeKutta(str(solver["method"]), solver["steps"])
-        if isinstance(schedule := actor.get("candidates"), dict):
-            actor["candidates"] = Adaptive(schedule["budget"], tuple(schedule["sizes"]))
-        made: Actor = kind(**checked(kind, actor))
-        return Settings(sac.Config(made, **checked(sac.Config, inner)), **checked(Settings, outer))
-    except (KeyError, TypeError, AttributeError) as problem:
-        given = f"fields that do not fit ({problem})"
-        raise checks.error("settings", given, "settings as entroflow wrote them", "use the version that did") from None
+    outer = _part("settings", document)
+    inner = _part("config", outer.pop("config", None))
+    actor = _part("actor", inner.pop("actor", None))
+    kind = ALGORITHMS[checks.choice("algorithm", actor.pop("algorithm", None), ALGORITHMS)]
+    if isinstance(solver := actor.get("solver"), dict):
+        actor["solver"] = RungeKutta(**checked(RungeKutta, solver))
+    if isinstance(schedule := actor.get("candidates"), dict):
+        sizes = schedule.get("sizes")
+        sizes = {"sizes": tuple(sizes)} if isinstance(sizes, list) else {}
+        actor["candidates"] = Adaptive(**checked(Adaptive, schedule | sizes))
+    made: Actor = kind(**checked(kind, actor))
+    return Settings(sac.Config(made, **checked(sac.Config, inner)), **checked(Settings, outer))
+
+
+def _part(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise checks.error(name, repr(value), "an object with settings", "use settings as entroflow wrote them")
+    return dict(value)
 
 
 SHARES = {"critic_warmup", "warmup", "target_rate", "final_target_rate", "recent", "ess_floor"}
@@ -122,7 +127,8 @@ def checked(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
         ValueError: for a value of another type, or out of range.
     """
     hints = get_type_hints(kind)
-    return {name: _checked(name, value, hints[name]) for name, value in values.items()}
+    known = [field.name for field in dataclasses.fields(kind)]
+    return {name: _checked(name, value, hints[checks.choice("setting", name, known)]) for name, value in values.items()}
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
@@ -132,8 +138,11 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         return None
     if isinstance(value, str) and str in kinds:
         return value
+    if kinds == (Solver,) and hasattr(value, "solve_with_integral"):
+        return value
     for kind in kinds:
-        if isinstance(kind, type) and kind not in (int, float, bool, str) and isinstance(value, kind):
+        whole = get_origin(kind) or kind  # tuple[int, ...] is a tuple
+        if isinstance(whole, type) and whole not in (int, float, bool, str, Solver) and isinstance(value, whole):
             return value
         if get_origin(kind) is Literal:
             return checks.choice(name, value, get_args(kind))
