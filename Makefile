@@ -5,7 +5,7 @@
 #   make test ARGS="-k riccati"                                    arguments for pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help lqr test test-all check lint types format lock clean
+.PHONY: help lqr test test-all check lint types format peers lock clean
 
 PYTHON ?=
 ARGS ?=
@@ -36,6 +36,11 @@ types: $(READY)  ## check types
 format: $(READY)  ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+peers: $(READY)  ## the environment that `entroflow bench` times other libraries in: .cache/peers
+	$(BIN)/python -m venv .cache/peers
+	.cache/peers/bin/python -m pip install --quiet torch==2.13.0 # first, or the next line brings CUDA along
+	.cache/peers/bin/python -m pip install --quiet stable-baselines3==2.9.2 sbx-rl==0.28.0 jax==0.10.2 "gymnasium[mujoco]==1.4.0"
 
 lock: $(READY)  ## write requirements-dev.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

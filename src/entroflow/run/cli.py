@@ -235,7 +235,7 @@ class BenchCommand:
     """Gymnasium tasks, whose shapes the data have."""
     peers: Path | None = None
     """The Python of an environment with Stable-Baselines3 and SBX (see benchmarks/README.md); without, ours alone."""
-    rounds: int = 20
+    rounds: int = 10
     """Rounds in which everything takes its turn."""
     out: Path = Path("out/bench")
     """Output folder."""

@@ -11,8 +11,8 @@ from typing import Any
 from ...flow import RungeKutta
 from ...flow.integrate import TABLEAUS
 from ...flow.velocity import TIME_FREQUENCIES, TIME_WIDTH
+from ...rl.actors.flow import MIDPOINT_4
 from ...rl.sac import Config
-from ...run.settings import of_algorithm
 
 DRAWN_AND_TRAINED = 3  # a gradient costs two passes beside the first
 
@@ -38,7 +38,7 @@ class Flow:
     action: int
     width: int = 64
     depth: int = 2
-    solver: RungeKutta = of_algorithm("sac_isfm").config.actor.solver  # type: ignore[attr-defined]
+    solver: RungeKutta = MIDPOINT_4
 
     @property
     def velocity(self) -> int:

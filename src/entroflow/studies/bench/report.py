@@ -131,7 +131,7 @@ def _scaling(document: Row) -> str:
     headers = ["", "sizes", "ms", "log-log slope of time against operations", "share of the speed of matrix products"]
     rates = [found["matmul_rate"] for _, found in _found(document, "scaling")]
     note = (
-        "Processor time of an improvement step of SAC-ISFM (for action dimensions: of drawing 256 actions with "
+        "Processor time of an improvement step of SAC-ISFM (for action dimensions: of drawing its candidates with "
         "densities; for LQR runs: of an iteration of `entroflow lqr`), all other sizes at their defaults. Large matrix "
         f"products reach {min(rates) / 1e9:.0f} to {max(rates) / 1e9:.0f} GFLOP/s."
     )

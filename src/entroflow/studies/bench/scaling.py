@@ -15,13 +15,14 @@ from ...envs import LQREnv
 from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from ...lqr import systems
 from ...rl import loop_jax, sac
+from ...rl.actors.flow import MIDPOINT_4
 from ...run.settings import of_algorithm
 from ..lqr.study import settings as lqr_settings
 from .measure import Row, in_turns, matmul_rate
 from .operations import Flow, improvement
 
 OBS, ACTION = 17, 6  # of HalfCheetah
-STATES = 256  # at which actions are drawn where the action's dimension grows
+STATES, EACH = 32, 16  # actions drawn where their dimension grows: as many as an improvement step draws
 ENVIRONMENTS, REMEMBERED = 2048, 8  # of LQR runs; steps of all environments in the replay
 SIZES: dict[str, tuple[int, ...]] = {
     "action dimension": (1, 2, 4, 8, 16, 32, 64),
@@ -87,17 +88,18 @@ def _config(axis: str, size: int) -> sac.Config:
         "width": {"width": size},
         "states": {"states": size},
     }[axis]
-    return dataclasses.replace(config, actor=dataclasses.replace(config.actor, **change))  # type: ignore[type-var]
+    actor: Any = config.actor
+    return dataclasses.replace(config, actor=dataclasses.replace(actor, **change))
 
 
 def _draws(size: int) -> tuple[Callable[[], Any], int, Callable[[], Any]]:
-    """Return drawing actions with log-densities at a batch of states, its operations, and drawing them without."""
-    solver = of_algorithm("sac_isfm").config.actor.solver  # type: ignore[attr-defined]
-    policy = FlowPolicy(VelocityNetwork(OBS, size, key=jax.random.key(0)), Unbounded(size), solver=solver)
-    obs, keys = jax.random.normal(jax.random.key(1), (STATES, OBS)), jax.random.split(jax.random.key(2), STATES)
-    both = eqx.filter_jit(lambda policy, keys, obs: jax.vmap(policy.sample_and_log_prob)(keys, obs))
-    alone = eqx.filter_jit(lambda policy, keys, obs: jax.vmap(policy.sample)(keys, obs))
-    operations = Flow(OBS, size, solver=solver).draw(STATES, 1)
+    """Return drawing actions with log-densities at a batch of states, its operations, and drawing them alone."""
+    policy = FlowPolicy(VelocityNetwork(OBS, size, key=jax.random.key(0)), Unbounded(size), solver=MIDPOINT_4)
+    obs, keys = jax.random.normal(jax.random.key(1), (STATES, OBS)), jax.random.split(jax.random.key(2), (STATES, EACH))
+    each = lambda method: jax.vmap(jax.vmap(method, (0, None)))  # noqa: E731
+    both = eqx.filter_jit(lambda policy, keys, obs: each(policy.sample_and_log_prob)(keys, obs))
+    alone = eqx.filter_jit(lambda policy, keys, obs: each(policy.sample)(keys, obs))
+    operations = Flow(OBS, size).draw(STATES, EACH)
     return lambda: both(policy, keys, obs), operations, lambda: alone(policy, keys, obs)
 
 
