@@ -14,7 +14,15 @@ from .proposals import (
     Uniform,
     defensive,
 )
-from .regression import TARGETS, Control, Target, posterior_target, posterior_velocity, stein_control
+from .regression import (
+    TARGETS,
+    Control,
+    Target,
+    difference_target,
+    posterior_target,
+    posterior_velocity,
+    stein_control,
+)
 from .schedule import MEMORY, SIZES, Adaptive, Schedule, at_size, follow
 from .weights import (
     NORMALISATIONS,
@@ -56,6 +64,7 @@ __all__ = [
     "defensive",
     "descend",
     "diagnose",
+    "difference_target",
     "draw_candidates",
     "fit",
     "flow_matching_loss",

@@ -14,6 +14,7 @@ import optax
 import optax.contrib
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from ..checks import error
 from ..flow import FlowPolicy
 from ..flow.velocity import VelocityField
 from .faults import Faults, check_faults
@@ -55,13 +56,20 @@ def improvement(
         propose: makes the proposal from the current policy, which itself proposes if not given.
         normalise: `self_normalised`, `state_normalised` or `raw`.
         ess_floor: least effective sample size over N, kept by tempering; no tempering if not given.
-        target: what to regress on, "pair", "posterior" or "stein" (see `isfm_loss`); "stein" differentiates Q, which
-            must not jump, and takes its control variate at the states whose step is not tempered.
+        target: what to regress on, "pair", "posterior", "stein" or "difference" (see `isfm_loss`); "stein"
+            differentiates Q, which must not jump, and takes its control variate at the states whose step is not
+            tempered; "difference" is for candidates of the current policy.
 
     Returns:
         The candidates, leaves of shape (b, ...), and the loss as a function of the velocity field, averaged over the
         states.
+
+    Raises:
+        ValueError: for the target "difference" with another proposal than the current policy.
     """
+    if target == "difference" and propose is not CurrentPolicy:
+        remedy = "choose 'posterior': only the current policy's candidates tell its velocity"
+        raise error("target", "'difference' with another proposal than the current policy", "one or the other", remedy)
     candidate_key, loss_key, time_key = jax.random.split(key, 3)
 
     def draw(key: PRNGKeyArray, obs: Float[Array, " n"]) -> Candidates:

@@ -20,7 +20,7 @@ from ..checks import choice, error, positive_int
 from ..flow import FlowPolicy
 from .faults import Faults, check_faults, find_faults
 from .proposals import CurrentPolicy, Proposal
-from .regression import TARGETS, Control, posterior_target
+from .regression import TARGETS, Control, difference_target, posterior_target
 from .weights import Diagnostics, Normalisation, diagnose, self_normalised, temper
 
 
@@ -151,7 +151,8 @@ def isfm_loss(
         weights: weights w_i, a mean over the candidates when all are 1/N, shape (N,).
         times: flow times τ, for example from `stratified_times`, shape (N, P).
         target: what to regress on: "pair" is the equation as it stands; "posterior" and "stein" change the value, not
-            the expected gradient, which becomes less noisy (see `posterior_target`).
+            the expected gradient, which becomes less noisy (see `posterior_target`); "difference" is for candidates of
+            the policy itself (see `difference_target`).
         control: Stein's control variate, for "stein" (see `stein_control`).
 
     Returns:
@@ -166,15 +167,16 @@ def isfm_loss(
     context = policy.condition(obs)
     noises = jax.random.normal(key, (*times.shape, latents.shape[1]), latents.dtype)
 
-    def regress_on(x1: Array, x0: Array, time: Array) -> Array:
+    def regress_on(x1: Array, x0: Array, time: Array, velocity: Array) -> Array:
         if target == "pair":
             return x1 - x0
-        used = control if target == "stein" else None
-        return jax.lax.stop_gradient(posterior_target(latents, weights, x1, x0, time, used))
+        if target == "difference":
+            return difference_target(latents, weights, x1, x0, time, velocity)
+        return posterior_target(latents, weights, x1, x0, time, control if target == "stein" else None)
 
     def squared_error(x1: Array, x0: Array, time: Array) -> Array:
         velocity = policy.velocity(time * x1 + (1 - time) * x0, time, context)
-        return jnp.sum((velocity - regress_on(x1, x0, time)) ** 2)
+        return jnp.sum((velocity - jax.lax.stop_gradient(regress_on(x1, x0, time, velocity))) ** 2)
 
     errors = jax.vmap(jax.vmap(squared_error, in_axes=(None, 0, 0)))(latents, noises, times)
     return jax.lax.stop_gradient(weights) @ jnp.mean(errors, axis=1)

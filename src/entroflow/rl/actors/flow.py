@@ -44,7 +44,7 @@ class Flow:
         pairs: pairs (x_0, τ) per candidate.
         ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering). Zero:
             never.
-        target: what the velocity is regressed on, "pair", "posterior" or "stein" (see `isfm_loss`).
+        target: what the velocity is regressed on, "pair", "posterior", "stein" or "difference" (see `isfm_loss`).
         proposal: where candidates come from: the current "policy", the "population" moved up the critic, or the
             "defensive" mixture of the policy and a tenth of actions uniform in the box.
         normalise: normalisation of the weights, "self", "state" or "raw".
