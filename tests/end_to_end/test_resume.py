@@ -126,22 +126,23 @@ def test_a_training_killed_while_it_saves_is_resumed_exactly(whole, tmp_path, sh
     assert "from step 20" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("where", ["_act", "evaluate"])
-def test_signals_save_and_end_a_training(whole, tmp_path, short, monkeypatch, capsys, number, where):
+@pytest.mark.parametrize(
+    ("number", "where", "call", "step"),
+    [(signal.SIGTERM, "_act", 33, 33), (signal.SIGINT, "evaluate", 3, 40), (signal.SIGTERM, "evaluate", 4, 60)],
+)
+def test_signals_save_and_end_a_training(whole, tmp_path, short, monkeypatch, capsys, number, where, call, step):
     """The exit code is the shell's, the checkpoint that of the moment, an evaluation that was cut off is made anew."""
     calls, method = [], getattr(Training, where)
 
     def signalled(self, *arguments, **options):
         calls.append(self.step)
-        if len(calls) == {"_act": 33, "evaluate": 3}[where]:
+        if len(calls) == call:
             signal.raise_signal(number)
         return method(self, *arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, where, signalled)
         assert run(tmp_path / "run") == 128 + number
-    step = {"_act": 33, "evaluate": 40}[where]
     assert list(checkpoint.folders(tmp_path / "run" / "checkpoints"))[-1] == step
     assert f"stopped at step {step}; to go on: entroflow resume" in capsys.readouterr().out
     assert main(["resume", str(tmp_path / "run")]) == 0

@@ -198,7 +198,7 @@ def latest(root: Path, run: Mapping[str, Any]) -> tuple[dict[str, Any] | None, A
     for folder in reversed(folders(root).values()):
         try:
             header, arrays = read(folder / HEADER)
-            if header["run"] != plain(run):
+            if header.get("run") != plain(run):
                 raise damaged(folder / HEADER, "the checkpoint of another run")
             if header["step"] != int(folder.name[5:]):
                 raise damaged(folder / HEADER, f"the checkpoint of step {header['step']}")

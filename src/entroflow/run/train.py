@@ -81,14 +81,14 @@ def _train(out: Path, found: Task, config: dict[str, Any], steps: int, *, new: b
             writer = run.begin() if new else run.restore()
             title = f"{config['algorithm']} on {found.name}"
             with writer, TrainingProgress(title, steps, start=training.step, console=console) as live:
-                run.train(writer, live)
+                finished = run.train(writer, live)
         except NotFinite as problem:
             return _failed(console, out, f"{problem}: training cannot go on")
         except OSError as problem:
             return _failed(console, out, f"cannot write to {out} ({problem}): training stops")
         finally:
             training.close()
-    if stop() and training.step < steps:
+    if not finished:
         console.print(
             f"stopped at step {training.step}; to go on: entroflow resume {out}", soft_wrap=True, markup=False
         )
@@ -144,24 +144,26 @@ class _Run:
         self.begun = time.perf_counter() - (float(past.max()) if past.size else 0.0)
         return writer
 
-    def train(self, writer: records.Writer, live: TrainingProgress) -> None:
-        """Train to the last step, with an evaluation and a checkpoint at every interval, or until stopped."""
+    def train(self, writer: records.Writer, live: TrainingProgress) -> bool:
+        """Train with an evaluation and a checkpoint at every interval; return whether that came to its end."""
         training, interval = self.training, self.config["evaluation"]["every"]
         while True:
             step = training.step
             due = step >= self.steps or step % interval < training.settings.num_envs
-            if due and self.evaluated != step and self._evaluate(writer, live):
+            if due and self.evaluated != step:
+                finished = self._evaluate(writer, live)
                 self._save()
+                if not finished:
+                    return False
             if step >= self.steps:
-                return
-            if not self.stop():
-                mark = min(self.steps, *((step // each + 1) * each for each in (interval, LOG_INTERVAL)))
-                if rows := self._timed(training.advance(mark - step, self.stop)):
-                    writer.metrics(self._complete(rows))
-                    live.update(training.step, rows)
+                return True
+            mark = min(self.steps, *((step // each + 1) * each for each in (interval, LOG_INTERVAL)))
+            if rows := self._timed(training.advance(mark - step, self.stop)):
+                writer.metrics(self._complete(rows))
+                live.update(training.step, rows)
             if self.stop():
                 self._save()
-                return
+                return False
 
     def _evaluate(self, writer: records.Writer, live: TrainingProgress) -> bool:
         """Evaluate all runs; keep the agents that are the best so far; return whether that came to its end."""
