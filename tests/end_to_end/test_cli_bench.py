@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -141,7 +142,7 @@ def test_damaged_results_are_refused(tmp_path, capsys):
     assert (tmp_path / "bench.json").read_text() == "{"
 
 
-def test_a_process_that_ends_says_why(tmp_path):
+def test_a_process_that_ends_says_why():
     """A worker whose algorithm cannot be made is an error that names the reason."""
     with pytest.raises(ValueError, match=r"a process of sbx that ended \(ModuleNotFoundError.*sbx"):
-        algorithms.Worker("sbx", "Pendulum-v1", sys.executable)
+        algorithms.Worker("sbx", "Pendulum-v1", Path(sys.executable))

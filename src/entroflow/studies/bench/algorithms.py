@@ -1,5 +1,6 @@
 """Algorithms beside each other, each in a process of its own: ours, Stable-Baselines3 and SBX."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ... import checks
 from .measure import Row, summary
@@ -55,29 +56,30 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pipe(self._process.stdin).close()
-        self._process.wait()
+        self.close()
+
+    def close(self) -> None:
+        """End the process: no more requests will come."""
+        self._process.communicate()
         self._errors.close()
 
     def ask(self, calls: Sequence[str], blocks: int) -> Row:
         """Let it make calls: this many timed blocks of each, or each just once, without timing it, for zero."""
-        self._pipe(self._process.stdin).write(json.dumps({"calls": list(calls), "blocks": blocks}) + "\n")
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"calls": list(calls), "blocks": blocks}) + "\n")
         return self._answer()
 
     def _answer(self) -> Row:
-        line = self._pipe(self._process.stdout).readline()
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
         if line:
             return json.loads(line)
         self._process.wait()
         self._errors.seek(0)
         last = self._errors.read().strip().splitlines()[-1:] or ["no message"]
+        self.close()
         given = f"a process of {self.algorithm} that ended ({last[0]})"
         raise checks.error("bench", given, "one that answers", "see whether its packages are installed (make peers)")
-
-    @staticmethod
-    def _pipe(pipe: IO[str] | None) -> IO[str]:
-        assert pipe is not None
-        return pipe
 
 
 def compare(names: Iterable[str], task: str, peers: Path | None, rounds: int) -> dict[str, Row]:
@@ -92,20 +94,20 @@ def compare(names: Iterable[str], task: str, peers: Path | None, rounds: int) ->
     Returns:
         For every algorithm `summary` of every call, and versions.
     """
-    workers = [Worker(algorithm, task, python) for algorithm, python in _all(peers)]
-    blocks: dict[tuple[str, str], list[Block]] = {}
     names = list(names)
-    for _ in range(rounds):
-        for name in names:
-            for worker in workers:
-                found = worker.ask([name], 1)["blocks"][name]
-                blocks.setdefault((worker.algorithm, name), []).extend(Block(*block) for block in found)
-    rows: dict[str, Row] = {}
-    for worker in workers:
-        with worker:
-            timed = {name: summary(blocks[worker.algorithm, name]) for name in names}
-            rows[worker.algorithm] = timed | {"versions": worker.versions}
-    return rows
+    blocks: dict[tuple[str, str], list[Block]] = {}
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Worker(algorithm, task, python)) for algorithm, python in _all(peers)]
+        for _ in range(rounds):
+            for name in names:
+                for worker in workers:
+                    found = worker.ask([name], 1)["blocks"][name]
+                    blocks.setdefault((worker.algorithm, name), []).extend(Block(*block) for block in found)
+    return {
+        worker.algorithm: {name: summary(blocks[worker.algorithm, name]) for name in names}
+        | {"versions": worker.versions}
+        for worker in workers
+    }
 
 
 def start_up(task: str, peers: Path | None) -> dict[str, Row]:
