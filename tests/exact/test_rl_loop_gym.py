@@ -14,7 +14,7 @@ from entroflow.rl.actors import Gaussian
 from entroflow.types import Transition
 
 CONFIG = sac.Config(
-    Gaussian(width=8, depth=1, batch_size=8, rate=1e-2), critic_width=8, critic_depth=1, batch_size=16, critic_rate=1e-2
+    Gaussian(width=8, depth=1, states=8, rate=1e-2), critic_width=8, critic_depth=1, batch_size=16, critic_rate=1e-2
 )
 LOW, HIGH = np.array([-1.0, 0.0], np.float32), np.array([2.0, 5.0], np.float32)
 RUNS, ENVIRONMENTS, CAPACITY, STEPS = 2, 4, 12, 5

@@ -24,7 +24,7 @@ OPTIMUM = LQR.optimal(ALPHA)
 K, SIGMA = 0.5 * OPTIMUM.K + 0.1, np.array([[0.6, 0.2], [0.2, 0.5]])
 OBS_MEAN, OBS_SCALE, ACTION_SCALE = np.array([0.3, -0.5]), np.array([2.0, 0.7]), np.array([0.8, 1.5])
 BATCH, N = 256, 64
-CONFIG = sac.Config(flow.Flow(solver=RungeKutta("rk4", 8), batch_size=BATCH, candidates=N, pairs=1), critic_width=4)
+CONFIG = sac.Config(flow.Flow(solver=RungeKutta("rk4", 8), states=BATCH, candidates=N, pairs=1), critic_width=4)
 
 
 class LinearField(VelocityNetwork):
