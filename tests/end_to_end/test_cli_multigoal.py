@@ -36,7 +36,7 @@ def small():
         patch.setattr(
             multigoal_study,
             "settings",
-            lambda actor, updates: dataclasses.replace(settings(actor, updates), critic_width=8, batch_size=16),
+            lambda *made_of: dataclasses.replace(settings(*made_of), critic_width=8, critic_depth=1, batch_size=16),
         )
         patch.setattr(multigoal_study, "ENVIRONMENTS", 4)
         patch.setattr(multigoal_study, "RESOLUTION", 5)

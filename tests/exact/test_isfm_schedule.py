@@ -39,20 +39,21 @@ def test_the_running_average_starts_with_the_first_step():
 
 @pytest.fixture(scope="module")
 def fits():
-    """Fits from two seeds: with a schedule, the two together and one alone, and with fixed sizes."""
+    """Fits from two seeds: with a schedule, from one of these beside a third one, and with fixed sizes."""
     policy = FlowPolicy(
         VelocityNetwork(1, 1, width=8, depth=1, key=jax.random.key(0)), Unbounded(1), solver=RungeKutta("midpoint", 2)
     )
     q = lambda obs, action: -2.0 * jnp.sum((action - 1.0) ** 2)  # noqa: E731
     observe = lambda key: jnp.zeros((4, 1))  # noqa: E731
 
-    def runs(candidates, seeds):
+    def program(candidates):
         config = FitConfig(steps=60, candidates=candidates, pairs=1, rate=0.05)
         one = lambda seed: fit(config, policy, jax.random.key(seed), observe, q, 1.0)  # noqa: E731
-        return jax.jit(lambda seeds: jax.lax.map(one, seeds))(jnp.array(seeds))
+        return jax.jit(lambda seeds: jax.lax.map(one, seeds))
 
-    schedule = Adaptive(2.8, (4, 16))
-    return {"both": runs(schedule, [1, 2]), "second": runs(schedule, [2]), "fixed": runs(Adaptive(1e9, (4, 16)), [2])}
+    scheduled, fixed = program(Adaptive(2.8, (4, 16))), program(Adaptive(1e9, (4, 16)))
+    both, second = scheduled(jnp.array([1, 2])), scheduled(jnp.array([2, 3]))
+    return {"both": both, "second": second, "fixed": fixed(jnp.array([2]))}
 
 
 def test_every_run_chooses_for_itself(fits):

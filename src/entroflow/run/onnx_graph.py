@@ -7,7 +7,7 @@ the flow time alone, and loops of a fixed number of steps are unrolled.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -123,7 +123,7 @@ class _Graph:
         values |= dict(zip(closed.jaxpr.invars, arguments, strict=True))
 
         def read(atom: Any) -> Value:
-            return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
+            return np.asarray(atom.val, cast(Any, atom.aval).dtype) if isinstance(atom, Literal) else values[atom]
 
         for equation in closed.jaxpr.eqns:
             results = self.step(equation, [read(atom) for atom in equation.invars])
