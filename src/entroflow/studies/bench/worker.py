@@ -40,12 +40,16 @@ class Block(NamedTuple):
 def repetitions(call: Call) -> int:
     """Return how many calls make a block that is long enough to be timed, after calls that compile and warm up."""
     call.run()
-    call.run()
     return max(1, math.ceil(LEAST_BLOCK / max(time_block(call, 1).cpu * call.units, 1e-6)))
 
 
 def time_block(call: Call, repeat: int) -> Block:
-    """Time some calls, one after the other; return the means over their units."""
+    """Time some calls, one after the other; return the means over their units.
+
+    A call of one unit is made once before, untimed: what ran last, which may be large, has emptied the caches.
+    """
+    if call.units == 1:
+        call.run()
     before, cpu, wall = resource.getrusage(resource.RUSAGE_SELF), time.process_time(), time.perf_counter()
     for _ in range(repeat):
         call.run()
