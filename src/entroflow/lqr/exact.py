@@ -6,6 +6,7 @@ The discount γ turns the infinite-horizon problem into the undiscounted one of 
 M_P = R + γ BᵀPB. NumPy and SciPy in float64; no JAX.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -206,14 +207,15 @@ class LQR:
     def _riccati(self) -> Float[np.ndarray, "n n"]:
         """P = Q + γAᵀPA − γ²AᵀPB M_P⁻¹ BᵀPA, the discrete algebraic Riccati equation of (√γ A, √γ B)."""
         try:
-            with np.errstate(all="ignore"):  # what overflows does not converge
+            with np.errstate(all="ignore"), warnings.catch_warnings():  # what overflows does not converge
+                warnings.simplefilter("error", linalg.LinAlgWarning)
                 P = linalg.solve_discrete_are(*self._scaled, self.Q, self.R)
                 for _ in range(10):  # policy iteration removes the solver's rounding; its change of P is the residual
                     previous, P = P, self._value_matrix(self._gain(P))
                     if np.abs(P - previous).max() <= 1e-10 * np.abs(P).max():
                         return P
             failure = "no convergence to rounding"
-        except ValueError as exception:  # LinAlgError included
+        except (ValueError, linalg.LinAlgWarning) as exception:  # LinAlgError included
             failure = str(exception)
         remedy = "express states and actions in units that bring the matrices to similar sizes"
         raise checks.error(self.name, f"'{failure}'", "a Riccati equation that can be solved", remedy)
