@@ -231,7 +231,7 @@ def main() -> None:
     options.add_argument("--task", nargs="+", default=[*COMMANDS, "memory"], help="others keep their results")
     options = options.parse_args()
     kills, results = HERE / "kills.csv", HERE / "results.json"
-    document = json.loads(results.read_text()) if results.exists() else {"kills": {}, "seconds": {}}
+    document: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {"kills": {}, "seconds": {}}
     rows = list(csv.DictReader(kills.open(newline=""))) if kills.exists() else []
     for task in options.task:
         begun = time.perf_counter()
