@@ -1,6 +1,7 @@
 """What is timed of this library's algorithms, at the defaults of `entroflow train`."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +15,7 @@ from jaxtyping import Array
 
 from ...rl import loop_gym, sac
 from ...run.folder import cache_compilations
-from ...run.learner import BY_NAME
+from ...run.learner import BY_NAME, Learner
 from ...run.settings import of_algorithm
 from ...run.tasks import task as find
 from ...run.training import Training
@@ -39,7 +40,6 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
     training = Training(find(task), settings, [0])
     filled = noise(training.loop.replay, training.task.action_space)
     training.loop = eqx.tree_at(lambda loop: (loop.replay, loop.count), training.loop, (filled, jnp.int32(REPLAY)))
-    agent = BY_NAME[algorithm](task, settings=dataclasses.replace(settings, buffer_size=BATCH))
     obs, actions = filled.obs[0, :BATCH], filled.action[0, :BATCH]
     many = np.asarray(obs)
     one = many[0]
@@ -48,14 +48,22 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
         training.loop, metrics = loop_gym.learn(training.config, training.loop, None, improve=True)
         jax.block_until_ready((training.loop, metrics))
 
-    policy = sac.policy(training.config, agent.state)
-    density = jax.jit(lambda policy, obs, actions: jax.vmap(policy.log_prob)(obs, actions))
+    @functools.cache  # made where it is first used, so that the time to the first update does not hold it
+    def agent() -> Learner:
+        return BY_NAME[algorithm](task, settings=dataclasses.replace(settings, buffer_size=BATCH))
+
+    @functools.cache
+    def density() -> Callable[[], Array]:
+        policy = sac.policy(training.config, agent().state)
+        program = jax.jit(lambda policy, obs, actions: jax.vmap(policy.log_prob)(obs, actions))
+        return lambda: program(policy, obs, actions)
+
     calls: dict[str, tuple[Callable[[], Any], int]] = {
         "update": (update, 1),
-        "act_1": (lambda: agent.predict(one), 1),
-        "act_256": (lambda: agent.predict(many), 1),
-        "best_1": (lambda: agent.predict(one, deterministic=True), 1),
-        "density": (lambda: density(policy, obs, actions).block_until_ready(), 1),
+        "act_1": (lambda: agent().predict(one), 1),
+        "act_256": (lambda: agent().predict(many), 1),
+        "best_1": (lambda: agent().predict(one, deterministic=True), 1),
+        "density": (lambda: density()().block_until_ready(), 1),
         "steps": (lambda: training.advance(UNITS), UNITS),
     }
     return calls, {name: version(name) for name in PACKAGES}
