@@ -90,6 +90,31 @@ def test_log_density_of_a_linear_field_is_gaussian(solver, divergence, tolerance
         np.testing.assert_allclose(sampled, action, rtol=0, atol=1e-8)
 
 
+def test_solver_density_is_that_of_the_solver_s_own_map():
+    """Two coarse steps make an affine map of the noise, whose Gaussian is met where equation (6) is well off."""
+    with jax.enable_x64(True):
+        policy, obs = linear_policy(Unbounded(2), solver=RungeKutta("midpoint", 2)), jnp.asarray(OBS)
+        center = np.asarray(policy.push(obs, jnp.zeros(2)))
+        matrix = np.stack([np.asarray(policy.push(obs, e)) - center for e in jnp.eye(2)], axis=1)
+        action, found = eqx.filter_jit(policy.sample_and_solver_log_prob)(jax.random.key(0), obs)
+        exact = multivariate_normal(center, matrix @ matrix.T).logpdf(action)
+        np.testing.assert_allclose(found, exact, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(action, policy.sample(jax.random.key(0), obs), rtol=0, atol=1e-12)
+        assert abs(policy.sample_and_log_prob(jax.random.key(0), obs)[1] - exact) > 0.01
+
+
+def test_solver_density_agrees_with_diffrax_in_a_box():
+    """With fine steps it is the density of the ODE, the box's map included."""
+    with jax.enable_x64(True):
+        space = Box(jnp.array([-1.0, -2.0]), jnp.array([1.0, 3.0]))
+        policy = strong_policy(space, solver=RungeKutta("rk4", 64))
+        key, obs = jax.random.key(3), jnp.array([0.4, -1.1])
+        action, found = eqx.filter_jit(policy.sample_and_solver_log_prob)(key, obs)
+        exact_action, exact = eqx.filter_jit(policy.with_solver(Adaptive(1e-10, 1e-10)).sample_and_log_prob)(key, obs)
+        np.testing.assert_allclose(action, exact_action, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found, exact, rtol=0, atol=1e-6)
+
+
 def test_noise_scale_broadens_with_its_exact_density():
     """Scaling the noise scales the covariance; zero gives the centre."""
     with jax.enable_x64(True):

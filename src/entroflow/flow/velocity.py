@@ -59,8 +59,9 @@ class VelocityNetwork(eqx.Module):
     Args:
         obs_size: number of components of the (normalised) observation s.
         action_size: number of components d of the action and of x.
-        width: width h of the two layers in x and of the layers that read the state.
+        width: width h of the two layers in x.
         depth: number of hidden layers that read the state.
+        state_width: width of these, which cost once per state; h if not given.
         key: random key of the initial parameters.
 
     Raises:
@@ -75,8 +76,19 @@ class VelocityNetwork(eqx.Module):
     obs_size: int = eqx.field(static=True)
     action_size: int = eqx.field(static=True)
 
-    def __init__(self, obs_size: int, action_size: int, *, width: int = 64, depth: int = 2, key: PRNGKeyArray):
-        for name, value in {"obs_size": obs_size, "action_size": action_size, "width": width, "depth": depth}.items():
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        state_width: int | None = None,
+        key: PRNGKeyArray,
+    ):
+        state_width = width if state_width is None else state_width
+        sizes = {"obs_size": obs_size, "action_size": action_size, "width": width, "depth": depth}
+        for name, value in {**sizes, "state_width": state_width}.items():
             positive_int(name, value)
         x_key, state_key, time_key = jax.random.split(key, 3)
         first_key, second_key, last_key = jax.random.split(x_key, 3)
@@ -85,7 +97,7 @@ class VelocityNetwork(eqx.Module):
         self.last = _shrink(eqx.nn.Linear(width, action_size, use_bias=False, key=last_key), action_size)
         # Both conditioners end in a (shift, gain) pair for every component of c1, g1, c2, g2, c3; c3 starts small.
         pairs = 2 * (4 * width + action_size)
-        *state_layers, state_pairs = _mlp((obs_size, *[width] * depth, pairs), state_key)
+        *state_layers, state_pairs = _mlp((obs_size, *[state_width] * depth, pairs), state_key)
         *time_layers, time_pairs = _mlp((2 * TIME_FREQUENCIES + 1, TIME_WIDTH, pairs), time_key)
         self.state_layers = (*state_layers, _shrink(state_pairs, 2 * action_size))
         self.time_layers = (*time_layers, _shrink(time_pairs, 2 * action_size))

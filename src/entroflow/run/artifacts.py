@@ -34,6 +34,7 @@ def save_policy(folder: Path, policy: FlowPolicy, description: dict[str, Any]) -
         "action_size": policy.velocity.action_size,
         "width": policy.velocity.second.out_features,
         "depth": len(policy.velocity.state_layers) - 1,
+        "state_width": policy.velocity.state_layers[0].out_features,
         "solver": dataclasses.asdict(policy.solver),
         "action_space": "box" if isinstance(policy.action_space, Box) else "unbounded",
     }
@@ -80,7 +81,8 @@ def _skeleton(header: dict[str, Any]) -> FlowPolicy:
     """Make a policy of the right structure, whatever its numbers."""
     d = header["action_size"]
     key = jax.random.key(0)
-    velocity = VelocityNetwork(header["obs_size"], d, width=header["width"], depth=header["depth"], key=key)
+    sizes = {name: header.get(name) for name in ("width", "depth", "state_width")}  # older files lack the last
+    velocity = VelocityNetwork(header["obs_size"], d, **sizes, key=key)
     spaces = {"box": Box(-jnp.ones(d), jnp.ones(d)), "unbounded": Unbounded(d)}
     return FlowPolicy(velocity, spaces[header["action_space"]], solver=RungeKutta(**header["solver"]))
 

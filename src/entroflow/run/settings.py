@@ -159,7 +159,7 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         if not 0 <= number <= 1 or (number == 0 and name == "recent"):
             raise checks.error(name, repr(value), "a number from 0 to 1", "pass a number such as 0.5")
         return number
-    if name in ("average", "exploration", "target_entropy"):
+    if name in ("average", "exploration", "pathwise", "target_entropy"):
         number = checks.number(name, value)
         if number < 0 and name != "target_entropy":
             raise checks.error(name, repr(value), "a number of at least 0", "pass 0")

@@ -40,6 +40,7 @@ class Denoising:
     Attributes:
         width: width of the network that predicts the noise.
         depth: layers of the network that read the state.
+        state_width: width of these.
         steps: denoising steps T of an action.
         states: states per policy update.
         candidates: candidates K per noised action.
@@ -53,6 +54,7 @@ class Denoising:
 
     width: int = 128
     depth: int = 2
+    state_width: int = 256
     steps: int = 20
     states: int = 32
     candidates: int = 64
@@ -64,7 +66,8 @@ class Denoising:
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> VelocityNetwork:
         """Make the network that predicts the noise of a noised action, of the flow policy's architecture."""
-        return VelocityNetwork(obs_size, action_size, width=self.width, depth=self.depth, key=key)
+        sizes = {"width": self.width, "depth": self.depth, "state_width": self.state_width}
+        return VelocityNetwork(obs_size, action_size, **sizes, key=key)
 
     def policy(
         self,

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...flow import ActionSpace
-from ..soft_bellman import soft_value
 from ..units import Moments
+from .pathwise import pathwise_values
 from .protocol import QFunction, Step
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -68,13 +68,8 @@ class Gaussian:
         del ess
 
         def loss(network: GaussianNetwork) -> tuple[Float[Array, ""], Float[Array, " b"]]:
-            trained = replace(policy, network=network)
-
-            def value(key: PRNGKeyArray, obs: Float[Array, " n"]) -> Float[Array, ""]:
-                action, log_prob = trained.sample_and_log_prob(key, obs)
-                return soft_value(q_function(obs, action), log_prob, temperature)
-
-            values = jax.vmap(value)(jax.random.split(key, obs.shape[0]), obs)
+            draw = replace(policy, network=network).sample_and_log_prob
+            values = pathwise_values(draw, key, obs, q_function, temperature)
             return -jnp.mean(values), values
 
         (error, values), gradient = jax.value_and_grad(loss, has_aux=True)(network)

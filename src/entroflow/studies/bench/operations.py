@@ -31,6 +31,7 @@ class Flow:
         action: number of components d of an action.
         width: width h of the velocity network.
         depth: layers that read the state.
+        state_width: width of these; h if zero.
         solver: the integrator.
     """
 
@@ -38,6 +39,7 @@ class Flow:
     action: int
     width: int = 64
     depth: int = 2
+    state_width: int = 0
     solver: RungeKutta = MIDPOINT_4
 
     @property
@@ -48,7 +50,7 @@ class Flow:
     @property
     def at_state(self) -> int:
         """Of the conditioning on one state."""
-        return perceptron(self.obs, *[self.width] * self.depth, self._pairs)
+        return perceptron(self.obs, *[self.state_width or self.width] * self.depth, self._pairs)
 
     @property
     def at_time(self) -> int:
@@ -63,12 +65,16 @@ class Flow:
         matrix = 2 * self.width**2 * self.action if density else 0
         return steps * (states * actions * each + len(tableau.b) * self.at_time) + states * self.at_state + matrix
 
-    def improve(self, states: int, candidates: int, pairs: int, critics: int, critic_width: int) -> int:
-        """Of one improvement step: candidates with densities, their Q, and the gradient of the regression."""
+    def improve(
+        self, states: int, candidates: int, pairs: int, critics: int, critic_width: int, *, pathwise: bool
+    ) -> int:
+        """Of one improvement step: candidates with densities, their Q, and the gradients of both terms of the loss."""
         points = states * candidates
         value = critics * perceptron(self.obs + self.action, critic_width, critic_width, 1)
         regression = points * pairs * self.velocity + states * self.at_state + candidates * pairs * self.at_time
-        return self.draw(states, candidates) + points * value + DRAWN_AND_TRAINED * regression
+        each = (1 + self.action) * self.draw(states, 1, density=False) + states * value  # with the Jacobian
+        through = each if pathwise else 0
+        return self.draw(states, candidates) + points * value + DRAWN_AND_TRAINED * (regression + through)
 
     @property
     def _pairs(self) -> int:
@@ -78,5 +84,6 @@ class Flow:
 def improvement(config: Config, obs: int, action: int) -> int:
     """Return the operations of one improvement step of SAC-ISFM."""
     actor: Any = config.actor
-    flow = Flow(obs, action, actor.width, actor.depth, actor.solver)
-    return flow.improve(actor.states, actor.candidates, actor.pairs, config.critics, config.critic_width)
+    flow = Flow(obs, action, actor.width, actor.depth, actor.state_width, actor.solver)
+    sizes = actor.states, actor.candidates, actor.pairs, config.critics, config.critic_width
+    return flow.improve(*sizes, pathwise=actor.pathwise > 0)

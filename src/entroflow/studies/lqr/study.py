@@ -61,7 +61,18 @@ ACTING_SOLVER = RungeKutta("rk4", 4)
 def settings(updates: int, candidates: Schedule = 8) -> sac.Config:
     """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
     return sac.Config(
-        Flow(width=32, depth=1, states=64, candidates=candidates, pairs=2, target="pair", rate=1e-2, average=0.1),
+        Flow(
+            width=32,
+            depth=1,
+            state_width=32,
+            states=64,
+            candidates=candidates,
+            pairs=2,
+            target="pair",
+            pathwise=0.0,
+            rate=1e-2,
+            average=0.1,
+        ),
         updates,
         critic_width=64,
         layer_norm=False,

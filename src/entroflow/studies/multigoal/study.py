@@ -45,10 +45,11 @@ METRICS = "policy_loss", "critic_error", "q", "entropy", "ess", "kl", "beta"
 # A policy that has forgotten a goal cannot propose it: a tenth of the flow's candidates are uniform in the box. For the
 # same reason training starts all over the world: from the origin alone, the first goals found keep the others unknown.
 SHARED: dict[str, Any] = {"states": 64, "rate": 1e-2, "warmup": 0.2, "average": 0.1}
+NARROW: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32}
 ALGORITHMS: dict[str, Actor] = {
-    "sac_isfm": Flow(width=32, depth=1, candidates=16, pairs=2, proposal="defensive", **SHARED),
+    "sac_isfm": Flow(**NARROW, candidates=16, pairs=2, proposal="defensive", pathwise=0.0, **SHARED),
     "gaussian_sac": Gaussian(width=64, **SHARED),
-    "denoising": Denoising(width=32, depth=1, candidates=64, exploration=0.0, **SHARED),
+    "denoising": Denoising(**NARROW, candidates=64, exploration=0.0, **SHARED),
 }
 
 
