@@ -27,23 +27,22 @@ SEEDS, STEPS, EVERY, EPISODES = (0, 1, 2), 4000, 1000, 10
 COMMON: dict[str, Any] = {"learning_starts": 500}
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},
+    "Gaussian SAC": {},
+    "no pathwise term": {"pathwise": 0.0},
+    "no pathwise term, no tempering": {"pathwise": 0.0, "ess_floor": 0.0},
     "no tempering": {"ess_floor": 0.0},
-    "population proposal": {"proposal": "population"},
-    "defensive proposal": {"proposal": "defensive"},
-    "4 pairs per candidate": {"pairs": 4},
+    "no entropy in targets": {"entropy_in_target": False},
     "N = 4": {"candidates": 4},
-    "N = 64": {"candidates": 64},
+    "N = 32": {"candidates": 32},
+    "population proposal": {"proposal": "population"},
+    "4 pairs per candidate": {"pairs": 4},
+    "target: pairs": {"target": "pair"},
+    "target: difference": {"target": "difference"},
     "K = 2": {"solver": RungeKutta("midpoint", 2)},
     "K = 8": {"solver": RungeKutta("midpoint", 8)},
-    "target: pairs": {"target": "pair"},
-    "target: stein": {"target": "stein"},
     "weights by state": {"normalise": "state"},
     "weights raw": {"normalise": "raw"},
-    "no entropy in targets": {"entropy_in_target": False},
-    "policy delay 2": {"policy_delay": 2},
-    "64 states": {"states": 64},
-    "128 units": {"width": 128},
-    "Gaussian SAC": {},
+    "state read by 64 units": {"state_width": 64},
 }
 
 
@@ -102,8 +101,8 @@ def main() -> None:
     cache_compilations()
     if not RESULTS.exists():
         RESULTS.write_text(",".join(FIELDS) + "\n", encoding="utf-8")
-    for name in () if "--draw" in sys.argv else TASKS:
-        for variant in VARIANTS:
+    for variant in () if "--draw" in sys.argv else VARIANTS:
+        for name in TASKS:
             with RESULTS.open(newline="") as file:
                 if any((row["task"], row["variant"]) == (name, variant) for row in csv.DictReader(file)):
                     continue
