@@ -33,16 +33,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no tempering": {"ess_floor": 0.0},
     "no entropy in targets": {"entropy_in_target": False},
     "N = 4": {"candidates": 4},
-    "N = 32": {"candidates": 32},
+    "N = 16": {"candidates": 16},
     "population proposal": {"proposal": "population"},
     "4 pairs per candidate": {"pairs": 4},
     "target: pairs": {"target": "pair"},
-    "target: difference": {"target": "difference"},
     "K = 2": {"solver": RungeKutta("midpoint", 2)},
-    "K = 8": {"solver": RungeKutta("midpoint", 8)},
     "weights by state": {"normalise": "state"},
     "weights raw": {"normalise": "raw"},
-    "state read by 64 units": {"state_width": 64},
 }
 
 

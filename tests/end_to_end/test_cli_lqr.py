@@ -288,11 +288,12 @@ def test_a_run_that_breaks_down_is_named(study, tmp_path, capsys):
 
     def spoil(result):
         loop, values = result
-        return loop, values | {"critic_error": values["critic_error"].at[2].set(math.nan)}
+        spoiled = values["critic_error"].at[2].set(math.nan), values["broke"].at[2].set(0)
+        return loop, values | dict(zip(("critic_error", "broke"), spoiled, strict=True))
 
     assert study.again([*COMMAND, "--out", str(tmp_path / "out")], 2, spoil) == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert "critic_error of the run alpha=1 seed=3 is nan after step 4" in said
+    assert "critic_error of the run alpha=1 seed=3 is nan at step 3" in said
     assert len(metrics(tmp_path / "out")) == 8
 
 

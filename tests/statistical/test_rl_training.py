@@ -20,7 +20,9 @@ COST = np.array([1.0, 4.0])
 TEMPERATURES, DISCOUNT = np.array([0.5, 0.5, 2.0, 2.0]), 0.6
 RUNS, ENVIRONMENTS, UPDATES, SAMPLES = 4, 64, 500, 8192
 STATES = np.array([[-1.0], [0.5]])
-ACTOR = Flow(width=16, depth=1, candidates=8, pairs=2, states=32, target="pair", rate=1e-2, average=0.1)
+ACTOR = Flow(
+    width=16, depth=1, state_width=16, candidates=8, pairs=2, states=32, target="pair", rate=1e-2, average=0.1
+)
 CONFIG = dataclasses.replace(
     lqr_study.settings(UPDATES), actor=ACTOR, critic_width=32, batch_size=256, critic_rate=1e-2
 )
@@ -254,6 +256,17 @@ def test_runs_do_not_see_each_other():
     assert_same(metrics, jax.tree.map(lambda value: value[::-1], swapped))
     _, (beside,) = run([5], temperatures=[TEMPERATURES[0], 10.0, 0.01, 3.0], seeds=[0, 7, 8, 9])
     assert_same(jax.tree.map(lambda value: value[0], metrics), jax.tree.map(lambda value: value[0], beside))
+
+
+def test_the_first_fault_is_told_apart_from_what_follows():
+    """A run whose replay holds a NaN says at which iteration its loss was one; metrics stop there, others go on."""
+    loop, _ = run([2])
+    rewards = loop.replay.reward.at[1].set(jnp.nan)
+    loop = dataclasses.replace(loop, replay=loop.replay._replace(reward=rewards))
+    _, metrics = advance(CONFIG, probe(), loop, jnp.ones(ENVIRONMENTS), jnp.int32(5))
+    np.testing.assert_array_equal(metrics["broke"], [-1, 0, -1, -1])
+    np.testing.assert_array_equal(np.isfinite(metrics["critic_error"]), [True, False, True, True])
+    assert np.isfinite(metrics["ess"]).all()  # the policy was sound when the critic met the NaN
 
 
 def test_extreme_temperatures_stay_finite():

@@ -88,7 +88,8 @@ def advance(
         iterations: number of iterations, at least one; as an array, so that one program serves every number.
 
     Returns:
-        Where the runs stand afterwards, and the metrics averaged over the iterations, of shape (runs,).
+        Where the runs stand afterwards, and the metrics averaged over the iterations, of shape (runs,); of a run whose
+        loss was not finite, those up to the first such iteration, whose number from 0 "broke" is (−1: none).
     """
     block = math.gcd(BLOCK, noise_scales.shape[0], config.batch_size)
 
@@ -122,9 +123,14 @@ def advance(
     _, shapes = jax.eval_shape(iteration, loop)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    def accumulate(_: Array, carry: tuple[Loop, Metrics]) -> tuple[Loop, Metrics]:
-        loop, metrics = iteration(carry[0])
-        return loop, jax.tree.map(jnp.add, carry[1], metrics)
+    def accumulate(number: Array, carry: tuple[Loop, Metrics, Array]) -> tuple[Loop, Metrics, Array]:
+        loop, totals, broke = carry
+        loop, metrics = iteration(loop)
+        # What follows from the first fault would hide what it was.
+        totals = jax.tree.map(lambda total, new: jnp.where(broke < 0, total + new, total), totals, metrics)
+        sound = jnp.isfinite(metrics["critic_error"] + metrics["policy_loss"])
+        return loop, totals, jnp.where((broke < 0) & ~sound, number.astype(broke.dtype), broke)
 
-    loop, totals = jax.lax.fori_loop(0, iterations, accumulate, (loop, zeros))
-    return loop, jax.tree.map(lambda total: total / iterations.astype(total.dtype), totals)
+    none = jnp.full(loop.key.shape, -1.0)
+    loop, totals, broke = jax.lax.fori_loop(0, iterations, accumulate, (loop, zeros, none))
+    return loop, jax.tree.map(lambda total: total / iterations.astype(total.dtype), totals) | {"broke": broke}

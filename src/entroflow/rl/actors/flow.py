@@ -73,7 +73,7 @@ class Flow:
     state_width: int = 256
     solver: Solver = MIDPOINT_4
     states: int = 32
-    candidates: Schedule = 16
+    candidates: Schedule = 8
     pairs: int = 1
     ess_floor: float = 0.3
     target: Target = "posterior"

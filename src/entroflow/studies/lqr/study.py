@@ -197,6 +197,7 @@ class _Study:
             for before, after in itertools.pairwise(marks):
                 with timed(self.clock, "train"):
                     loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
+                faults = before + 1 + np.asarray(metrics.pop("broke"))
                 with timed(self.clock, "evaluate"):
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
                 states = (after - before) * self.config.actor.states  # that drew candidates
@@ -220,7 +221,7 @@ class _Study:
                 writer.writerows(rows)
                 file.flush()
                 self.rows += rows
-                if (broken := _broken(rows, metrics)) is not None:
+                if (broken := _broken(rows, metrics, faults)) is not None:
                     console.print(f"[red]{broken}; training cannot go on. metrics.csv holds what led there.")
                     return 1
                 progress.update(task, completed=after)
@@ -337,16 +338,16 @@ def _unstack(evaluation: Evaluation) -> list[Evaluation]:
     return [jax.tree.map(lambda leaf, i=i: leaf[i], arrays) for i in range(len(arrays.standard_return))]
 
 
-def _broken(rows: list[dict[str, Any]], metrics: Iterable[str]) -> str | None:
+def _broken(rows: list[dict[str, Any]], metrics: Iterable[str], faults: Iterable[float]) -> str | None:
     """Say which of the learner's metrics is no longer a finite number, if one is not.
 
     What the evaluation measures does not count: a policy that does not stabilise the system yet has no finite return.
     """
-    for row in rows:
+    for row, fault in zip(rows, faults, strict=True):
         for name in metrics:
             if not math.isfinite(row[name]):
                 run = f"the run alpha={row['alpha']:g} seed={row['seed']}"
-                return f"{name} of {run} is {row[name]} after step {row['step']}"
+                return f"{name} of {run} is {row[name]} at step {fault:.0f}"
     return None
 
 

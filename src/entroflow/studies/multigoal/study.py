@@ -194,7 +194,8 @@ class _Study:
                     writer.writerow(row)
                     rows.append(row)
                     if not math.isfinite(row["critic_error"] + row["policy_loss"]):
-                        console.print(f"[red]{name}, seed {seed}: losses are no longer finite after step {after}")
+                        fault = before + 1 + int(metrics["broke"][i])
+                        console.print(f"[red]{name}, seed {seed}: losses are no longer finite at step {fault}")
                         return None
                 file.flush()
                 self.rows += rows
