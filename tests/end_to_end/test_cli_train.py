@@ -65,7 +65,7 @@ def test_an_agent_on_disk_is_the_agent_that_was_evaluated(trained):
 def test_resuming_goes_on_from_the_last_checkpoint(trained, capsys):
     """A longer plan continues the run: earlier rows stay, later ones follow, the replay is not empty."""
     before = table(trained / "metrics.csv")
-    assert run(trained, "--resume", steps=45) == 0
+    assert run(trained, "--resume", "auto", steps=45) == 0
     after = table(trained / "metrics.csv")
     assert after[: len(before)] == before
     assert {row["step"] for row in after[len(before) :]} == {"45"}
@@ -106,6 +106,13 @@ def test_a_run_is_not_overwritten(trained, capsys):
     """Without --resume a folder that holds a run is refused."""
     assert run(trained) == 2
     assert "already holds a run" in capsys.readouterr().err
+
+
+def test_going_on_with_other_settings_is_refused(trained, capsys, monkeypatch):
+    """With --resume auto, --set must be what the run began with."""
+    monkeypatch.setitem(globals(), "SMALL", [*SMALL, "discount=0.5"])
+    assert run(trained, "--resume", "auto") == 2
+    assert "other settings, expected the same settings" in capsys.readouterr().err
 
 
 def test_a_broken_environment_stops_training(tmp_path, capsys, monkeypatch):

@@ -161,7 +161,7 @@ def test_a_run_without_a_checkpoint_begins_anew(whole, tmp_path, short, capsys):
     assert run(tmp_path / "run", steps=60) == 0
     for path in checkpoint.folders(tmp_path / "run" / "checkpoints").values():
         (path / checkpoint.HEADER).unlink()
-    assert run(tmp_path / "run", "--resume") == 0
+    assert run(tmp_path / "run", "--resume", "auto") == 0
     assert "no checkpoint yet" in capsys.readouterr().out
     assert_same(tmp_path / "run", whole)
 

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -129,8 +130,8 @@ class TrainCommand:
     """Episodes of every evaluation."""
     set: tuple[str, ...] = ()
     """Settings to change, such as candidates=32 num_envs=4 learning_starts=500."""
-    resume: bool = False
-    """Go on with the run in the folder, if there is one."""
+    resume: Literal["never", "auto"] = "never"
+    """auto: go on with the run in the folder, if there is one."""
     wandb: bool = False
     """Also log to Weights & Biases."""
     out: Path | None = None

@@ -45,7 +45,7 @@ def train(command: TrainCommand) -> int:
     settings = to_json(change(of_algorithm(command.algorithm), _changes(command.set)))
     out = command.out or Path("out") / f"{found.name.replace('/', '_')}-{command.algorithm}"
     config = {"algorithm": command.algorithm, "env": found.name, "seeds": seeds, "steps": steps, "settings": settings}
-    if not (command.resume and (out / records.CONFIG).exists()):
+    if not (command.resume == "auto" and (out / records.CONFIG).exists()):
         config |= {"evaluation": {"every": every, "episodes": episodes}, "wandb": command.wandb}
         return _train(out, found, config, steps, new=True)
     known = records.read_config(out)
@@ -53,6 +53,9 @@ def train(command: TrainCommand) -> int:
         if known[name] != config[name]:
             given = f"{name} {config[name]!r}, where the run in {out} has {known[name]!r}"
             raise checks.error("--resume", given, "the same run", "pass what it was started with, or another --out")
+    if command.set and known["settings"] != config["settings"]:
+        given = f"--set {' '.join(command.set)}, where the run in {out} has other settings"
+        raise checks.error("--resume", given, "the same settings", "leave --set out, or pass another --out")
     return _train(out, found, known, steps, new=False)
 
 
