@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results.csv"
 FIELDS = ("task", "variant", "seed", "step", "return", "entropy", "temperature", "ess", "beta", "seconds")
 TASKS = "Pendulum-v1", "Reacher-v5"
-SEEDS, STEPS, EVERY, EPISODES = (0, 1, 2), 4000, 1000, 10
+SEEDS, STEPS, EVERY, EPISODES = (0, 1, 2), 3000, 1000, 10
 COMMON: dict[str, Any] = {"learning_starts": 500}
 VARIANTS: dict[str, dict[str, Any]] = {
     "defaults": {},

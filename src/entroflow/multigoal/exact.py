@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.interpolate import RegularGridInterpolator
-from scipy.ndimage import convolve1d
 
 from entroflow import checks
 from entroflow.multigoal.world import GOALS, MultiGoal
@@ -41,6 +39,8 @@ class Solution:
 
     def v(self, states: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
         """Soft value V(s), linear between the grid's points."""
+        from scipy.interpolate import RegularGridInterpolator  # SciPy's parts take a second to import: not for every agent
+
         return RegularGridInterpolator((self.axis, self.axis), self.value)(states).reshape(states.shape[:-1])
 
     def q(
@@ -106,6 +106,8 @@ def solve(
             underflows.
         RuntimeError: if the iteration does not converge.
     """
+    from scipy.ndimage import convolve1d
+
     alpha = checks.positive_number("temperature", temperature)
     count = checks.positive_int("steps_per_unit", steps_per_unit)
     axis = np.linspace(-world.size, world.size, int(2 * world.size * count) + 1)
