@@ -39,7 +39,8 @@ class Solution:
 
     def v(self, states: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
         """Soft value V(s), linear between the grid's points."""
-        from scipy.interpolate import RegularGridInterpolator  # SciPy's parts take a second to import: not for every agent
+        # SciPy's parts take a second to import, which agents on other tasks need not wait for.
+        from scipy.interpolate import RegularGridInterpolator
 
         return RegularGridInterpolator((self.axis, self.axis), self.value)(states).reshape(states.shape[:-1])
 
