@@ -76,7 +76,7 @@ class Learner:
     def _prepare(self, task: Task, settings: Settings, seed: int) -> None:
         self.task, self.settings, self.seed = task, settings, seed
         self._training = Training(task, settings, [seed])
-        self._draws = 0
+        self._key, self._draws = jax.random.key(seed)[None], 0
 
     @property
     def num_timesteps(self) -> int:
@@ -145,9 +145,9 @@ class Learner:
         flat, single = self._observations(observation)
         candidates = self.settings.action_candidates if deterministic else 1
         self._draws += 1
-        key = jax.random.fold_in(jax.random.key(self.seed), self._draws)[None]
+        # One compiled call and nothing beside it: for one action any further operation costs as much as the policy.
         actions = loop_gym.act_well(
-            self.config, self._training.agents, jnp.asarray(flat)[None], key, 0, candidates=candidates
+            self.config, self._training.agents, flat[None], self._key, self._draws, candidates=candidates
         )
         actions = np.asarray(actions)[0].reshape(-1, *self.task.action_space.shape)
         return (actions[0] if single else actions), state
