@@ -338,7 +338,7 @@ def _unstack(evaluation: Evaluation) -> list[Evaluation]:
     return [jax.tree.map(lambda leaf, i=i: leaf[i], arrays) for i in range(len(arrays.standard_return))]
 
 
-def _broken(rows: list[dict[str, Any]], metrics: Iterable[str], faults: Iterable[float]) -> str | None:
+def _broken(rows: list[dict[str, Any]], metrics: Iterable[str], faults: Float[np.ndarray, " runs"]) -> str | None:
     """Say which of the learner's metrics is no longer a finite number, if one is not.
 
     What the evaluation measures does not count: a policy that does not stabilise the system yet has no finite return.
