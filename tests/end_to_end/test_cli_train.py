@@ -89,6 +89,7 @@ def test_evaluation_prints_a_table(trained, capsys):
         (["train", "Reach-v0", "--set", "candidate=3"], "did you mean 'candidates'"),
         (["train", "Reach-v0", "--set", "candidates"], "expected name=value"),
         (["train", "Reach-v0", "--steps", "0"], "--steps: got 0"),
+        (["train", "Reach-v0", "--set", "states=8", "--set", "pairs=2"], "--set: got it 2 times"),
         (["eval", "nowhere"], "holds no agent"),
         (["watch", "nowhere"], "holds no agent"),
     ],

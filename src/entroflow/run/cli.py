@@ -347,6 +347,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     try:
+        _no_repeats(sys.argv[1:] if argv is None else argv)
         return app.cli(
             prog="entroflow", description="Maximum-entropy reinforcement learning with flow policies.", args=argv
         )
@@ -356,3 +357,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("entroflow: stopped", file=sys.stderr)
         return 130
+
+
+def _no_repeats(argv: list[str]) -> None:
+    """Refuse options given twice: of `--set a=1 --set b=2` the first would be lost without a word."""
+    options = [part.split("=")[0] for part in argv if part.startswith("--")]
+    for option in options:
+        if options.count(option) > 1:
+            remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
+            raise ValueError(f"{option}: got it {options.count(option)} times, expected it once; {remedy}.")
