@@ -4,7 +4,9 @@ Every array has a leading axis of runs, which differ in their seeds. The environ
 `act` and `learn`; replay, batches and updates stay on the device.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,6 +17,8 @@ from ..flow import Box
 from ..types import Transition
 from . import buffer, sac
 from .guard import watch
+
+T = TypeVar("T")
 
 Metrics = dict[str, Float[Array, " runs"]]
 
@@ -87,7 +91,7 @@ def act(
             return jax.vmap(lambda share: space.low + share * (space.high - space.low))(shares)
         return jax.vmap(sac.policy(config, agent).sample)(keys, obs)
 
-    return jax.vmap(one)(agent, obs, key)
+    return _for_every_run(one)(agent, obs, key)
 
 
 @partial(jax.jit, static_argnames=("config", "candidates"))
@@ -106,7 +110,7 @@ def act_well(
         keys = jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
         return jax.vmap(lambda key, obs: sac.best_of(config, agent, key, obs, candidates))(keys, obs)
 
-    return jax.vmap(one)(agent, obs, key)
+    return _for_every_run(one)(agent, obs, key)
 
 
 @partial(jax.jit, donate_argnames=("loop",))
@@ -137,8 +141,21 @@ def learn(config: sac.Config, loop: Loop, transitions: Transition | None, *, imp
         agent, metrics = sac.update(config, agent, batch, keys[2], improve=improve)
         return agent, watch(agent, metrics, fault), metrics
 
-    agent, fault, metrics = jax.vmap(one)(loop.agent, loop.replay, keys, loop.fault)
+    agent, fault, metrics = _for_every_run(one)(loop.agent, loop.replay, keys, loop.fault)
     return Loop(agent, loop.replay, keys[:, 0], loop.count, fault), metrics
+
+
+def _for_every_run(function: Callable[..., T]) -> Callable[..., T]:
+    """Map a function over the runs. One run alone is not batched: its program is up to twice as fast."""
+
+    def mapped(*arguments: Any) -> T:
+        if jax.tree.leaves(arguments)[0].shape[0] > 1:
+            return jax.vmap(function)(*arguments)
+        return jax.tree.map(
+            lambda leaf: leaf[None], function(*jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[1:]), arguments))
+        )
+
+    return mapped
 
 
 def _add(loop: Loop, transitions: Transition) -> Loop:
