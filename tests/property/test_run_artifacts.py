@@ -1,5 +1,7 @@
 """Policies on disk under arbitrary damage, and where they lie."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +14,13 @@ from entroflow.run.artifacts import load_policy, save_policy
 from entroflow.run.load import policy_folder
 
 
-def make(d, obs, width, depth, boxed, solver):
+def make(d, obs, width, depth, boxed, solver, state_width=None):
     """A policy of these sizes with arbitrary numbers; nothing is compiled."""
 
     def build():
         space = Box(-2 * jnp.ones(d), jnp.ones(d)) if boxed else Unbounded(d)
-        network = VelocityNetwork(obs, d, width=width, depth=depth, key=jax.random.key(0))
+        sizes = {"width": width, "depth": depth, "state_width": state_width}
+        network = VelocityNetwork(obs, d, **sizes, key=jax.random.key(0))
         return FlowPolicy(network, space, solver=solver)
 
     generator = np.random.default_rng(0)
@@ -32,11 +35,22 @@ def test_any_policy_comes_back(tmp_path_factory, data):
     width, boxed = data.draw(st.integers(1, 9)), data.draw(st.booleans())
     solver = RungeKutta(data.draw(st.sampled_from(["euler", "midpoint", "heun", "rk4"])), data.draw(st.integers(1, 9)))
     folder = tmp_path_factory.mktemp("policy")
-    saved = make(d, obs, width, depth, boxed, solver)
+    saved = make(d, obs, width, depth, boxed, solver, data.draw(st.none() | st.integers(1, 9)))
     save_policy(folder, saved, {"temperature": 0.3, "seed": 5})
     loaded, header = load_policy(folder)
     assert (header["temperature"], header["seed"]) == (0.3, 5)
     assert jax.tree.structure(loaded) == jax.tree.structure(saved)
+    assert all(np.array_equal(*pair) for pair in zip(jax.tree.leaves(loaded), jax.tree.leaves(saved), strict=True))
+
+
+def test_a_policy_from_before_state_widths_comes_back(tmp_path):
+    """A header without the width of the layers that read the state means that of all layers."""
+    saved = make(2, 3, 5, 2, True, RungeKutta())
+    save_policy(tmp_path, saved, {})
+    header = json.loads((tmp_path / "policy.json").read_text())
+    assert header.pop("state_width") == 5
+    (tmp_path / "policy.json").write_text(json.dumps(header))
+    loaded, _ = load_policy(tmp_path)
     assert all(np.array_equal(*pair) for pair in zip(jax.tree.leaves(loaded), jax.tree.leaves(saved), strict=True))
 
 

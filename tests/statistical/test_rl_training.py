@@ -20,9 +20,7 @@ COST = np.array([1.0, 4.0])
 TEMPERATURES, DISCOUNT = np.array([0.5, 0.5, 2.0, 2.0]), 0.6
 RUNS, ENVIRONMENTS, UPDATES, SAMPLES = 4, 64, 500, 8192
 STATES = np.array([[-1.0], [0.5]])
-ACTOR = Flow(
-    width=16, depth=1, state_width=16, candidates=8, pairs=2, states=32, target="pair", rate=1e-2, average=0.1
-)
+ACTOR = Flow(width=16, depth=1, state_width=16, candidates=8, pairs=2, states=32, target="pair", rate=1e-2, average=0.1)
 CONFIG = dataclasses.replace(
     lqr_study.settings(UPDATES), actor=ACTOR, critic_width=32, batch_size=256, critic_rate=1e-2
 )
