@@ -10,6 +10,7 @@ compile a method with `eqx.filter_jit`.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -126,13 +127,11 @@ class FlowPolicy(eqx.Module):
             The action a that `sample` draws with the same key, shape (d,), and its log-density, shape ().
         """
         noise_key, _ = jax.random.split(key)
-        noise, context = self._noise(noise_key, 1.0), self.condition(obs)
-        velocity = lambda x, time: self.velocity(x, time, context)  # noqa: E731
-        latent, tangents = jax.vmap(
-            lambda tangent: jax.jvp(lambda x: self.solver.solve(velocity, x), (noise,), (tangent,)),
-            out_axes=(None, 1),
-        )(jnp.eye(noise.shape[0], dtype=noise.dtype))
-        log_prob = _normal_log_prob(noise, 1.0) - jnp.linalg.slogdet(tangents)[1]
+        noise = self._noise(noise_key, 1.0)
+        push = functools.partial(self._push_latent, obs)
+        directions = jnp.eye(noise.shape[0], dtype=noise.dtype)
+        latent, jacobian = jax.vmap(lambda v: jax.jvp(push, (noise,), (v,)), out_axes=(None, 1))(directions)
+        log_prob = _normal_log_prob(noise, 1.0) - jnp.linalg.slogdet(jacobian)[1]
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
 
     def log_prob(
