@@ -267,6 +267,20 @@ def test_the_first_fault_is_told_apart_from_what_follows():
     assert np.isfinite(metrics["ess"]).all()  # the policy was sound when the critic met the NaN
 
 
+def test_the_iteration_of_a_fault_is_the_one_that_single_steps_find():
+    """With one NaN in each replay, met sooner or later: the same iteration as in chunks of one."""
+    loop, _ = run([8])
+    rewards = loop.replay.reward.at[:, 8 * ENVIRONMENTS - 1].set(jnp.nan)
+    loop = dataclasses.replace(loop, replay=loop.replay._replace(reward=rewards))
+    _, metrics = advance(CONFIG, probe(), loop, jnp.ones(ENVIRONMENTS), jnp.int32(12))
+    found = np.full(RUNS, -1)
+    for number in range(12):
+        loop, single = advance(CONFIG, probe(), loop, jnp.ones(ENVIRONMENTS), jnp.int32(1))
+        found[(found < 0) & ~np.isfinite(single["critic_error"])] = number
+    np.testing.assert_array_equal(metrics["broke"], found)
+    assert found.max() > 0
+
+
 def test_extreme_temperatures_stay_finite():
     """At α from 1e-3 to 1e3, a few updates from scratch give finite metrics and parameters."""
     loop, (metrics,) = run([20], temperatures=[1e-3, 1e-2, 1e2, 1e3])

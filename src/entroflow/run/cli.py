@@ -364,5 +364,7 @@ def _no_repeats(argv: list[str]) -> None:
     options = [part.split("=")[0] for part in argv if part.startswith("--")]
     for option in options:
         if options.count(option) > 1:
+            from .. import checks
+
             remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
-            raise ValueError(f"{option}: got it {options.count(option)} times, expected it once; {remedy}.")
+            raise checks.error(option, f"it {options.count(option)} times", "it once", remedy)

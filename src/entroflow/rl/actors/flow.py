@@ -7,7 +7,7 @@ it: for the policy π_β ∝ π_k^(1−β) exp(βQ/α) that a shortened step aim
     ∇ KL(π ‖ π_β) = β ∇ KL(π ‖ exp(Q/α)/Z) = (β/α) ∇ E[α log π(a|s) − Q(s, a)]        at π = π_k,
 
 through the solver's steps and the Jacobian of their map: through the integral of the divergence it would learn to raise
-the solver's error. Its minimum is that of the ISFM loss.
+the solver's error. Where the flow can be exp(Q/α)/Z, that is the minimum of both terms.
 """
 
 from collections.abc import Callable
