@@ -207,6 +207,16 @@ def test_observations_are_normalised():
     np.testing.assert_allclose(scaled.sample(jax.random.key(0), mean + scale * obs), expected, rtol=1e-5)
 
 
+def test_far_observations_are_brought_to_the_limit():
+    """With a limit of two, what is five standard deviations away is seen as two."""
+    raw = strong_policy(Unbounded(1))
+    limited = FlowPolicy(raw.velocity, raw.action_space, obs_scale=jnp.array([3.0, 0.5]), obs_limit=2.0)
+    expected = raw.sample(jax.random.key(0), jnp.array([-2.0, 0.9]))
+    np.testing.assert_allclose(limited.sample(jax.random.key(0), jnp.array([-15.0, 0.45])), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="obs_limit"):
+        FlowPolicy(raw.velocity, raw.action_space, obs_limit=-1.0)
+
+
 def test_policy_is_a_tree_of_arrays_with_constants():
     """Every leaf is an array, so a policy passes through jit and scan; statistics and bounds take no gradient."""
     policy = strong_policy(Box(jnp.array([-1.0]), jnp.array([2.0])))

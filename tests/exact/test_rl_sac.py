@@ -183,6 +183,32 @@ def test_observations_are_normalised_on_demand(normalise, batch):
     assert not np.array_equal(after.action_units.mean, before.action_units.mean)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_far_observations_are_seen_at_the_limit(name):
+    """Policy and critics see what is a million standard deviations away as ten."""
+    config, key = CONFIGS[name], jax.random.key(5)
+    state = make(config)
+    state = dataclasses.replace(state, obs_units=dataclasses.replace(state.obs_units, limit=config.obs_limit))
+    far, edge = (state.obs_units.mean + n * state.obs_units.scale for n in (1e6, 10.0))
+    actions = [sac.policy(config, state).sample(key, obs) for obs in (far, edge)]
+    np.testing.assert_allclose(*actions, rtol=1e-4)
+    np.testing.assert_allclose(*(sac.q_value(config, state, obs, actions[1]) for obs in (far, edge)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_component_that_first_moves_late_does_no_harm(name, batch):
+    """Constant over many updates and then not, as a contact force: everything stays finite, and Q moderate."""
+    config, state = CONFIGS[name], make(CONFIGS[name])
+    update = jax.jit(functools.partial(sac.update, config))
+    still = batch.obs.at[:, 2].set(0.0)
+    moves, metrics = still.at[0, 2].set(10.0), {}
+    for i, obs in enumerate([still] * 4 + [moves]):
+        state, metrics = update(state, batch._replace(obs=obs, next_obs=obs), jax.random.key(i))
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert 0.1 < state.obs_units.scale[2] < 10
+    assert np.abs(each_critic(state, state.q, moves, batch.action)).max() < 1e3
+
+
 def test_gradient_of_the_temperature_is_the_excess_entropy():
     """∂/∂log α of the loss is H − H̄, whatever α is."""
     log_prob = jnp.float32([0.5, -1.0, 2.0, -0.3])

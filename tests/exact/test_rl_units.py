@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from entroflow.rl.critic import Critic
-from entroflow.rl.units import MEMORY, SMALLEST, Moments, forgetting_rate, join, standard
+from entroflow.rl.units import MEMORY, Moments, forgetting_rate, join, standard
 
 
 def random_moments(seed, *shape):
@@ -33,11 +33,22 @@ def test_moments_move_by_the_rate():
     assert (same.mean, same.scale) == (old.mean, old.scale)
 
 
-def test_constant_component_keeps_a_usable_scale():
-    """What never moves is normalised to zero and not to NaN."""
+def test_a_constant_component_keeps_its_scale():
+    """What never moves is normalised to zero, and its first movement is not millions of standard deviations."""
     moments = standard(1).update(jnp.full((8, 1), 0.5), jnp.float32(1.0))
-    assert moments.scale == jnp.float32(SMALLEST)
+    assert moments.scale == 1
     np.testing.assert_array_equal(moments.normalise(jnp.float32([0.5])), [0.0])
+    moved = moments.update(jnp.zeros((8, 1)).at[0].set(8.0), jnp.float32(0.5))
+    np.testing.assert_allclose(moved.scale, [(1 + 7**0.5) / 2], rtol=1e-6)
+    still = moved.update(jnp.zeros((8, 1)), jnp.float32(0.5))
+    np.testing.assert_array_equal(still.scale, moved.scale)
+
+
+def test_a_limit_bounds_what_is_normalised():
+    """A limit is kept through updates; inside of it nothing changes."""
+    moments = standard(3, limit=2.0).update(jnp.float32([[-3.0, 0.0, 1.0], [3.0, 2.0, 1.0]]), jnp.float32(1.0))
+    np.testing.assert_allclose(moments.normalise(jnp.float32([60.0, -9.0, 1.5])), [2.0, -2.0, 0.5])
+    assert standard(1).normalise(jnp.float32([1e7])) == 1e7
 
 
 def test_restore_undoes_normalise():

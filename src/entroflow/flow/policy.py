@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import error
+from ..checks import error, positive_number
 from .bounds import ActionSpace
 from .divergence import ClosedForm, DivergenceMethod
 from .integrate import RungeKutta, Solver
@@ -42,6 +42,7 @@ class FlowPolicy(eqx.Module):
         divergence: how to get tr ∂v/∂x; the closed form suits `VelocityNetwork`.
         obs_mean: subtracted from every observation, shape (n,); zero if not given.
         obs_scale: divides every observation thereafter, positive, shape (n,); one if not given.
+        obs_limit: bound on the absolute value of the result, positive; None: none.
 
     Raises:
         ValueError: if sizes do not agree.
@@ -53,6 +54,7 @@ class FlowPolicy(eqx.Module):
     obs_scale: Float[Array, " n"]
     solver: Solver = eqx.field(static=True)
     divergence: DivergenceMethod = eqx.field(static=True)
+    obs_limit: float | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -63,11 +65,13 @@ class FlowPolicy(eqx.Module):
         divergence: DivergenceMethod = CLOSED_FORM,
         obs_mean: Float[ArrayLike, " n"] | None = None,
         obs_scale: Float[ArrayLike, " n"] | None = None,
+        obs_limit: float | None = None,
     ):
         if velocity.action_size != action_space.size:
             given = f"a velocity of size {velocity.action_size} and an action space of size {action_space.size}"
             raise error("action size", given, "one size", "make both for the same actions")
         self.velocity, self.action_space, self.solver, self.divergence = velocity, action_space, solver, divergence
+        self.obs_limit = None if obs_limit is None else positive_number("obs_limit", obs_limit)
         dtype = jnp.result_type(float)
         self.obs_mean = jnp.zeros(velocity.obs_size) if obs_mean is None else jnp.asarray(obs_mean, dtype)
         self.obs_scale = jnp.ones(velocity.obs_size) if obs_scale is None else jnp.asarray(obs_scale, dtype)
@@ -203,7 +207,10 @@ class FlowPolicy(eqx.Module):
     def condition(self, obs: Float[Array, " n"]) -> Any:
         """Normalise the observation and compute the velocity field's context of this state."""
         mean, scale = jax.lax.stop_gradient(self.obs_mean), jax.lax.stop_gradient(self.obs_scale)
-        return self.velocity.condition((obs - mean) / scale)
+        normal = (obs - mean) / scale
+        return self.velocity.condition(
+            normal if self.obs_limit is None else jnp.clip(normal, -self.obs_limit, self.obs_limit)
+        )
 
     def _push_latent(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
         context = self.condition(obs)

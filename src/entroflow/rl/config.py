@@ -34,6 +34,7 @@ class Config:
         temperature_rate: learning rate of log α.
         reward_scale: what rewards are multiplied with.
         normalise_obs: whether networks see observations less their running mean over their running deviation.
+        obs_limit: bound on the absolute value of normalised observations, against rare and far ones; None: none.
         recent: fraction of the transitions so far, counted from the newest, that batches are drawn from.
     """
 
@@ -56,6 +57,7 @@ class Config:
     temperature_rate: float = 3e-4
     reward_scale: float = 1.0
     normalise_obs: bool = True
+    obs_limit: float | None = 10.0
     recent: float = 1.0
 
     def __post_init__(self):

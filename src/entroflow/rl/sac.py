@@ -41,6 +41,7 @@ from .state import (
     critic_optimiser,
     init,
     policy,
+    q_inputs,
     q_value,
     temperature_optimiser,
     v_value,
@@ -147,11 +148,9 @@ def evaluate_policy(
     state = _follow_data(config, state, batch, targets)
     descend_critic = functools.partial(descend, critic_optimiser(config))
 
-    q_inputs = jax.vmap(join(state.obs_units, state.action_units).normalise)(
-        jnp.concatenate([batch.obs, batch.action], axis=1)
-    )
+    inputs = jax.vmap(functools.partial(q_inputs, state))(batch.obs, batch.action)
     q_targets = jax.vmap(state.value_units.normalise)(targets)
-    errors, q, q_optimiser = jax.vmap(functools.partial(descend_critic, _squared_error(q_inputs, q_targets)))(
+    errors, q, q_optimiser = jax.vmap(functools.partial(descend_critic, _squared_error(inputs, q_targets)))(
         state.q, state.q_optimiser
     )
     metrics = {"critic_error": jnp.sqrt(jnp.mean(errors)) * state.value_units.scale, "q": jnp.mean(targets)}

@@ -13,7 +13,7 @@ from ..flow import ActionSpace
 from ..isfm import optimiser
 from .config import Config
 from .critic import Critic
-from .units import Moments, join, standard
+from .units import Moments, standard
 
 
 class State(eqx.Module):
@@ -77,11 +77,16 @@ def q_value(
     critics: Literal["target", "online"] = "target",
 ) -> Float[Array, ""]:
     """Return Q(s, a) of the target critics or the online ones, in the units of the return."""
-    inputs = join(state.obs_units, state.action_units).normalise(jnp.concatenate([obs, action]))
+    inputs = q_inputs(state, obs, action)
     ensemble = state.q_target if critics == "target" else state.q
     values = eqx.filter_vmap(lambda critic: critic(inputs))(ensemble)
     value = jnp.mean(values) if config.critic_value == "mean" else jnp.min(values)
     return state.value_units.restore(value)
+
+
+def q_inputs(state: State, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, " n+d"]:
+    """Return what the critics Q see of a state and an action."""
+    return jnp.concatenate([state.obs_units.normalise(obs), state.action_units.normalise(action)])
 
 
 def v_value(state: State, obs: Float[Array, " n"]) -> Float[Array, ""]:
@@ -143,7 +148,7 @@ def init(
         q_optimiser=jax.vmap(critic_optimiser(config).init)(q),
         v_optimiser=None if v is None else critic_optimiser(config).init(cast(optax.Params, v)),
         temperature_optimiser=temperature_optimiser(config).init(log_temperature),
-        obs_units=standard(obs_size),
+        obs_units=standard(obs_size, limit=config.obs_limit if config.normalise_obs else None),
         action_units=standard(action_space.size),
         value_units=standard(),
         log_temperature=log_temperature,

@@ -5,37 +5,50 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 MEMORY = 8  # the moments forget what is older than about a ninth of the time elapsed
-SMALLEST = 1e-6  # a component that never moves keeps a usable scale
+SMALLEST = 1e-6  # standard deviation below which a component does not move
 
 
 class Moments(eqx.Module):
-    """Running mean and standard deviation of a vector, or of a number where d is absent."""
+    """Running mean and standard deviation of a vector, or of a number where d is absent.
+
+    Attributes:
+        mean: running mean.
+        scale: running standard deviation, positive.
+        limit: bound on the absolute value of what is normalised; None: none.
+    """
 
     mean: Float[Array, "*d"]
     scale: Float[Array, "*d"]
+    limit: float | None = eqx.field(static=True, default=None)
 
     def update(self, batch: Float[Array, "b *d"], rate: Float[Array, ""]) -> "Moments":
-        """Move both toward those of a batch by a rate in [0, 1]."""
+        """Move both toward those of a batch by a rate in [0, 1].
+
+        A component that does not move in the batch keeps its scale, one at first: if it did not, its first movement
+        would be millions of standard deviations.
+        """
         mean = self.mean + rate * (jnp.mean(batch, axis=0) - self.mean)
-        scale = self.scale + rate * (jnp.std(batch, axis=0) - self.scale)
-        return Moments(mean, jnp.maximum(scale, SMALLEST))
+        deviation = jnp.std(batch, axis=0)
+        scale = self.scale + rate * (jnp.where(deviation > SMALLEST, deviation, self.scale) - self.scale)
+        return Moments(mean, scale, self.limit)
 
     def normalise(self, value: Float[Array, "*d"]) -> Float[Array, "*d"]:
-        """Return (value − mean) / scale."""
-        return (value - self.mean) / self.scale
+        """Return (value − mean) / scale, within the limit."""
+        normal = (value - self.mean) / self.scale
+        return normal if self.limit is None else jnp.clip(normal, -self.limit, self.limit)
 
     def restore(self, value: Float[Array, "*d"]) -> Float[Array, "*d"]:
-        """Undo `normalise`."""
+        """Undo `normalise` where no limit was in force."""
         return self.mean + self.scale * value
 
 
-def standard(*shape: int) -> Moments:
+def standard(*shape: int, limit: float | None = None) -> Moments:
     """Return mean zero and scale one."""
-    return Moments(jnp.zeros(shape), jnp.ones(shape))
+    return Moments(jnp.zeros(shape), jnp.ones(shape), limit)
 
 
 def join(first: Moments, second: Moments) -> Moments:
-    """Return the moments of two vectors put one after the other."""
+    """Return the moments of two vectors put one after the other, without their limits."""
     return Moments(jnp.concatenate([first.mean, second.mean]), jnp.concatenate([first.scale, second.scale]))
 
 

@@ -84,7 +84,9 @@ class Denoising:
         if not isinstance(action_space, Box):
             raise error("action_space", type(action_space).__name__, "a Box", "choose another actor, such as Flow")
         deviation = self.exploration * jnp.asarray(temperature)
-        return DenoisingPolicy(network, action_space, obs_units.mean, obs_units.scale, deviation, self.steps)
+        return DenoisingPolicy(
+            network, action_space, obs_units.mean, obs_units.scale, deviation, self.steps, obs_units.limit
+        )
 
     def improve(
         self,
@@ -190,6 +192,7 @@ class DenoisingPolicy(eqx.Module):
         obs_scale: divides every observation thereafter, positive, shape (n,).
         deviation: standard deviation of the noise added to actions, over the box's half-width.
         steps: denoising steps T.
+        obs_limit: bound on the absolute value of normalised observations; None: none.
     """
 
     network: VelocityNetwork
@@ -198,6 +201,7 @@ class DenoisingPolicy(eqx.Module):
     obs_scale: Float[Array, " n"]
     deviation: Float[Array, ""]
     steps: int = eqx.field(static=True)
+    obs_limit: float | None = eqx.field(static=True, default=None)
 
     def sample(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
@@ -227,8 +231,8 @@ class DenoisingPolicy(eqx.Module):
 
     def condition(self, obs: Float[Array, " n"]) -> Context:
         """Compute what depends on the state only."""
-        mean, scale = jax.lax.stop_gradient((self.obs_mean, self.obs_scale))
-        return self.network.condition((obs - mean) / scale)
+        units = Moments(*jax.lax.stop_gradient((self.obs_mean, self.obs_scale)), self.obs_limit)
+        return self.network.condition(units.normalise(obs))
 
     def predict(self, point: Float[Array, " d"], level: Array, context: Context) -> Float[Array, " d"]:
         """Return the noise that the network sees in a point x_t of level t."""

@@ -103,7 +103,8 @@ class Flow:
     ) -> FlowPolicy:
         """Return the flow policy of a velocity network."""
         del temperature
-        return FlowPolicy(network, action_space, solver=self.solver, obs_mean=obs_units.mean, obs_scale=obs_units.scale)
+        units = {"obs_mean": obs_units.mean, "obs_scale": obs_units.scale, "obs_limit": obs_units.limit}
+        return FlowPolicy(network, action_space, solver=self.solver, **units)
 
     def improve(
         self,

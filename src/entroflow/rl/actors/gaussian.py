@@ -52,7 +52,7 @@ class Gaussian:
     ) -> "GaussianPolicy":
         """Return the Gaussian policy of a network."""
         del temperature
-        return GaussianPolicy(network, action_space, obs_units.mean, obs_units.scale)
+        return GaussianPolicy(network, action_space, obs_units.mean, obs_units.scale, obs_units.limit)
 
     def improve(
         self,
@@ -112,12 +112,14 @@ class GaussianPolicy(eqx.Module):
         action_space: map from the latent u ∈ R^d to actions.
         obs_mean: subtracted from every observation, shape (n,).
         obs_scale: divides every observation thereafter, positive, shape (n,).
+        obs_limit: bound on the absolute value of the result; None: none.
     """
 
     network: GaussianNetwork
     action_space: ActionSpace
     obs_mean: Float[Array, " n"]
     obs_scale: Float[Array, " n"]
+    obs_limit: float | None = eqx.field(static=True, default=None)
 
     def sample(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
@@ -151,8 +153,8 @@ class GaussianPolicy(eqx.Module):
         return self.action_space.to_action(latent), self._log_prob(latent, noise, log_std)
 
     def _moments(self, obs: Float[Array, " n"]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        mean, scale = jax.lax.stop_gradient((self.obs_mean, self.obs_scale))
-        return self.network((obs - mean) / scale)
+        units = Moments(*jax.lax.stop_gradient((self.obs_mean, self.obs_scale)), self.obs_limit)
+        return self.network(units.normalise(obs))
 
     def _log_prob(
         self, latent: Float[Array, " d"], noise: Float[Array, " d"], log_std: Float[Array, " d"]

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from ...flow import FlowPolicy
 from ...isfm import Candidates, descend, draw_candidates, isfm_loss, move, stratified_times
 from ...rl import buffer, sac
-from ...rl.state import actor_optimiser, critic_optimiser
-from ...rl.units import join
+from ...rl.state import actor_optimiser, critic_optimiser, q_inputs
 from ...run.settings import of_algorithm
 from ...run.tasks import task as find
 from ...run.training import Training
@@ -101,9 +100,7 @@ def measure(task: str, rounds: int) -> dict[str, Row]:
 
     @jax.jit
     def critic_gradient(agent, batch):
-        inputs = jax.vmap(join(agent.obs_units, agent.action_units).normalise)(
-            jnp.concatenate([batch.obs, batch.action], axis=1)
-        )
+        inputs = jax.vmap(functools.partial(q_inputs, agent))(batch.obs, batch.action)
         loss = lambda critic: jnp.mean((jax.vmap(critic)(inputs) - batch.reward) ** 2)  # noqa: E731
         return jax.vmap(jax.value_and_grad(loss))(agent.q)
 
