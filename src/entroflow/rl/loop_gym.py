@@ -5,7 +5,6 @@ Every array has a leading axis of runs, which differ in their seeds. The environ
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, Key, PRNGKeyArray
 
+from ..compiling import RUN_OFTEN, jit
 from ..flow import Box
 from ..types import Transition
 from . import buffer, sac
@@ -60,7 +60,7 @@ def start(agents: sac.State, key: Key[Array, " runs"], *, obs_size: int, action_
     return Loop(agents, replay, key, jnp.int32(0), jnp.zeros(key.shape, jnp.int32))
 
 
-@partial(jax.jit, static_argnames=("config", "explore"))
+@jit(RUN_OFTEN, static_argnames=("config", "explore"))
 def act(
     config: sac.Config,
     agent: sac.State,
@@ -94,7 +94,7 @@ def act(
     return _for_every_run(one)(agent, obs, key)
 
 
-@partial(jax.jit, static_argnames=("config", "candidates"))
+@jit(RUN_OFTEN, static_argnames=("config", "candidates"))
 def act_well(
     config: sac.Config,
     agent: sac.State,
@@ -113,13 +113,13 @@ def act_well(
     return _for_every_run(one)(agent, obs, key)
 
 
-@partial(jax.jit, donate_argnames=("loop",))
+@jit(RUN_OFTEN, donate_argnames=("loop",))
 def remember(loop: Loop, transitions: Transition) -> Loop:
     """Add one transition of every environment, leaves of shape (runs, environments, ...), and learn nothing."""
     return _add(loop, transitions)
 
 
-@partial(jax.jit, static_argnames=("config", "improve"), donate_argnames=("loop",))
+@jit(RUN_OFTEN, static_argnames=("config", "improve"), donate_argnames=("loop",))
 def learn(config: sac.Config, loop: Loop, transitions: Transition | None, *, improve: bool) -> tuple[Loop, Metrics]:
     """Add one transition of every environment, then make one update of every run.
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from gymnasium.vector import SyncVectorEnv
 from jaxtyping import Array, ArrayLike, Float, Key
 
 from .. import checks
+from ..compiling import RUN_ONCE, jit
 from ..flow import ActionSpace
 from ..rl import guard, loop_gym, sac
 from ..types import Transition
@@ -322,7 +322,7 @@ def _with_room(ring: np.ndarray, capacity: int) -> np.ndarray:
     return full
 
 
-@partial(jax.jit, static_argnames=("config", "obs_size"))
+@jit(RUN_ONCE, static_argnames=("config", "obs_size"))
 def _init(
     config: sac.Config,
     keys: Key[Array, " runs"],
