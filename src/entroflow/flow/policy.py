@@ -132,7 +132,10 @@ class FlowPolicy(eqx.Module):
         """
         noise_key, _ = jax.random.split(key)
         noise = self._noise(noise_key, 1.0)
-        push = functools.partial(self._push_latent, obs)
+        context = self.condition(obs)
+        # For the gradient it is faster to evaluate the network again than to keep what all tangents left in it.
+        velocity = jax.checkpoint(lambda x, time: self.velocity(x, time, context))
+        push = functools.partial(self.solver.solve, velocity)
         directions = jnp.eye(noise.shape[0], dtype=noise.dtype)
         latent, jacobian = jax.vmap(lambda v: jax.jvp(push, (noise,), (v,)), out_axes=(None, 1))(directions)
         log_prob = _normal_log_prob(noise, 1.0) - jnp.linalg.slogdet(jacobian)[1]

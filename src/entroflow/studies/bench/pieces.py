@@ -3,6 +3,7 @@
 Compiled together pieces share work and save passes over memory, so that they need not add up.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -13,7 +14,9 @@ import jax.numpy as jnp
 from ...flow import FlowPolicy
 from ...isfm import Candidates, descend, draw_candidates, isfm_loss, move, stratified_times
 from ...rl import buffer, sac
+from ...rl.actors.pathwise import pathwise_values
 from ...rl.state import actor_optimiser, critic_optimiser, q_inputs
+from ...run.learner import change
 from ...run.settings import of_algorithm
 from ...run.tasks import task as find
 from ...run.training import Training
@@ -38,6 +41,8 @@ def measure(task: str, rounds: int) -> dict[str, Row]:
     config: Any = training.config
     actor = config.actor
     agent = jax.tree.map(lambda leaf: leaf[0], training.agents)
+    without = Training(find(task), change(of_algorithm("sac_isfm"), {"layer_norm": False}), [0], REPLAY)
+    plain = jax.tree.map(lambda leaf: leaf[0], without.agents)
     replay = jax.tree.map(lambda leaf: leaf[0], noise(training.loop.replay, training.task.action_space))
     key, count, zero = jax.random.key(0), jnp.int32(REPLAY), jnp.zeros(())
     take = jax.jit(lambda replay, key, count: buffer.sample(replay, key, count, config.batch_size))
@@ -84,6 +89,14 @@ def measure(task: str, rounds: int) -> dict[str, Row]:
         return jax.value_and_grad(loss)(agent.actor)
 
     @jax.jit
+    def pathwise(agent, obs, key):
+        def loss(network):
+            draw = dataclasses.replace(policy(agent), velocity=network).sample_and_solver_log_prob
+            return -jnp.mean(pathwise_values(draw, key, obs, q(agent), agent.temperature))
+
+        return jax.value_and_grad(loss)(agent.actor)
+
+    @jax.jit
     def actor_step(agent, gradient):
         _, network, state = descend(
             actor_optimiser(config), lambda _: (zero, gradient), agent.actor, agent.actor_optimiser
@@ -126,6 +139,7 @@ def measure(task: str, rounds: int) -> dict[str, Row]:
             f"{3 * INDENT}sampling alone": lambda: sample(agent, obs, key),
             f"{3 * INDENT}Q of the candidates": lambda: values(agent, obs, latents),
             f"{2 * INDENT}gradient of the regression": lambda: regress(agent, obs, drawn, key),
+            f"{2 * INDENT}gradient of the pathwise term": lambda: pathwise(agent, obs, key),
             f"{2 * INDENT}Adam of the actor": lambda: actor_step(agent, actor_gradient),
             f"{INDENT}evaluation": lambda: evaluate(agent, batch, key),
             f"{2 * INDENT}next actions and log-density ({config.batch_size})": lambda: next_actions(
@@ -133,6 +147,7 @@ def measure(task: str, rounds: int) -> dict[str, Row]:
             ),
             f"{2 * INDENT}Q of the next actions": lambda: next_values(agent, batch.next_obs, actions),
             f"{2 * INDENT}gradient of the critics": lambda: critic_gradient(agent, batch),
+            f"{3 * INDENT}without layer norm": lambda: critic_gradient(plain, batch),
             f"{2 * INDENT}Adam and average of the critics": lambda: critic_step(agent, q_gradient),
             "batch from the replay": lambda: take(replay, key, count),
         },
