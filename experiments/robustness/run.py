@@ -14,8 +14,8 @@ from rich.progress import track
 
 from entroflow.run.folder import cache_compilations
 from entroflow.run.learner import load_agent
+from entroflow.run.load import LAST
 from entroflow.run.perturb import Perturbation
-from entroflow.run.train import agent_folder
 
 HERE = Path(__file__).parent
 EPISODES, FIRST_EPISODE = 10, 1000  # resets that no evaluation during training has seen
@@ -43,7 +43,7 @@ def name_of(agent: Any) -> str:
 def measure(folder: Path) -> list[dict[str, Any]]:
     """Evaluate all agents of a run under all changes that its task knows."""
     rows = []
-    for path in sorted(agent_folder(folder, 0, "last").parent.glob("seed=*")):
+    for path in sorted((folder / LAST).glob("seed=*")):
         agent = load_agent(path)
         for change, how in CHANGES.items():
             if agent.task.name.startswith("Pendulum") and (how.mass, how.friction) != (1.0, 1.0):
