@@ -1,5 +1,6 @@
 """`entroflow bench`: what it measures and writes, what it keeps, what it refuses. Nothing here asserts speed."""
 
+import dataclasses
 import json
 import os
 import re
@@ -95,6 +96,25 @@ def test_operations_agree_with_xla():
     counted = costs["flops"]
     expected = operations.Flow(17, 6, 128, solver=solver).draw(states, 1)
     assert expected <= counted < 1.15 * expected
+
+
+def test_operations_of_the_pathwise_gradient_agree_with_xla():
+    """The same for the gradient through actions and the density of the solver's steps."""
+    solver, states = RungeKutta("midpoint", 1), 32
+    network = VelocityNetwork(17, 6, width=128, state_width=256, key=jax.random.key(0))
+    policy = FlowPolicy(network, Unbounded(6), solver=solver)
+    keys, obs = jax.random.split(jax.random.key(1), states), jnp.zeros((states, 17))
+
+    def mean(network: VelocityNetwork):
+        draw = dataclasses.replace(policy, velocity=network).sample_and_solver_log_prob
+        actions, log_probs = jax.vmap(draw)(keys, obs)
+        return jnp.mean(log_probs + jnp.sum(actions, axis=1))
+
+    costs = jax.jit(jax.grad(mean)).lower(network).compile().cost_analysis()
+    assert costs is not None
+    flow, sizes = operations.Flow(17, 6, 128, 2, 256, solver), (states, 8, 1, 0, 256)
+    expected = flow.improve(*sizes, pathwise=True) - flow.improve(*sizes, pathwise=False)
+    assert expected <= costs["flops"] < 1.15 * expected
 
 
 def test_summary_takes_percentiles_of_processor_and_clock():

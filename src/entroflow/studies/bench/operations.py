@@ -72,9 +72,15 @@ class Flow:
         points = states * candidates
         value = critics * perceptron(self.obs + self.action, critic_width, critic_width, 1)
         regression = points * pairs * self.velocity + states * self.at_state + candidates * pairs * self.at_time
-        each = (1 + self.action) * self.draw(states, 1, density=False) + states * value  # with the Jacobian
-        through = each if pathwise else 0
-        return self.draw(states, candidates) + points * value + DRAWN_AND_TRAINED * (regression + through)
+        improved = self.draw(states, candidates) + points * value + DRAWN_AND_TRAINED * regression
+        if not pathwise:
+            return improved
+        once = self.draw(states, 1, density=False)
+        calls = len(TABLEAUS[self.solver.method].b) * self.solver.steps * states * self.velocity
+        # The Jacobian's d tangents pass through the calls of the network, not through its conditioning; for the
+        # gradient the calls are evaluated once more.
+        through = (1 + self.action) * calls
+        return improved + DRAWN_AND_TRAINED * (once - calls + through + states * value) + through
 
     @property
     def _pairs(self) -> int:
