@@ -228,8 +228,8 @@ def _follow_data(config: Config, state: State, batch: Transition, targets: Float
     obs = state.obs_units.update(batch.obs, rate) if config.normalise_obs else state.obs_units
     action = state.action_units.update(batch.action, rate)
     value = state.value_units.update(targets, rate)
-    q_inputs, outputs = (join(state.obs_units, state.action_units), join(obs, action)), (state.value_units, value)
-    convert = jax.vmap(lambda critic: critic.change_units(q_inputs, outputs))
+    inputs, outputs = (join(state.obs_units, state.action_units), join(obs, action)), (state.value_units, value)
+    convert = jax.vmap(lambda critic: critic.change_units(inputs, outputs))
     return dataclasses.replace(
         state,
         q=convert(state.q),

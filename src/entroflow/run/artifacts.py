@@ -81,9 +81,8 @@ def _skeleton(header: dict[str, Any]) -> FlowPolicy:
     """Make a policy of the right structure, whatever its numbers."""
     d = header["action_size"]
     key = jax.random.key(0)
-    sizes: dict[str, Any] = {
-        name: header.get(name) for name in ("width", "depth", "state_width")
-    }  # older files lack the last
+    # Older files lack the last.
+    sizes: dict[str, Any] = {name: header.get(name) for name in ("width", "depth", "state_width")}
     velocity = VelocityNetwork(header["obs_size"], d, **sizes, key=key)
     spaces = {"box": Box(-jnp.ones(d), jnp.ones(d)), "unbounded": Unbounded(d)}
     return FlowPolicy(velocity, spaces[header["action_space"]], solver=RungeKutta(**header["solver"]))
