@@ -48,8 +48,8 @@ class VelocityField(Protocol):
 class Context(NamedTuple):
     """What a `VelocityNetwork` shares between all points and flow times of one state."""
 
-    shift: list[Float[Array, " m"]]
-    gain: list[Float[Array, " m"]]
+    shift: Float[Array, " 4h+d"]
+    gain: Float[Array, " 4h+d"]
     trace_matrix: Float[Array, "h h"]
 
 
@@ -110,7 +110,7 @@ class VelocityNetwork(eqx.Module):
         The trace matrix depends on the parameters only: under `vmap` over states it stays one matrix as long as the
         context does not leave the mapped function.
         """
-        shift, gain = self._split(_apply(self.state_layers, obs))
+        shift, gain = _pairs(self.state_layers, obs)
         return Context(shift, gain, self.second.weight.T * (self.first.weight @ self.last.weight))
 
     def __call__(self, x: Float[Array, " d"], time: Float[Array, ""], context: Context) -> Float[Array, " d"]:
@@ -132,16 +132,10 @@ class VelocityNetwork(eqx.Module):
 
     def _modulate(self, time: Float[Array, ""], context: Context) -> list[Array]:
         """Join the state's and the time's parts, by sum and product, into c1, g1, c2, g2, c3."""
-        shift, gain = self._split(_apply(self.time_layers, _time_features(time)))
-        parts = zip(context.shift, shift, context.gain, gain, strict=True)
-        c1, g1, c2, g2, c3 = [state + time + product * factor for state, time, product, factor in parts]
+        shift, gain = _pairs(self.time_layers, _time_features(time))
+        joined = context.shift + shift + context.gain * gain
+        c1, g1, c2, g2, c3 = jnp.split(joined, self.second.weight.shape[0] * np.arange(1, 5))
         return [c1, 1 + g1, c2, 1 + g2, c3]
-
-    def _split(self, pairs: Float[Array, " m"]) -> tuple[list[Array], list[Array]]:
-        """Split a conditioner's output into the shifts and the gains of c1, g1, c2, g2, c3."""
-        bounds = self.second.weight.shape[0] * np.arange(1, 5)
-        shift, gain = pairs.reshape(-1, 2).T
-        return jnp.split(shift, bounds), jnp.split(gain, bounds)
 
 
 def _time_features(time: Float[Array, ""]) -> Float[Array, " k"]:
@@ -167,7 +161,15 @@ def _shrink(layer: eqx.nn.Linear, rows: int) -> eqx.nn.Linear:
     return jax.tree.map(lambda leaf: leaf.at[-rows:].multiply(OUTPUT_SCALE), layer)
 
 
-def _apply(layers: tuple[eqx.nn.Linear, ...], x: Float[Array, " i"]) -> Float[Array, " o"]:
-    for layer in layers[:-1]:
+def _pairs(layers: tuple[eqx.nn.Linear, ...], x: Float[Array, " i"]) -> tuple[Float[Array, " o"], Float[Array, " o"]]:
+    """Return what a conditioner adds to the shifts and to the gains of c1, g1, c2, g2, c3.
+
+    Its outputs alternate between both. The rows of the last layer are told apart here, not its outputs, which are read
+    many times over: once for every point.
+    """
+    *hidden, last = layers
+    for layer in hidden:
         x = jax.nn.silu(layer(x))
-    return layers[-1](x)
+    assert last.bias is not None
+    shift, gain = (last.weight[i::2] @ x + last.bias[i::2] for i in range(2))
+    return shift, gain

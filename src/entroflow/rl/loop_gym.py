@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, Key, PRNGKeyArray
 
-from ..compiling import RUN_OFTEN, jit
+from ..compiling import RUN_OFTEN, RUN_ONCE, jit
 from ..flow import Box
 from ..types import Transition
 from . import buffer, sac
@@ -41,6 +41,7 @@ class Loop(eqx.Module):
     fault: Int[Array, " runs"]
 
 
+@jit(RUN_ONCE, static_argnames=("obs_size", "action_size", "capacity"))
 def start(agents: sac.State, key: Key[Array, " runs"], *, obs_size: int, action_size: int, capacity: int) -> Loop:
     """Return runs that have made no step.
 

@@ -115,7 +115,9 @@ def improve_policy(
     state = dataclasses.replace(
         state,
         actor=network,
-        actor_average=move(state.actor_average, network, 1 / (1 + actor.average * state.step)),
+        actor_average=move(state.actor_average, network, 1 / (1 + actor.average * state.step))
+        if actor.average > 0
+        else network,
         action_space=_follow_width(config, state, step.variance),
         actor_optimiser=optimiser_state,
         ess=follow(state.ess, state.step, step.metrics["ess"]) if "ess" in step.metrics else state.ess,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, ArrayLike, Float, Key, UInt
 
 from .. import checks
 from ..compiling import RUN_ONCE, jit
@@ -50,14 +50,11 @@ class Training:
         """
         self.task, self.settings, self.seeds = task, settings, [checks.seed("seed", seed) for seed in seeds]
         self.config = dataclasses.replace(settings.config, target_entropy=_target_entropy(task, settings))
-        keys = jax.vmap(lambda key: jax.random.split(key, 3))(jnp.stack([jax.random.key(s) for s in self.seeds]))
-        self._act_keys, self._evaluate_keys = keys[:, 1], jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys[:, 2])
-        numbers = jnp.float32(settings.temperature), jnp.float32(settings.discount)
-        agents = _init(self.config, keys[:, 0], task.obs_size, task.policy_space(), *numbers)
-        capacity = _capacity(settings, steps)
-        learn_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys[:, 2])
+        numbers = np.float32(settings.temperature), np.float32(settings.discount)
+        agents, keys = _init(self.config, np.array(self.seeds, np.uint32), task.obs_size, task.policy_space(), *numbers)
+        self._act_keys, self._evaluate_keys = keys["act"], keys["evaluate"]
         sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
-        self.loop = loop_gym.start(agents, learn_keys, capacity=capacity, **sizes)
+        self.loop = loop_gym.start(agents, keys["learn"], capacity=_capacity(settings, steps), **sizes)
         self.step = 0
         self._updates = 0
         self._envs: SyncVectorEnv | None = None
@@ -325,15 +322,22 @@ def _with_room(ring: np.ndarray, capacity: int) -> np.ndarray:
 @jit(RUN_ONCE, static_argnames=("config", "obs_size"))
 def _init(
     config: sac.Config,
-    keys: Key[Array, " runs"],
+    seeds: UInt[ArrayLike, " runs"],
     obs_size: int,
     space: ActionSpace,
     temperature: Float[ArrayLike, ""],
     discount: Float[ArrayLike, ""],
-) -> sac.State:
-    """Make the agents of all runs."""
+) -> tuple[sac.State, dict[str, Key[Array, " runs"]]]:
+    """Make the agents of all runs, and the random keys by which these act, learn and are evaluated."""
     numbers = {"temperature": jnp.asarray(temperature), "discount": jnp.asarray(discount)}
-    return jax.vmap(lambda key: sac.init(config, key, obs_size=obs_size, action_space=space, **numbers))(keys)
+
+    def one(seed: UInt[Array, ""]) -> tuple[sac.State, dict[str, Key[Array, ""]]]:
+        agent_key, act_key, other_key = jax.random.split(jax.random.key(seed), 3)
+        agent = sac.init(config, agent_key, obs_size=obs_size, action_space=space, **numbers)
+        evaluate_key, learn_key = (jax.random.fold_in(other_key, i) for i in range(2))
+        return agent, {"act": act_key, "evaluate": evaluate_key, "learn": learn_key}
+
+    return jax.vmap(one)(seeds)
 
 
 def _capacity(settings: Settings, steps: int | None) -> int:
