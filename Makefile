@@ -9,6 +9,7 @@
 
 PYTHON ?=
 ARGS ?=
+unexport PYTHONDONTWRITEBYTECODE  # without bytecode imports take three times as long
 BIN := .venv/bin
 READY := .venv/ready
 

@@ -337,7 +337,7 @@ def _init(
         evaluate_key, learn_key = (jax.random.fold_in(other_key, i) for i in range(2))
         return agent, {"act": act_key, "evaluate": evaluate_key, "learn": learn_key}
 
-    return jax.vmap(one)(seeds)
+    return jax.vmap(one)(jnp.asarray(seeds))
 
 
 def _capacity(settings: Settings, steps: int | None) -> int:

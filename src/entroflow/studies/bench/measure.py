@@ -89,8 +89,7 @@ def machine() -> Row:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "processor": model,
-        "cores": os.cpu_count(),
-        "cores_used": 1,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_at_start": load,
         "date": datetime.now(UTC).date().isoformat(),
         "system": platform.system(),

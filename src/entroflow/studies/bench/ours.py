@@ -40,9 +40,8 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
     training = Training(find(task), settings, [0])
     filled = noise(training.loop.replay, training.task.action_space)
     training.loop = eqx.tree_at(lambda loop: (loop.replay, loop.count), training.loop, (filled, jnp.int32(REPLAY)))
-    obs, actions = filled.obs[0, :BATCH], filled.action[0, :BATCH]
-    many = np.asarray(obs)
-    one = many[0]
+    obs, actions = (np.asarray(leaf)[0, :BATCH] for leaf in (filled.obs, filled.action))
+    one = obs[0]
 
     def update() -> None:
         training.loop, metrics = loop_gym.learn(training.config, training.loop, None, improve=True)
@@ -56,12 +55,13 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
     def density() -> Callable[[], Array]:
         policy = sac.policy(training.config, agent().state)
         program = jax.jit(lambda policy, obs, actions: jax.vmap(policy.log_prob)(obs, actions))
-        return lambda: program(policy, obs, actions)
+        given = jnp.asarray(obs), jnp.asarray(actions)
+        return lambda: program(policy, *given)
 
     calls: dict[str, tuple[Callable[[], Any], int]] = {
         "update": (update, 1),
         "act_1": (lambda: agent().predict(one), 1),
-        "act_256": (lambda: agent().predict(many), 1),
+        "act_256": (lambda: agent().predict(obs), 1),
         "best_1": (lambda: agent().predict(one, deterministic=True), 1),
         "density": (lambda: density()().block_until_ready(), 1),
         "steps": (lambda: training.advance(UNITS), UNITS),

@@ -22,7 +22,7 @@ from .measure import Row, in_turns, matmul_rate
 from .operations import Flow, improvement
 
 OBS, ACTION = 17, 6  # of HalfCheetah
-STATES, EACH = 32, 16  # actions drawn where their dimension grows: as many as an improvement step draws
+STATES, EACH = 32, 16  # actions drawn where their dimension grows
 ENVIRONMENTS, REMEMBERED = 2048, 8  # of LQR runs; steps of all environments in the replay
 SIZES: dict[str, tuple[int, ...]] = {
     "action dimension": (1, 2, 4, 8, 16, 32, 64),

@@ -1,9 +1,11 @@
 """`entroflow bench`: measures the parts that it is asked for, and shows all that its folder holds.
 
-Times are those of the processor, on one core, in turns: see `measure`. Every part is written as soon as it is measured,
-so that the parts can be measured one by one, and what another call has measured stays.
+Times are those of the processor, on one core, in turns: see `measure`; only starts have the clock and all cores. Every
+part is written as soon as it is measured, so that the parts can be measured one by one, and what another call has
+measured stays.
 """
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -20,7 +22,7 @@ from ...run.tasks import task as find
 from . import accuracy, algorithms, pieces, report, scaling
 from .measure import machine, one_core
 
-PARTS = (*algorithms.QUANTITIES, "start", "pieces", "scaling", "accuracy")
+PARTS = ("start", *algorithms.QUANTITIES, "pieces", "scaling", "accuracy")
 DENSITIES = ("ring4", "many_well_8")
 FILE = "bench.json"
 
@@ -39,13 +41,14 @@ def run(command: BenchCommand) -> int:
     if command.peers is not None:
         _check_python(command.peers)
     console = Console()
-    with lock(command.out), one_core():
-        cache_compilations()
+    with lock(command.out), contextlib.ExitStack() as stack:
         results = _Results(command.out, console)
-        _algorithms(results, [part for part in wanted if part in algorithms.QUANTITIES], tasks, command.peers, rounds)
         if "start" in wanted:
             for task in tasks:
                 results.add("start", task, algorithms.start_up(task, command.peers))
+        stack.enter_context(one_core())
+        cache_compilations()
+        _algorithms(results, [part for part in wanted if part in algorithms.QUANTITIES], tasks, command.peers, rounds)
         if "pieces" in wanted:
             for task in tasks:
                 results.add("pieces", task, pieces.measure(task, rounds))
@@ -79,7 +82,9 @@ class _Results:
 
     def add(self, part: str, name: str, found: Any) -> None:
         """Write what was found for one name in place of what is there."""
-        self.document.setdefault(part, {})[name] = plain({"machine": self._machine, "found": found})
+        cores = self._machine["cores"] if part == "start" else 1
+        machine = self._machine | {"cores_used": cores}
+        self.document.setdefault(part, {})[name] = plain({"machine": machine, "found": found})
         replace(self._path, json.dumps(self.document, indent=1) + "\n")
         self._console.print(f"measured: {part}, {name}", highlight=False)
 

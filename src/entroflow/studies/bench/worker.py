@@ -12,9 +12,11 @@ import runpy
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+LIBRARIES = {"sb3": "stable_baselines3", "sbx": "sbx"}
 LEAST_BLOCK = 0.003  # seconds: shorter calls are timed several at once
 
 
@@ -69,13 +71,16 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print must not come between the answers
     algorithm, task = sys.argv[1:]
     # Ours through the package, the others without it.
-    if algorithm in ("sb3", "sbx"):
+    begun = time.perf_counter()
+    if algorithm in LIBRARIES:
+        import_module(LIBRARIES[algorithm])
         make = runpy.run_path(str(Path(__file__).with_name("peers.py")))["make"]
     else:
         from entroflow.studies.bench.ours import make
+    imports = time.perf_counter() - begun
     made, versions = make(algorithm, task)
     calls = {name: Call(run, units) for name, (run, units) in made.items()}
-    answers.write(json.dumps({"versions": versions}) + "\n")
+    answers.write(json.dumps({"versions": versions, "imports": imports}) + "\n")
     repeat: dict[str, int] = {}
     for line in sys.stdin:
         request, answer = json.loads(line), {}
