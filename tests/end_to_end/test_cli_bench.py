@@ -58,7 +58,7 @@ def test_scaling_and_accuracy_hold_what_they_promise(out):
     document = json.loads((out / "bench.json").read_text())
     found = document["scaling"]["action dimension"]["found"]
     assert [row["size"] for row in found["rows"]] == [1, 2] and found["matmul_rate"] > 0
-    assert all(set(row["alone"]) == TIMES and row["operations"] > 0 for row in found["rows"])
+    assert all(set(row["alone"]) == TIMES and row["operations"] > 0 and row["ratio"] > 0 for row in found["rows"])
     found = document["accuracy"]["gaussian_2"]["found"]
     assert found["references_differ_by"] < 1e-8
     coarse, fine = (row["error"] for row in found["rows"])
@@ -143,7 +143,7 @@ def test_one_core_gives_back_what_it_took():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["updat"], "part: got 'updat', expected one of update, act.*did you mean 'update'"),
+        (["updat"], "part: got 'updat', expected one of start, update.*did you mean 'update'"),
         (["update", "--rounds", "0"], "--rounds: got 0"),
         (["update", "--task", "Nope-v0"], "env: got 'Nope-v0'"),
         (["update", "--peers", sys.executable], "--peers: got .* expected a Python that has stable-baselines3"),

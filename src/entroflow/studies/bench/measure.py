@@ -37,6 +37,11 @@ def one_core() -> Iterator[None]:
 
 
 def in_turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Row]:
+    """Time JAX programs in turns; return `summary` of each."""
+    return {name: summary(found) for name, found in blocks_in_turns(calls, rounds).items()}
+
+
+def blocks_in_turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[Block]]:
     """Time JAX programs A B C A B C …, so that what disturbs the machine disturbs all of them.
 
     Args:
@@ -44,7 +49,7 @@ def in_turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, R
         rounds: number of rounds.
 
     Returns:
-        `summary` of each.
+        For each one block per round.
     """
     import jax
 
@@ -54,7 +59,7 @@ def in_turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, R
     for _ in range(rounds):
         for name, call in made.items():
             blocks[name].append(time_block(call, repeat[name]))
-    return {name: summary(found) for name, found in blocks.items()}
+    return blocks
 
 
 def summary(blocks: list[Block]) -> Row:

@@ -101,7 +101,7 @@ def measure(task: str, rounds: int) -> dict[str, Row]:
         _, network, state = descend(
             actor_optimiser(config), lambda _: (zero, gradient), agent.actor, agent.actor_optimiser
         )
-        return network, state, move(agent.actor_average, network, 1.0)
+        return network, state
 
     @jax.jit
     def next_actions(agent, obs, key):

@@ -141,13 +141,13 @@ def _scaling(document: Row) -> str:
     parts = [f"## How it grows\n\n{_table(headers, rows)}\n\n{note}"]
     for axis, found in _found(document, "scaling"):
         paired = "alone" in found["rows"][0]
-        columns = [axis, "ms", "operations, millions", *(["sampling alone, ms", "ratio"] if paired else [])]
+        columns = [axis, "ms", "operations, millions", *(["sampling alone, ms", "median of the ratio"] if paired else [])]
         lines = []
         for row in found["rows"]:
             operations = f"{row['operations'] / 1e6:,.1f}" if row["operations"] else "–"
             line = [f"{row['size']}", _number(1e3 * row["cpu"]), operations]
             if paired:
-                line += [_number(1e3 * row["alone"]["cpu"]), f"{row['cpu'] / row['alone']['cpu']:.2f}"]
+                line += [_number(1e3 * row["alone"]["cpu"]), f"{row['ratio']:.2f}"]
             if axis == "LQR runs":
                 line[2] = f"{1e3 * row['cpu'] / row['size']:.3g} per run"
             lines.append(line)

@@ -18,7 +18,7 @@ from ...rl import loop_jax, sac
 from ...rl.actors.flow import MIDPOINT_4
 from ...run.settings import of_algorithm
 from ..lqr.study import settings as lqr_settings
-from .measure import Row, in_turns, matmul_rate
+from .measure import Row, blocks_in_turns, matmul_rate, summary
 from .operations import Flow, improvement
 
 OBS, ACTION = 17, 6  # of HalfCheetah
@@ -43,17 +43,23 @@ def measure(axis: str, rounds: int) -> Row:
 
     Returns:
         The machine's speed at large matrix products, and for every size the times and the number of operations; for
-        action dimensions the times of sampling alone, too; the log-log slope of time against operations.
+        action dimensions the times of sampling alone, too, and the median over the rounds of the ratio of both; the
+        log-log slope of time against operations.
     """
     sizes = SIZES[axis]
     made = {size: _program(axis, size) for size in sizes}
-    calls = {str(size): call for size, (call, _, _) in made.items()}
-    alone = {f"{size} alone": call for size, (_, _, call) in made.items() if call is not None}
-    times = in_turns(calls | alone, rounds)
+    calls: dict[str, Callable[[], Any]] = {}
+    for size, (call, _, alone) in made.items():  # side by side in a round, since the machine's speed drifts
+        calls |= {str(size): call} | ({} if alone is None else {f"{size} alone": alone})
+    blocks = blocks_in_turns(calls, rounds)
     rows: list[Row] = []
     for size in sizes:
-        row = {"size": size, "operations": made[size][1]} | times[str(size)]
-        rows.append(row | ({"alone": times[f"{size} alone"]} if f"{size} alone" in times else {}))
+        row = {"size": size, "operations": made[size][1]} | summary(blocks[str(size)])
+        if f"{size} alone" in blocks:
+            pairs = zip(blocks[str(size)], blocks[f"{size} alone"], strict=True)
+            ratio = float(np.median([both.cpu / alone.cpu for both, alone in pairs]))
+            row |= {"alone": summary(blocks[f"{size} alone"]), "ratio": ratio}
+        rows.append(row)
     points = [(row["operations"] or row["size"], row["cpu"]) for row in rows]
     return {"matmul_rate": matmul_rate(rounds), "rows": rows, "slope": slope(points)}
 
@@ -129,4 +135,4 @@ def _lqr(runs: int) -> Callable[[], Any]:
 
 def flatness(rows: list[Row]) -> float:
     """Return the largest ratio of sampling with log-density to sampling alone."""
-    return max(row["cpu"] / row["alone"]["cpu"] for row in rows) if rows else math.nan
+    return max(row["ratio"] for row in rows) if rows else math.nan
