@@ -141,7 +141,7 @@ def _scaling(document: Row) -> str:
     parts = [f"## How it grows\n\n{_table(headers, rows)}\n\n{note}"]
     for axis, found in _found(document, "scaling"):
         paired = "alone" in found["rows"][0]
-        columns = [axis, "ms", "operations, millions", *(["sampling alone, ms", "median of the ratio"] if paired else [])]
+        columns = [axis, "ms", "operations, millions"] + ["sampling alone, ms", "median of the ratio"] * paired
         lines = []
         for row in found["rows"]:
             operations = f"{row['operations'] / 1e6:,.1f}" if row["operations"] else "–"
