@@ -256,11 +256,11 @@ def test_samples_share_the_state_and_states_share_the_trace_matrix():
     keys = jax.random.split(jax.random.key(0), (states, samples))
     jaxpr = jax.make_jaxpr(jax.vmap(draw))(keys, jnp.ones((states, 3))).jaxpr
     shapes = dot_shapes(jaxpr)
-    pairs = 2 * (4 * width + 2)
+    outputs = 4 * width + 2  # of shifts, and as many of gains
     assert shapes.count((width, width)) == 1  # W1 W3, outside of the loop, for all states
     assert not any(np.prod(shape) == states * width**2 for shape in shapes)
-    heads = sorted(int(np.prod(shape)) for shape in shapes if np.prod(shape) % pairs == 0)
-    assert heads == [pairs, pairs, states * pairs]  # time twice in a midpoint step, state once
+    heads = sorted(int(np.prod(shape)) for shape in shapes if np.prod(shape) % outputs == 0)
+    assert heads == 4 * [outputs] + 2 * [states * outputs]  # time twice in a midpoint step, state once
 
 
 @pytest.mark.parametrize(
