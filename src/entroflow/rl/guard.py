@@ -47,6 +47,6 @@ def describe(fault: int, metrics: Mapping[str, ArrayLike]) -> str:
 
 
 def _finite(tree: Any) -> Bool[Array, ""]:
-    """Return whether the sum of all numbers is finite, which compiles three times faster than to ask each of them."""
+    """Return whether the sum of all numbers is finite, which compiles in less than half the time of asking each."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.isfinite(sum((jnp.sum(leaf) for leaf in leaves), jnp.zeros(())))

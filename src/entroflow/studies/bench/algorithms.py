@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,9 @@ def start_up(task: str, peers: Path | None) -> dict[str, Row]:
                 cold, _ = _start(algorithm, task, python, Path(cache))
                 warm, peaks[algorithm] = _start(algorithm, task, python, Path(cache))
             starts.setdefault(algorithm, []).append((cold, warm))
-    fastest = {name: [min(kind, key=_clock) for kind in zip(*rows, strict=True)] for name, rows in starts.items()}
+    fastest = {
+        name: [min(kind, key=itemgetter("wall")) for kind in zip(*rows, strict=True)] for name, rows in starts.items()
+    }
     return {name: {"cold": cold, "warm": warm, "peak": peaks[name]} for name, (cold, warm) in fastest.items()}
 
 
@@ -146,10 +149,6 @@ def _start(algorithm: str, task: str, python: Path, cache: Path) -> tuple[Row, f
         first = worker.ask(["act_1", "update"], 0)
         took = {"wall": time.perf_counter() - worker.begun, "cpu": first["cpu"], "imports": worker.imports}
         return took, worker.ask(["update"] * UPDATES, 0)["peak"]
-
-
-def _clock(row: Row) -> float:
-    return row["wall"]
 
 
 def _all(peers: Path | None) -> list[tuple[str, Path]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 REPLAY = 20_000  # transitions; the same in `ours`
 BATCH, UNITS = 256, 50
+LIBRARIES = {"sb3": "stable_baselines3", "sbx": "sbx"}
 PACKAGES = {"sb3": ("stable_baselines3", "torch", "gymnasium"), "sbx": ("sbx-rl", "jax", "gymnasium")}
 
 
@@ -27,7 +28,7 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
     """
     if algorithm == "sb3":
         import_module("torch").set_num_threads(1)
-    library: Any = import_module({"sb3": "stable_baselines3", "sbx": "sbx"}[algorithm])
+    library: Any = import_module(LIBRARIES[algorithm])
     model = library.SAC("MlpPolicy", task, buffer_size=REPLAY, learning_starts=0, seed=0, device="cpu")
     model.set_logger(import_module("stable_baselines3.common.logger").configure(None, []))
     obs = _fill(model.replay_buffer)

@@ -16,7 +16,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-LIBRARIES = {"sb3": "stable_baselines3", "sbx": "sbx"}
 LEAST_BLOCK = 0.003  # seconds: shorter calls are timed several at once
 
 
@@ -72,9 +71,10 @@ def main() -> None:
     algorithm, task = sys.argv[1:]
     # Ours through the package, the others without it.
     begun = time.perf_counter()
-    if algorithm in LIBRARIES:
-        import_module(LIBRARIES[algorithm])
-        make = runpy.run_path(str(Path(__file__).with_name("peers.py")))["make"]
+    if algorithm in ("sb3", "sbx"):
+        peers = runpy.run_path(str(Path(__file__).with_name("peers.py")))
+        import_module(peers["LIBRARIES"][algorithm])
+        make = peers["make"]
     else:
         from entroflow.studies.bench.ours import make
     imports = time.perf_counter() - begun
