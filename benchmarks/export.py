@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 import onnxruntime
 
+from entroflow.agents.settings import ALGORITHMS, of_algorithm
+from entroflow.commands.lqr.job import ACTING_SOLVER
+from entroflow.commands.lqr.job import settings as lqr_settings
+from entroflow.export import programs as export
 from entroflow.flow import Box, Unbounded
 from entroflow.rl import sac
-from entroflow.run import export
-from entroflow.run.settings import ALGORITHMS, of_algorithm
-from entroflow.studies.lqr.study import ACTING_SOLVER
-from entroflow.studies.lqr.study import settings as lqr_settings
 
 HERE = Path(__file__).parent
 BATCHES = 1, 256

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from entroflow.agents.learner import change
+from entroflow.agents.settings import of_algorithm
+from entroflow.agents.tasks import task
+from entroflow.agents.training import NotFinite, Training
 from entroflow.flow import RungeKutta
-from entroflow.run.folder import cache_compilations
-from entroflow.run.learner import change
-from entroflow.run.settings import of_algorithm
-from entroflow.run.tasks import task
-from entroflow.run.training import NotFinite, Training
+from entroflow.storage.folder import cache_compilations
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.csv"

@@ -20,7 +20,7 @@ import optax.contrib
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import MEMORY, SIZES, descend, improvement, move
 from entroflow.plotting import LEARNED, STYLE, legend_below, new_figure
-from entroflow.run.folder import cache_compilations
+from entroflow.storage.folder import cache_compilations
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "variance"))
 from levers import TARGETS, exact_loss

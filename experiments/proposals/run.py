@@ -40,7 +40,7 @@ from entroflow.isfm import (
     optimiser,
 )
 from entroflow.plotting import STYLE, legend_below, new_figure
-from entroflow.run.folder import cache_compilations, timed, write_results
+from entroflow.storage.folder import cache_compilations, timed, write_results
 
 MODES, SD = jnp.array([[5.0, 0.0], [0.0, 5.0], [-5.0, 0.0], [0.0, -5.0]]), 0.5477
 SPACE = Unbounded(2, scale=3.55)  # the standard deviation of the whole target, per component

@@ -26,12 +26,13 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from entroflow.run import checkpoint, cli, tables
-from entroflow.run import train as training
-from entroflow.run.folder import versions
-from entroflow.studies import conduct, durable
-from entroflow.studies.lqr import report as lqr_report
-from entroflow.studies.lqr import study as lqr
+from entroflow import cli
+from entroflow.commands import conduct, durable
+from entroflow.commands import train as training
+from entroflow.commands.lqr import job as lqr
+from entroflow.commands.lqr import report as lqr_report
+from entroflow.storage import checkpoint, tables
+from entroflow.storage.folder import versions
 from entroflow.studies.multigoal import measure
 from entroflow.studies.multigoal import study as multigoal
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from entroflow.run.folder import cache_compilations
-from entroflow.run.learner import load_agent
-from entroflow.run.load import LAST
-from entroflow.run.perturb import Perturbation
+from entroflow.agents.learner import load_agent
+from entroflow.agents.load import LAST
+from entroflow.agents.perturb import Perturbation
+from entroflow.storage.folder import cache_compilations
 
 HERE = Path(__file__).parent
 EPISODES, FIRST_EPISODE = 10, 1000  # resets that no evaluation during training has seen

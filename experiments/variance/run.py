@@ -17,7 +17,7 @@ from levers import LEVERS, TARGETS, Lever, exact_loss, loss, network_calls, new_
 
 from entroflow.isfm import FitConfig, descend, fit, move, optimiser
 from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure
-from entroflow.run.folder import cache_compilations
+from entroflow.storage.folder import cache_compilations
 
 HERE = Path(__file__).parent
 QUICK = "--quick" in sys.argv

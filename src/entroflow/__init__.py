@@ -9,10 +9,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from entroflow import densities, diagnostics, envs, flow, isfm, lqr, multigoal, rl, run, studies
+    from entroflow import agents, densities, diagnostics, envs, export, flow, isfm, lqr, multigoal, rl, storage
+    from entroflow.agents.learner import SACISFM, DenoisingSAC, GaussianSAC
+    from entroflow.agents.load import load
     from entroflow.lqr import LQR
-    from entroflow.run.learner import SACISFM, DenoisingSAC, GaussianSAC
-    from entroflow.run.load import load
 
 __all__ = [
     "LQR",
@@ -20,23 +20,24 @@ __all__ = [
     "DenoisingSAC",
     "GaussianSAC",
     "__version__",
+    "agents",
     "densities",
     "diagnostics",
     "envs",
+    "export",
     "flow",
     "isfm",
     "load",
     "lqr",
     "multigoal",
     "rl",
-    "run",
-    "studies",
+    "storage",
 ]
 
 __version__ = version("entroflow")
 
-_HOMES = {"LQR": "entroflow.lqr", "load": "entroflow.run.load"}
-_HOMES |= dict.fromkeys(("SACISFM", "GaussianSAC", "DenoisingSAC"), "entroflow.run.learner")
+_HOMES = {"LQR": "entroflow.lqr", "load": "entroflow.agents.load"}
+_HOMES |= dict.fromkeys(("SACISFM", "GaussianSAC", "DenoisingSAC"), "entroflow.agents.learner")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import sys
 
-from entroflow.run.cli import main
+from entroflow.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

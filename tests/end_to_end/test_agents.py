@@ -7,10 +7,10 @@ import pytest
 from gymnasium import spaces
 
 import entroflow
-from entroflow.run import training
-from entroflow.run.perturb import Perturbation, perturb
-from entroflow.run.settings import from_json, of_algorithm, to_json
-from entroflow.run.tasks import task
+from entroflow.agents import training
+from entroflow.agents.perturb import Perturbation, perturb
+from entroflow.agents.settings import from_json, of_algorithm, to_json
+from entroflow.agents.tasks import task
 
 from .reach import Reach
 

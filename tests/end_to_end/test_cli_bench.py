@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import pytest
 from matplotlib.image import imread
 
+from entroflow import cli
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import FitConfig
-from entroflow.run import cli
 from entroflow.studies.bench import accuracy, algorithms, operations, report, scaling, study
 from entroflow.studies.bench.measure import one_core, summary
 from entroflow.studies.bench.worker import Block

@@ -9,8 +9,10 @@ import sys
 import pytest
 from matplotlib.image import imread
 
-from entroflow.run import cli, records, sinks
-from entroflow.run.compare_report import draw_learning_curve
+from entroflow import cli
+from entroflow.commands.compare import draw_learning_curve
+from entroflow.storage import records
+from entroflow.storage import trackers as sinks
 
 
 def write(folder, algorithm, env, slope, *, seeds=3, steps=400):

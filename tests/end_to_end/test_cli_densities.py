@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from entroflow import cli
 from entroflow.densities import get
-from entroflow.run import cli
 from entroflow.studies.densities import fit as densities_fit
 from entroflow.studies.densities import study as densities_study
 

@@ -20,13 +20,13 @@ from matplotlib.image import imread
 from rich.console import Console
 
 import entroflow
+from entroflow import cli
+from entroflow.commands.lqr import job as lqr_study
+from entroflow.commands.lqr import report as lqr_report
+from entroflow.commands.lqr.job import settings
 from entroflow.isfm import Adaptive
 from entroflow.lqr import LQR, systems
 from entroflow.lqr.figures import Picture
-from entroflow.run import cli
-from entroflow.studies.lqr import report as lqr_report
-from entroflow.studies.lqr import study as lqr_study
-from entroflow.studies.lqr.study import settings
 
 COMMAND = ["lqr", "--alpha", "0.5", "1", "--seeds", "2", "--seed", "3", "--steps", "6"]
 RUNS = [(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]
@@ -332,7 +332,7 @@ def untrained_picture(run):
 def test_errors_relative_to_nothing_are_null(tmp_path, recwarn):
     """Where the optimal action is zero everywhere there is no relative error: no division by zero, valid JSON."""
     lqr = LQR([[0.5]], [[1.0]], [[1.0]], [[1.0]], [[0.1]], [[1.0]], 0.0, "myopic")
-    (run,) = lqr_study._plan(cli.LQRCommand(alpha=(1.0,), seeds=1), lqr)
+    (run,) = lqr_study._plan(cli.LQROptions(alpha=(1.0,), seeds=1), lqr)
     states, one = np.ones((3, 1), np.float32), np.float32(1)
     evaluation = lqr_report.Evaluation(one, states, 0.1 * states, np.ones((3, 1, 1), np.float32), one)
     measured = lqr_report.errors(run, evaluation)
@@ -354,7 +354,7 @@ def test_errors_relative_to_nothing_are_null(tmp_path, recwarn):
 def test_a_policy_that_lets_the_system_overflow_is_reported(tmp_path, recwarn):
     """Returns and states that are not finite leave gaps in the figures and in results.json, and stop nothing."""
     lqr = systems.unstable()
-    (run,) = lqr_study._plan(cli.LQRCommand(alpha=(1.0,), seeds=1), lqr)
+    (run,) = lqr_study._plan(cli.LQROptions(alpha=(1.0,), seeds=1), lqr)
     one, picture = np.float32(1), untrained_picture(run)
     for bad in (np.inf, np.nan):
         states = np.full((3, 3), bad, np.float32)

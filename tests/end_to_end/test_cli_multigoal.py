@@ -15,7 +15,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from entroflow.run import cli
+from entroflow import cli
 from entroflow.studies.multigoal import measure as multigoal_measure
 from entroflow.studies.multigoal import report as multigoal_report
 from entroflow.studies.multigoal import study as multigoal_study

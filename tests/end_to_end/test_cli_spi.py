@@ -13,9 +13,9 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from entroflow import cli
 from entroflow.isfm import FitConfig
 from entroflow.lqr import LQR, systems
-from entroflow.run import cli
 from entroflow.studies.spi import lqr as spi_lqr
 from entroflow.studies.spi import rooms as spi_rooms
 from entroflow.studies.spi import study as spi_study

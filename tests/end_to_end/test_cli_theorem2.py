@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 import entroflow
-from entroflow.run import cli
+from entroflow import cli
 from entroflow.studies.theorem2 import fits as theorem2_fits
 from entroflow.studies.theorem2 import report as theorem2_report
 from entroflow.studies.theorem2 import study as theorem2_study

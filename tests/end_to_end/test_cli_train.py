@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import entroflow
-from entroflow.run import train
-from entroflow.run.cli import main
+from entroflow.cli import main
+from entroflow.commands import train
 
 from .reach import Reach
 

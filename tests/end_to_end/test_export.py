@@ -11,11 +11,12 @@ import onnxruntime
 import pytest
 
 import entroflow
+from entroflow import cli
+from entroflow.export import programs as export
 from entroflow.flow import Adaptive, Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.rl import sac
 from entroflow.rl.actors import DenoisingPolicy, Gaussian, GaussianNetwork, GaussianPolicy
-from entroflow.run import cli, export
-from entroflow.run.artifacts import save_policy
+from entroflow.storage.policies import save_policy
 
 from .reach import Reach  # noqa: F401  (registers the task)
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import entroflow
+from entroflow.agents.load import policy_folder
+from entroflow.agents.policy_agent import BLOCK
 from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.run.agent import BLOCK
-from entroflow.run.artifacts import save_policy
-from entroflow.run.load import policy_folder
+from entroflow.storage.policies import save_policy
 
 SIZES = {"line": 1, "plane": 2}
 ACCURATE = RungeKutta("rk4", 16)

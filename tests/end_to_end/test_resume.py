@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 import entroflow
-from entroflow.run import checkpoint, train
-from entroflow.run.cli import main
-from entroflow.run.folder import lock
-from entroflow.run.learner import change
-from entroflow.run.settings import of_algorithm
-from entroflow.run.tasks import task
-from entroflow.run.training import Training
+from entroflow.agents.learner import change
+from entroflow.agents.settings import of_algorithm
+from entroflow.agents.tasks import task
+from entroflow.agents.training import Training
+from entroflow.cli import main
+from entroflow.commands import train
+from entroflow.storage import checkpoint
+from entroflow.storage.folder import lock
 
 from . import reach  # noqa: F401  registers Reach-v0
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from entroflow.run import video
-from entroflow.run.video import record
+from entroflow.commands import video
+from entroflow.commands.video import record
 
 LENGTH = 6
 

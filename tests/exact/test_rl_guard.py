@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from entroflow.flow import Box
-from entroflow.rl import guard, sac
+from entroflow.rl import finite as guard
+from entroflow.rl import sac
 from entroflow.rl.actors import Gaussian
 
 CONFIG = sac.Config(Gaussian(width=3, depth=1), critic_width=3, critic_depth=1)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from entroflow.flow import Box, RungeKutta
+from entroflow.moments import Moments
 from entroflow.rl import sac
 from entroflow.rl.actors import Flow, Gaussian
 from entroflow.rl.soft_bellman import temperature_loss
-from entroflow.rl.units import Moments
 from entroflow.types import Transition
 
 ALPHA, GAMMA, SIZE = 0.7, 0.9, 24

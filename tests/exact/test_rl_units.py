@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from entroflow.moments import MEMORY, Moments, forgetting_rate, join, standard
 from entroflow.rl.critic import Critic
-from entroflow.rl.units import MEMORY, Moments, forgetting_rate, join, standard
 
 
 def random_moments(seed, *shape):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from entroflow.run import checkpoint
-from entroflow.run.checkpoint import HEADER, flatten, read, save, unflatten
+from entroflow.storage import checkpoint
+from entroflow.storage.checkpoint import HEADER, flatten, read, save, unflatten
 
 RUN = {"env": "Task-v0", "seeds": [0]}
 DATA = Path(__file__).parents[1] / "data"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from entroflow.commands.compare import COLOURS, draw, table
+from entroflow.commands.comparison import ALL_TASKS, compare
 from entroflow.diagnostics.statistics import bootstrap_interval, iqm
-from entroflow.run.compare import ALL_TASKS, compare
-from entroflow.run.compare_report import COLOURS, draw, table
-from entroflow.run.records import Record
+from entroflow.storage.records import Record
 
 STEPS = (100, 200, 300)
 

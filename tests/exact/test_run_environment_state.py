@@ -6,9 +6,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from entroflow.run import environment_state
-from entroflow.run.environment_state import NotCaptured
-from entroflow.run.tasks import task
+from entroflow.agents.tasks import task
+from entroflow.storage import environment_state
+from entroflow.storage.environment_state import NotCaptured
 
 OWN = ["entroflow/LQR-v0", "entroflow/MultiGoal-v0"]
 CONTROL = ["Pendulum-v1", "MountainCarContinuous-v0"]

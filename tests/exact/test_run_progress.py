@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from entroflow.run import progress
-from entroflow.run.progress import TrainingProgress
+from entroflow.commands import progress
+from entroflow.commands.progress import TrainingProgress
 
 
 def rows(step, seeds=2, **others):

@@ -7,7 +7,8 @@ import types
 import numpy as np
 import pytest
 
-from entroflow.run import records, sinks
+from entroflow.storage import records
+from entroflow.storage import trackers as sinks
 
 CONFIG = {"algorithm": "sac_isfm", "env": "Task-v0", "seeds": [0, 3], "steps": 400, "settings": {"gamma": 0.99}}
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from entroflow.agents.load import policy_folder
 from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.run.artifacts import load_policy, save_policy
-from entroflow.run.load import policy_folder
+from entroflow.storage.policies import load_policy, save_policy
 
 
 def make(d, obs, width, depth, boxed, solver, state_width=None):

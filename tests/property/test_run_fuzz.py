@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from entroflow.agents.learner import change
+from entroflow.agents.settings import ALGORITHMS, from_json, of_algorithm, to_json
+from entroflow.commands.train import _changes
 from entroflow.lqr import LQR, systems
-from entroflow.run.learner import change
-from entroflow.run.settings import ALGORITHMS, from_json, of_algorithm, to_json
-from entroflow.run.train import _changes
 
 FEW = settings(max_examples=300, deadline=None)
 MANY = settings(max_examples=10_000, suppress_health_check=list(HealthCheck), derandomize=False, deadline=None)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entroflow.run import records, sinks
+from entroflow.storage import records
+from entroflow.storage import trackers as sinks
 
 whole = st.integers(0, 2**40)
 values = st.none() | st.floats() | st.floats(width=32).map(np.float32)

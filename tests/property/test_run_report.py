@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entroflow.commands.lqr.evaluate import Evaluation
+from entroflow.commands.lqr.job import _plan
+from entroflow.commands.lqr.report import errors, floors
 from entroflow.lqr import LQR
-from entroflow.rl.evaluate import Evaluation
-from entroflow.run.cli import LQRCommand
-from entroflow.studies.lqr.report import errors, floors
-from entroflow.studies.lqr.study import _plan
+from entroflow.options import LQROptions
 
 RNG = np.random.default_rng(0)
 A = np.array([[0.9, 0.2, 0.0], [-0.1, 1.1, 0.3], [0.0, 0.0, 0.7]])
 SYSTEM = LQR(A, RNG.standard_normal((3, 2)), np.eye(3), np.diag([0.5, 2.0]), 0.1 * np.eye(3), np.eye(3), 0.9)
-(RUN,) = _plan(LQRCommand(alpha=(0.7,), seeds=1, seed=11), SYSTEM)
+(RUN,) = _plan(LQROptions(alpha=(0.7,), seeds=1, seed=11), SYSTEM)
 number = st.floats(-5, 5)
 
 

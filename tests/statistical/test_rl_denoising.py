@@ -10,9 +10,9 @@ import scipy.stats
 
 from entroflow.flow import Box, Unbounded
 from entroflow.isfm import descend, optimiser
+from entroflow.moments import standard
 from entroflow.rl.actors import Denoising
 from entroflow.rl.actors.denoising import reverse_sample
-from entroflow.rl.units import standard
 
 ALPHA, LOW, HIGH = 0.5, -2.0, 3.0
 WEIGHTS, MEANS, STDS = np.array([0.7, 0.3]), np.array([-1.0, 1.75]), np.array([0.25, 0.35])

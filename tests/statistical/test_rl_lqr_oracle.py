@@ -14,10 +14,10 @@ from scipy.stats import multivariate_normal
 from entroflow.flow import RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import draw_candidates
 from entroflow.lqr import systems
+from entroflow.moments import Moments
 from entroflow.rl import sac
 from entroflow.rl.actors import flow
 from entroflow.rl.actors.pathwise import pathwise_values
-from entroflow.rl.units import Moments
 
 LQR, ALPHA = systems.get("coupled"), 0.5
 OPTIMUM = LQR.optimal(ALPHA)

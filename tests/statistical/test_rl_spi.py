@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from entroflow.commands.lqr.evaluate import normal_points
 from entroflow.envs.rooms import Rooms
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import FitConfig, fit
 from entroflow.lqr import systems
-from entroflow.rl.evaluate import normal_points
 from entroflow.rl.spi import fit_linear, quadratic_q
 from entroflow.studies.spi.lqr import LQRProblem
 from entroflow.studies.spi.rooms import Pushed, RoomsProblem

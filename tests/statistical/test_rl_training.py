@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from entroflow.commands.lqr import job as lqr_study
 from entroflow.envs.functional import FunctionalEnv
 from entroflow.flow import Unbounded
 from entroflow.rl import loop_jax, sac
 from entroflow.rl.actors import Flow, Gaussian
-from entroflow.studies.lqr import study as lqr_study
 
 BONUS, SLOPE = 1.0, np.array([1.0, -0.5])  # reward of the best action; best action over state
 COST = np.array([1.0, 4.0])

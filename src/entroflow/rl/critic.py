@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .units import Moments
+from ..moments import Moments
 
 
 class Critic(eqx.Module):

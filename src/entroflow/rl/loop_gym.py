@@ -16,7 +16,7 @@ from ..compiling import RUN_OFTEN, RUN_ONCE, jit
 from ..flow import Box
 from ..types import Transition
 from . import buffer, sac
-from .guard import watch
+from .finite import watch
 
 T = TypeVar("T")
 

@@ -29,6 +29,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..flow import ActionSpace, Unbounded
 from ..isfm import descend, follow, move
+from ..moments import forgetting_rate, join
 from ..types import Transition
 from .actors import Policy
 from .config import Config
@@ -46,7 +47,6 @@ from .state import (
     temperature_optimiser,
     v_value,
 )
-from .units import forgetting_rate, join
 
 __all__ = [
     "BLOCK",

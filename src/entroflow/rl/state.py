@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..flow import ActionSpace
 from ..isfm import optimiser
+from ..moments import Moments, standard
 from .config import Config
 from .critic import Critic
-from .units import Moments, standard
 
 
 class State(eqx.Module):

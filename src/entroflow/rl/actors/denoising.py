@@ -29,7 +29,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from ...checks import error
 from ...flow import ActionSpace, Box, VelocityNetwork
 from ...flow.velocity import Context
-from ..units import Moments
+from ...moments import Moments
 from .protocol import QFunction, Step
 
 

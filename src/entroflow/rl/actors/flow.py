@@ -33,8 +33,8 @@ from ...isfm import (
     defensive,
     improvement,
 )
+from ...moments import Moments
 from ..soft_bellman import soft_value_from_weights
-from ..units import Moments
 from .pathwise import pathwise_values
 from .protocol import QFunction, Step
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...flow import ActionSpace
-from ..units import Moments
+from ...moments import Moments
 from .pathwise import pathwise_values
 from .protocol import QFunction, Step
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ...flow import ActionSpace
-from ..units import Moments
+from ...moments import Moments
 
 QFunction = Callable[[Array, Array], Array]
 Metrics = dict[str, Float[Array, ""]]

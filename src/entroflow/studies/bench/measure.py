@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...run.folder import versions
+from ...storage.folder import versions
 from .worker import Block, Call, repetitions, time_block
 
 MATRIX = 1024  # rows and columns of the matrices whose product tells the machine's speed

@@ -13,12 +13,12 @@ import numpy as np
 from gymnasium.spaces import Box
 from jaxtyping import Array
 
+from ...agents.learner import BY_NAME, Learner
+from ...agents.settings import of_algorithm
+from ...agents.tasks import task as find
+from ...agents.training import Training
 from ...rl import loop_gym, sac
-from ...run.folder import cache_compilations
-from ...run.learner import BY_NAME, Learner
-from ...run.settings import of_algorithm
-from ...run.tasks import task as find
-from ...run.training import Training
+from ...storage.folder import cache_compilations
 from ...types import Transition
 from .peers import BATCH, REPLAY, UNITS
 

@@ -8,6 +8,7 @@ measured stays.
 import contextlib
 import json
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,34 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from ... import checks
-from ...run.cli import BenchCommand
-from ...run.folder import cache_compilations, lock, plain
-from ...run.tables import replace
-from ...run.tasks import task as find
+from ...agents.tasks import task as find
+from ...storage.folder import cache_compilations, lock, plain
+from ...storage.tables import replace
 from . import accuracy, algorithms, pieces, report, scaling
 from .measure import machine, one_core
 
 PARTS = ("start", *algorithms.QUANTITIES, "pieces", "scaling", "accuracy")
 DENSITIES = ("ring4", "many_well_8")
 FILE = "bench.json"
+
+
+@dataclass(frozen=True)
+class BenchCommand:
+    """Measure speed: beside other libraries, how it grows with sizes, what accuracy costs.
+
+    Writes bench.json, bench.md and figures into a folder; what an earlier call measured there stays, part by part.
+    """
+
+    parts: tuple[str, ...] = ("all",)
+    """update, act, density, steps, start, pieces, scaling, accuracy, or all."""
+    task: tuple[str, ...] = ("HalfCheetah-v5", "Humanoid-v5")
+    """Gymnasium tasks, whose shapes the data have."""
+    peers: Path | None = None
+    """The Python of an environment with Stable-Baselines3 and SBX (see benchmarks/README.md); without, ours alone."""
+    rounds: int = 10
+    """Rounds in which everything takes its turn."""
+    out: Path = Path("out/bench")
+    """Output folder."""
 
 
 def run(command: BenchCommand) -> int:

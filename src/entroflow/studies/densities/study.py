@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import itertools
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,12 +22,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from ... import checks
+from ...commands.conduct import conduct
 from ...densities import Target, get, names
 from ...diagnostics.distances import sample_w2
 from ...flow import FlowPolicy, RungeKutta
-from ...run.cli import DensitiesCommand
-from ...run.folder import timed, write_results
-from ..conduct import conduct
+from ...storage.folder import timed, write_results
 from . import fit as fitting
 from .figures import Picture, density_figure
 
@@ -38,6 +38,25 @@ FLOORS = 5  # pairs of exact sample sets
 GRID = 121  # of the picture, squared
 PATHS = 80
 SOLVER = RungeKutta("rk4", 16)
+
+
+@dataclass(frozen=True)
+class DensitiesCommand:
+    """ISFM alone, as a sampler of densities whose samples and normalising constants are known exactly.
+
+    Writes one figure per target, results.json and metrics.csv into a folder.
+    """
+
+    target: tuple[str, ...] = ("all",)
+    """Names, such as grid9, gmm40, two_moons, gaussian_8 or many_well_32, or all."""
+    seeds: int = 3
+    """Number of seeds for every target."""
+    steps: int = 3000
+    """Gradient steps."""
+    seed: int = 0
+    """First seed S; the seeds are S, S+1, …."""
+    out: Path = Path("out/densities")
+    """Output folder, new or empty."""
 
 
 def run(command: DensitiesCommand) -> int:

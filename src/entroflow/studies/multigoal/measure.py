@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ...devices import over_runs
 from ...envs import MultiGoalEnv
 from ...flow import FlowPolicy, RungeKutta
 from ...multigoal import Solution
@@ -30,7 +31,6 @@ from ...multigoal.distance import (
     total_variation,
 )
 from ...rl import sac
-from ...run.devices import over_runs
 
 STATES = 24  # visited by the optimal policy, at which policies are compared
 POINTS = 48  # of the grid of actions on which densities are compared, in each direction; a multiple of CELLS

@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -22,17 +23,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ... import checks
+from ...commands.conduct import conduct
+from ...commands.durable import Keeper, keeping
+from ...devices import mesh_of, use_all_cores
 from ...envs import MultiGoalEnv
 from ...flow import Box
 from ...multigoal import MultiGoal, Solution, solve
 from ...rl import loop_jax, sac
 from ...rl.actors import Actor, Denoising, Flow, Gaussian
-from ...run import checkpoint
-from ...run.cli import MultiGoalCommand
-from ...run.devices import mesh_of, use_all_cores
-from ...run.folder import timed, write_results
-from ..conduct import conduct
-from ..durable import Keeper, keeping
+from ...storage import checkpoint
+from ...storage.folder import timed, write_results
 from . import measure, report
 
 ENVIRONMENTS = 128  # of each run
@@ -51,6 +51,27 @@ ALGORITHMS: dict[str, Actor] = {
     "gaussian_sac": Gaussian(width=64, **SHARED),
     "denoising": Denoising(**NARROW, candidates=64, exploration=0.0, **SHARED),
 }
+
+
+@dataclass(frozen=True)
+class MultiGoalCommand:
+    """Train several algorithms on the multi-goal world and compare them with its exact soft-optimal policy.
+
+    Writes figures, results.json and metrics.csv into a folder.
+    """
+
+    algorithm: tuple[str, ...] = ("all",)
+    """sac_isfm, gaussian_sac (plain SAC), denoising (a diffusion policy without a density), or all."""
+    alpha: float = 0.5
+    """Temperature α > 0, the weight of the entropy."""
+    seeds: int = 4
+    """Number of seeds for every algorithm."""
+    steps: int = 4000
+    """Training steps: in each, every environment makes one step and every run one update."""
+    seed: int = 0
+    """First seed S; the seeds are S, S+1, …."""
+    out: Path = Path("out/multigoal")
+    """Output folder, new or empty."""
 
 
 def settings(actor: Actor, updates: int) -> sac.Config:

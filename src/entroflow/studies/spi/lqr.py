@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy import linalg
 
+from ...commands.lqr.evaluate import normal_points
 from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from ...isfm import CurrentPolicy, FitConfig
 from ...lqr import LQR, LinearGaussian
-from ...rl.evaluate import normal_points
 from ...rl.spi import LinearFit, fit_linear, gaussian_q, quadratic_q
 from .figures import Shown, trajectories_figure
 

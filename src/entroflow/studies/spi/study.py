@@ -9,6 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -22,15 +23,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ... import checks
+from ...commands.conduct import conduct
+from ...devices import over_runs, use_all_cores
 from ...envs.rooms import Rooms
 from ...flow import FlowPolicy
 from ...isfm import FitConfig, Proposal, fit
 from ...lqr import systems
 from ...rl.spi import soft_policy_iteration
-from ...run.cli import SPICommand
-from ...run.devices import over_runs, use_all_cores
-from ...run.folder import timed, write_results
-from ..conduct import conduct
+from ...storage.folder import timed, write_results
 from .figures import Shown, draw, table
 from .lqr import LQRProblem
 from .rooms import RoomsProblem
@@ -40,6 +40,28 @@ LAST = 0.05  # fraction of an improvement's steps over which its diagnostics are
 
 
 @runtime_checkable
+@dataclass(frozen=True)
+class SPICommand:
+    """Soft policy iteration (Algorithm 1) with flow policies, compared with the exact one at every iteration.
+
+    On LQR the exact iterates follow from Lemma 1, in the finite world `rooms` from quadrature. Writes figures,
+    results.json and metrics.csv into a folder.
+    """
+
+    system: str = "double_integrator"
+    """A named LQR system (double_integrator, coupled, unstable, cartpole, mass_spring), a JSON file, or rooms."""
+    alpha: tuple[float, ...] = (0.1, 1.0)
+    """Temperatures α > 0, the weights of the entropy."""
+    seeds: int = 3
+    """Number of seeds for every temperature."""
+    iterations: int = 4
+    """Number of policy improvements."""
+    seed: int = 0
+    """First seed S; the seeds are S, S+1, …."""
+    out: Path = Path("out/spi")
+    """Output folder, new or empty."""
+
+
 class Problem(Protocol):
     """A problem whose exact soft policy iteration is known; `parameters` are what determines a soft Q."""
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from ...diagnostics import bootstrap_interval
-from ...run.folder import write_results
+from ...storage.folder import write_results
 from . import weights as weighing
 from .data import slope
 

@@ -14,6 +14,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import jax
@@ -25,12 +26,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from scipy.optimize import brentq
 
 from ... import checks
+from ...commands.conduct import conduct
 from ...diagnostics import gaussian_renyi
 from ...flow import FlowPolicy
 from ...isfm import diagnose
-from ...run.cli import Theorem2Command
-from ...run.folder import timed
-from ..conduct import conduct
+from ...storage.folder import timed
 from . import fits, report
 from . import weights as weighing
 from .data import (
@@ -60,6 +60,23 @@ REPEATS = 10_000
 MOST_STEPS = 1_000_000
 POINTS = {1: 1024, 2: 512}  # of noise, for W_2
 COLUMNS = "study", "dimension", "proposal", "candidates", "renyi_2", "renyi_4", "ess"
+
+
+@dataclass(frozen=True)
+class Theorem2Command:
+    """Measure Theorem 2: W_2² of the learned distribution against the number of candidates and the proposal.
+
+    Writes a figure, results.json and cells.csv into a folder.
+    """
+
+    seeds: int = 8
+    """Number of seeds for every cell, at least 2."""
+    seed: int = 0
+    """First seed S; the seeds are S, S+1, …."""
+    steps: int = 600
+    """Gradient steps of every fit."""
+    out: Path = Path("out/theorem2")
+    """Output folder, new or empty."""
 
 
 def run(command: Theorem2Command) -> int:

@@ -104,7 +104,7 @@ class Agent:
         Raises:
             ValueError: for another ending, or where a package is missing.
         """
-        from .export import sampling, write
+        from ..export.programs import sampling, write
 
         write(path, sampling(self.policy))
 

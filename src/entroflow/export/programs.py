@@ -7,7 +7,7 @@ the integrator's steps are those of the policy.
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,6 @@ import numpy as np
 from .. import checks
 from ..rl import sac
 from ..rl.actors import DenoisingPolicy
-
-if TYPE_CHECKING:
-    from .cli import ExportCommand
 
 PLATFORMS = ("cpu", "cuda")  # that a .stablehlo runs on
 NEEDS = {".stablehlo": "flatbuffers", ".onnx": "onnx"}
@@ -123,26 +120,3 @@ def _onnx(program: Program) -> bytes:
 
     inputs = {"obs": (program.obs_size,), "noise": program.noise_shape}
     return to_onnx(program.function, inputs, program.outputs).SerializeToString()
-
-
-def run(command: "ExportCommand") -> int:
-    """Do what `entroflow export` says; return the exit code.
-
-    Raises:
-        ValueError: for bad input.
-    """
-    from .agent import Agent
-    from .load import load
-
-    agent = load(command.folder, alpha=command.alpha, seed=command.seed)
-    if not isinstance(agent, Agent):
-        program = acting(agent.config, agent.state, command.best_of)
-    elif command.best_of == 1:
-        program = sampling(agent.policy)
-    else:
-        given = f"{command.best_of} for a policy of entroflow lqr"
-        raise checks.error("--best-of", given, "1", "its critic is not saved: draw from the policy")
-    path = write(command.out, program)
-    inputs = f"obs (batch, {program.obs_size}), noise (batch, {', '.join(map(str, program.noise_shape))})"
-    print(f"{path}: {inputs} -> {', '.join(program.outputs)}")
-    return 0

@@ -26,24 +26,23 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.text import Text
 
 from ... import checks
+from ...agents.load import policy_folder
+from ...agents.policy_agent import Agent
+from ...devices import mesh_of, use_all_cores
 from ...envs import LQREnv
 from ...flow import RungeKutta, Unbounded
 from ...isfm import Adaptive, Schedule
 from ...lqr import LQR, systems
 from ...lqr.simulate import Noise, sample_noise, simulate
+from ...options import LQROptions
 from ...rl import loop_jax, sac
 from ...rl.actors import Flow
-from ...rl.evaluate import Evaluation, evaluate, normal_points
-from ...run import checkpoint
-from ...run.agent import Agent
-from ...run.artifacts import save_policy
-from ...run.cli import LQRCommand
-from ...run.devices import mesh_of, use_all_cores
-from ...run.folder import timed
-from ...run.load import policy_folder
-from ..conduct import conduct
-from ..durable import Keeper, keeping
+from ...storage import checkpoint
+from ...storage.folder import timed
+from ...storage.keeping import Keeper, conduct, keeping
+from ...storage.policies import save_policy
 from . import report
+from .evaluate import Evaluation, evaluate, normal_points
 from .report import Run
 
 ENVIRONMENTS = 2048  # of each run
@@ -92,7 +91,7 @@ def settings(updates: int, candidates: Schedule = 8) -> sac.Config:
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
 
 
-def run(command: LQRCommand, resumed: dict[str, Any] | None = None) -> int:
+def run(command: LQROptions, resumed: dict[str, Any] | None = None) -> int:
     """Do what the command says; return the exit code.
 
     Args:
@@ -106,12 +105,14 @@ def run(command: LQRCommand, resumed: dict[str, Any] | None = None) -> int:
     runs = _plan(command, lqr)
     schedule = _schedule(command.candidates)
     use_all_cores()
-    with keeping("lqr", command, {"system": lqr.to_dict()}, resumed=resumed is not None) as keeper:
+    options = {name: value for name, value in dataclasses.asdict(command).items() if name != "out"}
+    again, facts = f"entroflow resume {command.out}", {"system": lqr.to_dict()}
+    with keeping("lqr", command.out, options, facts, resumed=resumed is not None, again=again) as keeper:
         study = lambda console: _Study(command, lqr, runs, schedule, console, keeper).run()  # noqa: E731
-        return conduct(command.out, study, claimed=True)
+        return conduct(command.out, study)
 
 
-def _plan(command: LQRCommand, lqr: LQR) -> list[Run]:
+def _plan(command: LQROptions, lqr: LQR) -> list[Run]:
     """Check the settings; return the runs with their optima and the noise that they are judged on."""
     seeds = checks.seeds(command.seed, command.seeds)
     checks.positive_int("--steps", command.steps, most=np.iinfo(np.int32).max // ENVIRONMENTS)
@@ -151,7 +152,7 @@ class _Study:
     """The runs and their records."""
 
     def __init__(
-        self, command: LQRCommand, lqr: LQR, runs: list[Run], schedule: Schedule, console: Console, keeper: Keeper
+        self, command: LQROptions, lqr: LQR, runs: list[Run], schedule: Schedule, console: Console, keeper: Keeper
     ):
         self.command, self.lqr, self.runs, self.console, self.keeper = command, lqr, runs, console, keeper
         self.env = LQREnv(lqr, HORIZON)

@@ -8,9 +8,9 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float, Int
 
-from ..envs.lqr import LQREnv
-from ..flow import FlowPolicy
-from ..lqr.simulate import Noise
+from ...envs.lqr import LQREnv
+from ...flow import FlowPolicy
+from ...lqr.simulate import Noise
 
 BLOCK = 16384  # actions drawn at once
 

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from rich import box
 from rich.table import Table
 
+from ...agents.policy_agent import Agent
 from ...lqr import LQR
 from ...lqr.figures import Curve, Picture, draw_errors, draw_learning, draw_policies, draw_returns
 from ...lqr.matrices import matrix_root
-from ...rl.evaluate import Evaluation, normal_points
-from ...run.agent import Agent
-from ...run.folder import write_results
+from ...storage.folder import write_results
+from .evaluate import Evaluation, normal_points
 
 PICTURE_SAMPLES = 4000
 

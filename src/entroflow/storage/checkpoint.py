@@ -32,6 +32,7 @@ Arrays = dict[str, np.ndarray]
 FORMAT = 1
 HEADER = "checkpoint.json"
 KEEP = 2  # checkpoints of a run
+CHECKPOINTS = "checkpoints"  # folder of a run that holds them
 
 
 def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> int:

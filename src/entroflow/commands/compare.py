@@ -19,10 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import plotting
-from .cli import CompareCommand
-from .compare import ALL_TASKS, Comparison, Curve, Estimate, compare
-from .folder import claim, plain
-from .records import read
+from ..options import CompareOptions
+from ..storage.folder import claim, plain
+from ..storage.records import read
+from .comparison import ALL_TASKS, Comparison, Curve, Estimate, compare
 
 COLOURS = (plotting.LEARNED, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", plotting.EXACT)  # Okabe–Ito
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # for the eighth line and beyond
@@ -31,7 +31,7 @@ ACROSS = 3  # panels beside each other
 LETTERS = 56  # in a line of the legend, at most
 
 
-def run(command: CompareCommand) -> int:
+def run(command: CompareOptions) -> int:
     """Do what the command says; return the exit code.
 
     Raises:

@@ -6,15 +6,15 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import checks
-from .cli import EvalCommand, WatchCommand
-from .folder import cache_compilations
-from .learner import load_agent
-from .load import CHECKPOINTS
-from .perturb import Perturbation
+from ..agents.learner import load_agent
+from ..agents.load import CHECKPOINTS
+from ..agents.perturb import Perturbation
+from ..options import EvalOptions, WatchOptions
+from ..storage.folder import cache_compilations
 from .video import record
 
 
-def evaluate(command: EvalCommand) -> int:
+def evaluate(command: EvalOptions) -> int:
     """Evaluate trained agents; return the exit code."""
     episodes = checks.positive_int("--episodes", command.episodes)
     change = Perturbation(command.action_noise, command.observation_noise, command.mass, command.friction)
@@ -35,7 +35,7 @@ def evaluate(command: EvalCommand) -> int:
     return 0
 
 
-def watch(command: WatchCommand) -> int:
+def watch(command: WatchOptions) -> int:
     """Film a trained agent; return the exit code."""
     cache_compilations()
     folder = _agents(command.folder, command.checkpoint)[0]

@@ -15,23 +15,23 @@ import numpy as np
 from rich.console import Console
 
 from .. import checks
-from . import checkpoint, records
-from .cli import ResumeCommand, TrainCommand
-from .compare_report import draw_learning_curve
-from .folder import cache_compilations, lock
-from .learner import change, save_agent
-from .load import BEST, CHECKPOINTS, LAST
+from ..agents.learner import change, save_agent
+from ..agents.load import BEST, CHECKPOINTS, LAST
+from ..agents.settings import ALGORITHMS, Settings, from_json, of_algorithm, to_json
+from ..agents.tasks import Task, task
+from ..agents.training import NotFinite, Row, Training
+from ..options import ResumeOptions, TrainOptions
+from ..storage import checkpoint, records
+from ..storage.folder import cache_compilations, lock
+from .compare import draw_learning_curve
 from .progress import TrainingProgress
-from .settings import ALGORITHMS, Settings, from_json, of_algorithm, to_json
 from .stop import Stop
-from .tasks import Task, task
-from .training import NotFinite, Row, Training
 
 LOG_INTERVAL = 1000  # environment steps
 MADE_OF = ("algorithm", "env", "seeds", "settings")  # what a run is; its checkpoints say the same
 
 
-def train(command: TrainCommand) -> int:
+def train(command: TrainOptions) -> int:
     """Train; return the exit code.
 
     Raises:
@@ -59,7 +59,7 @@ def train(command: TrainCommand) -> int:
     return _train(out, found, known, steps, new=False)
 
 
-def resume(command: ResumeCommand) -> int:
+def resume(command: ResumeOptions) -> int:
     """Go on with the run in a folder; return the exit code.
 
     Raises:

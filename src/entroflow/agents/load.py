@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import checks
+from ..storage.checkpoint import CHECKPOINTS
 
 POLICIES = "policies"
-AGENT, CHECKPOINTS = "agent.json", "checkpoints"
+AGENT = "agent.json"
 BEST, LAST = Path(CHECKPOINTS, "best"), Path(CHECKPOINTS, "last")
 
 
@@ -31,8 +32,8 @@ def load(folder: str | Path, *, alpha: float | None = None, seed: int | None = N
     Raises:
         ValueError: if there is no such policy, or not exactly one, or its files are damaged.
     """
-    from .agent import Agent
-    from .artifacts import HEADER, load_policy
+    from ..storage.policies import HEADER, load_policy
+    from .policy_agent import Agent
 
     folder = Path(folder)
     if (folder / AGENT).exists() or (folder / LAST).exists():

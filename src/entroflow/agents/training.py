@@ -13,9 +13,10 @@ from jaxtyping import Array, ArrayLike, Float, Key, UInt
 from .. import checks
 from ..compiling import RUN_ONCE, jit
 from ..flow import ActionSpace
-from ..rl import guard, loop_gym, sac
+from ..rl import finite as guard
+from ..rl import loop_gym, sac
+from ..storage import checkpoint, environment_state
 from ..types import Transition
-from . import checkpoint, environment_state
 from .settings import Settings
 from .tasks import Task
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import checks
 from .folder import plain, versions
-from .sinks import Sink, open_sinks
 from .tables import Columns, Row, Table, drop_after, read_table, replace
+from .trackers import Sink, open_sinks
 
 FORMAT = 1
 CONFIG = "config.json"

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from .. import checks
 from ..rl import loop_gym, sac
-from . import checkpoint
+from ..storage import checkpoint
 from .perturb import Perturbation, perturb
 from .settings import Settings, checked, from_json, of_algorithm, to_json
 from .tasks import Env, Task, task
@@ -222,7 +222,7 @@ class Learner:
         Raises:
             ValueError: for another ending, or where a package is missing.
         """
-        from .export import acting, write
+        from ..export.programs import acting, write
 
         write(path, acting(self.config, self.state, best_of))
 

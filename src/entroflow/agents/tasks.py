@@ -11,10 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from .. import (
-    checks,
-    envs,  # noqa: F401  registers entroflow/LQR-v0 and entroflow/MultiGoal-v0
-)
+from .. import checks
 from ..flow import ActionSpace, Box, Unbounded
 
 Env = str | gymnasium.Env | Callable[[], gymnasium.Env]

@@ -1,0 +1,59 @@
+"""The command line: a table from commands to functions. Nothing heavy is imported before a command runs."""
+
+import sys
+from importlib import import_module
+
+import tyro
+
+from . import options
+
+# Each command with its options and with the function, module:name, that does what they say and returns the exit code.
+COMMANDS = {
+    "lqr": (options.LQROptions, "entroflow.commands.lqr.job:run"),
+    "train": (options.TrainOptions, "entroflow.commands.train:train"),
+    "resume": (options.ResumeOptions, "entroflow.commands.resume:resume"),
+    "eval": (options.EvalOptions, "entroflow.commands.play:evaluate"),
+    "watch": (options.WatchOptions, "entroflow.commands.play:watch"),
+    "export": (options.ExportOptions, "entroflow.commands.export:run"),
+    "compare": (options.CompareOptions, "entroflow.commands.compare:run"),
+    "version": (options.VersionOptions, "entroflow.commands.version:run"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: arguments without the program's name; those of the process if not given.
+
+    Returns:
+        The exit code: 0 for success, 1 if training broke down, 2 for bad input, 130 after Ctrl-C, 143 after
+        SIGTERM.
+    """
+    try:
+        _no_repeats(sys.argv[1:] if argv is None else argv)
+        chosen = tyro.extras.subcommand_cli_from_dict(
+            {name: kind for name, (kind, _) in COMMANDS.items()},
+            prog="entroflow",
+            description="Maximum-entropy reinforcement learning with flow policies.",
+            args=argv,
+        )
+        module, function = next(place for kind, place in COMMANDS.values() if kind is type(chosen)).split(":")
+        return getattr(import_module(module), function)(chosen)
+    except ValueError as problem:
+        print(f"entroflow: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("entroflow: stopped", file=sys.stderr)
+        return 130
+
+
+def _no_repeats(argv: list[str]) -> None:
+    """Refuse options given twice: of `--set a=1 --set b=2` the first would be lost without a word."""
+    given = [part.split("=")[0] for part in argv if part.startswith("--")]
+    for option in given:
+        if given.count(option) > 1:
+            from . import checks
+
+            remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
+            raise checks.error(option, f"it {given.count(option)} times", "it once", remedy)

@@ -1,0 +1,167 @@
+"""Jobs that survive: what a job is stands in its folder, its newest state beside it, so that it can be gone on with."""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+from rich.console import Console
+from rich.markup import escape
+
+from .. import checks
+from ..stopping import Stop
+from . import checkpoint
+from .checkpoint import CHECKPOINTS
+from .folder import cache_compilations, claim, lock, plain, versions
+from .records import CONFIG
+from .tables import replace
+
+T = TypeVar("T")
+
+FORMAT = 1
+SHARE = 0.05  # of a job's time, at most, that goes into checkpoints
+
+
+class Keeper:
+    """Keeps the state of a job: after a stretch of its work if that is cheap, and whenever it is stopped.
+
+    Attributes:
+        stop: tells whether the job is to stop.
+        step: where the newest checkpoint is; zero if there is none.
+        numbers: its numbers.
+        arrays: its arrays.
+    """
+
+    def __init__(self, out: Path, run: dict[str, Any], stop: Stop, again: str):
+        """Read the newest checkpoint of a job in its folder; `again` is the command that goes on with it."""
+        self.out, self.stop, self._run, self._again = out, stop, run, again
+        header, self.arrays, problems = checkpoint.latest(out / CHECKPOINTS, run)
+        for problem in problems:
+            Console().print(f"{problem} Going on from an older checkpoint.", style="yellow", markup=False)
+        self.step, self.numbers = (header["step"], header["numbers"]) if header else (0, {})
+        self._saved, self._took = time.perf_counter(), 0.0
+
+    def keep(self, step: int, state: Callable[[], tuple[dict[str, Any], checkpoint.Arrays]]) -> bool:
+        """Write a checkpoint unless the last one is too young for what it cost; return whether to stop now."""
+        begun = time.perf_counter()
+        if self.stop() or self._took <= SHARE * (begun - self._saved):
+            checkpoint.save(self.out / CHECKPOINTS, step, self._run, *state())
+            self._saved = time.perf_counter()
+            self._took = self._saved - begun
+        return self.stop()
+
+    def stopped(self, console: Console) -> int:
+        """Say how to go on; return the exit code."""
+        console.print(f"stopped; to go on: {escape(self._again)}", soft_wrap=True)
+        return self.stop.exit_code
+
+    def restored(self, name: str, like: T) -> T:
+        """Return a tree of the newest checkpoint, divided among the devices as one that is there."""
+        tree = checkpoint.unflatten(name, like, self.arrays)
+        return jax.tree.map(lambda leaf, there: jax.device_put(leaf, there.sharding), tree, like)
+
+    def finished(self) -> None:
+        """Remove the checkpoints of a job that has written its results."""
+        shutil.rmtree(self.out / CHECKPOINTS, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def keeping(
+    name: str, out: Path, options: Mapping[str, Any], facts: Mapping[str, Any], *, resumed: bool, again: str
+) -> Iterator[Keeper]:
+    """Begin a job in its folder or go on there, alone and with an ear for signals.
+
+    Args:
+        name: the job's name.
+        out: its folder.
+        options: its options.
+        facts: what the options refer to, such as a file's content; kept with them.
+        resumed: whether to go on.
+        again: the command that goes on with it.
+
+    Yields:
+        The keeper.
+
+    Raises:
+        ValueError: if the folder is in use, or none of the checkpoints there is whole.
+    """
+    run = plain({"command": name, "options": options, "facts": facts})
+    if not resumed:
+        claim(out)
+    with lock(out), Stop() as stop:
+        if not resumed:
+            document = {"format": FORMAT} | run | {"versions": versions()}
+            replace(out / CONFIG, json.dumps(document, indent=2, allow_nan=False) + "\n")
+        yield Keeper(out, run, stop, again)
+
+
+def conduct(out: Path, job: Callable[[Console], int]) -> int:
+    """Run a job whose options have been checked.
+
+    Args:
+        out: its folder.
+        job: the work, which writes into the folder and to the console, and returns the exit code.
+
+    Returns:
+        The job's exit code, 130 after Ctrl-C, or 1 if a file cannot be written.
+
+    Raises:
+        RuntimeError: for a `ValueError` of the job, which is no bad input any more.
+    """
+    console = Console()
+    cache_compilations()
+    try:
+        return job(console)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; what was finished is in {escape(str(out))}", soft_wrap=True)
+        return 130
+    except OSError as problem:
+        console.print(f"cannot write to {out} ({problem}): the job stops", style="red", markup=False, soft_wrap=True)
+        return 1
+    except ValueError as problem:
+        raise RuntimeError("the job failed") from problem
+
+
+def read_plan(folder: Path) -> dict[str, Any] | None:
+    """Read what the job in a folder is.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        The command's name, its options and its facts; None if the folder is not that of a job.
+
+    Raises:
+        ValueError: if it is one of another format, or a finished one.
+    """
+    path = folder / CONFIG
+    config = checks.json_object(path) if path.is_file() else {}
+    if "command" not in config:
+        return None
+    if config.get("format") != FORMAT:
+        given, remedy = f"format {config.get('format')!r}", "read it with the version of entroflow that wrote it"
+        raise checks.error(str(path), given, f"format {FORMAT}", remedy)
+    if (folder / "results.json").exists():
+        raise checks.error("folder", f"{str(folder)!r}, a finished study", "an unfinished one", "look inside")
+    return config
+
+
+def options_of(kind: type[T], folder: Path, config: Mapping[str, Any]) -> T:
+    """Return the options of the job in a folder.
+
+    Raises:
+        ValueError: if they are not those of such a job.
+    """
+    try:
+        options = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in config["options"].items()
+        }
+        return kind(**options, out=folder)
+    except (AttributeError, KeyError, TypeError) as problem:
+        given = f"fields that do not fit ({problem})"
+        remedy = "restore the file, or begin anew"
+        raise checks.error(str(folder / CONFIG), given, "the options of a study", remedy) from None
