@@ -22,14 +22,14 @@ from scipy.stats import norm, qmc
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import (
-    Broadened,
+    BroadenedPolicy,
     CurrentPolicy,
     Diagnostics,
     FitConfig,
-    Gaussian,
-    Population,
+    GaussianProposal,
+    PopulationProposal,
     Proposal,
-    Uniform,
+    UniformProposal,
     check_faults,
     defensive,
     descend,
@@ -73,31 +73,31 @@ def initial(key) -> FlowPolicy:
 
 def box(policy):
     """Uniform over a box that holds the whole target."""
-    return Uniform(policy.action_space, -8.0, 8.0)
+    return UniformProposal(policy.action_space, -8.0, 8.0)
 
 
 Propose = Callable[[FlowPolicy], Proposal]
 RECOVER: dict[str, Propose] = {
     "policy": CurrentPolicy,
-    "broadened 1.5": lambda policy: Broadened(policy, 1.5),
-    "broadened 2": lambda policy: Broadened(policy, 2.0),
-    "population": lambda policy: Population(policy, ring, 1.0),
-    "Gaussian": lambda policy: Gaussian.over_actions(policy.action_space, [0.0, 0.0], 16.0),
+    "broadened 1.5": lambda policy: BroadenedPolicy(policy, 1.5),
+    "broadened 2": lambda policy: BroadenedPolicy(policy, 2.0),
+    "population": lambda policy: PopulationProposal(policy, ring, 1.0),
+    "GaussianProposal": lambda policy: GaussianProposal.over_actions(policy.action_space, [0.0, 0.0], 16.0),
     "uniform": box,
     "defensive 0.05": lambda policy: defensive(policy, box(policy), 0.05),
     "defensive 0.1": lambda policy: defensive(policy, box(policy), 0.1),
     "defensive 0.25": lambda policy: defensive(policy, box(policy), 0.25),
     "defensive 0.5": lambda policy: defensive(policy, box(policy), 0.5),
-    "defensive 0.25, broadened 8": lambda policy: defensive(policy, Broadened(policy, 8.0), 0.25),
+    "defensive 0.25, broadened 8": lambda policy: defensive(policy, BroadenedPolicy(policy, 8.0), 0.25),
 }
 MISS: dict[str, Propose] = {
     "policy (one mode)": CurrentPolicy,
     "the same, solved more finely": lambda policy: CurrentPolicy(policy.with_solver(RungeKutta("rk4", 32))),
     "broadened 2": RECOVER["broadened 2"],
     "population": RECOVER["population"],
-    "Gaussian around two modes": lambda policy: Gaussian.over_actions(policy.action_space, [2.5, -2.5], 4.0),
-    "uniform without the upper mode": lambda policy: Uniform(policy.action_space, -8.0, [8.0, 2.5]),
-    "Gaussian, all modes": RECOVER["Gaussian"],
+    "Gaussian around two modes": lambda policy: GaussianProposal.over_actions(policy.action_space, [2.5, -2.5], 4.0),
+    "uniform without the upper mode": lambda policy: UniformProposal(policy.action_space, -8.0, [8.0, 2.5]),
+    "Gaussian, all modes": RECOVER["GaussianProposal"],
     "uniform, all modes": box,
     "defensive 0.1": RECOVER["defensive 0.1"],
     "defensive 0.25": RECOVER["defensive 0.25"],
@@ -206,8 +206,8 @@ def cost(policies: FlowPolicy, fitted: FlowPolicy) -> dict:
     for case, (policy, q) in cases.items():
         proposals: dict[str, Propose] = {
             "policy": CurrentPolicy,
-            "population": lambda policy, q=q: Population(policy, q, 1.0),
-            "population, half as wide": lambda policy, q=q: Population(
+            "population": lambda policy, q=q: PopulationProposal(policy, q, 1.0),
+            "population, half as wide": lambda policy, q=q: PopulationProposal(
                 policy, q, 1.0, 0.5 * N ** (-1 / (policy.action_space.size + 4))
             ),
         }

@@ -24,7 +24,7 @@ from entroflow import cli
 from entroflow.commands.lqr import job as lqr_study
 from entroflow.commands.lqr import report as lqr_report
 from entroflow.commands.lqr.job import settings
-from entroflow.isfm import Adaptive
+from entroflow.isfm import AdaptiveCandidates
 from entroflow.lqr import LQR, systems
 from entroflow.lqr.figures import Picture
 
@@ -59,7 +59,7 @@ def study(tmp_path_factory):
 def adaptive(tmp_path_factory):
     """The same with `--candidates adaptive`, of two sizes only, and a budget between those of the four runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lqr_study, "Adaptive", lambda: Adaptive(ADAPTIVE_BUDGET, (2, 4)))
+        patch.setattr(lqr_study, "AdaptiveCandidates", lambda: AdaptiveCandidates(ADAPTIVE_BUDGET, (2, 4)))
         yield make_study(tmp_path_factory.mktemp("adaptive") / "out", "--candidates", "adaptive")
 
 

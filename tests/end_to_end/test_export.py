@@ -13,7 +13,7 @@ import pytest
 import entroflow
 from entroflow import cli
 from entroflow.export import programs as export
-from entroflow.flow import Adaptive, Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from entroflow.flow import AdaptiveSolver, Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.rl import sac
 from entroflow.rl.actors import DenoisingPolicy, Gaussian, GaussianNetwork, GaussianPolicy
 from entroflow.storage.policies import save_policy
@@ -172,7 +172,7 @@ def test_what_cannot_be_written_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="taken.onnx', which cannot be written"):
         export.write(tmp_path / "taken.onnx", program)
     with pytest.raises(ValueError, match="expected what ONNX can express"):
-        export.write(tmp_path / "policy.onnx", export.sampling(flow(PLANE, Adaptive())))
+        export.write(tmp_path / "policy.onnx", export.sampling(flow(PLANE, AdaptiveSolver())))
     for kind, package in export.NEEDS.items():
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from entroflow.flow import Adaptive, RungeKutta
+from entroflow.flow import AdaptiveSolver, RungeKutta
 from entroflow.flow.integrate import TABLEAUS
 
 
@@ -30,7 +30,9 @@ START = np.array([-0.7, -0.4])
 def reference():
     """The end point and the integral of the divergence, by Diffrax in double precision."""
     with jax.enable_x64(True):
-        point, integral = Adaptive(1e-10, 1e-10, "tsit5").solve_with_integral(velocity, with_rate, jnp.array(START))
+        point, integral = AdaptiveSolver(1e-10, 1e-10, "tsit5").solve_with_integral(
+            velocity, with_rate, jnp.array(START)
+        )
     return np.append(point, integral)
 
 
@@ -49,13 +51,15 @@ def test_order_of_convergence(method, reference):
 def test_adaptive_keeps_its_tolerance(method, reference):
     """At a tolerance of 1e-8 both Diffrax schemes agree with the reference to 1e-7, and so does a fine RK4."""
     with jax.enable_x64(True):
-        for solver in (Adaptive(1e-8, 1e-8, method), RungeKutta("rk4", 128)):
+        for solver in (AdaptiveSolver(1e-8, 1e-8, method), RungeKutta("rk4", 128)):
             solution = solver.solve_with_integral(velocity, with_rate, jnp.array(START))
             np.testing.assert_allclose(np.append(*solution), reference, rtol=0, atol=1e-7)
             np.testing.assert_allclose(solver.solve(velocity, jnp.array(START)), reference[:2], rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("solver", [RungeKutta("midpoint", 64), RungeKutta("rk4", 16), Adaptive(1e-6, 1e-6)], ids=str)
+@pytest.mark.parametrize(
+    "solver", [RungeKutta("midpoint", 64), RungeKutta("rk4", 16), AdaptiveSolver(1e-6, 1e-6)], ids=str
+)
 def test_backward_undoes_forward(solver):
     """From 1 to 0 the point returns, and the integral changes its sign."""
     end, forward = solver.solve_with_integral(velocity, with_rate, jnp.asarray(START, jnp.float32))
@@ -103,10 +107,10 @@ def test_forward_and_reverse_mode_agree():
     [
         (lambda: RungeKutta("midpoint", 0), "steps"),
         (lambda: RungeKutta("midpiont"), "did you mean 'midpoint'"),
-        (lambda: Adaptive(rtol=0.0), "rtol"),
-        (lambda: Adaptive(atol=-1.0), "atol"),
-        (lambda: Adaptive(method="rk4"), "dopri5"),
-        (lambda: Adaptive(max_steps=0), "max_steps"),
+        (lambda: AdaptiveSolver(rtol=0.0), "rtol"),
+        (lambda: AdaptiveSolver(atol=-1.0), "atol"),
+        (lambda: AdaptiveSolver(method="rk4"), "dopri5"),
+        (lambda: AdaptiveSolver(max_steps=0), "max_steps"),
     ],
 )
 def test_bad_solvers_are_refused(make, message):

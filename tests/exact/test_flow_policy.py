@@ -9,7 +9,7 @@ from scipy.linalg import expm
 from scipy.stats import multivariate_normal
 
 from entroflow.flow import (
-    Adaptive,
+    AdaptiveSolver,
     Box,
     ClosedForm,
     ExactJVP,
@@ -68,7 +68,7 @@ def strong_policy(space, seed=1, **options):
     [
         (RungeKutta("rk4", 32), ClosedForm(), 1e-6),
         (RungeKutta("midpoint", 64), ExactJVP(), 1e-3),
-        (Adaptive(1e-9, 1e-9), ClosedForm(), 1e-8),
+        (AdaptiveSolver(1e-9, 1e-9), ClosedForm(), 1e-8),
         # The mean over probes of a linear field's form is exact for the probes of a Rademacher pair only on average;
         # its antisymmetric part never counts, so that one Gaussian probe must be wrong and 20,000 nearly right.
         (RungeKutta("rk4", 32), Hutchinson(20_000, "gaussian"), 0.05),
@@ -110,7 +110,9 @@ def test_solver_density_agrees_with_diffrax_in_a_box():
         policy = strong_policy(space, solver=RungeKutta("rk4", 64))
         key, obs = jax.random.key(3), jnp.array([0.4, -1.1])
         action, found = eqx.filter_jit(policy.sample_and_solver_log_prob)(key, obs)
-        exact_action, exact = eqx.filter_jit(policy.with_solver(Adaptive(1e-10, 1e-10)).sample_and_log_prob)(key, obs)
+        exact_action, exact = eqx.filter_jit(policy.with_solver(AdaptiveSolver(1e-10, 1e-10)).sample_and_log_prob)(
+            key, obs
+        )
         np.testing.assert_allclose(action, exact_action, rtol=0, atol=1e-6)
         np.testing.assert_allclose(found, exact, rtol=0, atol=1e-6)
 
@@ -131,7 +133,7 @@ def test_noise_scale_broadens_with_its_exact_density():
 def test_network_density_agrees_with_diffrax():
     """For a network far from linear, fixed steps, JVPs and Diffrax at 1e-8 give the same density, both ways."""
     with jax.enable_x64(True):
-        policy = strong_policy(Box(jnp.array([-1.0, -2.0]), jnp.array([1.0, 3.0])), solver=Adaptive(1e-8, 1e-8))
+        policy = strong_policy(Box(jnp.array([-1.0, -2.0]), jnp.array([1.0, 3.0])), solver=AdaptiveSolver(1e-8, 1e-8))
         key, obs = jax.random.key(4), jnp.array([0.3, -0.8])
         action, reference = eqx.filter_jit(policy.sample_and_log_prob)(key, obs)
         np.testing.assert_allclose(eqx.filter_jit(policy.log_prob)(obs, action), reference, atol=1e-6)

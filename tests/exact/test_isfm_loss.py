@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import (
-    Broadened,
+    BroadenedPolicy,
     Control,
     CurrentPolicy,
     difference_target,
@@ -109,7 +109,7 @@ def test_candidates_are_weighed_by_equation_9(scale):
     """In a box the weights are exp(Q/α)/μ normalised, with the action's density from the backward integration."""
     policy = network_policy(Box(jnp.array([-1.0, 0.0]), jnp.array([1.0, 3.0])))
     temperature, key = 0.7, jax.random.key(4)
-    proposal = None if scale is None else Broadened(policy, scale)
+    proposal = None if scale is None else BroadenedPolicy(policy, scale)
     draw = lambda floor: draw_candidates(  # noqa: E731
         key, policy, OBS, q_function, temperature, n=32, proposal=proposal, ess_floor=floor
     )
@@ -175,7 +175,7 @@ def test_no_gradient_passes_through_candidates():
 def test_bad_proposals_are_refused():
     """A broadened policy needs a positive noise scale."""
     with pytest.raises(ValueError, match="noise_scale"):
-        Broadened(network_policy(Unbounded(2)), 0.0)
+        BroadenedPolicy(network_policy(Unbounded(2)), 0.0)
 
 
 def test_posterior_target_is_the_weighted_candidates_marginal_velocity():
@@ -270,7 +270,7 @@ def test_the_difference_is_for_candidates_of_the_policy():
             1.0,
             candidates=N,
             pairs=1,
-            propose=lambda policy: Broadened(policy, 2.0),
+            propose=lambda policy: BroadenedPolicy(policy, 2.0),
             target="difference",
         )
 

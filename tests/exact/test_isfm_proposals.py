@@ -14,14 +14,14 @@ from scipy.stats import multivariate_normal, norm
 
 from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded
 from entroflow.isfm import (
-    Broadened,
+    BroadenedPolicy,
     CurrentPolicy,
     FitConfig,
-    Gaussian,
-    Mixture,
-    Population,
+    GaussianProposal,
+    MixtureProposal,
+    PopulationProposal,
     Proposal,
-    Uniform,
+    UniformProposal,
     check_faults,
     defensive,
     draw_candidates,
@@ -76,13 +76,13 @@ def test_gaussian_density_in_closed_form(given, matrix):
     """However the covariance is given, the density is SciPy's."""
     expected = multivariate_normal([0.2, -0.1], matrix).logpdf(LATENTS)
     given = jnp.asarray(given) if isinstance(given, np.ndarray) else given
-    np.testing.assert_allclose(log_probs(Gaussian([0.2, -0.1], given), LATENTS), expected, rtol=1e-5)
+    np.testing.assert_allclose(log_probs(GaussianProposal([0.2, -0.1], given), LATENTS), expected, rtol=1e-5)
 
 
 def test_gaussian_over_unbounded_actions_is_exact():
     """Stated over actions, the density of the action is the Gaussian that was asked for, offset and scale included."""
     space = Unbounded(2, jnp.array([3.0, -4.0]), jnp.array([0.5, 2.0]))
-    proposal = Gaussian.over_actions(space, [1.0, 2.0], COVARIANCE.tolist())
+    proposal = GaussianProposal.over_actions(space, [1.0, 2.0], COVARIANCE.tolist())
     actions = jax.vmap(space.to_action)(jnp.asarray(LATENTS, jnp.float32))
     found = log_probs(proposal, LATENTS) - jax.vmap(space.log_det)(jnp.asarray(LATENTS, jnp.float32))
     np.testing.assert_allclose(found, multivariate_normal([1.0, 2.0], COVARIANCE).logpdf(actions), rtol=1e-4)
@@ -90,7 +90,7 @@ def test_gaussian_over_unbounded_actions_is_exact():
 
 def test_gaussian_over_boxed_actions_is_right_to_first_order():
     """In a box a narrow Gaussian over actions has the mean and the covariance that were asked for."""
-    proposal = Gaussian.over_actions(BOX, [0.5, 2.4], (1e-4 * COVARIANCE).tolist())
+    proposal = GaussianProposal.over_actions(BOX, [0.5, 2.4], (1e-4 * COVARIANCE).tolist())
     latents, _ = draw(proposal, jax.random.key(0), 20_000)
     actions = np.asarray(jax.vmap(BOX.to_action)(latents), np.float64)
     np.testing.assert_allclose(actions.mean(axis=0), [0.5, 2.4], atol=1e-3)
@@ -99,13 +99,13 @@ def test_gaussian_over_boxed_actions_is_right_to_first_order():
 
 def test_uniform_densities_in_closed_form():
     """The density of the action is one over the volume inside of the bounds, and zero outside; latents add tanh'."""
-    whole, part = Uniform(BOX), Uniform(BOX, [-0.5, 0.0], [0.5, 2.0])
+    whole, part = UniformProposal(BOX), UniformProposal(BOX, [-0.5, 0.0], [0.5, 2.0])
     volume_density = -np.log(6.0) + np.sum(np.log([1.0, 1.5] / np.cosh(LATENTS) ** 2), axis=1)
     np.testing.assert_allclose(log_probs(whole, LATENTS), volume_density, rtol=1e-5)
     middle = np.array([[0.1, -0.2], [0.1, 2.0], [0.7, -0.2]])  # within, above in the second, above in the first
     expected = -np.log(1.0 * 2.0) + np.sum(np.log([1.0, 1.5] / np.cosh(middle[0]) ** 2))
     np.testing.assert_allclose(log_probs(part, middle), [expected, -np.inf, -np.inf], rtol=1e-5)
-    plain = Uniform(Unbounded(2, scale=2.0), -4.0, [2.0, 6.0])
+    plain = UniformProposal(Unbounded(2, scale=2.0), -4.0, [2.0, 6.0])
     np.testing.assert_allclose(log_probs(plain, LATENTS[:1]), [np.log(4 / 60)], rtol=1e-5)
 
 
@@ -113,9 +113,9 @@ def test_uniform_densities_in_closed_form():
 def test_densities_over_one_component_integrate_to_one(space):
     """By quadrature over the latent, for all that is not made of the policy."""
     for proposal in (
-        Uniform(space, -0.5, 1.5),
-        Gaussian.over_actions(space, [1.0], 0.4),
-        Mixture([Uniform(space, -1.0, 2.0), Gaussian([0.5], 0.3)], [0.3, 0.7]),
+        UniformProposal(space, -0.5, 1.5),
+        GaussianProposal.over_actions(space, [1.0], 0.4),
+        MixtureProposal([UniformProposal(space, -1.0, 2.0), GaussianProposal([0.5], 0.3)], [0.3, 0.7]),
     ):
         grid = jnp.linspace(-9, 9, 20_001)
         density = np.exp(np.asarray(log_probs(proposal, grid[:, None]), np.float64))
@@ -124,8 +124,9 @@ def test_densities_over_one_component_integrate_to_one(space):
 
 def test_mixture_density_is_the_weighted_sum():
     """Balance heuristic: whichever component a candidate came from, its density is Σ ω_k μ_k."""
-    mixture = Mixture(
-        [CurrentPolicy(shift_policy()), Broadened(shift_policy(), 3.0), Gaussian([1, 1], 0.2)], [0.5, 0.2, 0.3]
+    mixture = MixtureProposal(
+        [CurrentPolicy(shift_policy()), BroadenedPolicy(shift_policy(), 3.0), GaussianProposal([1, 1], 0.2)],
+        [0.5, 0.2, 0.3],
     )
 
     def expected(latents) -> np.ndarray:
@@ -141,7 +142,7 @@ def test_mixture_density_is_the_weighted_sum():
 @pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
 def test_defensive_mixture_bounds_every_weight(epsilon):
     """(1 − ε) policy + ε broad: with ε = 0 the policy, with ε = 1 the broad one; no weight above exp(Q/α)/(ε broad)."""
-    policy, broad = shift_policy(), Uniform(Unbounded(2), -6.0, 6.0)
+    policy, broad = shift_policy(), UniformProposal(Unbounded(2), -6.0, 6.0)
     latents, density = draw(defensive(policy, broad, epsilon), jax.random.key(2), 40)
     at_policy, at_broad = (np.exp(log_probs(part, latents)) for part in (CurrentPolicy(policy), broad))
     np.testing.assert_allclose(np.exp(density), (1 - epsilon) * at_policy + epsilon * at_broad, rtol=1e-4)
@@ -151,7 +152,7 @@ def test_defensive_mixture_bounds_every_weight(epsilon):
 def test_population_moves_up_the_critic():
     """Candidates are the parents, moved by ½σ²∇(Q/α + log det) but no further than σ, and jittered; density of all."""
     policy, temperature, width, n = shift_policy(BOX), 0.4, 0.6, 7
-    proposal = Population(policy, q_function, temperature, width)
+    proposal = PopulationProposal(policy, q_function, temperature, width)
     key = jax.random.key(3)
     latents, density = draw(proposal, key, n)
 
@@ -204,29 +205,32 @@ def test_documented_example_is_a_proposal():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Broadened(shift_policy(), 0.0), "noise_scale: got 0.0"),
-        (lambda: Gaussian([0.0, 0.0], [[1.0, 2.0], [2.0, 1.0]]), "covariance: .*positive definite"),
-        (lambda: Gaussian([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]]), "covariance: .*symmetric"),
-        (lambda: Gaussian([0.0, 0.0], -1.0), "covariance: .*positive definite"),
-        (lambda: Gaussian([0.0, 0.0], float("nan")), "covariance: .*positive definite"),
-        (lambda: Gaussian([0.0, 0.0], [1.0, 1.0, 1.0]), "covariance: got shape"),
-        (lambda: Gaussian([0.0, float("inf")], 1.0), "mean: .*finite"),
-        (lambda: Gaussian(0.0, 1.0), "mean: got shape"),
-        (lambda: Gaussian.over_actions(BOX, [0.0, 3.0], 1.0), "mean: .*inside of the box"),
-        (lambda: Uniform(BOX, [0.5, 1.0], [-0.5, 2.0]), "bounds: .*low < high"),
-        (lambda: Uniform(Unbounded(2)), "bounds: got low = None"),
-        (lambda: Uniform(Unbounded(2), -1.0, float("inf")), "finite"),
-        (lambda: Uniform(BOX, -1.0, 2.0), "bounds: .*a box inside of"),
-        (lambda: defensive(shift_policy(), Uniform(BOX), 1.1), "epsilon: got 1.1, expected a number in"),
-        (lambda: defensive(shift_policy(), Uniform(BOX), -0.1), "epsilon: got -0.1"),
-        (lambda: defensive(shift_policy(), Uniform(BOX), float("nan")), "epsilon: got nan"),
-        (lambda: Mixture([Uniform(BOX)], [0.5]), "weights of the mixture: .*sum to 1"),
-        (lambda: Mixture([Uniform(BOX), Uniform(BOX)], [1.5, -0.5]), "weights of the mixture"),
-        (lambda: Mixture([Uniform(BOX)], [0.5, 0.5]), "mixture: got 2 weights and 1 components"),
-        (lambda: Mixture([], []), "mixture: got 0 weights"),
-        (lambda: Mixture([Population(shift_policy(), q_function, 1.0)], [1.0]), "component .*Population, which has no"),
-        (lambda: Population(shift_policy(), q_function, 0.0), "temperature: got 0.0"),
-        (lambda: Population(shift_policy(), q_function, 1.0, -1.0), "width: got -1.0"),
+        (lambda: BroadenedPolicy(shift_policy(), 0.0), "noise_scale: got 0.0"),
+        (lambda: GaussianProposal([0.0, 0.0], [[1.0, 2.0], [2.0, 1.0]]), "covariance: .*positive definite"),
+        (lambda: GaussianProposal([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]]), "covariance: .*symmetric"),
+        (lambda: GaussianProposal([0.0, 0.0], -1.0), "covariance: .*positive definite"),
+        (lambda: GaussianProposal([0.0, 0.0], float("nan")), "covariance: .*positive definite"),
+        (lambda: GaussianProposal([0.0, 0.0], [1.0, 1.0, 1.0]), "covariance: got shape"),
+        (lambda: GaussianProposal([0.0, float("inf")], 1.0), "mean: .*finite"),
+        (lambda: GaussianProposal(0.0, 1.0), "mean: got shape"),
+        (lambda: GaussianProposal.over_actions(BOX, [0.0, 3.0], 1.0), "mean: .*inside of the box"),
+        (lambda: UniformProposal(BOX, [0.5, 1.0], [-0.5, 2.0]), "bounds: .*low < high"),
+        (lambda: UniformProposal(Unbounded(2)), "bounds: got low = None"),
+        (lambda: UniformProposal(Unbounded(2), -1.0, float("inf")), "finite"),
+        (lambda: UniformProposal(BOX, -1.0, 2.0), "bounds: .*a box inside of"),
+        (lambda: defensive(shift_policy(), UniformProposal(BOX), 1.1), "epsilon: got 1.1, expected a number in"),
+        (lambda: defensive(shift_policy(), UniformProposal(BOX), -0.1), "epsilon: got -0.1"),
+        (lambda: defensive(shift_policy(), UniformProposal(BOX), float("nan")), "epsilon: got nan"),
+        (lambda: MixtureProposal([UniformProposal(BOX)], [0.5]), "weights of the mixture: .*sum to 1"),
+        (lambda: MixtureProposal([UniformProposal(BOX), UniformProposal(BOX)], [1.5, -0.5]), "weights of the mixture"),
+        (lambda: MixtureProposal([UniformProposal(BOX)], [0.5, 0.5]), "mixture: got 2 weights and 1 components"),
+        (lambda: MixtureProposal([], []), "mixture: got 0 weights"),
+        (
+            lambda: MixtureProposal([PopulationProposal(shift_policy(), q_function, 1.0)], [1.0]),
+            "component .*PopulationProposal, which has no",
+        ),
+        (lambda: PopulationProposal(shift_policy(), q_function, 0.0), "temperature: got 0.0"),
+        (lambda: PopulationProposal(shift_policy(), q_function, 1.0, -1.0), "width: got -1.0"),
     ],
 )
 def test_bad_proposals_are_refused(make, message):
@@ -255,7 +259,7 @@ def bad_q(value):
     [
         (0, None, q_function, "candidates: got 0, expected a whole number above 0"),
         (-3, None, q_function, "candidates: got -3"),
-        (1, Population(shift_policy(), q_function, 1.0), q_function, "candidates: got 1, expected at least 2"),
+        (1, PopulationProposal(shift_policy(), q_function, 1.0), q_function, "candidates: got 1, expected at least 2"),
         (4, Wrong(log_density=-np.inf), q_function, r"proposal: .*not finite for 0\.25 of its candidates, "),
         (4, Wrong(log_density=np.nan), q_function, r"proposal: .*not finite for 0\.25 "),
         (4, Wrong(extra=1), q_function, r"proposal: got samples of shape \(5, 2\)"),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import Adaptive, FitConfig, at_size, fit, follow
+from entroflow.isfm import AdaptiveCandidates, FitConfig, at_size, fit, follow
 
-SCHEDULE = Adaptive(4.0, (4, 8, 16))
+SCHEDULE = AdaptiveCandidates(4.0, (4, 8, 16))
 
 
 @pytest.mark.parametrize(("ess", "size"), [(1.0, 4), (0.99, 8), (0.51, 8), (0.49, 16), (0.1, 16), (0.0, 16)])
@@ -51,7 +51,7 @@ def fits():
         one = lambda seed: fit(config, policy, jax.random.key(seed), observe, q, 1.0)  # noqa: E731
         return jax.jit(lambda seeds: jax.lax.map(one, seeds))
 
-    scheduled, fixed = program(Adaptive(2.8, (4, 16))), program(Adaptive(1e9, (4, 16)))
+    scheduled, fixed = program(AdaptiveCandidates(2.8, (4, 16))), program(AdaptiveCandidates(1e9, (4, 16)))
     both, second = scheduled(jnp.array([1, 2])), scheduled(jnp.array([2, 3]))
     return {"both": both, "second": second, "fixed": fixed(jnp.array([2]))}
 
@@ -88,4 +88,4 @@ def test_many_candidates_far_away_and_few_at_the_end(fits):
 def test_bad_schedules_are_refused(arguments, words):
     """One sentence names what is wrong with a schedule."""
     with pytest.raises(ValueError, match=words):
-        Adaptive(**arguments)
+        AdaptiveCandidates(**arguments)

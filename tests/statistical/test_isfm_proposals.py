@@ -15,12 +15,12 @@ from scipy.integrate import dblquad
 
 from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded
 from entroflow.isfm import (
-    Broadened,
+    BroadenedPolicy,
     CurrentPolicy,
-    Gaussian,
-    Mixture,
-    Population,
-    Uniform,
+    GaussianProposal,
+    MixtureProposal,
+    PopulationProposal,
+    UniformProposal,
     defensive,
     draw_candidates,
     log_mean_exp,
@@ -68,24 +68,24 @@ def uniform_in(policy, share=1.0):
     """Uniform over the box, or over what is a box of latents from −2 to 2 in the unbounded space."""
     low, high = ([-3.5, -2.0], [4.5, 0.0]) if isinstance(policy.action_space, Unbounded) else ([-1.0, 0.0], [1.0, 3.0])
     middle, half = 0.5 * (np.array(low) + np.array(high)), 0.5 * (np.array(high) - np.array(low))
-    return Uniform(policy.action_space, middle - share * half, middle + share * half)
+    return UniformProposal(policy.action_space, middle - share * half, middle + share * half)
 
 
 PROPOSALS = {
     "policy": CurrentPolicy,
-    "broadened": lambda policy: Broadened(policy, 1.5),
-    "gaussian": lambda policy: Gaussian([0.2, -0.1], [[0.8, 0.3], [0.3, 0.5]]),
-    "gaussian over actions": lambda policy: Gaussian.over_actions(
+    "broadened": lambda policy: BroadenedPolicy(policy, 1.5),
+    "gaussian": lambda policy: GaussianProposal([0.2, -0.1], [[0.8, 0.3], [0.3, 0.5]]),
+    "gaussian over actions": lambda policy: GaussianProposal.over_actions(
         policy.action_space, [0.3, -1.1] if isinstance(policy.action_space, Unbounded) else [0.1, 1.4], [1.5, 0.2]
     ),
     "uniform": uniform_in,
     "uniform over a part": lambda policy: uniform_in(policy, 0.95),
     "defensive": lambda policy: defensive(policy, uniform_in(policy), 0.25),
-    "mixture": lambda policy: Mixture(
-        [CurrentPolicy(policy), Broadened(policy, 2.0), Gaussian([0.3, 0.0], 0.5)], [0.42, 0.35, 0.23]
+    "mixture": lambda policy: MixtureProposal(
+        [CurrentPolicy(policy), BroadenedPolicy(policy, 2.0), GaussianProposal([0.3, 0.0], 0.5)], [0.42, 0.35, 0.23]
     ),
-    "population": lambda policy: Population(policy, q_function, 0.5),
-    "wide population": lambda policy: Population(policy, q_function, 2.0, width=1.5),
+    "population": lambda policy: PopulationProposal(policy, q_function, 0.5),
+    "wide population": lambda policy: PopulationProposal(policy, q_function, 2.0, width=1.5),
 }
 
 
@@ -144,7 +144,7 @@ def test_log_z_is_estimated_without_bias(name):
 
 def test_the_mixture_s_candidates_are_allotted_by_its_weights():
     """Each component gives n ω_k candidates, rounded down or up, its exact share on average, in any order."""
-    mixture = Mixture([Gaussian([10.0 * k], 0.01) for k in range(3)], [0.55, 0.3, 0.15])
+    mixture = MixtureProposal([GaussianProposal([10.0 * k], 0.01) for k in range(3)], [0.55, 0.3, 0.15])
     keys = jax.random.split(jax.random.key(6), 4000)
     latents, _ = jax.jit(jax.vmap(lambda key: mixture.sample_and_log_prob(key, OBS, 6)))(keys)
     origin = np.rint(np.asarray(latents[..., 0]) / 10)
@@ -168,7 +168,9 @@ def test_mixtures_keep_whole_shares_whole():
         def sample_and_log_prob(self, key, obs, n):
             raise AssertionError
 
-    mixture = Mixture([Refuses(), Gaussian([0.0], 0.01), Gaussian([10.0], 0.01)], [0.0, 0.9, 0.1])
+    mixture = MixtureProposal(
+        [Refuses(), GaussianProposal([0.0], 0.01), GaussianProposal([10.0], 0.01)], [0.0, 0.9, 0.1]
+    )
     latents, _ = mixture.sample_and_log_prob(jax.random.key(7), OBS, 20)
     assert int(jnp.sum(latents > 5)) == 2
 
@@ -186,4 +188,4 @@ def test_a_mixture_covers_what_its_parts_miss():
         return float(log_mean_exp(jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(9), 300))))
 
     assert abs(log_z(CurrentPolicy(policy)) - np.log(1)) < 0.05
-    assert abs(log_z(defensive(policy, Uniform(Unbounded(2), -12.0, 12.0), 0.25)) - np.log(2)) < 0.05
+    assert abs(log_z(defensive(policy, UniformProposal(Unbounded(2), -12.0, 12.0), 0.25)) - np.log(2)) < 0.05

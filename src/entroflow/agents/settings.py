@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from .. import checks
 from ..flow import RungeKutta
 from ..flow.integrate import Solver
-from ..isfm import Adaptive
+from ..isfm import AdaptiveCandidates
 from ..rl import sac
 from ..rl.actors import Actor, Denoising, Flow, Gaussian
 
@@ -101,7 +101,7 @@ def from_json(document: Any) -> Settings:
     if isinstance(schedule := actor.get("candidates"), dict):
         sizes = schedule.get("sizes")
         sizes = {"sizes": tuple(sizes)} if isinstance(sizes, list) else {}
-        actor["candidates"] = Adaptive(**checked(Adaptive, schedule | sizes))
+        actor["candidates"] = AdaptiveCandidates(**checked(AdaptiveCandidates, schedule | sizes))
     made: Actor = kind(**checked(kind, actor))
     return Settings(sac.Config(made, **checked(sac.Config, inner)), **checked(Settings, outer))
 

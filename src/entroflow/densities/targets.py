@@ -32,7 +32,7 @@ MOST_MODES = 64  # a target with more does not list them
 LARGEST_SIZE = 256
 
 
-class Target(NamedTuple):
+class Density(NamedTuple):
     """A density exp(log_density(x)) / Z on R^d.
 
     Attributes:
@@ -62,7 +62,7 @@ def names() -> list[str]:
     return ["gaussian_2", "gaussian_8", *fixed, "many_well_8", "many_well_32"]
 
 
-def get(name: str) -> Target:
+def get(name: str) -> Density:
     """The named target.
 
     Args:
@@ -83,7 +83,7 @@ def get(name: str) -> Target:
     return {"gaussian": gaussian, "many_well": many_well}[match[1]](int(match[2]))
 
 
-def gaussian(size: int, seed: int = 0) -> Target:
+def gaussian(size: int, seed: int = 0) -> Density:
     """A Gaussian with a random mean, random axes and standard deviations spaced evenly in logarithm.
 
     Args:
@@ -103,7 +103,7 @@ def gaussian(size: int, seed: int = 0) -> Target:
     deviations = np.geomspace(0.3, 1.5, size) if size > 1 else np.array([0.6])
     factor, whiten = axes * deviations, jnp.asarray(axes / deviations, jnp.float32)
     center = jnp.asarray(mean, jnp.float32)
-    return Target(
+    return Density(
         f"gaussian_{size}",
         size,
         lambda x: -0.5 * jnp.sum(((x - center) @ whiten) ** 2),
@@ -115,18 +115,18 @@ def gaussian(size: int, seed: int = 0) -> Target:
     )
 
 
-def ring4() -> Target:
+def ring4() -> Density:
     """Four Gaussians of standard deviation 0.5 on a ring of radius 4, of weights 0.4, 0.3, 0.2 and 0.1."""
     means = 4.0 * np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
     return _mixture("ring4", means, 0.5, np.array([0.4, 0.3, 0.2, 0.1]))
 
 
-def grid9() -> Target:
+def grid9() -> Density:
     """Nine equal Gaussians of variance 0.3 with means in {−5, 0, 5}²."""
     return _mixture("grid9", np.array(list(itertools.product([-5.0, 0.0, 5.0], repeat=2))), math.sqrt(0.3))
 
 
-def gmm40() -> Target:
+def gmm40() -> Density:
     """Forty equal Gaussians of standard deviation log(1 + e), means uniform in [−40, 40]²: those of the publication.
 
     The published means come from PyTorch's generator with seed zero: the lower 24 bits of the Mersenne Twister.
@@ -136,7 +136,7 @@ def gmm40() -> Target:
     return _mixture("gmm40", 80.0 * (bits.reshape(40, 2) / 2**24 - 0.5), math.log1p(math.e))
 
 
-def two_moons() -> Target:
+def two_moons() -> Density:
     """Two interleaved half rings of radius 1 and width 0.1.
 
     About its centre a moon has the unnormalised density exp(−(r − 1)²/(2·0.1²)) S(8 sin θ), S the sigmoid; the other
@@ -163,15 +163,15 @@ def two_moons() -> Target:
 
     # ∫ r exp(−(r − 1)²/2w²) dr over r > 0
     radial = width**2 * math.exp(-0.5 / width**2) + width * math.sqrt(2 * math.pi) * special.ndtr(1 / width)
-    return Target("two_moons", 2, log_density, math.log(2 * math.pi * radial), sample, 0.72)
+    return Density("two_moons", 2, log_density, math.log(2 * math.pi * radial), sample, 0.72)
 
 
-def double_well() -> Target:
+def double_well() -> Density:
     """The double well exp(x₁/2 + 6x₁² − x₁⁴ − x₂²/2) in the plane."""
     return many_well(2)._replace(name="double_well")
 
 
-def many_well(size: int) -> Target:
+def many_well(size: int) -> Density:
     """The product of d/2 double wells, whose coordinates alternate: (well, Gaussian, well, Gaussian, …).
 
     Args:
@@ -206,12 +206,12 @@ def many_well(size: int) -> Target:
         modes[:, ::2] = bottoms[sides]
         mode_weights = np.prod((masses / masses.sum())[sides], axis=1)
     log_z = wells * (math.log(masses.sum()) + 0.5 * math.log(2 * math.pi))
-    return Target(f"many_well_{size}", size, log_density, log_z, sample, 1.4, modes, mode_weights)
+    return Density(f"many_well_{size}", size, log_density, log_z, sample, 1.4, modes, mode_weights)
 
 
 def _mixture(
     name: str, means: Float[np.ndarray, "k d"], deviation: float, weights: Float[np.ndarray, " k"] | None = None
-) -> Target:
+) -> Density:
     """A normalised mixture of round Gaussians; its modes are taken to be their means."""
     count, size = means.shape
     weights = np.full(count, 1 / count) if weights is None else weights
@@ -231,7 +231,7 @@ def _mixture(
     spread = np.stack(np.meshgrid(*[quantiles] * size), axis=-1).reshape(-1, size)
     _, nearest = KDTree(means).query(means[:, None] + spread)
     shares = np.bincount(nearest.ravel(), np.repeat(weights, len(spread)), count) / len(spread)
-    return Target(name, size, log_density, 0.0, sample, scale, means, shares)
+    return Density(name, size, log_density, 0.0, sample, scale, means, shares)
 
 
 def _tabulated(

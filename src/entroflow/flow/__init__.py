@@ -9,13 +9,13 @@ from .divergence import (
     exact_divergence,
     hutchinson_divergence,
 )
-from .integrate import Adaptive, RungeKutta, Solver
+from .integrate import AdaptiveSolver, RungeKutta, Solver
 from .policy import FlowPolicy
 from .velocity import VelocityField, VelocityNetwork
 
 __all__ = [
     "ActionSpace",
-    "Adaptive",
+    "AdaptiveSolver",
     "Box",
     "ClosedForm",
     "DivergenceMethod",

@@ -130,7 +130,7 @@ class RungeKutta:
 
 
 @dataclass(frozen=True)
-class Adaptive:
+class AdaptiveSolver:
     """Diffrax's embedded Runge–Kutta schemes with error control, for evaluation; differentiable in reverse mode.
 
     Args:

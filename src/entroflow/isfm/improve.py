@@ -20,7 +20,7 @@ from ..flow.velocity import VelocityField
 from .faults import Faults, check_faults
 from .loss import Candidates, draw_candidates, isfm_loss, stratified_times
 from .proposals import CurrentPolicy, Proposal
-from .regression import Control, Target, stein_control
+from .regression import Control, RegressionTarget, stein_control
 from .schedule import Schedule, at_size, follow
 from .weights import Diagnostics, Normalisation, self_normalised
 
@@ -41,7 +41,7 @@ def improvement(
     propose: Propose = CurrentPolicy,
     normalise: Normalisation = self_normalised,
     ess_floor: Float[ArrayLike, ""] | None = None,
-    target: Target = "pair",
+    target: RegressionTarget = "pair",
 ) -> tuple[Candidates, Callable[[VelocityField], Float[Array, ""]]]:
     """Draw and weigh candidates at a batch of states; return them and the loss of equations (7) and (9) on them.
 
@@ -128,7 +128,7 @@ class FitConfig:
     warmup: float = 0.02
     ess_floor: float = 0.3
     average: float = 0.1
-    target: Target = "pair"
+    target: RegressionTarget = "pair"
 
 
 class FitMetrics(NamedTuple):

@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Target = Literal["pair", "posterior", "stein", "difference"]
+RegressionTarget = Literal["pair", "posterior", "stein", "difference"]
 TARGETS = ("pair", "posterior", "stein", "difference")
 SHARE = 0.9  # c, of the current policy as control variate
 LEAST_FISHER = 0.01  # a target ten times as wide as the noise; keeps a flat Q from dividing by zero at τ = 0

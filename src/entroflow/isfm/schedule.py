@@ -27,7 +27,7 @@ MEMORY = 0.05  # weight of the newest step in the running average of ESS/N
 
 
 @dataclass(frozen=True)
-class Adaptive:
+class AdaptiveCandidates:
     """A schedule of the number of candidates: the smallest size N with N · ESS/N ≥ budget, or the largest.
 
     Attributes:
@@ -60,7 +60,7 @@ class Adaptive:
         return jnp.sum(~enough, dtype=jnp.int32)
 
 
-Schedule = int | Adaptive
+Schedule = int | AdaptiveCandidates
 
 
 def at_size(schedule: Schedule, ess: Float[Array, ""], improve: Callable[[int], T]) -> tuple[T, Float[Array, ""]]:

@@ -31,7 +31,7 @@ from ...agents.policy_agent import Agent
 from ...devices import mesh_of, use_all_cores
 from ...envs import LQREnv
 from ...flow import RungeKutta, Unbounded
-from ...isfm import Adaptive, Schedule
+from ...isfm import AdaptiveCandidates, Schedule
 from ...lqr import LQR, systems
 from ...lqr.simulate import Noise, sample_noise, simulate
 from ...options import LQROptions
@@ -131,7 +131,7 @@ def _plan(command: LQROptions, lqr: LQR) -> list[Run]:
 def _schedule(candidates: str) -> Schedule:
     """Read the option `--candidates`."""
     if candidates == "adaptive":
-        return Adaptive()
+        return AdaptiveCandidates()
     if candidates.isdecimal() and 2 <= int(candidates[:5]) <= MOST_CANDIDATES:
         return int(candidates)
     expected = f"a whole number from 2 to {MOST_CANDIDATES}, or adaptive"

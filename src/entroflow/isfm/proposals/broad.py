@@ -12,7 +12,7 @@ from ...checks import error
 from ...flow import ActionSpace, Box
 
 
-class Gaussian(eqx.Module):
+class GaussianProposal(eqx.Module):
     """A Gaussian over latents, N(mean, covariance), the same at every state.
 
     Args:
@@ -51,7 +51,7 @@ class Gaussian(eqx.Module):
     @classmethod
     def over_actions(
         cls, action_space: ActionSpace, mean: ArrayLike | list[float], covariance: ArrayLike | list
-    ) -> "Gaussian":
+    ) -> "GaussianProposal":
         """Return a Gaussian stated in the units of the actions.
 
         In unbounded action spaces it has exactly this mean and this covariance. No Gaussian lies in a box; there it is
@@ -94,7 +94,7 @@ class Gaussian(eqx.Module):
         return latents, jax.vmap(self.log_prob, in_axes=(None, 0))(obs, latents)
 
 
-class Uniform(eqx.Module):
+class UniformProposal(eqx.Module):
     """Actions uniform in a box, with the density of their latents.
 
     In a `Box` the latents are those of `Box.from_action`: one action component in a million lies too close to a bound

@@ -22,7 +22,7 @@ from .policy import CurrentPolicy
 from .protocol import DensityProposal, Proposal
 
 
-class Mixture(eqx.Module):
+class MixtureProposal(eqx.Module):
     """A mixture of proposals with fixed weights; candidates are allotted to the components by stratified sampling.
 
     Component k gives n ω_k of n candidates, rounded down or up at random so that its expected share is ω_k exactly.
@@ -89,12 +89,12 @@ class Mixture(eqx.Module):
         return jax.nn.logsumexp(log_probs + jnp.log(jnp.asarray(self.weights, log_probs.dtype)))
 
 
-def defensive(policy: FlowPolicy, broad: Proposal, epsilon: float | np.floating) -> Mixture:
+def defensive(policy: FlowPolicy, broad: Proposal, epsilon: float | np.floating) -> MixtureProposal:
     """Return the defensive mixture (1 − ε) policy + ε broad (Hesterberg 1995).
 
     Args:
         policy: the current policy.
-        broad: a proposal that covers what the policy may miss, such as `Uniform` or `Broadened`.
+        broad: a proposal that covers what the policy may miss, such as `UniformProposal` or `BroadenedPolicy`.
         epsilon: share ε of the candidates that come from it, in [0, 1].
 
     Returns:
@@ -107,7 +107,7 @@ def defensive(policy: FlowPolicy, broad: Proposal, epsilon: float | np.floating)
     share = number("epsilon", epsilon, expected, remedy)
     if not 0 <= share <= 1:
         raise error("epsilon", repr(epsilon), expected, remedy)
-    return Mixture([CurrentPolicy(policy), broad], [1 - share, share])
+    return MixtureProposal([CurrentPolicy(policy), broad], [1 - share, share])
 
 
 def _allot(key: PRNGKeyArray, weights: tuple[float, ...], n: int) -> tuple[list[int], Array]:

@@ -26,7 +26,7 @@ class CurrentPolicy(eqx.Module):
         return jax.vmap(self.policy.sample_latent_and_log_prob, in_axes=(0, None))(jax.random.split(key, n), obs)
 
 
-class Broadened(eqx.Module):
+class BroadenedPolicy(eqx.Module):
     """The current policy with its noise x_0 scaled up, with the exact density of what that gives.
 
     Args:

@@ -26,7 +26,7 @@ from ...flow import FlowPolicy
 REACH = 1.0  # no candidate is moved further than this many kernel widths: steep critics do not throw it past the mode
 
 
-class Population(eqx.Module):
+class PopulationProposal(eqx.Module):
     """Policy samples moved up the critic and jittered, with the density of the mixture of kernels.
 
     Args:

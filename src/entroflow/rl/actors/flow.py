@@ -24,11 +24,11 @@ from ...isfm import (
     NORMALISATIONS,
     Candidates,
     CurrentPolicy,
-    Population,
+    PopulationProposal,
     Proposal,
+    RegressionTarget,
     Schedule,
-    Target,
-    Uniform,
+    UniformProposal,
     at_size,
     defensive,
     improvement,
@@ -76,7 +76,7 @@ class Flow:
     candidates: Schedule = 8
     pairs: int = 1
     ess_floor: float = 0.3
-    target: Target = "posterior"
+    target: RegressionTarget = "posterior"
     pathwise: float = 0.3
     proposal: ProposalName = "policy"
     normalise: Literal["self", "state", "raw"] = "self"
@@ -168,8 +168,8 @@ class Flow:
         if self.proposal == "policy":
             return CurrentPolicy
         if self.proposal == "population":
-            return lambda policy: Population(policy, q_function, temperature)
-        return lambda policy: defensive(policy, Uniform(policy.action_space), DEFENSIVE_SHARE)
+            return lambda policy: PopulationProposal(policy, q_function, temperature)
+        return lambda policy: defensive(policy, UniformProposal(policy.action_space), DEFENSIVE_SHARE)
 
 
 def _variance(candidates: Candidates) -> Float[Array, " d"]:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ...densities import Target, get
-from ...flow import Adaptive, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from ...densities import Density, get
+from ...flow import AdaptiveSolver, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from ...flow.divergence import ClosedForm, DivergenceMethod, ExactJVP, Hutchinson
 from ...isfm import FitConfig, fit
 from .measure import Row, in_turns
@@ -78,7 +78,7 @@ def pareto(rows: list[Row]) -> list[Row]:
     return best
 
 
-def _fit(target: Target) -> FlowPolicy:
+def _fit(target: Density) -> FlowPolicy:
     """Return a flow like a trained one: some hundred ISFM steps toward the density, at its single state."""
     network = VelocityNetwork(1, target.size, width=64, depth=1, key=jax.random.key(0))
     policy = FlowPolicy(network, Unbounded(target.size, scale=target.scale / 2), solver=RungeKutta("midpoint", 6))
@@ -96,7 +96,7 @@ def _reference(policy: FlowPolicy, actions: Array) -> tuple[np.ndarray, float]:
         points = jnp.asarray(actions, jnp.float64)
         found = [
             np.asarray(jax.jit(jax.vmap(double.with_solver(solver).log_prob, (None, 0)))(jnp.zeros(1), points))
-            for solver in (Adaptive(TOLERANCE, TOLERANCE), RungeKutta("rk4", 1024))
+            for solver in (AdaptiveSolver(TOLERANCE, TOLERANCE), RungeKutta("rk4", 1024))
         ]
     return found[0], float(np.abs(found[1] - found[0]).max())
 

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ...densities import Target
+from ...densities import Density
 from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from ...flow.velocity import VelocityField
 from ...isfm import (
     Control,
-    Gaussian,
+    GaussianProposal,
     defensive,
     descend,
     draw_candidates,
@@ -94,14 +94,14 @@ class Metrics(NamedTuple):
     ess: Float[Array, ""]
 
 
-def new_policy(config: Config, target: Target, key: PRNGKeyArray) -> FlowPolicy:
+def new_policy(config: Config, target: Density, key: PRNGKeyArray) -> FlowPolicy:
     """Return an untrained flow at the single state, in units of the target's scale."""
     velocity = VelocityNetwork(len(OBS), target.size, width=config.width, depth=1, key=key)
     space = Unbounded(target.size, scale=target.scale / config.latent_deviation)
     return FlowPolicy(velocity, space, solver=RungeKutta("midpoint", config.solver_steps))
 
 
-def with_velocity(config: Config, target: Target, trained: VelocityField) -> FlowPolicy:
+def with_velocity(config: Config, target: Density, trained: VelocityField) -> FlowPolicy:
     """Return the flow with the trained part of its velocity field: all but the layers that read the only state.
 
     Those stay as they are, the same for all seeds. They could add no more than the biases that are trained anyway, but
@@ -111,7 +111,7 @@ def with_velocity(config: Config, target: Target, trained: VelocityField) -> Flo
     return replace(policy, velocity=eqx.combine(trained, policy.velocity))
 
 
-def start(config: Config, target: Target, rounds: int, key: PRNGKeyArray) -> State:
+def start(config: Config, target: Density, rounds: int, key: PRNGKeyArray) -> State:
     """Return the state before training."""
     init_key, key = jax.random.split(key)
     policy = new_policy(config, target, init_key)
@@ -120,7 +120,7 @@ def start(config: Config, target: Target, rounds: int, key: PRNGKeyArray) -> Sta
     return State(velocity, velocity, muon.init(cast(optax.Params, velocity)), key, jnp.int32(0))
 
 
-def advance(config: Config, target: Target, rounds: int, state: State, count: Int[Array, ""]) -> tuple[State, Metrics]:
+def advance(config: Config, target: Density, rounds: int, state: State, count: Int[Array, ""]) -> tuple[State, Metrics]:
     """Make a number of rounds: draw candidates from the defensive mixture, weigh them, make `reuse` gradient steps.
 
     Args:
@@ -137,7 +137,7 @@ def advance(config: Config, target: Target, rounds: int, state: State, count: In
     assemble = partial(with_velocity, config, target)
     obs = jnp.asarray(OBS, jnp.float32)
     deviation = config.broad_deviation * config.latent_deviation
-    broad = Gaussian(jnp.zeros(target.size, jnp.float32), deviation**2)
+    broad = GaussianProposal(jnp.zeros(target.size, jnp.float32), deviation**2)
 
     def round(_: Int[Array, ""], carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
         state, total = carry

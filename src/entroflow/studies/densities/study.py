@@ -23,7 +23,7 @@ from rich.table import Table
 
 from ... import checks
 from ...commands.conduct import conduct
-from ...densities import Target, get, names
+from ...densities import Density, get, names
 from ...diagnostics.distances import sample_w2
 from ...flow import FlowPolicy, RungeKutta
 from ...storage.folder import timed, write_results
@@ -69,7 +69,7 @@ def run(command: DensitiesCommand) -> int:
     return conduct(command.out, lambda console: _Study(command, console).run(targets))
 
 
-def _plan(command: DensitiesCommand) -> list[Target]:
+def _plan(command: DensitiesCommand) -> list[Density]:
     """Check the settings; return the targets."""
     checks.seeds(command.seed, command.seeds)
     checks.positive_int("--steps", command.steps)
@@ -94,7 +94,7 @@ class _Study:
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "draw": 0.0}
         self.results: list[dict[str, Any]] = []
 
-    def run(self, targets: list[Target]) -> int:
+    def run(self, targets: list[Density]) -> int:
         """Train and judge one target after the other; write after each."""
         begun = time.perf_counter()
         steps = self.rounds * self.config.reuse
@@ -135,7 +135,7 @@ class _Study:
         self.console.print(str(self.command.out), markup=False, soft_wrap=True)
         return 0
 
-    def _train(self, target: Target, writer: csv.DictWriter, tick: Any) -> list[FlowPolicy] | None:
+    def _train(self, target: Density, writer: csv.DictWriter, tick: Any) -> list[FlowPolicy] | None:
         """Return the trained policies, or None if training broke down."""
         keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
         start = jax.vmap(partial(fitting.start, self.config, target, self.rounds))
@@ -159,7 +159,7 @@ class _Study:
         averages = [jax.tree.map(lambda leaf, i=i: leaf[i], state.average) for i in range(len(self.seeds))]
         return [fitting.with_velocity(self.config, target, average).with_solver(SOLVER) for average in averages]
 
-    def _judge(self, target: Target, policies: list[FlowPolicy]) -> dict[str, Any]:
+    def _judge(self, target: Density, policies: list[FlowPolicy]) -> dict[str, Any]:
         """Compare the trained policies with the target; draw the first one."""
         keys = [jax.random.fold_in(jax.random.key(seed), 1) for seed in self.seeds]
         measure = self._compile(partial(draw_and_weigh, target), policies[0], keys[0])
@@ -181,7 +181,7 @@ class _Study:
             self._draw(target, policies[0], drawn[0], result)
         return result
 
-    def _draw(self, target: Target, policy: FlowPolicy, samples: Float[np.ndarray, "m d"], result: dict) -> None:
+    def _draw(self, target: Density, policy: FlowPolicy, samples: Float[np.ndarray, "m d"], result: dict) -> None:
         exact = target.sample(np.random.default_rng(0), len(samples))
         low, high = exact[:, :2].min(axis=0), exact[:, :2].max(axis=0)
         bounds = np.stack([low - 0.05 * (high - low), high + 0.05 * (high - low)])
@@ -212,7 +212,7 @@ class _Study:
 
 
 def draw_and_weigh(
-    target: Target, policy: FlowPolicy, key: PRNGKeyArray
+    target: Density, policy: FlowPolicy, key: PRNGKeyArray
 ) -> tuple[Float[Array, "m d"], Float[Array, " m"]]:
     """Draw samples of a policy, `ESTIMATE` × `REPETITIONS` of them, with log weights log_density − log π."""
 
@@ -225,7 +225,7 @@ def draw_and_weigh(
     return samples.reshape(-1, target.size), log_weights.reshape(-1)
 
 
-def log_densities(target: Target, policy: FlowPolicy, points: Float[Array, "r c 2"]) -> Float[Array, "2 r c"]:
+def log_densities(target: Density, policy: FlowPolicy, points: Float[Array, "r c 2"]) -> Float[Array, "2 r c"]:
     """Return log p of the target and log π of the policy on a grid."""
 
     def row(points: Float[Array, "c 2"]) -> Float[Array, "2 c"]:
@@ -236,7 +236,7 @@ def log_densities(target: Target, policy: FlowPolicy, points: Float[Array, "r c 
     return jnp.swapaxes(jax.lax.map(row, points), 0, 1)
 
 
-def accuracy(target: Target, log_weights: Float[np.ndarray, " m"]) -> dict[str, Any]:
+def accuracy(target: Density, log_weights: Float[np.ndarray, " m"]) -> dict[str, Any]:
     """Return ESS/N, KL(π‖p) and the errors of log Ẑ: of every estimate from 2,000 samples, and of all together."""
     log_ratio = log_weights - target.log_z  # log p/π, of mean one in exponential
     top = log_ratio.max()
@@ -251,7 +251,7 @@ def accuracy(target: Target, log_weights: Float[np.ndarray, " m"]) -> dict[str, 
     }
 
 
-def mode_error(target: Target, samples: Float[np.ndarray, "m d"]) -> dict[str, Any]:
+def mode_error(target: Density, samples: Float[np.ndarray, "m d"]) -> dict[str, Any]:
     """Return the learned mode weights and their total variation distance from the exact ones, if there are modes."""
     if target.modes is None or target.mode_weights is None:
         return {"mode_error": None}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ...envs.rooms import Rooms, Weighted
 from ...flow import Box, FlowPolicy, RungeKutta, VelocityNetwork
-from ...isfm import FitConfig, Uniform
+from ...isfm import FitConfig, UniformProposal
 from ...rl.spi import push_all
 from .figures import Shown, policies_figure
 
@@ -84,9 +84,9 @@ class RoomsProblem:
         velocity = VelocityNetwork(self.rooms.size, 1, width=32, depth=1, key=key)
         return FlowPolicy(velocity, Box(-jnp.ones(1), jnp.ones(1)), solver=SOLVER)
 
-    def propose(self, policy: FlowPolicy) -> Uniform:
+    def propose(self, policy: FlowPolicy) -> UniformProposal:
         """Return where candidates come from."""
-        return Uniform(policy.action_space)
+        return UniformProposal(policy.action_space)
 
     def observe(self, policy: FlowPolicy, key: PRNGKeyArray) -> Float[Array, "s s"]:
         """Return all rooms."""

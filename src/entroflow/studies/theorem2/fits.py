@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from ...isfm import Broadened, FitConfig, Gaussian, fit
+from ...isfm import BroadenedPolicy, FitConfig, GaussianProposal, fit
 from . import weights as weighing
 from .data import Resampled
 
@@ -55,7 +55,7 @@ def learn_afresh(steps: int, key: PRNGKeyArray, normalisation: Int[Array, ""]) -
         lambda _: jnp.zeros((STATES * BATCH // FEW, 1)),
         lambda _, action: weighing.log_target(action[0]),
         1.0,
-        propose=lambda _: Gaussian([0.0], 1.0),
+        propose=lambda _: GaussianProposal([0.0], 1.0),
         normalise=lambda log_weights: jnp.stack([f(log_weights) for f in weighing.WEIGHTS.values()])[normalisation],
     )
     return policy
@@ -70,4 +70,4 @@ def draw(
     policy: FlowPolicy, key: PRNGKeyArray, noise_scale: Float[Array, ""], n: int
 ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
     """Draw candidates from the policy, its noise scaled, with their log-densities."""
-    return Broadened(policy, noise_scale).sample_and_log_prob(key, jnp.zeros(1), n)
+    return BroadenedPolicy(policy, noise_scale).sample_and_log_prob(key, jnp.zeros(1), n)
