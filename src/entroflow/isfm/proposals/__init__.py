@@ -7,7 +7,7 @@ policy:
     propose=lambda policy: BroadenedPolicy(policy, 1.5)  noise scaled up
     propose=lambda policy: GaussianProposal([0.0, 1.0], 4.0)                               in the latent
     propose=lambda policy: GaussianProposal.over_actions(policy.action_space, [0.0, 1.0], 4.0)
-    propose=lambda policy: UniformProposal(policy.action_space)                            a box: `Box`, or low= and high=
+    propose=lambda policy: UniformProposal(policy.action_space)  a box of actions
     propose=lambda policy: defensive(policy, UniformProposal(policy.action_space), 0.1)    (1 − ε) policy + ε broad
     propose=lambda policy: MixtureProposal([CurrentPolicy(policy), ...], [0.5, ...])       any number of components
     propose=lambda policy: PopulationProposal(policy, q_function, temperature)             moved up the critic

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 class Proposal(Protocol):
     """A distribution over latents that can be sampled with its density: all that ISFM asks of it.
 
-    One of your own is any object with the method below. With `log_prob` it can also be part of a `MixtureProposal`. Heavy
-    tails in two dimensions, for example:
+    One of your own is any object with the method below. With `log_prob` it can also be part of a `MixtureProposal`.
+    Heavy tails in two dimensions, for example:
 
         class HeavyTails(eqx.Module):
             scale: float
