@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from entroflow import agents, densities, diagnostics, envs, export, flow, isfm, lqr, multigoal, rl, storage
-    from entroflow.agents.learner import SACISFM, DenoisingSAC, GaussianSAC
+    from entroflow.agents.agent import SAC, SACISFM, DenoisingSAC, GaussianSAC
     from entroflow.agents.load import load
     from entroflow.lqr import LQR
 
 __all__ = [
     "LQR",
+    "SAC",
     "SACISFM",
     "DenoisingSAC",
     "GaussianSAC",
@@ -37,7 +38,7 @@ __all__ = [
 __version__ = version("entroflow")
 
 _HOMES = {"LQR": "entroflow.lqr", "load": "entroflow.agents.load"}
-_HOMES |= dict.fromkeys(("SACISFM", "GaussianSAC", "DenoisingSAC"), "entroflow.agents.learner")
+_HOMES |= dict.fromkeys(("SAC", "SACISFM", "GaussianSAC", "DenoisingSAC"), "entroflow.agents.agent")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,12 @@
 """Units taken from the data: what the critics see has mean zero and variance one, whatever the task's own units are."""
 
+import math
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from .checks import error
 
 MEMORY = 8  # the moments forget what is older than about a ninth of the time elapsed
 SMALLEST = 1e-6  # standard deviation below which a component does not move
@@ -15,11 +19,18 @@ class Moments(eqx.Module):
         mean: running mean.
         scale: running standard deviation, positive.
         limit: bound on the absolute value of what is normalised; None: none.
+
+    Raises:
+        ValueError: for a limit that is not positive.
     """
 
     mean: Float[Array, "*d"]
     scale: Float[Array, "*d"]
     limit: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if self.limit is not None and not self.limit > 0:
+            raise error("limit", f"{self.limit}", "a number above 0, or None", "pass a number such as 10.0")
 
     def update(self, batch: Float[Array, "b *d"], rate: Float[Array, ""]) -> "Moments":
         """Move both toward those of a batch by a rate in [0, 1].
@@ -64,3 +75,8 @@ def forgetting_rate(step: Float[Array, ""], settled: float) -> Float[Array, ""]:
         settled: number of batches after which the units no longer change.
     """
     return jnp.where(step < settled, (MEMORY + 1) / (step + 1 + MEMORY), 0.0)
+
+
+def settled(updates: int | None) -> float:
+    """Return the number of updates after which units no longer change: half of a planned training's."""
+    return math.inf if updates is None else updates / 2

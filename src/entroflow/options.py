@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class LQROptions:
 
     system: str = "coupled"
     """A named system (double_integrator, coupled, unstable, cartpole, mass_spring) or a JSON file."""
-    alpha: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0)
+    temperature: Annotated[tuple[float, ...], arg(name="alpha")] = (0.1, 0.5, 1.0, 2.0)
     """Temperatures α > 0, the weights of the entropy."""
     seeds: int = 3
     """Number of seeds for every temperature."""
@@ -60,7 +60,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """Go on with a training, or a study of lqr or multigoal, from its last checkpoint, as if it had never stopped."""
+    """Go on with a training, or a job of lqr, from its last checkpoint, as if it had never stopped."""
 
     folder: Positional[Path]
     """Folder of the training or study."""
@@ -120,7 +120,7 @@ class ExportOptions:
     """The file, .onnx or .stablehlo."""
     best_of: int = 1
     """Actions to draw, of which the best by Q is taken; a single one comes with its log-density."""
-    alpha: float | None = None
+    temperature: Annotated[float | None, arg(name="alpha")] = None
     """Temperature of the policy, where the folder holds several."""
     seed: int | None = None
     """Its seed, likewise."""

@@ -1,1 +1,19 @@
 """What a user imports: agents that learn on a task, and trained ones from disk."""
+
+from .agent import SAC, SACISFM, DenoisingSAC, Evaluation, GaussianSAC
+from .load import load
+from .perturb import Perturbation
+from .settings import Settings
+from .training import NotFinite
+
+__all__ = [
+    "SAC",
+    "SACISFM",
+    "DenoisingSAC",
+    "Evaluation",
+    "GaussianSAC",
+    "NotFinite",
+    "Perturbation",
+    "Settings",
+    "load",
+]

@@ -1,71 +1,88 @@
-"""`entroflow.load`: trained policies from a folder."""
+"""`entroflow.load`: trained agents from a folder."""
 
 from pathlib import Path
 from typing import Any
 
 from .. import checks
+from ..storage import legacy
 from ..storage.checkpoint import CHECKPOINTS
+from .agent import SAC
+from .saved import HEADER
+from .tasks import Env
 
 POLICIES = "policies"
-AGENT = "agent.json"
 BEST, LAST = Path(CHECKPOINTS, "best"), Path(CHECKPOINTS, "last")
 
 
-def policy_folder(alpha: float, seed: int) -> str:
-    """Return where a run's policy lies inside of an output folder."""
-    return f"{POLICIES}/alpha={str(float(alpha)).removesuffix('.0')}_seed={seed}"
-
-
-def load(folder: str | Path, *, alpha: float | None = None, seed: int | None = None) -> Any:
-    """Load a trained policy, or an agent.
+def policy_folder(temperature: float, seed: int) -> str:
+    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`.
 
     Args:
-        folder: the folder of one policy, or the output folder of `entroflow lqr`; or the folder of an agent that
-            `.save` wrote, or of `entroflow train`, whose last checkpoint is taken.
-        alpha: temperature of the policy wanted; not needed where there is only one.
-        seed: its seed, likewise. The seeds of `entroflow lqr --seed S` are S, S+1, ….
+        temperature: its temperature.
+        seed: its seed.
 
     Returns:
-        Of LQR, an `Agent` with `.sample(obs, n, seed)`, `.log_prob(obs, action)` and
-        `.sample_and_log_prob(obs, n, seed)`; otherwise a `SACISFM`, `GaussianSAC` or `DenoisingSAC`.
+        The path.
+    """
+    return f"{POLICIES}/alpha={str(float(temperature)).removesuffix('.0')}_seed={seed}"
+
+
+def load(
+    folder: str | Path,
+    *,
+    temperature: float | None = None,
+    seed: int | None = None,
+    env: Env | None = None,
+    **own: Any,
+) -> SAC:
+    """Load a trained agent.
+
+    Args:
+        folder: the folder of one agent, as `.save` wrote it; or the output folder of `entroflow lqr`, or of
+            `entroflow train`, whose last checkpoint is taken.
+        temperature: temperature α of the agent wanted; not needed where there is only one.
+        seed: its seed, likewise. The seeds of `--seed S` are S, S+1, ….
+        env: its task, where files cannot tell it.
+        **own: the objects of your own that were among its settings, such as `proposal=mine` or `critic=mine`.
+
+    Returns:
+        A `SACISFM`, `GaussianSAC` or `DenoisingSAC`, or a `SAC` of an actor of your own, with `.predict`, `.sample`,
+        `.sample_and_log_prob`, `.log_prob` and `.export`.
 
     Raises:
-        ValueError: if there is no such policy, or not exactly one, or its files are damaged.
+        ValueError: if there is no such agent, or not exactly one, or its files are damaged.
     """
-    from ..storage.policies import HEADER, load_policy
-    from .policy_agent import Agent
-
     folder = Path(folder)
-    if (folder / AGENT).exists() or (folder / LAST).exists():
-        return _load_agent(folder, seed)
-    found = [path.parent for path in sorted(folder.glob(f"{POLICIES}/*/{HEADER}"))]
-    if (folder / HEADER).exists():
-        found = [folder]
+    found = agents_in(folder)
     if not found:
-        expected = "the folder of a policy or an output folder of entroflow lqr"
-        raise checks.error("folder", f"{str(folder)!r}, which holds no policy", expected, "check the path")
-    headers = {path: checks.json_object(path / HEADER) for path in found}
-    chosen = [
-        path
-        for path, header in headers.items()
-        if (alpha is None or header.get("temperature") == alpha) and (seed is None or header.get("seed") == seed)
-    ]
-    if len(chosen) != 1:
-        have = ", ".join(f"alpha={h.get('temperature')} seed={h.get('seed')}" for h in headers.values())
-        given = f"alpha={alpha}, seed={seed}, which {'no policy has' if not chosen else 'several policies have'}"
-        raise checks.error("policy", given, f"one of: {have}", "pass both alpha= and seed=")
-    return Agent(*load_policy(chosen[0]))
+        expected = "the folder of an agent, of a training, or an output folder of entroflow lqr"
+        raise checks.error("folder", f"{str(folder)!r}, which holds no agent", expected, "check the path")
+    if found != [folder]:
+        found = [
+            path
+            for path in found
+            if (seed is None or path.name.endswith(f"seed={seed}"))
+            and (temperature is None or path.name.startswith(Path(policy_folder(temperature, 0)).name[:-1]))
+        ]
+    if len(found) != 1:
+        have = ", ".join(path.name for path in agents_in(folder))
+        asked = {name: value for name, value in {"temperature": temperature, "seed": seed}.items() if value is not None}
+        given = f"{asked or 'no choice'}, where there {'are several' if found else 'is none such'}"
+        raise checks.error("agent", given, f"one of: {have}", "pass its temperature= and seed=")
+    return SAC.load(found[0], env, **own)
 
 
-def _load_agent(folder: Path, seed: int | None) -> Any:
-    """Load an agent from its folder or from that of its training."""
-    from .learner import load_agent
+def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
+    """Return the folders of the agents in a folder, which may be that of one agent itself.
 
-    if (folder / AGENT).exists():
-        return load_agent(folder)
-    agents = {path.name: path for path in sorted((folder / LAST).glob("seed=*"))}
-    chosen = list(agents) if seed is None else [f"seed={seed}"]
-    if len(chosen) != 1 or chosen[0] not in agents:
-        given = f"seed={seed}" + (", where there are several" if seed is None else ", which is not there")
-        raise checks.error("agent", given, f"one of: {', '.join(agents)}", "pass its seed=")
-    return load_agent(agents[chosen[0]])
+    Args:
+        folder: the folder.
+        checkpoint: which agents of a training, "last" or "best".
+
+    Returns:
+        The folders, in order of their names; none if there is none.
+    """
+    if any((folder / name).is_file() for name in (HEADER, legacy.POLICY)):
+        return [folder]
+    places = [*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")]
+    return sorted(path for path in places if any((path / name).is_file() for name in (HEADER, legacy.POLICY)))

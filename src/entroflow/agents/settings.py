@@ -1,18 +1,23 @@
-"""What a training on a Gymnasium task is set to, and its form on disk."""
+"""What a training is set to: one place for all settings, changed by name, and their form on disk."""
 
 import dataclasses
-import types
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from .. import checks
-from ..flow import RungeKutta
-from ..flow.integrate import Solver
+from ..fields import Count, Discount, Number, Positive, check_fields
+from ..flow import AdaptiveSolver, RungeKutta
 from ..isfm import AdaptiveCandidates
-from ..rl import sac
-from ..rl.actors import Actor, Denoising, Flow, Gaussian
+from ..rl import ACTORS, Config, Denoising, Flow, Gaussian, MLPCritic
 
-ALGORITHMS: dict[str, type[Any]] = {"sac_isfm": Flow, "gaussian_sac": Gaussian, "denoising": Denoising}
+# The classes of which files may speak. What is not here is an object of the user's own.
+KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (Config, Flow, Gaussian, Denoising, MLPCritic, RungeKutta, AdaptiveSolver, AdaptiveCandidates)
+}
+KIND, OWN = "kind", "own"
+CRITIC = "critic_"  # before the names of a critic's settings
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Settings:
     """Settings of a training, the same for all tasks unless said otherwise.
 
     Attributes:
-        config: settings of soft actor-critic; its actor makes the algorithm.
+        config: settings of soft actor-critic, of its actor and of its critic.
         num_envs: environments of each run that step together.
         updates_per_step: updates for every step of one environment (the UTD ratio).
         policy_delay: updates of the critics for every update of the policy.
@@ -31,137 +36,144 @@ class Settings:
         target_entropy: entropy in nats that α is steered to; "auto" is minus one for every action component in units
             of half its range; None leaves α as it is.
         action_candidates: actions M of which a deterministic policy takes the best by Q.
+
+    Raises:
+        ValueError: in one sentence, for a value that is not possible, or two that do not go together.
     """
 
-    config: sac.Config = field(default_factory=sac.Config)
-    num_envs: int = 1
-    updates_per_step: int = 1
-    policy_delay: int = 1
-    learning_starts: int = 1000
-    buffer_size: int = 1_000_000
-    discount: float = 0.99
-    temperature: float = 0.2
-    target_entropy: float | str | None = "auto"
-    action_candidates: int = 16
+    config: Config = field(default_factory=Config)
+    num_envs: Count = 1
+    updates_per_step: Count = 1
+    policy_delay: Count = 1
+    learning_starts: Count = 1000
+    buffer_size: Count = 1_000_000
+    discount: Discount = 0.99
+    temperature: Positive = 0.2
+    target_entropy: Number | Literal["auto"] | None = "auto"
+    action_candidates: Count = 16
 
     def __post_init__(self):
-        whole = ("num_envs", "updates_per_step", "policy_delay", "learning_starts", "buffer_size", "action_candidates")
-        for name in whole:
-            checks.positive_int(name, getattr(self, name))
-        checks.discount("discount", self.discount)
-        checks.positive_number("temperature", self.temperature)
-        if self.target_entropy is not None and self.target_entropy != "auto":
-            checks.number("target_entropy", self.target_entropy, "'auto', None or a number", "pass 'auto'")
+        check_fields(self)
         if self.buffer_size < self.config.batch_size:
             expected = f"at least the batch size, {self.config.batch_size}"
             raise checks.error("buffer_size", f"{self.buffer_size}", expected, "remember more")
-        if self.policy_delay > 1 and self.config.soft_value == "network":
+        if self.policy_delay > 1 and self.config.critic.learns_v:
             remedy = "use policy_delay=1, or soft_value='action'"
             raise checks.error("policy_delay", f"{self.policy_delay} with a network of V", "1", remedy)
 
     @property
     def algorithm(self) -> str:
-        """The algorithm's name."""
-        return next(name for name, kind in ALGORITHMS.items() if isinstance(self.config.actor, kind))
+        """The algorithm's name, as its actor says it."""
+        return self.config.actor.name
 
 
 def of_algorithm(name: str) -> Settings:
     """Return the default settings of an algorithm: all the same, but for the actor.
 
     Args:
-        name: one of `ALGORITHMS`.
+        name: one of `entroflow.rl.ACTORS`.
+
+    Returns:
+        The settings.
 
     Raises:
         ValueError: if there is none of that name.
     """
-    kind = ALGORITHMS[checks.choice("algorithm", name, ALGORITHMS)]
-    # Without a density there is no entropy to count.
-    return Settings(sac.Config(kind(), entropy_in_target=kind is not Denoising))
+    return Settings(Config(ACTORS[checks.choice("algorithm", name, ACTORS)]))
 
 
-def to_json(settings: Settings) -> dict[str, Any]:
-    """Return settings as JSON-ready dictionaries; the actor with the algorithm's name."""
-    document = dataclasses.asdict(settings)
-    document["config"]["actor"]["algorithm"] = settings.algorithm
-    return document
+def names(settings: Settings) -> dict[str, int]:
+    """Return the names of all single settings, and at which level they are: 0 the outermost, 1, 2 actor, 3 critic."""
+    found: dict[str, int] = {}
+    for i, level in enumerate(_levels(settings)):
+        prefix = CRITIC if i == 3 else ""
+        for each in dataclasses.fields(level) if dataclasses.is_dataclass(level) else ():
+            found.setdefault(prefix + each.name, i)
+    del found["config"]
+    return found
 
 
-def from_json(document: Any) -> Settings:
-    """Return settings from what `to_json` made of them.
-
-    Raises:
-        ValueError: if a field is unknown or a value is not possible.
-    """
-    outer = _part("settings", document)
-    inner = _part("config", outer.pop("config", None))
-    actor = _part("actor", inner.pop("actor", None))
-    kind = ALGORITHMS[checks.choice("algorithm", actor.pop("algorithm", None), ALGORITHMS)]
-    if isinstance(solver := actor.get("solver"), dict):
-        actor["solver"] = RungeKutta(**checked(RungeKutta, solver))
-    if isinstance(schedule := actor.get("candidates"), dict):
-        sizes = schedule.get("sizes")
-        sizes = {"sizes": tuple(sizes)} if isinstance(sizes, list) else {}
-        actor["candidates"] = AdaptiveCandidates(**checked(AdaptiveCandidates, schedule | sizes))
-    made: Actor = kind(**checked(kind, actor))
-    return Settings(sac.Config(made, **checked(sac.Config, inner)), **checked(Settings, outer))
-
-
-def _part(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise checks.error(name, repr(value), "an object with settings", "use settings as entroflow wrote them")
-    return dict(value)
-
-
-SHARES = {"critic_warmup", "warmup", "target_rate", "final_target_rate", "recent", "ess_floor"}
-MOST = 2**31 - 1
-
-
-def checked(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return values of a class of settings in the types that its fields have.
+def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Return settings with some changed, by name, wherever in the settings the names are.
 
     Args:
-        kind: `Settings`, `sac.Config` or the class of an actor.
-        values: values of some fields.
+        settings: the settings.
+        changes: new values by the names of `Settings`, `Config` or the actor, where the outermost one counts, or of the
+            critic, with "critic_" before them; `actor` and `critic` change these altogether.
+
+    Returns:
+        The new settings.
 
     Raises:
-        ValueError: for a value of another type, or out of range.
+        ValueError: for a name that there is not, or a value that is not possible.
     """
-    hints = get_type_hints(kind)
-    known = [field.name for field in dataclasses.fields(kind)]
-    return {name: _checked(name, value, hints[checks.choice("setting", name, known)]) for name, value in values.items()}
+    changes = dict(changes)
+    whole = {name: changes.pop(name) for name in ("actor", "critic") if name in changes}
+    settings = dataclasses.replace(settings, config=dataclasses.replace(settings.config, **whole))
+    known, levels = names(settings), _levels(settings)
+    parts: list[dict[str, Any]] = [{} for _ in levels]
+    for name, value in changes.items():
+        level = known[checks.choice("setting", name, sorted(known))]
+        parts[level][name.removeprefix(CRITIC) if level == 3 else name] = value
+    made = {name: dataclasses.replace(levels[i], **parts[i]) for name, i in (("actor", 2), ("critic", 3)) if parts[i]}
+    config = dataclasses.replace(settings.config, **made, **parts[1])
+    return dataclasses.replace(settings, config=config, **parts[0])
 
 
-def _checked(name: str, value: Any, hint: Any) -> Any:
-    """Check one value; what is not a number, a name or a truth value checks itself."""
-    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if value is None and types.NoneType in kinds:
-        return None
-    if isinstance(value, str) and str in kinds:
+def to_json(settings: Any) -> Any:
+    """Return settings as JSON-ready objects: each says its kind; what is the user's own says only its name."""
+    if isinstance(settings, Settings) or type(settings) in KINDS.values():
+        kind = {} if isinstance(settings, Settings) else {KIND: type(settings).__name__}
+        parts = {part.name: to_json(getattr(settings, part.name)) for part in dataclasses.fields(settings)}
+        return kind | parts
+    if isinstance(settings, tuple):
+        return [to_json(part) for part in settings]
+    if settings is None or isinstance(settings, bool | int | float | str):
+        return settings
+    return {OWN: getattr(settings, "__qualname__", type(settings).__qualname__)}
+
+
+def from_json(document: Any, own: Mapping[str, Any] | None = None) -> Settings:
+    """Return settings from what `to_json` made of them.
+
+    Args:
+        document: the JSON object.
+        own: the objects of the user's own, by the names of their fields.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ValueError: if a field is unknown, a value is not possible, or an object of the user's own is missing.
+    """
+    if not isinstance(document, dict):
+        raise checks.error(
+            "settings", repr(document), "an object with settings", "use settings as entroflow wrote them"
+        )
+    parts = _parts(Settings, document, own or {})
+    return Settings(**parts)
+
+
+def _levels(settings: Settings) -> list[Any]:
+    return [settings, settings.config, settings.config.actor, settings.config.critic]
+
+
+def _parts(kind: type[Any], document: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    known = [part.name for part in dataclasses.fields(kind)]
+    return {checks.choice("setting", name, known): _value(name, value, own) for name, value in document.items()}
+
+
+def _value(name: str, value: Any, own: Mapping[str, Any]) -> Any:
+    """Return what a field was, from its form on disk."""
+    if isinstance(value, list):
+        return tuple(_value(name, part, own) for part in value)
+    if not isinstance(value, dict):
         return value
-    if kinds == (Solver,) and hasattr(value, "solve_with_integral"):
-        return value
-    for kind in kinds:
-        whole = get_origin(kind) or kind  # tuple[int, ...] is a tuple
-        if isinstance(whole, type) and whole not in (int, float, bool, str, Solver) and isinstance(value, whole):
-            return value
-        if get_origin(kind) is Literal:
-            return checks.choice(name, value, get_args(kind))
-    if bool in kinds:
-        if not isinstance(value, bool):
-            raise checks.error(name, repr(value), "true or false", "pass one of these")
-        return value
-    if int in kinds:
-        return checks.positive_int(name, value, most=MOST)
-    if float not in kinds:
-        raise checks.error(name, repr(value), f"a value such as the default of {name}", "leave it out")
-    if name in SHARES:
-        number = checks.number(name, value, "a number from 0 to 1", "pass a number such as 0.5")
-        if not 0 <= number <= 1 or (number == 0 and name == "recent"):
-            raise checks.error(name, repr(value), "a number from 0 to 1", "pass a number such as 0.5")
-        return number
-    if name in ("average", "exploration", "pathwise", "target_entropy"):
-        number = checks.number(name, value)
-        if number < 0 and name != "target_entropy":
-            raise checks.error(name, repr(value), "a number of at least 0", "pass 0")
-        return number
-    return checks.positive_number(name, value)
+    if OWN in value:
+        if name not in own:
+            given = f"an object of your own, {value[OWN]}, which no file brings back"
+            raise checks.error(name, given, "the object itself", f"pass {name}=…")
+        return own[name]
+    inner = dict(value)
+    kind = KINDS[checks.choice(f"kind of {name}", inner.pop(KIND, None), KINDS)]
+    return kind(**_parts(kind, inner, own))

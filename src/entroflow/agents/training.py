@@ -7,15 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
 from jaxtyping import Array, ArrayLike, Float, Key, UInt
 
 from .. import checks
 from ..compiling import RUN_ONCE, jit
 from ..flow import ActionSpace
-from ..rl import finite as guard
-from ..rl import loop_gym, sac
-from ..storage import checkpoint, environment_state
+from ..rl import finite, loop_gym, sac
+from ..storage import checkpoint, environment_state, legacy
 from ..types import Transition
 from .settings import Settings
 from .tasks import Task
@@ -35,7 +33,6 @@ class Training:
         settings: the settings.
         seeds: one seed per run.
         config: settings of soft actor-critic, with the target entropy of this task.
-        loop: what learning reads and writes.
         step: steps that every run has made, in all of its environments together.
         obstacle: why the environments' state is not in a checkpoint, or was not restored from one; None if it is.
     """
@@ -52,22 +49,35 @@ class Training:
         self.task, self.settings, self.seeds = task, settings, [checks.seed("seed", seed) for seed in seeds]
         self.config = dataclasses.replace(settings.config, target_entropy=_target_entropy(task, settings))
         numbers = np.float32(settings.temperature), np.float32(settings.discount)
-        agents, keys = _init(self.config, np.array(self.seeds, np.uint32), task.obs_size, task.policy_space(), *numbers)
-        self._act_keys, self._evaluate_keys = keys["act"], keys["evaluate"]
-        sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
-        self.loop = loop_gym.start(agents, keys["learn"], capacity=_capacity(settings, steps), **sizes)
+        self._agents, keys = _init(
+            self.config, np.array(self.seeds, np.uint32), task.obs_size, task.policy_space(), *numbers
+        )
+        self._act_keys, self._evaluate_keys, self._learn_keys = keys["act"], keys["evaluate"], keys["learn"]
+        self._capacity = _capacity(settings, steps)
+        self._loop: loop_gym.Loop | None = None  # made when learning begins, for the replay is large
         self.step = 0
         self._updates = 0
-        self._envs: SyncVectorEnv | None = None
+        self._rollout: loop_gym.Rollout | None = None
         self._pending: Transition | None = None
         self._metrics: dict[str, list[Any]] = {}
-        self._ended: list[list[tuple[float, int]]] = [[] for _ in self.seeds]
         self.obstacle: str | None = None
 
     @property
     def agents(self) -> sac.State:
         """States of soft actor-critic, leaves of shape (runs, ...)."""
-        return self.loop.agent
+        return self._agents if self._loop is None else self._loop.agent
+
+    @agents.setter
+    def agents(self, agents: sac.State) -> None:
+        self._agents, self._loop = agents, None
+
+    @property
+    def loop(self) -> loop_gym.Loop:
+        """What learning reads and writes."""
+        if self._loop is None:
+            sizes = {"obs_size": self.task.obs_size, "action_size": self.task.action_size}
+            self._loop = loop_gym.start(self._agents, self._learn_keys, capacity=self._capacity, **sizes)
+        return self._loop
 
     def advance(self, steps: int, stop: Callable[[], bool] = lambda: False) -> list[Row]:
         """Make steps in the environments, and the updates that belong to them.
@@ -83,36 +93,21 @@ class Training:
         Raises:
             NotFinite: if an environment returns a number that is not finite, or the learner's metrics are not.
         """
-        if self._envs is None:
-            self._reset()
-        assert self._envs is not None
-        count = self.settings.num_envs
+        rollout = self._rolling_out()
         target = self.step + steps
         while self.step < target:
             if stop():
                 return []
             # The action waits for the last update; the next one then runs while the environments step.
-            actions = self._act(self._obs)
+            actions = self._act(rollout.obs)
             self._check_learner()
             self._learn()
-            following, reward, terminated, truncated, info = self._envs.step(
-                actions.reshape(-1, *self.task.action_space.shape)
-            )
-            final = following.copy()
-            for i in np.flatnonzero(info.get("_final_obs", ())):
-                final[i] = info["final_obs"][i]
-            self.step += count
-            self._check(final, reward)
-            parts = self._obs, actions, reward, final, terminated, truncated
-            self._pending = self._transition(*parts)
-            self._obs = following.astype(np.float32)
-            self._returns += reward
-            self._lengths += 1
-            for i in np.flatnonzero(terminated | truncated):
-                self._ended[i // count].append((float(self._returns[i]), int(self._lengths[i])))
-                self._returns[i], self._lengths[i] = 0.0, 0
+            transitions = rollout.step(actions)
+            self.step += self.settings.num_envs
+            self._check(np.asarray(transitions.next_obs), np.asarray(transitions.reward))
+            self._pending = transitions
         self._check_learner()
-        return self._rows()
+        return self._rows(rollout)
 
     def evaluate(
         self,
@@ -179,15 +174,17 @@ class Training:
         parts = vars(self.loop) | {"replay": self._filled(self.loop.replay)}
         arrays = checkpoint.flatten("loop", parts) | checkpoint.flatten("pending", self._pending)
         arrays |= {f"metrics.{name}": np.stack(parts) for name, parts in self._metrics.items()}
-        ended = [(i, *episode) for i, episodes in enumerate(self._ended) for episode in episodes]
-        arrays["ended"] = np.array(ended, np.float64).reshape(-1, 3)
         numbers = {"step": self.step, "updates": self._updates, "remembered": int(self.loop.count), "envs": None}
-        if self._envs is not None:
+        rollout, ended = self._rollout, []
+        if rollout is not None:
+            ended = [(i, *episode) for i, episodes in enumerate(rollout.ended) for episode in episodes]
             try:
-                numbers["envs"], more = environment_state.capture(self._envs)
-                arrays |= more | {"obs": self._obs, "returns": self._returns, "lengths": self._lengths}
+                numbers["envs"], more = environment_state.capture(rollout.envs)
+                obs = rollout.obs.reshape(-1, rollout.obs.shape[-1])
+                arrays |= more | {"obs": obs, "returns": rollout.returns, "lengths": rollout.lengths}
             except environment_state.NotCaptured as problem:
                 self.obstacle = str(problem)
+        arrays["ended"] = np.array(ended, np.float64).reshape(-1, 3)
         return numbers, arrays
 
     def restore(self, numbers: dict[str, Any], arrays: checkpoint.Arrays) -> None:
@@ -197,10 +194,12 @@ class Training:
             ValueError: if the arrays are not those of such a training.
         """
         self.close()
+        if "loop.agent.critic.q.layers.0.weight" not in arrays:
+            arrays = legacy.renamed(arrays)
         capacity = self.loop.replay.reward.shape[1]
         full = {n: _with_room(part, capacity) for n, part in arrays.items() if n.startswith("loop.replay.")}
         shapes = jax.eval_shape(lambda: self.loop)
-        self.loop = checkpoint.unflatten("loop", shapes, arrays | full)
+        self._loop = checkpoint.unflatten("loop", shapes, arrays | full)
         if numbers["step"]:
             count = self.settings.num_envs
             pending = jax.tree.map(
@@ -211,58 +210,47 @@ class Training:
         self._metrics = {
             name.removeprefix("metrics."): list(parts) for name, parts in arrays.items() if name.startswith("metrics.")
         }
-        self._ended = [
+        rollout = self._rolling_out()
+        if numbers["envs"] is not None:
+            try:
+                environment_state.restore(rollout.envs, numbers["envs"], arrays)
+                rollout.obs = arrays["obs"].reshape(rollout.obs.shape)
+                rollout.returns, rollout.lengths = arrays["returns"], arrays["lengths"]
+            except environment_state.NotCaptured as problem:
+                self.close()
+                rollout = self._rolling_out()
+                self.obstacle = str(problem)
+        rollout.ended = [
             [(float(total), int(length)) for run, total, length in arrays["ended"] if run == i]
             for i in range(len(self.seeds))
         ]
-        self._reset()
-        assert self._envs is not None
-        if numbers["envs"] is not None:
-            try:
-                environment_state.restore(self._envs, numbers["envs"], arrays)
-                self._obs, self._returns, self._lengths = arrays["obs"], arrays["returns"], arrays["lengths"]
-            except environment_state.NotCaptured as problem:
-                self._reset()
-                self.obstacle = str(problem)
 
     def close(self) -> None:
         """Close the environments."""
-        if self._envs is not None:
-            self._envs.close()
-            self._envs = None
+        if self._rollout is not None:
+            self._rollout.envs.close()
+            self._rollout = None
 
     def _filled(self, replay: Transition) -> Any:
         """Return the transitions that are in a replay so far, without copying them where NumPy can look at them."""
         filled = min(int(self.loop.count), replay.reward.shape[1])
         return jax.tree.map(lambda ring: np.asarray(ring)[:, :filled], replay)
 
-    def _reset(self) -> None:
-        """Make the environments, every one with a seed of its own that depends on its run's seed only."""
-        self.close()
-        count = self.settings.num_envs
-        self._envs = self.task.vector(len(self.seeds) * count)
-        # Environments that start again after a resumption must not repeat their first episodes.
-        draws = [np.random.SeedSequence([seed, self.step]).generate_state(count) for seed in self.seeds]
-        obs, _ = self._envs.reset(seed=[int(number) for draw in draws for number in draw])
-        self._check(obs, np.zeros(len(obs)))
-        self._obs = obs.astype(np.float32)
-        self._returns, self._lengths = np.zeros(len(obs)), np.zeros(len(obs), int)
+    def _rolling_out(self) -> loop_gym.Rollout:
+        """Return the environments; at first make them, each with a seed of its own that depends on its run's alone."""
+        if self._rollout is None:
+            count = self.settings.num_envs
+            # Environments that start again after a resumption must not repeat their first episodes.
+            draws = [np.random.SeedSequence([seed, self.step]).generate_state(count) for seed in self.seeds]
+            seeds = [int(number) for draw in draws for number in draw]
+            self._rollout = loop_gym.Rollout(self.task.vector(len(seeds)), len(self.seeds), seeds)
+            self._check(self._rollout.obs, np.zeros(self._rollout.obs.shape[:2]))
+        return self._rollout
 
-    def _act(self, obs: Float[np.ndarray, "runs_e n"]) -> Float[np.ndarray, "runs e d"]:
+    def _act(self, obs: Float[np.ndarray, "runs e n"]) -> Float[np.ndarray, "runs e d"]:
         explore = self.step < self.settings.learning_starts
-        grouped = jnp.asarray(obs.reshape(len(self.seeds), self.settings.num_envs, -1))
-        return np.asarray(loop_gym.act(self.config, self.agents, grouped, self._act_keys, self.step, explore=explore))
-
-    def _transition(
-        self, obs: Any, actions: Any, reward: Any, final: Any, terminated: Any, truncated: Any
-    ) -> Transition:
-        """Return a step of all environments with leaves of shape (runs, environments, ...), numbers as float32."""
-        parts = obs, reward.astype(np.float32), final.astype(np.float32), terminated, truncated
-        lead = len(self.seeds), self.settings.num_envs
-        obs, reward, final, terminated, truncated = (
-            jnp.asarray(part.reshape(*lead, *part.shape[1:])) for part in parts
-        )
-        return Transition(obs, jnp.asarray(actions), reward, final, terminated, truncated)
+        actions = loop_gym.act(self.config, self.agents, jnp.asarray(obs), self._act_keys, self.step, explore=explore)
+        return np.asarray(actions)
 
     def _learn(self) -> None:
         """Store the last transitions; once there are enough, make the updates that belong to one step."""
@@ -270,47 +258,48 @@ class Training:
         if transitions is None:
             return
         if self.step <= self.settings.learning_starts:
-            self.loop = loop_gym.remember(self.loop, transitions)
+            self._loop = loop_gym.remember(self.loop, transitions)
             return
         for _ in range(self.settings.updates_per_step * self.settings.num_envs):
-            improve = self._updates % self.settings.policy_delay == 0
-            self.loop, metrics = loop_gym.learn(self.config, self.loop, transitions, improve=improve)
+            update_policy = self._updates % self.settings.policy_delay == 0
+            self._loop, metrics = loop_gym.learn(self.config, self.loop, transitions, update_policy=update_policy)
             for name, value in metrics.items():
                 self._metrics.setdefault(name, []).append(value)
             self._updates, transitions = self._updates + 1, None
 
-    def _rows(self) -> list[Row]:
+    def _rows(self, rollout: loop_gym.Rollout) -> list[Row]:
         """Average what happened since the last rows."""
         means = {name: np.mean(parts, axis=0) for name, parts in self._metrics.items()}
         rows = []
-        for i, (seed, episodes) in enumerate(zip(self.seeds, self._ended, strict=True)):
+        for i, (seed, episodes) in enumerate(zip(self.seeds, rollout.ended, strict=True)):
             returns, lengths = (np.mean(part) for part in zip(*episodes, strict=True)) if episodes else (None, None)
             row = {"seed": seed, "step": self.step, "return": returns, "length": lengths, "episodes": len(episodes)}
             row |= {name: float(mean[i]) for name, mean in means.items()}
             if self.config.target_entropy is not None:
                 row["target_entropy"] = self.config.target_entropy
             rows.append(row)
-        self._metrics, self._ended = {}, [[] for _ in self.seeds]
+        self._metrics, rollout.ended = {}, [[] for _ in self.seeds]
         return rows
 
     def _check_learner(self) -> None:
         """Stop at the first update that left a number that is not finite; the update is done when this is called."""
-        faults = np.asarray(self.loop.fault)
+        faults = np.zeros(1) if self._loop is None else np.asarray(self._loop.fault)
         if faults.any():
             i = int(np.flatnonzero(faults)[0])
-            what = guard.describe(
+            what = finite.describe(
                 int(faults[i]), {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()}
             )
             raise NotFinite(f"{what} of the run with seed {self.seeds[i]} is not finite at step {self.step}")
 
-    def _check(self, obs: Float[np.ndarray, "runs_e n"], reward: Float[np.ndarray, " runs_e"]) -> None:
-        """Stop at the first number from an environment that is not finite."""
-        if np.isfinite(reward).all() and np.isfinite(obs).all():
-            return
-        what, values = ("reward", reward[:, None]) if not np.isfinite(reward).all() else ("observation", obs)
-        i = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        seed = self.seeds[i // self.settings.num_envs]
-        raise NotFinite(f"{self.task.name} returned an {what} that is not finite at step {self.step}, seed {seed}")
+    def _check(self, obs: Float[np.ndarray, "runs e n"], reward: Float[np.ndarray, "runs e"]) -> None:
+        """Stop at the first number from an environment that is not finite in single precision."""
+        for what, values in {"reward": reward[..., None], "observation": obs}.items():
+            bad = ~np.isfinite(values).all(axis=(1, 2))
+            if bad.any():
+                seed = self.seeds[int(np.argmax(bad))]
+                raise NotFinite(
+                    f"{self.task.name} returned an {what} that is not finite at step {self.step}, seed {seed}"
+                )
 
 
 def _with_room(ring: np.ndarray, capacity: int) -> np.ndarray:

@@ -1,9 +1,7 @@
 """The command export: a trained policy as one file that runs without this library."""
 
-from .. import checks
-from ..agents.load import load
-from ..agents.policy_agent import Agent
-from ..export import acting, sampling, write
+from ..agents import load
+from ..export import acting, write
 from ..options import ExportOptions
 
 
@@ -13,14 +11,8 @@ def run(options: ExportOptions) -> int:
     Raises:
         ValueError: for bad input.
     """
-    agent = load(options.folder, alpha=options.alpha, seed=options.seed)
-    if not isinstance(agent, Agent):
-        program = acting(agent.config, agent.state, options.best_of)
-    elif options.best_of == 1:
-        program = sampling(agent.policy)
-    else:
-        given = f"{options.best_of} for a policy of entroflow lqr"
-        raise checks.error("--best-of", given, "1", "its critic is not saved: draw from the policy")
+    agent = load(options.folder, temperature=options.temperature, seed=options.seed)
+    program = acting(agent.config, agent.state, options.best_of)
     path = write(options.out, program)
     inputs = f"obs (batch, {program.obs_size}), noise (batch, {', '.join(map(str, program.noise_shape))})"
     print(f"{path}: {inputs} -> {', '.join(program.outputs)}")

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import checks
-from ..agents.learner import load_agent
-from ..agents.load import CHECKPOINTS
+from ..agents import SAC
+from ..agents.load import agents_in
 from ..agents.perturb import Perturbation
 from ..options import EvalOptions, WatchOptions
 from ..storage.folder import cache_compilations
@@ -26,7 +26,7 @@ def evaluate(command: EvalOptions) -> int:
     for name in ("agent", "mean return", "± s.e.", "min", "max", "length"):
         table.add_column(name, justify="left" if name == "agent" else "right")
     for folder in _agents(command.folder, command.checkpoint):
-        agent = load_agent(folder)
+        agent = SAC.load(folder)
         how = {"deterministic": not command.stochastic, "seed": command.seed}
         found = agent.evaluate(episodes, perturbation=change, **how)
         cells = [found.mean, found.standard_error, found.returns.min(), found.returns.max(), found.lengths.mean()]
@@ -39,7 +39,7 @@ def watch(command: WatchOptions) -> int:
     """Film a trained agent; return the exit code."""
     cache_compilations()
     folder = _agents(command.folder, command.checkpoint)[0]
-    agent = load_agent(folder)
+    agent = SAC.load(folder)
     act = lambda obs: agent.predict(obs, deterministic=not command.stochastic)[0]  # noqa: E731
     episodes = checks.positive_int("--episodes", command.episodes)
     film = record(agent.task.name, act, command.out, episodes=episodes, seed=command.seed)
@@ -51,5 +51,4 @@ def watch(command: WatchOptions) -> int:
 def _agents(folder: Path, name: str) -> list[Path]:
     """Return the folders of a training's agents, or the folder of one agent itself."""
     checks.choice("--checkpoint", name, ("best", "last"))
-    found = sorted((folder / CHECKPOINTS / name).glob("seed=*"))
-    return found or [folder]
+    return agents_in(folder, name) or [folder]

@@ -25,4 +25,7 @@ def resume(options: ResumeOptions) -> int:
         raise checks.error(str(options.folder / CONFIG), given, expected, remedy)
     from .lqr import job
 
-    return job.run(options_of(LQROptions, options.folder, plan), facts)
+    given = dict(plan["options"])
+    if "alpha" in given:  # as earlier versions called it
+        given["temperature"] = given.pop("alpha")
+    return job.run(options_of(LQROptions, options.folder, plan | {"options": given}), facts)

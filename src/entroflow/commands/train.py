@@ -4,7 +4,6 @@ What a folder holds is in docs/run-folder.md. A run that is stopped or killed, a
 that was not, bit for bit on the same machine.
 """
 
-import dataclasses
 import json
 import time
 from pathlib import Path
@@ -15,17 +14,17 @@ import numpy as np
 from rich.console import Console
 
 from .. import checks
-from ..agents.learner import change, save_agent
+from ..agents import saved
 from ..agents.load import BEST, CHECKPOINTS, LAST
-from ..agents.settings import ALGORITHMS, Settings, from_json, of_algorithm, to_json
-from ..agents.tasks import Task, task
+from ..agents.settings import Settings, change, from_json, names, of_algorithm, to_json
+from ..agents.tasks import Task, rebuilt, task
 from ..agents.training import NotFinite, Row, Training
 from ..options import ResumeOptions, TrainOptions
-from ..storage import checkpoint, records
+from ..stopping import Stop
+from ..storage import checkpoint, legacy, records
 from ..storage.folder import cache_compilations, lock
 from .compare import draw_learning_curve
 from .progress import TrainingProgress
-from .stop import Stop
 
 LOG_INTERVAL = 1000  # environment steps
 MADE_OF = ("algorithm", "env", "seeds", "settings")  # what a run is; its checkpoints say the same
@@ -42,21 +41,22 @@ def train(command: TrainOptions) -> int:
     episodes = checks.positive_int("--evaluation-episodes", command.evaluation_episodes)
     seeds = checks.seeds(command.seed, command.seeds)
     found = task(command.env)
-    settings = to_json(change(of_algorithm(command.algorithm), _changes(command.set)))
+    settings = change(of_algorithm(command.algorithm), _changes(command.set, of_algorithm(command.algorithm)))
     out = command.out or Path("out") / f"{found.name.replace('/', '_')}-{command.algorithm}"
-    config = {"algorithm": command.algorithm, "env": found.name, "seeds": seeds, "steps": steps, "settings": settings}
+    config = {"algorithm": command.algorithm, "env": found.name, "seeds": seeds, "steps": steps}
+    config["settings"] = to_json(settings)
     if not (command.resume == "auto" and (out / records.CONFIG).exists()):
         config |= {"evaluation": {"every": every, "episodes": episodes}, "wandb": command.wandb}
-        return _train(out, found, config, steps, new=True)
+        return _train(out, found, config, settings, steps, new=True)
     known = records.read_config(out)
     for name in MADE_OF[:3]:
         if known[name] != config[name]:
             given = f"{name} {config[name]!r}, where the run in {out} has {known[name]!r}"
             raise checks.error("--resume", given, "the same run", "pass what it was started with, or another --out")
-    if command.set and known["settings"] != config["settings"]:
+    if command.set and legacy.settings(known["settings"]) != config["settings"]:
         given = f"--set {' '.join(command.set)}, where the run in {out} has other settings"
         raise checks.error("--resume", given, "the same settings", "leave --set out, or pass another --out")
-    return _train(out, found, known, steps, new=False)
+    return _train(out, found, known, _settings(known), steps, new=False)
 
 
 def resume(command: ResumeOptions) -> int:
@@ -67,17 +67,22 @@ def resume(command: ResumeOptions) -> int:
     """
     config = records.read_config(command.folder)
     steps = config["steps"] if command.steps is None else checks.positive_int("--steps", command.steps)
-    return _train(command.folder, task(config["env"]), config, steps, new=False)
+    return _train(command.folder, rebuilt(config["env"]), config, _settings(config), steps, new=False)
 
 
-def _train(out: Path, found: Task, config: dict[str, Any], steps: int, *, new: bool) -> int:
+def _settings(config: dict[str, Any]) -> Settings:
+    """Return the settings of the run in a folder."""
+    return from_json(legacy.settings(config["settings"]))
+
+
+def _train(out: Path, found: Task, config: dict[str, Any], settings: Settings, steps: int, *, new: bool) -> int:
     """Begin a run or go on with it; return the exit code."""
     if not config.get("evaluation"):
         given = f"{str(out / records.CONFIG)!r}, which does not say when to evaluate"
         raise checks.error("--resume", given, "a run of this version", "begin anew in another folder")
     console = Console()
     cache_compilations()
-    training = Training(found, from_json(config["settings"]), config["seeds"], max(steps, config["steps"]))
+    training = Training(found, settings, config["seeds"], max(steps, config["steps"]))
     with lock(out), Stop() as stop:
         try:
             run = _Run(training, out, config, steps, stop, console)
@@ -210,7 +215,8 @@ class _Run:
         training = self.training
         agents = jax.tree.map(lambda leaf: np.asarray(leaf)[i : i + 1], training.agents)
         folder = self.out / where / f"seed={training.seeds[i]}"
-        save_agent(folder, agents, training.task.name, training.settings, training.seeds[i], training.step)
+        header = saved.Header.of(training.task, training.settings, training.seeds[i], training.step)
+        saved.write(folder, header, agents)
 
     def _made_of(self) -> dict[str, Any]:
         return {name: self.config[name] for name in MADE_OF}
@@ -224,23 +230,16 @@ class _Run:
         return rows if "critic_error" in rows[0] else []
 
 
-def _changes(assignments: tuple[str, ...]) -> dict[str, Any]:
+def _changes(assignments: tuple[str, ...], settings: Settings) -> dict[str, Any]:
     """Read settings of the form name=value."""
     changes = {}
-    known = _fields(Settings())
     for text in assignments:
         name, sign, value = text.partition("=")
         if not sign:
             raise checks.error("--set", repr(text), "name=value", "write for example --set candidates=32")
-        checks.choice("--set", name, sorted(known))
+        checks.choice("--set", name, sorted(names(settings)))
         try:
             changes[name] = json.loads(value)
         except json.JSONDecodeError:
             changes[name] = {"None": None, "True": True, "False": False}.get(value, value)
     return changes
-
-
-def _fields(settings: Settings) -> set[str]:
-    """Return the names of all settings."""
-    levels: list[Any] = [settings, settings.config, *(kind() for kind in ALGORITHMS.values())]
-    return {field.name for level in levels for field in dataclasses.fields(level)} - {"config", "actor"}

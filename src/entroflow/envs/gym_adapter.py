@@ -63,17 +63,18 @@ class GymAdapter(gymnasium.Env[np.ndarray, ArrayLike]):
         return np.asarray(transition.next_obs), float(transition.reward), *ended, {}
 
 
-def make_lqr(system: str | PathLike[str] | LQR = "coupled", time_limit: int = 100) -> GymAdapter:
+def make_lqr(system: str | PathLike[str] | LQR | dict[str, Any] = "coupled", time_limit: int = 100) -> GymAdapter:
     """Build `entroflow/LQR-v0`.
 
     Args:
-        system: a name of the catalogue, a JSON file or an `LQR`.
+        system: a name of the catalogue, a JSON file, an `LQR`, or what its `to_dict` returns.
         time_limit: length of an episode.
 
     Returns:
         The environment.
     """
-    return GymAdapter(LQREnv(systems.load(system), time_limit))
+    lqr = LQR.from_dict(system) if isinstance(system, dict) else systems.load(system)
+    return GymAdapter(LQREnv(lqr, time_limit))
 
 
 def make_multigoal() -> GymAdapter:

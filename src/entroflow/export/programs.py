@@ -15,7 +15,6 @@ import numpy as np
 
 from .. import checks
 from ..rl import sac
-from ..rl.actors import DenoisingPolicy
 
 PLATFORMS = ("cpu", "cuda")  # that a .stablehlo runs on
 NEEDS = {".stablehlo": "flatbuffers", ".onnx": "onnx"}
@@ -41,15 +40,21 @@ def sampling(policy: Any) -> Program:
     """Return what draws one action; with its log-density, where the policy has one.
 
     Args:
-        policy: a `FlowPolicy` or `GaussianPolicy`, or a `DenoisingPolicy`, which has no density.
+        policy: a `FlowPolicy`, a `GaussianPolicy`, or another one with `noise_shape` and `push`.
 
     Returns:
-        The program. Its noise has shape (d,), a diffusion policy's (T + 2, d), see `DenoisingPolicy.push`.
+        The program. Its noise has the policy's `noise_shape`.
+
+    Raises:
+        ValueError: for a policy that does not say what noise its actions are made of.
     """
-    obs_size, size = policy.obs_mean.shape[0], policy.action_space.size
-    if isinstance(policy, DenoisingPolicy):
-        return Program(lambda obs, noise: (policy.push(obs, noise),), obs_size, (policy.steps + 2, size), ("action",))
-    return Program(policy.push_and_log_prob, obs_size, (size,), ("action", "log_prob"))
+    if not (hasattr(policy, "push") and hasattr(policy, "noise_shape")):
+        remedy = "give it these two, see FlowPolicy"
+        raise checks.error("policy", type(policy).__name__, "one with noise_shape and push", remedy)
+    obs_size = policy.obs_units.mean.shape[0]
+    if hasattr(policy, "push_and_log_prob"):
+        return Program(policy.push_and_log_prob, obs_size, policy.noise_shape, ("action", "log_prob"))
+    return Program(lambda obs, noise: (policy.push(obs, noise),), obs_size, policy.noise_shape, ("action",))
 
 
 def acting(config: sac.Config, state: sac.State, best_of: int) -> Program:

@@ -2,7 +2,6 @@
 
 from .bounds import ActionSpace, Box, Unbounded
 from .divergence import (
-    ClosedForm,
     DivergenceMethod,
     ExactJVP,
     Hutchinson,
@@ -11,7 +10,7 @@ from .divergence import (
 )
 from .integrate import AdaptiveSolver, RungeKutta, Solver
 from .policy import FlowPolicy
-from .velocity import VelocityField, VelocityNetwork
+from .velocity import ClosedForm, VelocityField, VelocityNetwork
 
 __all__ = [
     "ActionSpace",

@@ -13,9 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import choice, error, positive_int
-from .velocity import VelocityField
-
-VelocityAndDivergence = Callable[[Array, Array], tuple[Array, Array]]
+from .velocity import VelocityAndDivergence, VelocityField
 
 
 def exact_divergence(
@@ -50,20 +48,6 @@ class DivergenceMethod(Protocol):
     def __call__(self, velocity: VelocityField, context: Any, key: PRNGKeyArray | None) -> VelocityAndDivergence:
         """Return (x, τ) ↦ (v, tr ∂v/∂x); whatever is random is drawn here, once per trajectory."""
         ...
-
-
-@dataclass(frozen=True)
-class ClosedForm:
-    """The velocity field's own formula, `velocity.with_divergence`."""
-
-    def __call__(self, velocity: VelocityField, context: Any, key: PRNGKeyArray | None) -> VelocityAndDivergence:
-        """Return the velocity field's own method."""
-        del key
-        with_divergence = getattr(velocity, "with_divergence", None)
-        if with_divergence is None:
-            remedy = "give the policy divergence=ExactJVP() or divergence=Hutchinson()"
-            raise error("velocity", type(velocity).__name__, "a field with a method with_divergence", remedy)
-        return lambda x, time: with_divergence(x, time, context)
 
 
 @dataclass(frozen=True)

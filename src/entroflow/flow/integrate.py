@@ -85,7 +85,8 @@ class RungeKutta:
         self, velocity: Velocity, x: Float[Array, " d"], *, start: float = 0.0, end: float = 1.0
     ) -> Float[Array, " d"]:
         """Return the point that x at the time `start` is carried to at the time `end`."""
-        return self.solve_with_integral(velocity, _without_rate(velocity), x, start=start, end=end)[0]
+        step = self._step(velocity, None, (end - start) / self.steps)
+        return jax.lax.scan(step, (x, None), self._times(start, end, x))[0][0]
 
     def solve_with_integral(
         self,
@@ -108,25 +109,32 @@ class RungeKutta:
         Returns:
             The point at the time `end`, shape (d,), and the integral, shape ().
         """
-        tableau = TABLEAUS[self.method]
-        h = (end - start) / self.steps
+        step = self._step(velocity, velocity_and_rate, (end - start) / self.steps)
+        return jax.lax.scan(step, (x, jnp.zeros((), x.dtype)), self._times(start, end, x))[0]
 
-        def step(carry: tuple[Array, Array], time: Array) -> tuple[tuple[Array, Array], None]:
+    def _step(self, velocity: Velocity, velocity_and_rate: VelocityAndRate | None, h: float) -> Callable[..., Any]:
+        """Return one step, of the point and of the integral, if there is a rate to integrate."""
+        tableau = TABLEAUS[self.method]
+
+        def step(carry: tuple[Array, Any], time: Array) -> tuple[tuple[Array, Any], None]:
             x, integral = carry
             slopes, increment = [], 0.0
             for c, row, b in zip(tableau.c, tableau.a, tableau.b, strict=True):
                 stage = x + h * sum(a * slope for a, slope in zip(row, slopes, strict=True) if a) if any(row) else x
-                if b:
+                if b and velocity_and_rate is not None:
                     slope, rate = velocity_and_rate(stage, time + c * h)
                     integral = integral + h * b * rate
-                    increment = increment + b * slope
                 else:
                     slope = velocity(stage, time + c * h)
+                increment = increment + b * slope if b else increment
                 slopes.append(slope)
             return (x + h * increment, integral), None
 
-        times = jnp.asarray(np.linspace(start, end, self.steps, endpoint=False), dtype=x.dtype)
-        return jax.lax.scan(step, (x, jnp.zeros((), x.dtype)), times)[0]
+        return step
+
+    def _times(self, start: float, end: float, x: Array) -> Float[Array, " steps"]:
+        """Return the times at which the steps begin."""
+        return jnp.asarray(np.linspace(start, end, self.steps, endpoint=False), dtype=x.dtype)
 
 
 @dataclass(frozen=True)
@@ -188,7 +196,3 @@ class AdaptiveSolver:
         )
         assert solution.ys is not None
         return jax.tree.map(lambda y: y[0], solution.ys)
-
-
-def _without_rate(velocity: Velocity) -> VelocityAndRate:
-    return lambda x, time: (velocity(x, time), jnp.zeros((), x.dtype))

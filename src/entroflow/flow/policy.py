@@ -19,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import error, positive_number
+from ..checks import error
+from ..moments import Moments, standard
 from .bounds import ActionSpace
-from .divergence import ClosedForm, DivergenceMethod
-from .integrate import RungeKutta, Solver
-from .velocity import VelocityField
+from .divergence import DivergenceMethod
+from .integrate import RungeKutta, Solver, Velocity
+from .velocity import ClosedForm, VelocityAndDivergence, VelocityField
 
 FloatScalar = Float[ArrayLike, ""]
 MIDPOINT = RungeKutta("midpoint", 8)
@@ -40,9 +41,8 @@ class FlowPolicy(eqx.Module):
         action_space: map from the flow's latent u ∈ R^d to actions.
         solver: integrator of the ODE.
         divergence: how to get tr ∂v/∂x; the closed form suits `VelocityNetwork`.
-        obs_mean: subtracted from every observation, shape (n,); zero if not given.
-        obs_scale: divides every observation thereafter, positive, shape (n,); one if not given.
-        obs_limit: bound on the absolute value of the result, positive; None: none.
+        obs_units: moments by which observations are normalised, leaves of shape (n,); mean zero and scale one if not
+            given.
 
     Raises:
         ValueError: if sizes do not agree.
@@ -50,11 +50,9 @@ class FlowPolicy(eqx.Module):
 
     velocity: VelocityField
     action_space: ActionSpace
-    obs_mean: Float[Array, " n"]
-    obs_scale: Float[Array, " n"]
+    obs_units: Moments
     solver: Solver = eqx.field(static=True)
     divergence: DivergenceMethod = eqx.field(static=True)
-    obs_limit: float | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -63,22 +61,21 @@ class FlowPolicy(eqx.Module):
         *,
         solver: Solver = MIDPOINT,
         divergence: DivergenceMethod = CLOSED_FORM,
-        obs_mean: Float[ArrayLike, " n"] | None = None,
-        obs_scale: Float[ArrayLike, " n"] | None = None,
-        obs_limit: float | None = None,
+        obs_units: Moments | None = None,
     ):
         if velocity.action_size != action_space.size:
             given = f"a velocity of size {velocity.action_size} and an action space of size {action_space.size}"
             raise error("action size", given, "one size", "make both for the same actions")
         self.velocity, self.action_space, self.solver, self.divergence = velocity, action_space, solver, divergence
-        self.obs_limit = None if obs_limit is None else positive_number("obs_limit", obs_limit)
-        dtype = jnp.result_type(float)
-        self.obs_mean = jnp.zeros(velocity.obs_size) if obs_mean is None else jnp.asarray(obs_mean, dtype)
-        self.obs_scale = jnp.ones(velocity.obs_size) if obs_scale is None else jnp.asarray(obs_scale, dtype)
-        for name, value in {"obs_mean": self.obs_mean, "obs_scale": self.obs_scale}.items():
-            if value.shape != (velocity.obs_size,):
-                expected, remedy = f"shape ({velocity.obs_size},)", "give every observation component one number"
-                raise error(name, f"shape {value.shape}", expected, remedy)
+        self.obs_units = standard(velocity.obs_size) if obs_units is None else obs_units
+        if self.obs_units.mean.shape != (velocity.obs_size,):
+            expected, remedy = f"shape ({velocity.obs_size},)", "give every observation component one number"
+            raise error("obs_units", f"moments of shape {self.obs_units.mean.shape}", expected, remedy)
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape (d,) of the standard normal noise that an action is made of."""
+        return (self.action_space.size,)
 
     def with_solver(self, solver: Solver) -> "FlowPolicy":
         """Return the same policy with another integrator, for example a more accurate one for evaluation."""
@@ -132,9 +129,8 @@ class FlowPolicy(eqx.Module):
         """
         noise_key, _ = jax.random.split(key)
         noise = self._noise(noise_key, 1.0)
-        context = self.condition(obs)
         # For the gradient it is faster to evaluate the network again than to keep what all tangents left in it.
-        velocity = jax.checkpoint(lambda x, time: self.velocity(x, time, context))
+        velocity = jax.checkpoint(functools.partial(self.velocity, context=self.condition(obs)))
         push = functools.partial(self.solver.solve, velocity)
         directions = jnp.eye(noise.shape[0], dtype=noise.dtype)
         latent, jacobian = jax.vmap(lambda v: jax.jvp(push, (noise,), (v,)), out_axes=(None, 1))(directions)
@@ -173,7 +169,7 @@ class FlowPolicy(eqx.Module):
         self, obs: Float[Array, " n"], noise: Float[Array, " d"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
         """Return the action that a given noise x_0 is carried to and its log-density, shapes (d,) and ()."""
-        latent, integral = self._integrate(obs, noise, None, start=0.0, end=1.0)
+        latent, integral = self.solver.solve_with_integral(*self._fields(obs, None), noise)
         log_prob = _normal_log_prob(noise, 1.0) - integral
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
 
@@ -192,7 +188,7 @@ class FlowPolicy(eqx.Module):
         """Draw a latent u with its log-density log π_u(u|s), shapes (d,) and (); see `sample_and_log_prob`."""
         noise_key, probe_key = jax.random.split(key)
         noise = self._noise(noise_key, noise_scale)
-        latent, integral = self._integrate(obs, noise, probe_key, start=0.0, end=1.0)
+        latent, integral = self.solver.solve_with_integral(*self._fields(obs, probe_key), noise)
         return latent, _normal_log_prob(noise, noise_scale) - integral
 
     def latent_log_prob(
@@ -204,32 +200,24 @@ class FlowPolicy(eqx.Module):
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, ""]:
         """Return log π_u(u|s) of a given latent, shape (); see `log_prob`."""
-        noise, integral = self._integrate(obs, latent, key, start=1.0, end=0.0)
+        noise, integral = self.solver.solve_with_integral(*self._fields(obs, key), latent, start=1.0, end=0.0)
         return _normal_log_prob(noise, noise_scale) + integral
 
     def condition(self, obs: Float[Array, " n"]) -> Any:
         """Normalise the observation and compute the velocity field's context of this state."""
-        mean, scale = jax.lax.stop_gradient(self.obs_mean), jax.lax.stop_gradient(self.obs_scale)
-        normal = (obs - mean) / scale
-        return self.velocity.condition(
-            normal if self.obs_limit is None else jnp.clip(normal, -self.obs_limit, self.obs_limit)
-        )
+        return self.velocity.condition(jax.lax.stop_gradient(self.obs_units).normalise(obs))
 
     def _push_latent(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
-        context = self.condition(obs)
-        return self.solver.solve(lambda x, time: self.velocity(x, time, context), noise)
+        return self.solver.solve(functools.partial(self.velocity, context=self.condition(obs)), noise)
 
-    def _integrate(
-        self, obs: Array, x: Array, key: PRNGKeyArray | None, *, start: float, end: float
-    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Carry x from one time to the other; return where it ends and the integral of the divergence."""
+    def _fields(self, obs: Array, key: PRNGKeyArray | None) -> tuple[Velocity, VelocityAndDivergence]:
+        """Return the velocity at one state, and the velocity with its divergence, functions of (x, τ)."""
         context = self.condition(obs)
-        with_divergence = self.divergence(self.velocity, context, key)
-        velocity = lambda x, time: self.velocity(x, time, context)  # noqa: E731
-        return self.solver.solve_with_integral(velocity, with_divergence, x, start=start, end=end)
+        velocity = functools.partial(self.velocity, context=context)
+        return velocity, self.divergence(self.velocity, context, key)
 
     def _noise(self, key: PRNGKeyArray, scale: FloatScalar) -> Float[Array, " d"]:
-        return jnp.asarray(scale) * jax.random.normal(key, (self.action_space.size,), self.obs_mean.dtype)
+        return jnp.asarray(scale) * jax.random.normal(key, (self.action_space.size,), self.obs_units.mean.dtype)
 
 
 def _normal_log_prob(x: Float[Array, " d"], scale: FloatScalar) -> Float[Array, ""]:

@@ -10,6 +10,9 @@ The conditioning is as deep as wanted, since it is shared: its state part is com
 its time part once per flow time, and the matrix W2ᵀ ∘ (W1 W3) once per set of parameters.
 """
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -18,7 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import positive_int
+from ..checks import error, positive_int
+
+VelocityAndDivergence = Callable[[Array, Array], tuple[Array, Array]]
 
 TIME_FREQUENCIES = 3
 TIME_WIDTH = 32
@@ -138,6 +143,20 @@ class VelocityNetwork(eqx.Module):
         return [c1, 1 + g1, c2, 1 + g2, c3]
 
 
+@dataclass(frozen=True)
+class ClosedForm:
+    """The velocity field's own formula, `velocity.with_divergence`."""
+
+    def __call__(self, velocity: VelocityField, context: Any, key: PRNGKeyArray | None) -> VelocityAndDivergence:
+        """Return the velocity field's own method."""
+        del key
+        with_divergence = getattr(velocity, "with_divergence", None)
+        if with_divergence is None:
+            remedy = "give the policy divergence=ExactJVP() or divergence=Hutchinson()"
+            raise error("velocity", type(velocity).__name__, "a field with a method with_divergence", remedy)
+        return functools.partial(with_divergence, context=context)
+
+
 def _time_features(time: Float[Array, ""]) -> Float[Array, " k"]:
     """Smooth features of the flow time: τ and the first sines and cosines of πτ."""
     angles = time * jnp.arange(1, TIME_FREQUENCIES + 1, dtype=time.dtype) * jnp.pi
@@ -171,5 +190,4 @@ def _pairs(layers: tuple[eqx.nn.Linear, ...], x: Float[Array, " i"]) -> tuple[Fl
     for layer in hidden:
         x = jax.nn.silu(layer(x))
     assert last.bias is not None
-    shift, gain = (last.weight[i::2] @ x + last.bias[i::2] for i in range(2))
-    return shift, gain
+    return last.weight[0::2] @ x + last.bias[0::2], last.weight[1::2] @ x + last.bias[1::2]

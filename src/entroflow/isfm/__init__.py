@@ -1,8 +1,14 @@
 """Policy improvement by importance sampling flow matching (section III-C of the paper)."""
 
-from .faults import Faults, check_faults
-from .improve import FitConfig, FitMetrics, descend, fit, improvement, move, optimiser
-from .loss import Candidates, draw_candidates, flow_matching_loss, isfm_loss, stratified_times
+from .fit import FitConfig, FitMetrics, fit
+from .loss import (
+    Candidates,
+    draw_candidates,
+    flow_matching_loss,
+    isfm_loss,
+    stratified_times,
+    weighted_regression,
+)
 from .proposals import (
     BroadenedPolicy,
     CurrentPolicy,
@@ -11,11 +17,13 @@ from .proposals import (
     MixtureProposal,
     PopulationProposal,
     Proposal,
+    Propose,
+    QFunction,
     UniformProposal,
+    current_policy,
     defensive,
 )
 from .regression import (
-    TARGETS,
     Control,
     RegressionTarget,
     difference_target,
@@ -23,11 +31,13 @@ from .regression import (
     posterior_velocity,
     stein_control,
 )
-from .schedule import MEMORY, SIZES, AdaptiveCandidates, Schedule, at_size, follow
+from .schedule import AdaptiveCandidates, Schedule
 from .weights import (
     NORMALISATIONS,
     Diagnostics,
+    Faults,
     Normalisation,
+    check_faults,
     diagnose,
     log_mean_exp,
     raw,
@@ -37,10 +47,7 @@ from .weights import (
 )
 
 __all__ = [
-    "MEMORY",
     "NORMALISATIONS",
-    "SIZES",
-    "TARGETS",
     "AdaptiveCandidates",
     "BroadenedPolicy",
     "Candidates",
@@ -56,24 +63,21 @@ __all__ = [
     "Normalisation",
     "PopulationProposal",
     "Proposal",
+    "Propose",
+    "QFunction",
     "RegressionTarget",
     "Schedule",
     "UniformProposal",
-    "at_size",
     "check_faults",
+    "current_policy",
     "defensive",
-    "descend",
     "diagnose",
     "difference_target",
     "draw_candidates",
     "fit",
     "flow_matching_loss",
-    "follow",
-    "improvement",
     "isfm_loss",
     "log_mean_exp",
-    "move",
-    "optimiser",
     "posterior_target",
     "posterior_velocity",
     "raw",
@@ -82,4 +86,5 @@ __all__ = [
     "stein_control",
     "stratified_times",
     "temper",
+    "weighted_regression",
 ]

@@ -8,20 +8,30 @@
 Everything takes place in the latent space of the policy, and for one state: `vmap` over states, keys and candidates.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Key, PRNGKeyArray
 
-from ..checks import choice, error, positive_int
-from ..flow import FlowPolicy
-from .faults import Faults, check_faults, find_faults
-from .proposals import CurrentPolicy, Proposal
-from .regression import TARGETS, Control, difference_target, posterior_target
-from .weights import Diagnostics, Normalisation, diagnose, self_normalised, temper
+from ..checks import error
+from ..flow import FlowPolicy, VelocityField
+from .proposals import CurrentPolicy, Proposal, Propose, QFunction, current_policy
+from .regression import TARGETS, Control, RegressionTarget, difference_target, posterior_target, stein_control
+from .weights import (
+    Diagnostics,
+    Faults,
+    Normalisation,
+    check_faults,
+    diagnose,
+    find_faults,
+    self_normalised,
+    temper,
+)
 
 
 class Candidates(NamedTuple):
@@ -48,7 +58,7 @@ def draw_candidates(
     key: PRNGKeyArray,
     policy: FlowPolicy,
     obs: Float[Array, " n"],
-    q_function: Callable[[Array, Array], Array],
+    q_function: QFunction,
     temperature: Float[ArrayLike, ""],
     *,
     n: int,
@@ -78,7 +88,8 @@ def draw_candidates(
         ValueError: for n below one, or a proposal that returns other shapes; outside of compiled programs also if
             the proposal's log-density or Q is not finite at a candidate (see `check_faults`).
     """
-    positive_int("candidates", n)
+    if n < 1:
+        raise error("candidates", f"{n}", "a whole number above 0", "pass for example 8")
     # Candidates are data. Stopping gradients here, too, keeps JAX from differentiating the integration for nothing.
     arrays, static = eqx.partition((policy, proposal), eqx.is_array)
     policy, proposal = eqx.combine(jax.lax.stop_gradient(arrays), static)
@@ -161,7 +172,8 @@ def isfm_loss(
     Raises:
         ValueError: for an unknown target, or "stein" without its control variate.
     """
-    choice("target", target, TARGETS)
+    if target not in TARGETS:
+        raise error("target", repr(target), f"one of {', '.join(TARGETS)}", "choose one of these")
     if target == "stein" and control is None:
         raise error("control", "none", "a control variate for the target 'stein'", "make it with stein_control")
     context = policy.condition(obs)
@@ -180,6 +192,79 @@ def isfm_loss(
 
     errors = jax.vmap(jax.vmap(squared_error, in_axes=(None, 0, 0)))(latents, noises, times)
     return jax.lax.stop_gradient(weights) @ jnp.mean(errors, axis=1)
+
+
+def weighted_regression(
+    policy: FlowPolicy,
+    keys: Key[Array, "3"],
+    obs: Float[Array, "b n"],
+    q_function: QFunction,
+    temperature: Float[ArrayLike, ""],
+    *,
+    candidates: int,
+    pairs: int,
+    propose: Propose = current_policy,
+    normalise: Normalisation = self_normalised,
+    ess_floor: Float[ArrayLike, ""] | None = None,
+    target: RegressionTarget = "pair",
+) -> tuple[Candidates, Callable[[VelocityField], Float[Array, ""]]]:
+    """Draw and weigh candidates at a batch of states; return them and the loss of equations (7) and (9) on them.
+
+    Args:
+        policy: current policy π_k.
+        keys: random keys of the candidates, of the noise x_0 and of the flow times τ.
+        obs: states, shape (b, n).
+        q_function: soft action value, (s, a) ↦ Q(s, a), shapes (n,), (d,) and ().
+        temperature: entropy weight α > 0, shape ().
+        candidates: candidates N per state.
+        pairs: pairs (x_0, τ) per candidate.
+        propose: makes the proposal from the current policy, Q and α; the current policy itself if not given.
+        normalise: `self_normalised`, `state_normalised` or `raw`, or one of your own.
+        ess_floor: least effective sample size over N, kept by tempering; no tempering if not given.
+        target: what to regress on, "pair", "posterior", "stein" or "difference" (see `isfm_loss`); "stein"
+            differentiates Q, which must not jump, and takes its control variate at the states whose step is not
+            tempered; "difference" is for candidates of the current policy.
+
+    Returns:
+        The candidates, leaves of shape (b, ...), and the loss as a function of the velocity field, averaged over the
+        states.
+
+    Raises:
+        ValueError: for the target "difference" with another proposal than the current policy.
+    """
+    proposal = propose(policy, q_function, temperature)
+    if target == "difference" and not isinstance(proposal, CurrentPolicy):
+        remedy = "choose 'posterior': only the current policy's candidates tell its velocity"
+        raise error("target", "'difference' with another proposal than the current policy", "one or the other", remedy)
+    draw = functools.partial(
+        draw_candidates,
+        policy=policy,
+        q_function=q_function,
+        temperature=temperature,
+        n=candidates,
+        proposal=proposal,
+        normalise=normalise,
+        ess_floor=ess_floor,
+        with_scores=target == "stein",
+    )
+    draw_keys, noise_keys = (jax.random.split(key, obs.shape[0]) for key in keys[:2])
+    drawn = jax.vmap(draw)(draw_keys, obs=obs)
+    times = stratified_times(keys[2], candidates, pairs)
+
+    # The scores are those of the whole step's target, which a shortened step does not have.
+    share = (drawn.beta == 1).astype(drawn.beta.dtype)
+    control = None if drawn.scores is None else stein_control(drawn.scores, drawn.weights, share)
+
+    def loss(velocity: VelocityField) -> Float[Array, ""]:
+        trained = dataclasses.replace(policy, velocity=velocity)
+
+        def one(key: PRNGKeyArray, obs: Array, drawn: Candidates, control: Control | None) -> Float[Array, ""]:
+            data = drawn.latents, drawn.weights, times
+            return isfm_loss(trained, key, obs, *data, target=target, control=control)
+
+        return jnp.mean(jax.vmap(one)(noise_keys, obs, drawn, control))
+
+    return drawn, loss
 
 
 def flow_matching_loss(

@@ -13,7 +13,7 @@ of D_4 from N candidates cannot exceed (4/3) log N and is far noisier.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,6 @@ from ..checks import error, positive_int, positive_number
 
 T = TypeVar("T")
 SIZES = (4, 8, 16, 32, 64)
-MEMORY = 0.05  # weight of the newest step in the running average of ESS/N
 
 
 @dataclass(frozen=True)
@@ -60,39 +59,35 @@ class AdaptiveCandidates:
         return jnp.sum(~enough, dtype=jnp.int32)
 
 
-Schedule = int | AdaptiveCandidates
+@runtime_checkable
+class Schedule(Protocol):
+    """A rule for the number of candidates: `AdaptiveCandidates`, or one of your own."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers to choose from."""
+        ...
+
+    def choose(self, ess: Float[Array, ""]) -> Int[Array, ""]:
+        """Return which of the sizes the next step is to have, given the running average of ESS/N."""
+        ...
 
 
-def at_size(schedule: Schedule, ess: Float[Array, ""], improve: Callable[[int], T]) -> tuple[T, Float[Array, ""]]:
+def at_size(schedule: int | Schedule, ess: Float[Array, ""], step: Callable[[int], T]) -> tuple[T, Float[Array, ""]]:
     """Make an improvement step with as many candidates as the schedule says.
 
     Only the chosen size is computed. Under `vmap` JAX would compute all of them: go over runs with `jax.lax.map`.
 
     Args:
         schedule: a number of candidates, or a rule that chooses one.
-        ess: running average of ESS/N, from `follow`, shape ().
-        improve: the step, N ↦ results whose shapes do not depend on N.
+        ess: running average of ESS/N, from `running_ess`, shape ().
+        step: the step, N ↦ results whose shapes do not depend on N.
 
     Returns:
         The results, and N, shape ().
     """
     if isinstance(schedule, int):
-        return improve(schedule), jnp.asarray(schedule, ess.dtype)
+        return step(schedule), jnp.asarray(schedule, ess.dtype)
     index = schedule.choose(ess)
-    results = jax.lax.switch(index, [partial(improve, n) for n in schedule.sizes])
+    results = jax.lax.switch(index, [partial(step, n) for n in schedule.sizes])
     return results, jnp.asarray(schedule.sizes, ess.dtype)[index]
-
-
-def follow(ess: Float[Array, ""], step: Float[Array, ""], newest: Float[Array, ""]) -> Float[Array, ""]:
-    """Return the running average of ESS/N after a step.
-
-    Args:
-        ess: the average before the step, zero at first, shape ().
-        step: number of steps before this one, shape ().
-        newest: ESS/N of the step, averaged over its states, shape ().
-
-    Returns:
-        The average, shape ().
-    """
-    rate = jnp.maximum(MEMORY, 1 / (1 + step))
-    return ess + rate * (newest - ess)

@@ -1,21 +1,31 @@
 """Importance weights of candidates: log-space, normalisations, tempering and diagnostics.
 
 For candidates u_i ~ μ the weight of policy improvement is (9)  log w_i = Q(s, a_i)/α − log μ(a_i|s). All functions take
-the N log-weights of one state. Weights are data for the regression: no gradient passes through them.
+the N log-weights of one state. Weights are data for the regression: no gradient passes through them. What cannot be
+weighed is counted as a fault: compiled programs cannot raise errors.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from ..checks import error
 
 BISECTIONS = 24  # the tempering exponent is found to 2⁻²⁴
+MEMORY = 0.05  # weight of the newest step in the running average of ESS/N
 
-Normalisation = Callable[[Float[Array, " N"]], Float[Array, " N"]]
+
+@runtime_checkable
+class Normalisation(Protocol):
+    """Makes weights of the N log-weights of a state: one of `NORMALISATIONS`, or a function of your own."""
+
+    def __call__(self, log_weights: Float[Array, " N"], /) -> Float[Array, " N"]:
+        """Return the weights, without a gradient, shape (N,)."""
+        ...
 
 
 def log_mean_exp(log_weights: Float[Array, " N"]) -> Float[Array, ""]:
@@ -127,3 +137,67 @@ def temper(
     low, _ = jax.lax.fori_loop(0, BISECTIONS, bisect, (jnp.zeros_like(one), one))
     beta = jnp.where(admissible(one), one, low)
     return beta * slope + offset, beta
+
+
+class Faults(NamedTuple):
+    """Shares of the candidates that cannot be weighed; both are zero when all is well.
+
+    Attributes:
+        proposal: share of the candidates that are not finite, or whose log-density under their own proposal is not,
+            shape ().
+        q: share of the other candidates whose Q is not finite, shape ().
+    """
+
+    proposal: Float[Array, "*steps"]
+    q: Float[Array, "*steps"]
+
+
+def find_faults(latents: Float[Array, "N d"], log_proposal: Float[Array, " N"], q: Float[Array, " N"]) -> Faults:
+    """Count the candidates of one state that cannot be weighed; a candidate's first fault is the one that counts."""
+    bad_proposal = ~(jnp.all(jnp.isfinite(latents), axis=1) & jnp.isfinite(log_proposal))
+    bad_q = ~bad_proposal & ~jnp.isfinite(q)
+    return Faults(jnp.mean(bad_proposal, dtype=latents.dtype), jnp.mean(bad_q, dtype=latents.dtype))
+
+
+def check_faults(faults: Faults) -> None:
+    """Raise if candidates could not be weighed; call it on what a compiled program returns.
+
+    `draw_candidates` and `fit` do so themselves when they are not compiled by their caller. While JAX traces, nothing
+    happens.
+
+    Args:
+        faults: from `Candidates.faults` or `FitMetrics.faults`; the last axis, if there is one, is that of the steps.
+
+    Raises:
+        ValueError: that names what is not finite, the proposal's density or Q, and the first step where it is not.
+    """
+    if any(isinstance(share, Tracer) for share in faults):
+        return
+    proposal, q = (np.atleast_1d(np.asarray(share)) for share in faults)
+    steps = np.flatnonzero(((proposal > 0) | (q > 0)).reshape(-1, proposal.shape[-1]).any(axis=0))
+    if steps.size == 0:
+        return
+    step, several = steps[0], proposal.size > 1
+    where = f" at step {step}" if several else ""
+    if (share := proposal[..., step].max()) > 0:
+        given = f"a sample or its log-density that is not finite for {share:.2g} of its candidates{where}"
+        remedy = "return the density of what was drawn; if it is the policy's own, lower the learning rate"
+        raise error("proposal", given, "finite numbers wherever it samples", remedy)
+    given = f"values that are not finite at {q[..., step].max():.2g} of the candidates{where}"
+    remedy = "return a large negative number for actions that are to be avoided"
+    raise error("q_function", given, "finite numbers wherever the proposal samples", remedy)
+
+
+def running_ess(ess: Float[Array, ""], step: Float[Array, ""], newest: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the running average of ESS/N after a step.
+
+    Args:
+        ess: the average before the step, zero at first, shape ().
+        step: number of steps before this one, shape ().
+        newest: ESS/N of the step, averaged over its states, shape ().
+
+    Returns:
+        The average, shape ().
+    """
+    rate = jnp.maximum(MEMORY, 1 / (1 + step))
+    return ess + rate * (newest - ess)

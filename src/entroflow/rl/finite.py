@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Int
 from . import sac
 
 # Averages and optimisers follow from these, one update later at most.
-WATCHED = ("actor", "q", "v", "action_space", "obs_units", "action_units", "value_units", "log_temperature")
+WATCHED = ("actor", "critic", "action_space", "obs_units", "log_temperature")
 
 
 def watch(agent: sac.State, metrics: sac.Metrics, fault: Int[Array, ""]) -> Int[Array, ""]:

@@ -1,15 +1,18 @@
-"""Training on Gymnasium environments: the compiled parts, for several runs of one task side by side.
+"""Training on Gymnasium environments, several runs of one task side by side: the roll-out, and the compiled parts.
 
-Every array has a leading axis of runs, which differ in their seeds. The environments are stepped by the caller, between
-`act` and `learn`; replay, batches and updates stay on the device.
+Every array has a leading axis of runs, which differ in their seeds. `Rollout` steps the environments, between `act` and
+`learn`; replay, batches and updates stay on the device.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from gymnasium.vector import SyncVectorEnv
 from jaxtyping import Array, ArrayLike, Float, Int, Key, PRNGKeyArray
 
 from ..compiling import RUN_OFTEN, RUN_ONCE, jit
@@ -39,6 +42,63 @@ class Loop(eqx.Module):
     key: Key[Array, " runs"]
     count: Int[Array, ""]
     fault: Int[Array, " runs"]
+
+
+class Rollout:
+    """Environments that step together, those of every run side by side, and what is told of their episodes.
+
+    Args:
+        envs: environments that reset at once when an episode ends and keep its last observation (`SAME_STEP`), those of
+            the first run first.
+        runs: number of runs.
+        seeds: one for the first reset of every environment.
+
+    Attributes:
+        obs: what the environments show now, shape (runs, environments, n), float32.
+        returns: return of every running episode so far, undiscounted, shape (runs environments,).
+        lengths: its number of steps.
+        ended: return and length of the episodes that have ended, for each run.
+    """
+
+    def __init__(self, envs: SyncVectorEnv, runs: int, seeds: Sequence[int]):
+        self.envs, self.runs = envs, runs
+        obs, _ = envs.reset(seed=list(seeds))
+        self.obs = self._grouped(_single(obs))
+        self.returns, self.lengths = np.zeros(len(obs)), np.zeros(len(obs), int)
+        self.ended: list[list[tuple[float, int]]] = [[] for _ in range(runs)]
+
+    def step(self, actions: Float[np.ndarray, "runs e d"]) -> Transition:
+        """Take one step in every environment.
+
+        Args:
+            actions: one for every environment.
+
+        Returns:
+            The transitions, leaves of shape (runs, environments, ...); numbers as float32, beyond whose range they are
+            infinite. `next_obs` is the last observation of an episode that ended.
+        """
+        obs = self.obs
+        shape = self.envs.single_action_space.shape
+        following, reward, terminated, truncated, info = self.envs.step(actions.reshape(-1, *(shape or ())))
+        final = following.copy()
+        for i in np.flatnonzero(info.get("_final_obs", ())):
+            final[i] = info["final_obs"][i]
+        self.obs = self._grouped(_single(following))
+        self.returns += reward
+        self.lengths += 1
+        for i in np.flatnonzero(terminated | truncated):
+            self.ended[i * self.runs // len(reward)].append((float(self.returns[i]), int(self.lengths[i])))
+            self.returns[i], self.lengths[i] = 0.0, 0
+        parts = obs, actions, *map(self._grouped, (_single(reward), _single(final), terminated, truncated))
+        return Transition(*map(jnp.asarray, parts))
+
+    def _grouped(self, values: np.ndarray) -> np.ndarray:
+        return values.reshape(self.runs, -1, *values.shape[1:])
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 @jit(RUN_ONCE, static_argnames=("obs_size", "action_size", "capacity"))
@@ -95,6 +155,29 @@ def act(
     return _for_every_run(one)(agent, obs, key)
 
 
+def best_of(
+    config: sac.Config, state: sac.State, key: PRNGKeyArray, obs: Float[Array, " n"], candidates: int
+) -> Float[Array, " d"]:
+    """Return the best by Q of a number of actions that the averaged policy draws.
+
+    Args:
+        config: settings.
+        state: state of one run.
+        key: random key.
+        obs: observation s, shape (n,).
+        candidates: number M of actions; of one, it is a draw of the policy.
+
+    Returns:
+        The action, shape (d,).
+    """
+    pi = sac.policy(config, state, average=True)
+    actions = jax.vmap(pi.sample, in_axes=(0, None))(jax.random.split(key, candidates), obs)
+    if candidates == 1:
+        return actions[0]
+    values = jax.vmap(functools.partial(sac.q_value, config, state), in_axes=(None, 0))(obs, actions)
+    return actions[jnp.argmax(values)]
+
+
 @jit(RUN_OFTEN, static_argnames=("config", "candidates"))
 def act_well(
     config: sac.Config,
@@ -109,7 +192,7 @@ def act_well(
 
     def one(agent: sac.State, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
         keys = jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
-        return jax.vmap(lambda key, obs: sac.best_of(config, agent, key, obs, candidates))(keys, obs)
+        return jax.vmap(lambda key, obs: best_of(config, agent, key, obs, candidates))(keys, obs)
 
     return _for_every_run(one)(agent, obs, key)
 
@@ -120,15 +203,17 @@ def remember(loop: Loop, transitions: Transition) -> Loop:
     return _add(loop, transitions)
 
 
-@jit(RUN_OFTEN, static_argnames=("config", "improve"), donate_argnames=("loop",))
-def learn(config: sac.Config, loop: Loop, transitions: Transition | None, *, improve: bool) -> tuple[Loop, Metrics]:
+@jit(RUN_OFTEN, static_argnames=("config", "update_policy"), donate_argnames=("loop",))
+def learn(
+    config: sac.Config, loop: Loop, transitions: Transition | None, *, update_policy: bool
+) -> tuple[Loop, Metrics]:
     """Add one transition of every environment, then make one update of every run.
 
     Args:
         config: settings.
         loop: where the runs stand; its memory is used again.
         transitions: leaves of shape (runs, environments, ...); None to make a further update on what is known.
-        improve: whether the update improves the policy, too.
+        update_policy: whether the update improves the policy, too.
 
     Returns:
         Where the runs stand afterwards, and the metrics, of shape (runs,).
@@ -139,7 +224,7 @@ def learn(config: sac.Config, loop: Loop, transitions: Transition | None, *, imp
 
     def one(agent: sac.State, replay: Transition, keys: Key[Array, " 3"], fault: Int[Array, ""]):
         batch = buffer.sample(replay, keys[1], loop.count, config.batch_size, recent=config.recent)
-        agent, metrics = sac.update(config, agent, batch, keys[2], improve=improve)
+        agent, metrics = sac.update(config, agent, batch, keys[2], update_policy=update_policy)
         return agent, watch(agent, metrics, fault), metrics
 
     agent, fault, metrics = _for_every_run(one)(loop.agent, loop.replay, keys, loop.fault)

@@ -113,7 +113,7 @@ def advance(
         envs, transitions = jax.vmap(act)(loop.agent, loop.envs, keys[:, 0])
         replay = jax.vmap(buffer.add, in_axes=(0, 0, None))(loop.replay, transitions, loop.count)
         count = loop.count + noise_scales.shape[0]
-        if isinstance(getattr(config.actor, "candidates", 0), int):
+        if not config.actor.branches:
             agent, metrics = jax.vmap(learn, in_axes=(0, 0, 0, None))(loop.agent, replay, keys[:, 1], count)
         else:  # one run after the other: side by side, each would compute every size that any may choose
             runs = loop.agent, replay, keys[:, 1]

@@ -1,12 +1,12 @@
-"""Soft actor-critic (Algorithm 2): one pure update, for any actor.
+"""Soft actor-critic (Algorithm 2): one pure update, for any actor and any critic.
 
     repeat
         roll out π_θ, store (s, a, r, s', terminated)                                       loop_jax.py, loop_gym.py
         policy improvement: one gradient step of the actor toward exp(Q/α)/Z                               actors/
-        policy evaluation: one gradient step on (Q(s, a) − y)²,   y = r + γ (1 − terminated) V(s')
+        policy evaluation: one step of the critic toward y = r + γ (1 − terminated) V(s')                 critics/
         temperature: one gradient step toward a target entropy, if one is set
 
-With the actor `Flow` this is SAC-ISFM, with `Gaussian` plain SAC; critics, targets, temperature and units are shared.
+With the actor `Flow` this is SAC-ISFM, with `Gaussian` plain SAC; all else is shared.
 
 The soft value V(s') is either Q(s', a') − α log π(a'|s') of one action drawn there, or that of a network, as in the
 first soft actor-critic (Haarnoja et al. 2018a, equation 5). The network's targets are the values that policy
@@ -18,57 +18,137 @@ larger, which is what limits accuracy where α is small against the noise.
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from .. import optimise
 from ..flow import ActionSpace, Unbounded
-from ..isfm import descend, follow, move
-from ..moments import forgetting_rate, join
+from ..isfm.weights import running_ess
+from ..moments import Moments, forgetting_rate, settled, standard
 from ..types import Transition
-from .actors import Policy
 from .config import Config
-from .critic import Critic
+from .critics import Experience, VCritic
 from .soft_bellman import soft_target, soft_value, temperature_loss
-from .state import (
-    State,
-    actor_optimiser,
-    best_of,
-    critic_optimiser,
-    init,
-    policy,
-    q_inputs,
-    q_value,
-    temperature_optimiser,
-    v_value,
-)
 
-__all__ = [
-    "BLOCK",
-    "Config",
-    "Metrics",
-    "State",
-    "best_of",
-    "evaluate_policy",
-    "improve_policy",
-    "init",
-    "policy",
-    "q_value",
-    "update",
-    "v_value",
-]
-
-BLOCK = 1024  # transitions that pass through a critic at once
+BLOCK = 1024  # states whose values are computed at once
 Metrics = dict[str, Float[Array, ""]]
+Values = tuple[Float[Array, "b n"], Float[Array, " b"]]  # states, and soft values of the policy at them
+
+
+class State(eqx.Module):
+    """Everything that an update reads and writes.
+
+    Attributes:
+        actor: the policy's network, as trained.
+        actor_average: its running average, with which the agent acts in the end.
+        action_space: map from latents to actions; its units follow the data where actions are unbounded.
+        critic: state of the critic.
+        actor_optimiser: state of the actor's optimiser.
+        temperature_optimiser: state of the optimiser of log α.
+        obs_units: moments of observations.
+        log_temperature: log of the entropy weight α.
+        discount: discount γ.
+        step: updates made.
+        ess: running average of ESS/N, by which a schedule chooses the number of candidates.
+    """
+
+    actor: Any
+    actor_average: Any
+    action_space: ActionSpace
+    critic: Any
+    actor_optimiser: optax.OptState
+    temperature_optimiser: optax.OptState
+    obs_units: Moments
+    log_temperature: Float[Array, ""]
+    discount: Float[Array, ""]
+    step: Float[Array, ""]
+    ess: Float[Array, ""]
+
+    @property
+    def temperature(self) -> Float[Array, ""]:
+        """The entropy weight α."""
+        return jnp.exp(self.log_temperature)
+
+
+def policy(config: Config, state: State, *, average: bool = False) -> Any:
+    """Return the policy of a state.
+
+    Args:
+        config: settings.
+        state: state of one run.
+        average: whether to take the running average of the network instead of the one that is being trained.
+
+    Returns:
+        The policy: a `FlowPolicy`, or what the actor makes.
+    """
+    network = state.actor_average if average else state.actor
+    return config.actor.policy(network, state.action_space, state.obs_units, state.temperature)
+
+
+def q_value(config: Config, state: State, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
+    """Return Q(s, a), by which targets are made and actions chosen.
+
+    Args:
+        config: settings.
+        state: state of one run.
+        obs: observation s, shape (n,).
+        action: action a, shape (d,).
+
+    Returns:
+        The value in the units of the return, shape ().
+    """
+    return config.critic.q(state.critic, obs, action)
+
+
+def init(
+    config: Config,
+    key: PRNGKeyArray,
+    *,
+    obs_size: int,
+    action_space: ActionSpace,
+    temperature: Float[Array, ""],
+    discount: Float[Array, ""],
+) -> State:
+    """Make the state of a run that has made no update.
+
+    Args:
+        config: settings.
+        key: random key of the initial parameters.
+        obs_size: number of components of an observation.
+        action_space: map from latents to actions.
+        temperature: entropy weight α > 0, at first.
+        discount: discount γ in [0, 1).
+
+    Returns:
+        The state.
+    """
+    keys = jax.random.split(key, 3)
+    actor = config.actor.network(obs_size, action_space.size, key=keys[0])
+    units = standard(obs_size, limit=config.obs_limit if config.normalise_obs else None)
+    sizes = {"obs_size": obs_size, "action_size": action_space.size}
+    log_temperature = jnp.log(temperature)
+    return State(
+        actor=actor,
+        actor_average=actor,
+        action_space=action_space,
+        critic=config.critic.init(keys[1:], **sizes, obs_units=units, updates=config.updates),
+        actor_optimiser=_actor_optimiser(config).init(actor),
+        temperature_optimiser=_temperature_optimiser(config).init(log_temperature),
+        obs_units=units,
+        log_temperature=log_temperature,
+        discount=discount,
+        step=jnp.zeros(()),
+        ess=jnp.zeros(()),
+    )
 
 
 def update(
-    config: Config, state: State, batch: Transition, key: PRNGKeyArray, *, improve: bool = True
+    config: Config, state: State, batch: Transition, key: PRNGKeyArray, *, update_policy: bool = True
 ) -> tuple[State, Metrics]:
     """Make one step of policy improvement, one of policy evaluation, and one of the temperature.
 
@@ -77,24 +157,22 @@ def update(
         state: state of one run.
         batch: transitions, leaves of shape (batch_size, ...).
         key: random key.
-        improve: whether to improve the policy, too. Without, V(s') has to come from actions.
+        update_policy: whether to improve the policy, too. Without, V(s') has to come from actions.
 
     Returns:
         The next state and the metrics.
     """
     improve_key, evaluate_key = jax.random.split(key)
-    known, metrics = None, {}
-    if improve:
-        obs = batch.obs[: config.actor.states]
-        state, values, metrics = improve_policy(config, state, obs, improve_key)
-        known = obs, values
-    state, more = evaluate_policy(config, state, batch, evaluate_key, known)
+    values, metrics = None, {}
+    if update_policy:
+        state, values, metrics = improve_policy(config, state, batch.obs[: config.actor.states], improve_key)
+    state, more = evaluate_policy(config, state, batch, evaluate_key, values)
     return dataclasses.replace(state, step=state.step + 1), metrics | more
 
 
 def improve_policy(
     config: Config, state: State, obs: Float[Array, "b n"], key: PRNGKeyArray
-) -> tuple[State, Float[Array, " b"], Metrics]:
+) -> tuple[State, Values, Metrics]:
     """Policy improvement: one gradient step of the actor.
 
     Args:
@@ -104,143 +182,91 @@ def improve_policy(
         key: random key.
 
     Returns:
-        The next state, the soft values of the policy before the step at these states, shape (b,), and the metrics.
+        The next state; the states with the soft values of the policy before the step, shapes (b, n) and (b,); the
+        metrics.
     """
     actor = config.actor
-    q_function = functools.partial(q_value, config, state, critics=config.policy_critic)
-    step = actor.improve(policy(config, state), state.actor, key, obs, q_function, state.temperature, state.ess)
-    _, network, optimiser_state = descend(
-        actor_optimiser(config), lambda _: (step.loss, step.gradient), state.actor, state.actor_optimiser
+    q_function = functools.partial(config.critic.policy_q, state.critic)
+    found = actor.loss_and_gradient(
+        policy(config, state), state.actor, key, obs, q_function, state.temperature, state.ess
     )
+    network, optimiser_state = optimise.descend(
+        _actor_optimiser(config), found.gradient, state.actor, state.actor_optimiser
+    )
+    average, ess = network, state.ess
+    if actor.average > 0:
+        average = optimise.follow(state.actor_average, network, 1 / (1 + actor.average * state.step))
+    if "ess" in found.metrics:
+        ess = running_ess(state.ess, state.step, found.metrics["ess"])
     state = dataclasses.replace(
         state,
         actor=network,
-        actor_average=move(state.actor_average, network, 1 / (1 + actor.average * state.step))
-        if actor.average > 0
-        else network,
-        action_space=_follow_width(config, state, step.variance),
+        actor_average=average,
+        action_space=_follow_width(config, state, found.variance),
         actor_optimiser=optimiser_state,
-        ess=follow(state.ess, state.step, step.metrics["ess"]) if "ess" in step.metrics else state.ess,
+        ess=ess,
     )
-    return state, step.values, {"policy_loss": step.loss} | step.metrics
+    return state, (obs, found.values), {"policy_loss": found.loss} | found.metrics
 
 
 def evaluate_policy(
-    config: Config,
-    state: State,
-    batch: Transition,
-    key: PRNGKeyArray,
-    known: tuple[Float[Array, "b n"], Float[Array, " b"]] | None = None,
+    config: Config, state: State, batch: Transition, key: PRNGKeyArray, values: Values | None = None
 ) -> tuple[State, Metrics]:
-    """Policy evaluation: one gradient step of Q toward (1), of V toward known values, and of the temperature.
+    """Policy evaluation: one step of the critic toward the target of equation (1), and one of the temperature.
 
     Args:
         config: settings.
         state: state of one run.
         batch: transitions, leaves of shape (batch_size, ...).
         key: random key, for the actions at the next states.
-        known: states, shape (b, n), and estimates of their soft values, shape (b,), for the network V.
+        values: states, shape (b, n), and estimates of their soft values, shape (b,), for a critic that learns V.
 
     Returns:
         The next state and the metrics.
     """
-    next_values, log_prob = _next_values(config, state, batch.next_obs, key)
-    reward = config.reward_scale * batch.reward
-    targets = soft_target(reward, state.discount, batch.terminated.astype(reward.dtype), next_values)
-    state = _follow_data(config, state, batch, targets)
-    descend_critic = functools.partial(descend, critic_optimiser(config))
+    reward, terminated = config.reward_scale * batch.reward, batch.terminated.astype(batch.reward.dtype)
+    backup = functools.partial(soft_target, reward, state.discount, terminated)
+    critic, actions, metrics = config.critic, None, {}
+    if critic.learns_v:
+        next_values = jax.lax.map(
+            functools.partial(cast(VCritic, critic).v, state.critic), batch.next_obs, batch_size=BLOCK
+        )
+        target = lambda _: backup(next_values)  # noqa: E731
+    else:
+        actions, log_prob, entropy = _act(config, state, batch.next_obs, key)
+        bonus = log_prob if config.entropy_in_target else None
+        target = lambda q: backup(q if bonus is None else soft_value(q, bonus, state.temperature))  # noqa: E731
+        metrics = {"entropy": entropy, "temperature": state.temperature}
 
-    inputs = jax.vmap(functools.partial(q_inputs, state))(batch.obs, batch.action)
-    q_targets = jax.vmap(state.value_units.normalise)(targets)
-    errors, q, q_optimiser = jax.vmap(functools.partial(descend_critic, _squared_error(inputs, q_targets)))(
-        state.q, state.q_optimiser
-    )
-    metrics = {"critic_error": jnp.sqrt(jnp.mean(errors)) * state.value_units.scale, "q": jnp.mean(targets)}
-    q_target = move(state.q_target, q, _target_rate(config, state.step))
-    state = dataclasses.replace(state, q=q, q_target=q_target, q_optimiser=q_optimiser)
-
-    if config.soft_value == "network":
-        assert known is not None and state.v is not None, "the network V learns from every policy improvement"
-        v_inputs = jax.vmap(state.obs_units.normalise)(known[0])
-        v_targets = jax.vmap(state.value_units.normalise)(known[1])
-        v_optimiser = cast(optax.OptState, state.v_optimiser)
-        _, v, v_optimiser = descend_critic(_squared_error(v_inputs, v_targets), state.v, v_optimiser)
-        state = dataclasses.replace(state, v=v, v_optimiser=v_optimiser)
-        return state, metrics | {"v": jnp.mean(known[1])}
-
-    assert log_prob is not None
-    metrics |= {"entropy": -jnp.mean(log_prob), "temperature": state.temperature}
+    obs_units = state.obs_units
+    if config.normalise_obs:
+        obs_units = obs_units.update(batch.obs, forgetting_rate(state.step, settled(config.updates)))
+    experience = Experience(batch.obs, batch.action, batch.next_obs, actions, target, values)
+    learned, found = critic.update(state.critic, experience, obs_units, state.step, config.updates)
+    state = dataclasses.replace(state, critic=learned, obs_units=obs_units)
     if config.target_entropy is not None:
-        state = _steer_temperature(config, state, log_prob, config.target_entropy)
-    return state, metrics
+        state = _steer_temperature(config, state, metrics["entropy"], config.target_entropy)
+    return state, found | metrics
 
 
-def _next_values(
+def _act(
     config: Config, state: State, obs: Float[Array, "b n"], key: PRNGKeyArray
-) -> tuple[Float[Array, " b"], Float[Array, " b"] | None]:
-    """Return estimates of V(s') and, where they stem from actions, the log π of these."""
-    if config.soft_value == "network":
-        return jax.lax.map(functools.partial(v_value, state), obs, batch_size=BLOCK), None
-    pi: Policy = policy(config, state)
-    actions, log_prob = jax.vmap(pi.sample_and_log_prob)(jax.random.split(key, obs.shape[0]), obs)
-    values = jax.vmap(functools.partial(q_value, config, state))(obs, actions)
-    return soft_value(values, log_prob, state.temperature) if config.entropy_in_target else values, log_prob
+) -> tuple[Float[Array, "b d"], Float[Array, " b"] | None, Float[Array, ""]]:
+    """Return actions of the policy, their log π where it is known, and the entropy that the temperature follows."""
+    pi, keys = policy(config, state), jax.random.split(key, obs.shape[0])
+    if not config.actor.has_density:
+        return jax.vmap(pi.sample)(keys, obs), None, pi.exploration_entropy()
+    actions, log_prob = jax.vmap(pi.sample_and_log_prob)(keys, obs)
+    return actions, log_prob, -jnp.mean(log_prob)
 
 
-def _steer_temperature(config: Config, state: State, log_prob: Float[Array, " b"], target_entropy: float) -> State:
+def _steer_temperature(config: Config, state: State, entropy: Float[Array, ""], target_entropy: float) -> State:
     """Make one gradient step of log α toward the target entropy."""
-    gradient = jax.value_and_grad(temperature_loss)
-    _, log_temperature, optimiser_state = descend(
-        temperature_optimiser(config),
-        lambda value: gradient(value, log_prob, target_entropy),
-        state.log_temperature,
-        state.temperature_optimiser,
+    gradient = jax.grad(temperature_loss)(state.log_temperature, entropy, target_entropy)
+    log_temperature, optimiser_state = optimise.descend(
+        _temperature_optimiser(config), gradient, state.log_temperature, state.temperature_optimiser
     )
     return dataclasses.replace(state, log_temperature=log_temperature, temperature_optimiser=optimiser_state)
-
-
-def _squared_error(
-    inputs: Float[Array, "b i"], targets: Float[Array, " b"]
-) -> Callable[[Critic], tuple[Float[Array, ""], Critic]]:
-    """Return the critic's mean squared error and its gradient, summed over blocks whose activations fit the cache."""
-    blocks = _blocks(targets.shape[0])
-    parts = inputs.reshape(blocks, -1, inputs.shape[1]), targets.reshape(blocks, -1)
-
-    def error(critic: Critic, inputs: Array, targets: Array) -> Float[Array, ""]:
-        return jnp.mean((jax.vmap(critic)(inputs) - targets) ** 2) / blocks
-
-    def error_and_gradient(critic: Critic) -> tuple[Float[Array, ""], Critic]:
-        def add(total: tuple[Array, Critic], part: tuple[Array, Array]) -> tuple[tuple[Array, Critic], None]:
-            return jax.tree.map(jnp.add, total, jax.value_and_grad(error)(critic, *part)), None
-
-        zero = jnp.zeros((), targets.dtype), jax.tree.map(jnp.zeros_like, critic)
-        return jax.lax.scan(add, zero, parts)[0]
-
-    return error_and_gradient
-
-
-def _blocks(size: int) -> int:
-    """Return into how many blocks of `BLOCK` a batch is divided; one if it does not divide evenly."""
-    return size // BLOCK if size % BLOCK == 0 else 1
-
-
-def _follow_data(config: Config, state: State, batch: Transition, targets: Float[Array, " b"]) -> State:
-    """Bring the units up to date; the critics stay the functions that they were."""
-    rate = forgetting_rate(state.step, _settled(config))
-    obs = state.obs_units.update(batch.obs, rate) if config.normalise_obs else state.obs_units
-    action = state.action_units.update(batch.action, rate)
-    value = state.value_units.update(targets, rate)
-    inputs, outputs = (join(state.obs_units, state.action_units), join(obs, action)), (state.value_units, value)
-    convert = jax.vmap(lambda critic: critic.change_units(inputs, outputs))
-    return dataclasses.replace(
-        state,
-        q=convert(state.q),
-        q_target=convert(state.q_target),
-        v=None if state.v is None else state.v.change_units((state.obs_units, obs), outputs),
-        obs_units=obs,
-        action_units=action,
-        value_units=value,
-    )
 
 
 def _follow_width(config: Config, state: State, variance: Float[Array, " d"] | None) -> ActionSpace:
@@ -252,18 +278,14 @@ def _follow_width(config: Config, state: State, variance: Float[Array, " d"] | N
     if variance is None or not isinstance(space, Unbounded):
         return space
     begun = state.step >= config.actor.warmup * (config.updates or 0)
-    rate = jnp.where(begun, forgetting_rate(state.step, _settled(config)), 0.0)
+    rate = jnp.where(begun, forgetting_rate(state.step, settled(config.updates)), 0.0)
     change = jnp.clip(variance, 0.1, 10.0) ** (rate / 2)  # few candidates may say anything at first
     return Unbounded(space.size, space.center, space.scale * change)
 
 
-def _settled(config: Config) -> float:
-    """Return the number of updates after which units no longer change."""
-    return math.inf if config.updates is None else config.updates / 2
+def _actor_optimiser(config: Config) -> optax.GradientTransformation:
+    return optimise.optimiser(config.actor.rate, config.actor.warmup, config.updates)
 
 
-def _target_rate(config: Config, step: Float[Array, ""]) -> Float[ArrayLike, ""]:
-    """Fall geometrically from `target_rate` to `final_target_rate` in a planned training."""
-    if config.updates is None:
-        return config.target_rate
-    return config.target_rate * (config.final_target_rate / config.target_rate) ** (step / config.updates)
+def _temperature_optimiser(config: Config) -> optax.GradientTransformation:
+    return optax.adam(config.temperature_rate)

@@ -3,8 +3,14 @@
 (1)  (T^π Q)(s, a) = r(s, a) + γ E_{s', a'~π(·|s')} [ Q(s', a') − α log π(a'|s') ].
 """
 
+from collections.abc import Callable
+
 import jax
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ..isfm import QFunction
+
+Draw = Callable[[PRNGKeyArray, Array], tuple[Array, Array]]
 
 
 def soft_value(
@@ -21,6 +27,27 @@ def soft_value(
         temperature: entropy weight α.
     """
     return q - temperature * log_prob
+
+
+def pathwise_values(
+    draw: Draw, key: PRNGKeyArray, obs: Float[Array, "b n"], q_function: QFunction, temperature: Float[Array, ""]
+) -> Float[Array, " b"]:
+    """Return Q(s, a) − α log π(a|s) of one reparameterised action at each state (Haarnoja et al. 2018b, equation 9).
+
+    They carry the pathwise gradient: through the action, into the policy that drew it.
+
+    Args:
+        draw: draws an action with its log-density, (key, s) ↦ (a, log π(a|s)); gradients are to reach the policy in it.
+        key: random key.
+        obs: states, shape (b, n).
+        q_function: soft action value, (s, a) ↦ Q(s, a).
+        temperature: entropy weight α.
+
+    Returns:
+        The values, shape (b,); −α KL(π‖exp(Q/α)/Z) + α log Z on average.
+    """
+    actions, log_prob = jax.vmap(draw)(jax.random.split(key, obs.shape[0]), obs)
+    return soft_value(jax.vmap(q_function)(obs, actions), log_prob, temperature)
 
 
 def soft_value_from_weights(
@@ -54,7 +81,7 @@ def soft_target(
 
 
 def temperature_loss(
-    log_temperature: Float[Array, ""], log_prob: Float[Array, " b"], target_entropy: float
+    log_temperature: Float[Array, ""], entropy: Float[Array, ""], target_entropy: float
 ) -> Float[Array, ""]:
     """Return log α · (H − H̄), whose gradient step raises α while the entropy H = −mean log π is below its target H̄.
 
@@ -62,8 +89,7 @@ def temperature_loss(
 
     Args:
         log_temperature: log α.
-        log_prob: log π of actions that the policy drew.
+        entropy: H, in nats.
         target_entropy: H̄, in nats.
     """
-    entropy = -jax.lax.stop_gradient(log_prob).mean()
-    return log_temperature * (entropy - target_entropy)
+    return log_temperature * (jax.lax.stop_gradient(entropy) - target_entropy)

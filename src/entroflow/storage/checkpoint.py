@@ -72,12 +72,13 @@ def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray
     return size + len(text.encode())
 
 
-def read_header(path: Path, newest: int) -> dict[str, Any]:
+def read_header(path: Path, newest: int, *, oldest: int | None = None) -> dict[str, Any]:
     """Read what `write` has written, without the arrays.
 
     Args:
         path: file of the header.
-        newest: the newest format that is known; older ones are refused, too, for there is none yet.
+        newest: the newest format that is known.
+        oldest: the oldest one that is; the newest if not given.
 
     Returns:
         The header.
@@ -86,22 +87,23 @@ def read_header(path: Path, newest: int) -> dict[str, Any]:
         ValueError: in one sentence, if there is none, it is damaged or of another format.
     """
     header = checks.json_object(path)
-    number = header.get("format")
-    if isinstance(number, int) and number != newest:
+    number, known = header.get("format"), range(newest if oldest is None else oldest, newest + 1)
+    if isinstance(number, int) and number not in known:
         remedy = "update entroflow to read it" if number > newest else "read it with the version that wrote it"
         raise checks.error(str(path), f"format {number}", f"format {newest}", remedy)
     unsigned = {name: value for name, value in header.items() if name != "sha256"}
-    if number != newest or path.read_text(encoding="utf-8") != _signed(unsigned):
+    if number not in known or path.read_text(encoding="utf-8") != _signed(unsigned):
         raise damaged(path, "a header that was damaged or changed")
     return unsigned
 
 
-def read(path: Path, newest: int = FORMAT) -> tuple[dict[str, Any], Arrays]:
+def read(path: Path, newest: int = FORMAT, *, oldest: int | None = None) -> tuple[dict[str, Any], Arrays]:
     """Read what `write` has written.
 
     Args:
         path: file of the header.
         newest: the newest format that is known.
+        oldest: the oldest one that is; the newest if not given.
 
     Returns:
         The header and the arrays by name.
@@ -109,7 +111,7 @@ def read(path: Path, newest: int = FORMAT) -> tuple[dict[str, Any], Arrays]:
     Raises:
         ValueError: in one sentence, if a file is missing, damaged or of another format.
     """
-    header = read_header(path, newest)
+    header = read_header(path, newest, oldest=oldest)
     file = path.with_name(header["arrays"]["file"])
     try:
         if file.stat().st_size != header["arrays"]["bytes"] or _sha256(file) != header["arrays"]["sha256"]:

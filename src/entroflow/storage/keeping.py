@@ -150,7 +150,7 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     return config
 
 
-def options_of(kind: type[T], folder: Path, config: Mapping[str, Any]) -> T:
+def options_of(kind: Callable[..., T], folder: Path, config: Mapping[str, Any]) -> T:
     """Return the options of the job in a folder.
 
     Raises:

@@ -12,7 +12,8 @@ import json
 import math
 import time
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,122 +26,65 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ... import checks
+from ...agents import Settings, saved
 from ...agents.load import policy_folder
-from ...agents.policy_agent import Agent
+from ...agents.settings import to_json
+from ...agents.tasks import rebuilt
 from ...devices import mesh_of, use_all_cores
 from ...envs import LQREnv
-from ...flow import RungeKutta, Unbounded
-from ...isfm import AdaptiveCandidates, Schedule
+from ...flow import Unbounded
+from ...isfm import Schedule
 from ...lqr import LQR, systems
-from ...lqr.simulate import Noise, sample_noise, simulate
+from ...lqr.simulate import Noise
 from ...options import LQROptions
 from ...rl import loop_jax, sac
 from ...rl.actors import Flow
 from ...storage import checkpoint
 from ...storage.folder import timed
 from ...storage.keeping import Keeper, conduct, keeping
-from ...storage.policies import save_policy
 from . import report
 from .evaluate import Evaluation, evaluate, normal_points
+from .plan import (
+    ACTING_SOLVER,
+    ENVIRONMENTS,
+    EVALUATIONS,
+    EXPLORATION,
+    FINAL_SAMPLES,
+    FINAL_STATES,
+    HORIZON,
+    LARGEST_MEMORY,
+    PROGRESS_SAMPLES,
+    PROGRESS_STATES,
+    TRAJECTORIES,
+    noise,
+    plan,
+    schedule,
+    settings,
+)
 from .report import Run
-
-ENVIRONMENTS = 2048  # of each run
-EXPLORATION = 3.0  # noise scale of the most exploratory environment; the others are spread from one to it
-HORIZON = 100  # of episodes and of the evaluation's trajectories
-TRAJECTORIES = 100
-LARGEST_MEMORY = 1800  # steps of all environments that the replay keeps at most
-EVALUATIONS = 20  # during training
-PROGRESS_STATES, PROGRESS_SAMPLES = 32, 256  # of an evaluation during training
-FINAL_STATES, FINAL_SAMPLES = 32, 16_384  # of the last one
-MOST_CANDIDATES = 1024
-ACTING_SOLVER = RungeKutta("rk4", 4)
-
-
-def settings(updates: int, candidates: Schedule = 8) -> sac.Config:
-    """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
-    return sac.Config(
-        Flow(
-            width=32,
-            depth=1,
-            state_width=32,
-            states=64,
-            candidates=candidates,
-            pairs=2,
-            target="pair",
-            pathwise=0.0,
-            rate=1e-2,
-            average=0.1,
-        ),
-        updates,
-        critic_width=64,
-        layer_norm=False,
-        critics=1,
-        critic_value="mean",
-        soft_value="network",
-        batch_size=4096,
-        critic_rate=5e-3,
-        target_rate=0.1,
-        final_target_rate=0.01,
-        policy_critic="target",
-        obs_limit=None,  # an optimal controller is linear in states however far away
-        recent=0.6,
-    )
-
 
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
 
 
-def run(command: LQROptions, resumed: dict[str, Any] | None = None) -> int:
+def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
     """Do what the command says; return the exit code.
 
     Args:
-        command: the command.
+        options: the command's options.
         resumed: of a study to go on with, what it is about: its system.
 
     Raises:
         ValueError: for bad input, before anything is written.
     """
-    lqr = systems.load(command.system) if resumed is None else LQR.from_dict(resumed["system"])
-    runs = _plan(command, lqr)
-    schedule = _schedule(command.candidates)
+    lqr = systems.load(options.system) if resumed is None else LQR.from_dict(resumed["system"])
+    runs = plan(options, lqr)
+    candidates = schedule(options.candidates)
     use_all_cores()
-    options = {name: value for name, value in dataclasses.asdict(command).items() if name != "out"}
-    again, facts = f"entroflow resume {command.out}", {"system": lqr.to_dict()}
-    with keeping("lqr", command.out, options, facts, resumed=resumed is not None, again=again) as keeper:
-        study = lambda console: _Study(command, lqr, runs, schedule, console, keeper).run()  # noqa: E731
-        return conduct(command.out, study)
-
-
-def _plan(command: LQROptions, lqr: LQR) -> list[Run]:
-    """Check the settings; return the runs with their optima and the noise that they are judged on."""
-    seeds = checks.seeds(command.seed, command.seeds)
-    checks.positive_int("--steps", command.steps, most=np.iinfo(np.int32).max // ENVIRONMENTS)
-    alphas = checks.distinct("--alpha", [checks.positive_number("--alpha", a) for a in command.alpha], "temperatures")
-    if beyond := [alpha for alpha in alphas if not 1e-12 < alpha < 1e12]:
-        raise checks.error("--alpha", f"{beyond[0]:g}", "a number from 1e-12 to 1e12", "scale Q, R and α together")
-    runs = []
-    for alpha in alphas:
-        optimum = lqr.optimal(alpha)
-        best = simulate(lqr, optimum.K, optimum.covariance, _noise(lqr)).discounted_returns.mean()
-        run = Run(alpha, command.seed, optimum.K, optimum.covariance, optimum.entropy, float(best))
-        runs += [run._replace(seed=seed) for seed in seeds]
-    return runs
-
-
-def _schedule(candidates: str) -> Schedule:
-    """Read the option `--candidates`."""
-    if candidates == "adaptive":
-        return AdaptiveCandidates()
-    if candidates.isdecimal() and 2 <= int(candidates[:5]) <= MOST_CANDIDATES:
-        return int(candidates)
-    expected = f"a whole number from 2 to {MOST_CANDIDATES}, or adaptive"
-    raise checks.error("--candidates", repr(candidates), expected, "pass for example 8")
-
-
-def _noise(lqr: LQR) -> Noise:
-    """Return the initial states and the noise on which all policies are judged, the optimal ones included."""
-    return sample_noise(lqr, np.random.default_rng(0), TRAJECTORIES, HORIZON)
+    given = {name: value for name, value in dataclasses.asdict(options).items() if name != "out"}
+    again, facts = f"entroflow resume {options.out}", {"system": lqr.to_dict()}
+    with keeping("lqr", options.out, given, facts, resumed=resumed is not None, again=again) as keeper:
+        job = lambda console: _Job(options, lqr, runs, candidates, console, keeper).run()  # noqa: E731
+        return conduct(options.out, job)
 
 
 def _along_runs(loop: loop_jax.Loop) -> Any:
@@ -148,16 +92,22 @@ def _along_runs(loop: loop_jax.Loop) -> Any:
     return jax.tree.map(lambda leaf: RUNS if leaf.ndim else P(), loop)
 
 
-class _Study:
+class _Job:
     """The runs and their records."""
 
     def __init__(
-        self, command: LQROptions, lqr: LQR, runs: list[Run], schedule: Schedule, console: Console, keeper: Keeper
+        self,
+        options: LQROptions,
+        lqr: LQR,
+        runs: list[Run],
+        candidates: int | Schedule,
+        console: Console,
+        keeper: Keeper,
     ):
-        self.command, self.lqr, self.runs, self.console, self.keeper = command, lqr, runs, console, keeper
+        self.options, self.lqr, self.runs, self.console, self.keeper = options, lqr, runs, console, keeper
         self.env = LQREnv(lqr, HORIZON)
-        self.config = settings(command.steps, schedule)
-        self.noise = Noise(*[part.astype(np.float32) for part in _noise(lqr)])
+        self.config = settings(options.steps, candidates)
+        self.noise = Noise(*[part.astype(np.float32) for part in noise(lqr)])
         self.mesh = mesh_of(len(runs))
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.rows: list[dict[str, Any]] = []
@@ -169,7 +119,7 @@ class _Study:
         console, runs = self.console, self.runs
         console.print(
             f"SAC-ISFM on [bold]{escape(self.lqr.name)}[/] ({n} states, {d} inputs): {len(runs)} runs in one program, "
-            f"{self.command.steps} steps, {ENVIRONMENTS} environments each"
+            f"{self.options.steps} steps, {ENVIRONMENTS} environments each"
         )
         with console.status("compiling (once: the next time it is read from disk)"):
             loop = self._start()
@@ -182,7 +132,7 @@ class _Study:
             advance = self._divide(advance, (along, P()), (along, RUNS))
             advance = self._compile(jax.jit(advance, donate_argnums=0), loop, jnp.int32(1))
             watch = self._compile(self._evaluation(PROGRESS_STATES, PROGRESS_SAMPLES), loop.agent)
-        steps, drawn = self.command.steps, [0.0] * len(runs)
+        steps, drawn = self.options.steps, [0.0] * len(runs)
         marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int)).tolist()
         if self.keeper.step:
             loop, drawn = self._restore(loop)
@@ -190,7 +140,7 @@ class _Study:
         columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         progress, status = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console), Text()
         live = Live(Group(progress, status), console=console)
-        with live, (self.command.out / "metrics.csv").open("w", newline="") as file:
+        with live, (self.options.out / "metrics.csv").open("w", newline="") as file:
             task, writer = progress.add_task("training", total=steps, completed=marks[0]), None
             if self.rows:
                 writer = csv.DictWriter(file, self.rows[0])
@@ -205,7 +155,7 @@ class _Study:
                 states = (after - before) * self.config.actor.states  # that drew candidates
                 rows = [
                     {
-                        "alpha": run.alpha,
+                        "alpha": run.temperature,
                         "seed": run.seed,
                         "step": after,
                         "transitions": int(loop.count),
@@ -252,19 +202,19 @@ class _Study:
         n, d = self.lqr.B.shape
         keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(run.seed) for run in self.runs]))
 
-        def init(key: PRNGKeyArray, alpha: Float[Array, ""]) -> sac.State:
+        def init(key: PRNGKeyArray, temperature: Float[Array, ""]) -> sac.State:
             discount = jnp.asarray(self.lqr.discount, jnp.float32)
             return sac.init(
-                self.config, key, obs_size=n, action_space=Unbounded(d), temperature=alpha, discount=discount
+                self.config, key, obs_size=n, action_space=Unbounded(d), temperature=temperature, discount=discount
             )
 
-        def start(keys: Key[Array, "runs 2"], alphas: Float[Array, " runs"]) -> loop_jax.Loop:
-            agents = jax.vmap(init)(keys[:, 0], alphas)
-            remembered = min(max(1, math.ceil(self.command.steps * self.config.recent)), LARGEST_MEMORY)
+        def start(keys: Key[Array, "runs 2"], temperatures: Float[Array, " runs"]) -> loop_jax.Loop:
+            agents = jax.vmap(init)(keys[:, 0], temperatures)
+            remembered = min(max(1, math.ceil(self.options.steps * self.config.recent)), LARGEST_MEMORY)
             capacity = ENVIRONMENTS * remembered
             return loop_jax.start(self.env, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
 
-        arguments = keys, jnp.asarray([run.alpha for run in self.runs], jnp.float32)
+        arguments = keys, jnp.asarray([run.temperature for run in self.runs], jnp.float32)
         along = _along_runs(jax.eval_shape(start, *arguments))
         return self._compile(jax.jit(self._divide(start, (RUNS, RUNS), along)), *arguments)(*arguments)
 
@@ -287,9 +237,19 @@ class _Study:
 
         return jax.jit(self._divide(jax.vmap(one), RUNS, RUNS))
 
+    def _save(self, folder: Path, run: Run, agent: sac.State) -> None:
+        """Write the agent of a run, which acts by a finer solver than it was trained with."""
+        config = dataclasses.replace(
+            self.config, actor=dataclasses.replace(cast(Flow, self.config.actor), solver=ACTING_SOLVER)
+        )
+        made = Settings(config, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
+        task = rebuilt({"id": "entroflow/LQR-v0", "kwargs": {"system": self.lqr.to_dict()}})
+        header = saved.Header.of(task, made, run.seed, self.options.steps)
+        saved.write(folder, header, jax.tree.map(lambda leaf: leaf[None], agent))
+
     def _finish(self, loop: loop_jax.Loop, begun: float) -> None:
         """Make the last evaluation and write everything."""
-        out, console = self.command.out, self.console
+        out, console = self.options.out, self.console
         with console.status("final evaluation"):
             final = self._compile(self._evaluation(FINAL_STATES, FINAL_SAMPLES), loop.agent)
             with timed(self.clock, "evaluate"):
@@ -299,32 +259,31 @@ class _Study:
             for i, (run, evaluation) in enumerate(zip(self.runs, evaluations, strict=True)):
                 agent = jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent)
                 policy = sac.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
-                folder = policy_folder(run.alpha, run.seed)
-                description = {"system": self.lqr.to_dict(), "temperature": run.alpha, "seed": run.seed}
-                save_policy(out / folder, policy, description)
+                folder = policy_folder(run.temperature, run.seed)
+                self._save(out / folder, run, agent)
                 last, measured = self.rows[i - len(self.runs)], report.errors(run, evaluation)
                 results.append(
-                    {"alpha": run.alpha, "seed": run.seed}
+                    {"alpha": run.temperature, "seed": run.seed}
                     | measured
                     | report.floors(run, FINAL_SAMPLES, measured["mean_scale"])
                     | {name: last[name] for name in ("ess", "transitions", "candidates_drawn")}
                     | {"policy": folder}
                 )
-                if run.seed == self.command.seed:
-                    pictures += report.pictures(self.lqr, run, Agent(policy, description))
+                if run.seed == self.options.seed:
+                    pictures += report.pictures(self.lqr, run, policy)
             report.draw(out, self.lqr.name, self.runs, self.rows, results, pictures)
         seconds = self.clock | {"total": time.perf_counter() - begun}
-        settings = dataclasses.asdict(self.command) | {
+        told = dataclasses.asdict(self.options) | {
             "environments": ENVIRONMENTS,
             "exploration": EXPLORATION,
             "horizon": HORIZON,
             "trajectories": TRAJECTORIES,
             "evaluated_states": FINAL_STATES,
             "samples_per_state": FINAL_SAMPLES,
-            "acting_solver": dataclasses.asdict(ACTING_SOLVER),
-            "sac": dataclasses.asdict(self.config),
+            "acting_solver": to_json(ACTING_SOLVER),
+            "sac": to_json(self.config),
         }
-        report.write(out, self.lqr, settings, seconds, results)
+        report.write(out, self.lqr, told, seconds, results)
         console.print(report.table(results))
         console.print(
             f"compile {seconds['compile']:.0f} s, train {seconds['train']:.0f} s, "

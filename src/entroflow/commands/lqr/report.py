@@ -4,12 +4,14 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from rich import box
 from rich.table import Table
 
-from ...agents.policy_agent import Agent
+from ...agents import sampling
+from ...flow import FlowPolicy
 from ...lqr import LQR
 from ...lqr.figures import Curve, Picture, draw_errors, draw_learning, draw_policies, draw_returns
 from ...lqr.matrices import matrix_root
@@ -23,7 +25,7 @@ class Run(NamedTuple):
     """One run of the study with its exact optimum.
 
     Attributes:
-        alpha: temperature.
+        temperature: entropy weight α.
         seed: seed.
         K: the optimum's gain K*.
         covariance: the optimum's covariance Σ*.
@@ -31,7 +33,7 @@ class Run(NamedTuple):
         best_return: the optimum's average return on the noise that the learned policies are judged on.
     """
 
-    alpha: float
+    temperature: float
     seed: int
     K: Float[np.ndarray, "d n"]
     covariance: Float[np.ndarray, "d d"]
@@ -101,13 +103,14 @@ def floors(run: Run, samples: int, mean_scale: float) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def pictures(lqr: LQR, run: Run, agent: Agent) -> list[Picture]:
+def pictures(lqr: LQR, run: Run, policy: FlowPolicy) -> list[Picture]:
     """Draw actions at three states: zero, and one standard deviation of s_0 in the first and last direction."""
     root = matrix_root(lqr.initial_cov)
     states = np.stack([np.zeros(len(root)), root[:, 0], -root[:, -1]])
-    actions = agent.sample(states, PICTURE_SAMPLES)
+    key = sampling.key_of(0)
+    actions = np.asarray(sampling.sample(policy, jnp.asarray(states, jnp.float32), key, PICTURE_SAMPLES))
     shown = zip(states, actions, strict=True)
-    return [Picture(run.alpha, state, part, -run.K @ state, run.covariance) for state, part in shown]
+    return [Picture(run.temperature, state, part, -run.K @ state, run.covariance) for state, part in shown]
 
 
 def draw(
@@ -121,10 +124,10 @@ def draw(
     """Draw all figures."""
     columns = ("transitions", "standard_return", "mean_error_relative", "covariance_error_relative")
     curves = [
-        Curve(run.alpha, run.seed, *[np.array([row[name] for row in rows[i :: len(runs)]]) for name in columns])
+        Curve(run.temperature, run.seed, *[np.array([row[name] for row in rows[i :: len(runs)]]) for name in columns])
         for i, run in enumerate(runs)
     ]
-    draw_returns(out, curves, {(run.alpha, run.seed): run.best_return for run in runs}, title)
+    draw_returns(out, curves, {(run.temperature, run.seed): run.best_return for run in runs}, title)
     draw_errors(out, results, title)
     draw_learning(out, curves, title)
     draw_policies(out, shown, title)

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import positive_number
 from ...flow import FlowPolicy
+from .protocol import QFunction
 
 
 class CurrentPolicy(eqx.Module):
@@ -24,6 +25,12 @@ class CurrentPolicy(eqx.Module):
     ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
         """Draw N latents of the policy with their log-densities, shapes (N, d) and (N,)."""
         return jax.vmap(self.policy.sample_latent_and_log_prob, in_axes=(0, None))(jax.random.split(key, n), obs)
+
+
+def current_policy(policy: FlowPolicy, q_function: QFunction, temperature: Float[ArrayLike, ""]) -> CurrentPolicy:
+    """Propose with the current policy, whatever Q and α are: the `Propose` that stands where none is given."""
+    del q_function, temperature
+    return CurrentPolicy(policy)
 
 
 class BroadenedPolicy(eqx.Module):
@@ -44,7 +51,7 @@ class BroadenedPolicy(eqx.Module):
         self.policy = policy
         if not isinstance(noise_scale, Tracer):
             positive_number("noise_scale", noise_scale, "pass a number above 1, such as 1.5")
-        self.noise_scale = jnp.asarray(noise_scale, policy.obs_mean.dtype)
+        self.noise_scale = jnp.asarray(noise_scale, policy.obs_units.mean.dtype)
 
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
         """Return the log-density of a given latent, by integrating backwards, shape ()."""

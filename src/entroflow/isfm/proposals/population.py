@@ -55,7 +55,7 @@ class PopulationProposal(eqx.Module):
         if not isinstance(temperature, Tracer):
             positive_number("temperature", temperature)
         self.policy, self.q_function = policy, q_function
-        self.temperature = jnp.asarray(temperature, policy.obs_mean.dtype)
+        self.temperature = jnp.asarray(temperature, policy.obs_units.mean.dtype)
         self.width = None if width is None else positive_number("width", width)
 
     def sample_and_log_prob(

@@ -6,9 +6,14 @@ action ever has to be inverted. A proposal that is naturally written over action
 `action_space.from_action` and adds `action_space.log_det` to its log-density.
 """
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ...flow import FlowPolicy
+
+QFunction = Callable[[Array, Array], Array]
 
 
 @runtime_checkable
@@ -28,8 +33,8 @@ class Proposal(Protocol):
                 latents = self.scale * jax.random.logistic(key, (n, 2))
                 return latents, jax.vmap(self.log_prob, in_axes=(None, 0))(obs, latents)
 
-    to be used as `fit(..., propose=lambda policy: HeavyTails(2.0))` or, so that good policies are not forgotten,
-    `propose=lambda policy: defensive(policy, HeavyTails(2.0), 0.2)`.
+    to be used as `fit(..., propose=lambda policy, q, temperature: HeavyTails(2.0))` or, so that good policies are not
+    forgotten, with `defensive(policy, HeavyTails(2.0), 0.2)`; and as `SACISFM(..., proposal=...)` likewise.
     """
 
     def sample_and_log_prob(
@@ -55,4 +60,22 @@ class DensityProposal(Proposal, Protocol):
 
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
         """Return log μ_u(u|s) of a given latent, shapes (d,) and ()."""
+        ...
+
+
+@runtime_checkable
+class Propose(Protocol):
+    """Makes the proposal of one improvement step."""
+
+    def __call__(self, policy: FlowPolicy, q_function: QFunction, temperature: Float[ArrayLike, ""], /) -> Proposal:
+        """Return the proposal.
+
+        Args:
+            policy: current policy π_k.
+            q_function: soft action value, (s, a) ↦ Q(s, a), shapes (n,), (d,) and ().
+            temperature: entropy weight α, shape ().
+
+        Returns:
+            The proposal, for all states.
+        """
         ...

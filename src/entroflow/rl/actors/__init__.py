@@ -1,14 +1,19 @@
 """Actors: the policy classes of soft actor-critic, and how each is improved. All else is shared, see `rl/sac.py`."""
 
 from .denoising import Denoising, DenoisingPolicy
-from .flow import Flow
+from .flow import PROPOSALS, Flow
 from .gaussian import Gaussian, GaussianNetwork, GaussianPolicy
-from .protocol import Actor, Policy, Step
+from .protocol import Actor, DensityPolicy, Policy, Step
+
+ACTORS: dict[str, Actor] = {actor.name: actor for actor in (Flow(), Gaussian(), Denoising())}
 
 __all__ = [
+    "ACTORS",
+    "PROPOSALS",
     "Actor",
     "Denoising",
     "DenoisingPolicy",
+    "DensityPolicy",
     "Flow",
     "Gaussian",
     "GaussianNetwork",

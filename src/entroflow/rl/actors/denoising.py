@@ -10,10 +10,9 @@ x ∈ [−1, 1]^d in units of the box. With angles θ_t = ½π t/(T+1), t = 1, �
 for the reverse kernel, times exp(Q/α), is the distribution of clean actions given x_t under the policy exp(Q/α)/Z. No
 sample and no density of that policy is needed. Acting runs the T denoising steps of DDPM (Ho et al. 2020).
 
-There is no log π(a|s). The algorithm's authors drop the entropy from the critic's targets (`Config.entropy_in_target`)
-and tune α on the entropy of Gaussian noise of scale ∝ α that they add to the actions. Both are done here; what differs
-from their code: candidates are restricted to the box, not clipped to its faces; angles and variances of the steps; no
-selection of actions by Q.
+There is no log π(a|s). The algorithm's authors drop the entropy from the critic's targets and tune α on the entropy of
+Gaussian noise of scale ∝ α that they add to the actions. Both are done here; what differs from their code: candidates
+are restricted to the box, not clipped to its faces; angles and variances of the steps; no selection of actions by Q.
 """
 
 from collections.abc import Callable
@@ -27,15 +26,17 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import error
+from ...fields import Count, NonNegative, Positive, Share, check_fields
 from ...flow import ActionSpace, Box, VelocityNetwork
 from ...flow.velocity import Context
+from ...isfm import QFunction
 from ...moments import Moments
-from .protocol import QFunction, Step
+from .protocol import Step
 
 
 @dataclass(frozen=True)
 class Denoising:
-    """Settings of the diffusion policy and of its improvement. Use it with `Config(entropy_in_target=False)`.
+    """Settings of the diffusion policy and of its improvement.
 
     Attributes:
         width: width of the network that predicts the noise.
@@ -52,17 +53,40 @@ class Denoising:
         average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
     """
 
-    width: int = 128
-    depth: int = 2
-    state_width: int = 256
-    steps: int = 20
-    states: int = 32
-    candidates: int = 64
-    pairs: int = 1
-    exploration: float = 0.5
-    rate: float = 3e-4
-    warmup: float = 0.1
-    average: float = 0.0
+    width: Count = 128
+    depth: Count = 2
+    state_width: Count = 256
+    steps: Count = 20
+    states: Count = 32
+    candidates: Count = 64
+    pairs: Count = 1
+    exploration: NonNegative = 0.5
+    rate: Positive = 3e-4
+    warmup: Share = 0.1
+    average: NonNegative = 0.0
+
+    def __post_init__(self):
+        check_fields(self)
+
+    @property
+    def name(self) -> str:
+        """The algorithm's name."""
+        return "denoising"
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the policy's density is known."""
+        return False
+
+    @property
+    def values_are_soft(self) -> bool:
+        """Whether `Step.values` estimate the soft value of the policy: they are without entropy."""
+        return False
+
+    @property
+    def branches(self) -> bool:
+        """Whether a step chooses among several programs."""
+        return False
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> VelocityNetwork:
         """Make the network that predicts the noise of a noised action, of the flow policy's architecture."""
@@ -84,11 +108,9 @@ class Denoising:
         if not isinstance(action_space, Box):
             raise error("action_space", type(action_space).__name__, "a Box", "choose another actor, such as Flow")
         deviation = self.exploration * jnp.asarray(temperature)
-        return DenoisingPolicy(
-            network, action_space, obs_units.mean, obs_units.scale, deviation, self.steps, obs_units.limit
-        )
+        return DenoisingPolicy(network, action_space, obs_units, deviation, self.steps)
 
-    def improve(
+    def loss_and_gradient(
         self,
         policy: "DenoisingPolicy",
         network: VelocityNetwork,
@@ -188,41 +210,39 @@ class DenoisingPolicy(eqx.Module):
     Args:
         network: (x_t, t/T, s) ↦ predicted noise.
         action_space: the box.
-        obs_mean: subtracted from every observation, shape (n,).
-        obs_scale: divides every observation thereafter, positive, shape (n,).
+        obs_units: moments by which observations are normalised, leaves of shape (n,).
         deviation: standard deviation of the noise added to actions, over the box's half-width.
         steps: denoising steps T.
-        obs_limit: bound on the absolute value of normalised observations; None: none.
     """
 
     network: VelocityNetwork
     action_space: Box
-    obs_mean: Float[Array, " n"]
-    obs_scale: Float[Array, " n"]
+    obs_units: Moments
     deviation: Float[Array, ""]
     steps: int = eqx.field(static=True)
-    obs_limit: float | None = eqx.field(static=True, default=None)
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape (T + 2, d) of the standard normal noise that an action is made of, see `push`."""
+        return self.steps + 2, self.action_space.size
 
     def sample(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
     ) -> Float[Array, " d"]:
         """Draw an action, with the added noise, all noise scaled; shape (d,)."""
         clean_key, added_key = jax.random.split(key)
-        added = jax.random.normal(added_key, (1, self.action_space.size), self.obs_mean.dtype)
+        added = jax.random.normal(added_key, (1, self.action_space.size), self.obs_units.mean.dtype)
         noise = jnp.concatenate([self._noise(clean_key), added])
         return self.push(obs, jnp.asarray(noise_scale) * noise)
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"]
-    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw an action, with minus the entropy of the added noise: NOT log π(a|s), which is not known.
+    def exploration_entropy(self) -> Float[Array, ""]:
+        """Return the entropy of the added noise, ½ d log(2πe σ²), on which the algorithm's authors tune α; −∞ of none.
 
-        It is what the algorithm's authors tune the temperature on; −½ d log(2πe σ²), +∞ where no noise is added.
+        It is not the entropy of the policy, which is not known.
         """
         size = self.action_space.size
         scales = jnp.sum(jnp.log((self.action_space.high - self.action_space.low) / 2))
-        entropy = size * (0.5 * jnp.log(2 * jnp.pi * jnp.e) + jnp.log(self.deviation)) + scales
-        return self.sample(key, obs), -entropy
+        return size * (0.5 * jnp.log(2 * jnp.pi * jnp.e) + jnp.log(self.deviation)) + scales
 
     def to_action(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
         """Return the action of a point, first clipped to [−1, 1]^d."""
@@ -231,8 +251,7 @@ class DenoisingPolicy(eqx.Module):
 
     def condition(self, obs: Float[Array, " n"]) -> Context:
         """Compute what depends on the state only."""
-        units = Moments(*jax.lax.stop_gradient((self.obs_mean, self.obs_scale)), self.obs_limit)
-        return self.network.condition(units.normalise(obs))
+        return self.network.condition(jax.lax.stop_gradient(self.obs_units).normalise(obs))
 
     def predict(self, point: Float[Array, " d"], level: Array, context: Context) -> Float[Array, " d"]:
         """Return the noise that the network sees in a point x_t of level t."""
@@ -258,7 +277,7 @@ class DenoisingPolicy(eqx.Module):
         return self.to_action(self._denoise(obs, noise[:-1]) + self.deviation * noise[-1])
 
     def _noise(self, key: PRNGKeyArray) -> Float[Array, "t d"]:
-        return jax.random.normal(key, (self.steps + 1, self.action_space.size), self.obs_mean.dtype)
+        return jax.random.normal(key, (self.steps + 1, self.action_space.size), self.obs_units.mean.dtype)
 
     def _denoise(self, obs: Float[Array, " n"], noise: Float[Array, "t d"]) -> Float[Array, " d"]:
         context = self.condition(obs)
@@ -269,7 +288,7 @@ class DenoisingPolicy(eqx.Module):
             return from_clean * jnp.clip(clean, -1.0, 1.0) + from_point * point + deviation * noise, None
 
         levels = jnp.arange(self.steps, 0, -1)
-        table = tuple(jnp.asarray(column[::-1], self.obs_mean.dtype) for column in _ancestral(self.steps))
+        table = tuple(jnp.asarray(column[::-1], self.obs_units.mean.dtype) for column in _ancestral(self.steps))
         return jax.lax.scan(step, noise[0], (levels, noise[1:], table))[0]
 
 

@@ -10,37 +10,51 @@ through the solver's steps and the Jacobian of their map: through the integral o
 the solver's error. Where the flow can be exp(Q/α)/Z, that is the minimum of both terms.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+import dataclasses
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import error
+from ...fields import Count, NonNegative, Positive, Share, check_fields, named
 from ...flow import ActionSpace, FlowPolicy, RungeKutta, Solver, VelocityNetwork
 from ...isfm import (
     NORMALISATIONS,
     Candidates,
-    CurrentPolicy,
+    MixtureProposal,
+    Normalisation,
     PopulationProposal,
-    Proposal,
+    Propose,
+    QFunction,
     RegressionTarget,
     Schedule,
     UniformProposal,
-    at_size,
+    current_policy,
     defensive,
-    improvement,
+    weighted_regression,
 )
+from ...isfm.schedule import at_size
 from ...moments import Moments
-from ..soft_bellman import soft_value_from_weights
-from .pathwise import pathwise_values
-from .protocol import QFunction, Step
+from ..soft_bellman import pathwise_values, soft_value_from_weights
+from .protocol import Step
 
 MIDPOINT_4 = RungeKutta("midpoint", 4)
 DEFENSIVE_SHARE = 0.1  # of uniform candidates in the defensive mixture
-ProposalName = Literal["policy", "population", "defensive"]
+
+
+def defensive_uniform(policy: FlowPolicy, q_function: QFunction, temperature: Float[ArrayLike, ""]) -> MixtureProposal:
+    """Propose with the policy, and a tenth of the candidates uniformly in the box of actions; see `Propose`."""
+    del q_function, temperature
+    return defensive(policy, UniformProposal(policy.action_space), DEFENSIVE_SHARE)
+
+
+PROPOSALS: dict[str, Propose] = {
+    "policy": current_policy,
+    "population": PopulationProposal,
+    "defensive": defensive_uniform,
+}
 
 
 @dataclass(frozen=True)
@@ -51,43 +65,71 @@ class Flow:
         width: width of the velocity network.
         depth: layers of the velocity network that read the state.
         state_width: width of these, which cost once per state.
-        solver: integrator of the policy's ODE while training.
+        solver: integrator of the policy's ODE.
         states: states per policy update.
         candidates: candidates N per state, a number or a schedule such as `Adaptive()`.
         pairs: pairs (x_0, τ) per candidate.
         ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering). Zero:
             never.
         target: what the velocity is regressed on, "pair", "posterior", "stein" or "difference" (see `isfm_loss`).
-        proposal: where candidates come from: the current "policy", the "population" moved up the critic, or the
-            "defensive" mixture of the policy and a tenth of actions uniform in the box.
+        proposal: where candidates come from: the current "policy", the "population" moved up the critic, the
+            "defensive" mixture of the policy and a tenth of actions uniform in the box, or a `Propose` of one's own.
         pathwise: weight of the pathwise term beside the ISFM loss; zero: none.
-        normalise: normalisation of the weights, "self", "state" or "raw".
+        normalise: normalisation of the weights, "self", "state" or "raw", or a function of one's own of the N
+            log-weights of a state.
         rate: learning rate; its peak in a planned training.
         warmup: fraction of a planned training over which the rate rises; long, so that the policy does not follow
             untrained critics.
         average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
     """
 
-    width: int = 64
-    depth: int = 2
-    state_width: int = 256
+    width: Count = 64
+    depth: Count = 2
+    state_width: Count = 256
     solver: Solver = MIDPOINT_4
-    states: int = 32
-    candidates: Schedule = 8
-    pairs: int = 1
-    ess_floor: float = 0.3
+    states: Count = 32
+    candidates: Count | Schedule = 8
+    pairs: Count = 1
+    ess_floor: Share = 0.3
     target: RegressionTarget = "posterior"
-    pathwise: float = 0.3
-    proposal: ProposalName = "policy"
-    normalise: Literal["self", "state", "raw"] = "self"
-    rate: float = 1e-3
-    warmup: float = 0.1
-    average: float = 0.0
+    pathwise: NonNegative = 0.3
+    proposal: str | Propose = "policy"
+    normalise: str | Normalisation = "self"
+    rate: Positive = 1e-3
+    warmup: Share = 0.1
+    average: NonNegative = 0.0
 
     def __post_init__(self):
+        check_fields(self)
+        named("proposal", self.proposal, PROPOSALS, Propose)
+        named("normalise", self.normalise, NORMALISATIONS, Normalisation)
+        if self.target == "difference" and self.proposal not in ("policy", current_policy):
+            remedy = "choose 'posterior': only the current policy's candidates tell its velocity"
+            given = "'difference' with another proposal than the current policy"
+            raise error("target", given, "one or the other", remedy)
         if self.pathwise > 0 and not isinstance(self.solver, RungeKutta):
             remedy = "use RungeKutta, or pathwise=0"
             raise error("pathwise", f"{self.pathwise} with an adaptive solver", "a solver of fixed steps", remedy)
+
+    @property
+    def name(self) -> str:
+        """The algorithm's name."""
+        return "sac_isfm"
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the policy's density is known."""
+        return True
+
+    @property
+    def values_are_soft(self) -> bool:
+        """Whether `Step.values` estimate the soft value of the policy, as candidates of the policy alone do."""
+        return self.proposal in ("policy", current_policy)
+
+    @property
+    def branches(self) -> bool:
+        """Whether a step chooses among several programs; a schedule of candidates does."""
+        return not isinstance(self.candidates, int)
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> VelocityNetwork:
         """Make the velocity network."""
@@ -103,10 +145,9 @@ class Flow:
     ) -> FlowPolicy:
         """Return the flow policy of a velocity network."""
         del temperature
-        units = {"obs_mean": obs_units.mean, "obs_scale": obs_units.scale, "obs_limit": obs_units.limit}
-        return FlowPolicy(network, action_space, solver=self.solver, **units)
+        return FlowPolicy(network, action_space, solver=self.solver, obs_units=obs_units)
 
-    def improve(
+    def loss_and_gradient(
         self,
         policy: FlowPolicy,
         network: VelocityNetwork,
@@ -130,46 +171,40 @@ class Flow:
         Returns:
             The step. Its soft values are right for candidates of the current policy only.
         """
+        n = self.candidates
+        if not isinstance(n, int):  # a schedule, with a program for each of its sizes
+            arguments = policy, network, key, obs, q_function, temperature, ess
+            step = lambda size: dataclasses.replace(self, candidates=size).loss_and_gradient(*arguments)  # noqa: E731
+            return at_size(n, ess, step)[0]
 
-        def improve(n: int) -> Step:
-            candidates, loss = improvement(
-                policy,
-                key,
-                obs,
-                q_function,
-                temperature,
-                candidates=n,
-                pairs=self.pairs,
-                propose=self._propose(q_function, temperature),
-                normalise=NORMALISATIONS[self.normalise],
-                ess_floor=self.ess_floor if self.ess_floor > 0 else None,
-                target=self.target,
-            )
+        keys = jax.random.split(key, 4)
+        candidates, isfm_loss = weighted_regression(
+            policy,
+            keys[:3],
+            obs,
+            q_function,
+            temperature,
+            candidates=n,
+            pairs=self.pairs,
+            propose=PROPOSALS[self.proposal] if isinstance(self.proposal, str) else self.proposal,
+            normalise=NORMALISATIONS[self.normalise] if isinstance(self.normalise, str) else self.normalise,
+            ess_floor=self.ess_floor if self.ess_floor > 0 else None,
+            target=self.target,
+        )
 
-            def objective(network: VelocityNetwork) -> Float[Array, ""]:
-                if self.pathwise == 0:
-                    return loss(network)
-                draw = replace(policy, velocity=network).sample_and_solver_log_prob
-                draw_key = jax.random.fold_in(key, 3)  # after the three keys that `improvement` splits off
-                values = pathwise_values(draw, draw_key, obs, q_function, temperature)
-                return loss(network) - self.pathwise * jnp.mean(candidates.beta) / temperature * jnp.mean(values)
+        def loss(network: VelocityNetwork) -> Float[Array, ""]:
+            if self.pathwise == 0:
+                return isfm_loss(network)
+            draw = dataclasses.replace(policy, velocity=network).sample_and_solver_log_prob
+            values = pathwise_values(draw, keys[3], obs, q_function, temperature)
+            return isfm_loss(network) - self.pathwise * jnp.mean(candidates.beta) / temperature * jnp.mean(values)
 
-            error, gradient = jax.value_and_grad(objective)(network)
-            found = candidates.diagnostics
-            values = soft_value_from_weights(found.log_z, found.kl, temperature)
-            metrics = {"beta": jnp.mean(candidates.beta)} | jax.tree.map(jnp.mean, found)._asdict()
-            return Step(error, gradient, values, metrics, _variance(candidates))
-
-        step, size = at_size(self.candidates, ess, improve)
-        return step._replace(metrics={"candidates": size} | step.metrics)
-
-    def _propose(self, q_function: QFunction, temperature: Float[Array, ""]) -> Callable[[FlowPolicy], Proposal]:
-        """Return what makes the proposal from the current policy."""
-        if self.proposal == "policy":
-            return CurrentPolicy
-        if self.proposal == "population":
-            return lambda policy: PopulationProposal(policy, q_function, temperature)
-        return lambda policy: defensive(policy, UniformProposal(policy.action_space), DEFENSIVE_SHARE)
+        error, gradient = jax.value_and_grad(loss)(network)
+        found = candidates.diagnostics
+        values = soft_value_from_weights(found.log_z, found.kl, temperature)
+        metrics = {"candidates": jnp.asarray(n, ess.dtype), "beta": jnp.mean(candidates.beta)}
+        metrics |= jax.tree.map(jnp.mean, found)._asdict()
+        return Step(error, gradient, values, metrics, _variance(candidates))
 
 
 def _variance(candidates: Candidates) -> Float[Array, " d"]:

@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from ...fields import Count, NonNegative, Positive, Share, check_fields
 from ...flow import ActionSpace
+from ...isfm import QFunction
 from ...moments import Moments
-from .pathwise import pathwise_values
-from .protocol import QFunction, Step
+from ..soft_bellman import pathwise_values
+from .protocol import Step
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
@@ -32,12 +34,35 @@ class Gaussian:
         average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
     """
 
-    width: int = 256
-    depth: int = 2
-    states: int = 256
-    rate: float = 3e-4
-    warmup: float = 0.1
-    average: float = 0.0
+    width: Count = 256
+    depth: Count = 2
+    states: Count = 256
+    rate: Positive = 3e-4
+    warmup: Share = 0.1
+    average: NonNegative = 0.0
+
+    def __post_init__(self):
+        check_fields(self)
+
+    @property
+    def name(self) -> str:
+        """The algorithm's name."""
+        return "gaussian_sac"
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the policy's density is known."""
+        return True
+
+    @property
+    def values_are_soft(self) -> bool:
+        """Whether `Step.values` estimate the soft value of the policy."""
+        return True
+
+    @property
+    def branches(self) -> bool:
+        """Whether a step chooses among several programs."""
+        return False
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> "GaussianNetwork":
         """Make the network of mean and standard deviation."""
@@ -52,9 +77,9 @@ class Gaussian:
     ) -> "GaussianPolicy":
         """Return the Gaussian policy of a network."""
         del temperature
-        return GaussianPolicy(network, action_space, obs_units.mean, obs_units.scale, obs_units.limit)
+        return GaussianPolicy(network, action_space, obs_units)
 
-    def improve(
+    def loss_and_gradient(
         self,
         policy: "GaussianPolicy",
         network: "GaussianNetwork",
@@ -110,16 +135,17 @@ class GaussianPolicy(eqx.Module):
     Args:
         network: s ↦ (m, log σ).
         action_space: map from the latent u ∈ R^d to actions.
-        obs_mean: subtracted from every observation, shape (n,).
-        obs_scale: divides every observation thereafter, positive, shape (n,).
-        obs_limit: bound on the absolute value of the result; None: none.
+        obs_units: moments by which observations are normalised, leaves of shape (n,).
     """
 
     network: GaussianNetwork
     action_space: ActionSpace
-    obs_mean: Float[Array, " n"]
-    obs_scale: Float[Array, " n"]
-    obs_limit: float | None = eqx.field(static=True, default=None)
+    obs_units: Moments
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape (d,) of the standard normal noise that an action is made of."""
+        return (self.action_space.size,)
 
     def sample(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
@@ -153,8 +179,7 @@ class GaussianPolicy(eqx.Module):
         return self.action_space.to_action(latent), self._log_prob(latent, noise, log_std)
 
     def _moments(self, obs: Float[Array, " n"]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        units = Moments(*jax.lax.stop_gradient((self.obs_mean, self.obs_scale)), self.obs_limit)
-        return self.network(units.normalise(obs))
+        return self.network(jax.lax.stop_gradient(self.obs_units).normalise(obs))
 
     def _log_prob(
         self, latent: Float[Array, " d"], noise: Float[Array, " d"], log_std: Float[Array, " d"]
@@ -163,4 +188,4 @@ class GaussianPolicy(eqx.Module):
         return density - self.action_space.log_det(latent)
 
     def _noise(self, key: PRNGKeyArray) -> Float[Array, " d"]:
-        return jax.random.normal(key, (self.action_space.size,), self.obs_mean.dtype)
+        return jax.random.normal(key, (self.action_space.size,), self.obs_units.mean.dtype)

@@ -1,20 +1,19 @@
 """What soft actor-critic asks of an actor: a policy, and the gradient of one step of policy improvement."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ...flow import ActionSpace
+from ...isfm import QFunction
 from ...moments import Moments
 
-QFunction = Callable[[Array, Array], Array]
 Metrics = dict[str, Float[Array, ""]]
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """A policy with a density, for one state and one action: `FlowPolicy`, `GaussianPolicy`, or one of your own."""
+    """A policy for one state and one action; `vmap` outside."""
 
     @property
     def action_space(self) -> ActionSpace:
@@ -22,13 +21,47 @@ class Policy(Protocol):
         ...
 
     def sample(self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Any = 1.0) -> Float[Array, " d"]:
-        """Draw an action, with its noise scaled; 1 is the policy, shape (d,)."""
+        """Draw an action.
+
+        Args:
+            key: random key.
+            obs: observation s, shape (n,).
+            noise_scale: what the policy's noise is multiplied with; 1 is the policy.
+
+        Returns:
+            The action a, shape (d,).
+        """
         ...
+
+
+@runtime_checkable
+class DensityPolicy(Policy, Protocol):
+    """A policy whose density is known: `FlowPolicy`, `GaussianPolicy`, or one of your own."""
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw an action with log π(a|s), shapes (d,) and ()."""
+        """Draw an action with its log-density.
+
+        Args:
+            key: random key.
+            obs: observation s, shape (n,).
+
+        Returns:
+            The action a that `sample` draws with the same key, shape (d,), and log π(a|s), shape ().
+        """
+        ...
+
+    def log_prob(self, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
+        """Return the log-density of a given action.
+
+        Args:
+            obs: observation s, shape (n,).
+            action: action a, shape (d,).
+
+        Returns:
+            log π(a|s), shape ().
+        """
         ...
 
 
@@ -52,39 +85,69 @@ class Step(NamedTuple):
 
 @runtime_checkable
 class Actor(Protocol):
-    """A class of policies and its improvement. Actors are settings: what is learned is in the network."""
+    """A class of policies and its improvement. Actors are settings: what is learned is in the network.
+
+    One of your own is any object with what is below that compares equal to itself, such as a frozen dataclass:
+    `SAC("Pendulum-v1", actor=MyActor())`. `examples/own_actor.py` is one.
+
+    Attributes:
+        name: name of the algorithm that it makes of soft actor-critic.
+        has_density: whether its policies are `DensityPolicy`. If not, targets count no entropy, and a temperature that
+            is steered follows `policy.exploration_entropy()`, the entropy in nats of the noise that the policy adds.
+        values_are_soft: whether `Step.values` estimate the soft value of the policy, which a network V can learn from.
+        branches: whether a step chooses among several programs; runs then follow one another, for side by side each
+            would compute them all.
+        rate: learning rate of the network; its peak in a planned training.
+        warmup: fraction of a planned training over which the rate rises to its peak.
+        average: fraction of the updates so far over which the parameters that act in the end are averaged; zero: none.
+        states: number of states b of one step.
+    """
 
     @property
-    def rate(self) -> float:
-        """Learning rate of the network."""
-        ...
-
+    def name(self) -> str: ...  # noqa: D102
     @property
-    def warmup(self) -> float:
-        """Fraction of a planned training over which the rate rises to its peak."""
-        ...
-
+    def has_density(self) -> bool: ...  # noqa: D102
     @property
-    def average(self) -> float:
-        """Fraction of the updates so far over which the parameters that act in the end are averaged."""
-        ...
-
+    def values_are_soft(self) -> bool: ...  # noqa: D102
     @property
-    def states(self) -> int:
-        """Number of states b of one step."""
-        ...
+    def branches(self) -> bool: ...  # noqa: D102
+    @property
+    def rate(self) -> float: ...  # noqa: D102
+    @property
+    def warmup(self) -> float: ...  # noqa: D102
+    @property
+    def average(self) -> float: ...  # noqa: D102
+    @property
+    def states(self) -> int: ...  # noqa: D102
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> Any:
-        """Make the policy's network."""
+        """Make the policy's network.
+
+        Args:
+            obs_size: number of components n of an observation.
+            action_size: number of components d of an action.
+            key: random key of the initial parameters.
+
+        Returns:
+            The network, a tree of arrays.
+        """
         ...
 
-    def policy(
-        self, network: Any, action_space: ActionSpace, obs_units: Moments, temperature: Float[Array, ""]
-    ) -> Policy:
-        """Return the policy that a network is; of the temperature α only exploration may depend."""
+    def policy(self, network: Any, action_space: ActionSpace, obs_units: Moments, temperature: Float[Array, ""]) -> Any:
+        """Return the policy that a network is.
+
+        Args:
+            network: the network.
+            action_space: map from latents to actions.
+            obs_units: moments by which observations are normalised.
+            temperature: entropy weight α, on which exploration may depend, and nothing else.
+
+        Returns:
+            The `Policy`, or `DensityPolicy`.
+        """
         ...
 
-    def improve(
+    def loss_and_gradient(
         self,
         policy: Any,
         network: Any,
@@ -94,5 +157,18 @@ class Actor(Protocol):
         temperature: Float[Array, ""],
         ess: Float[Array, ""],
     ) -> Step:
-        """Find the gradient of one step toward exp(Q/α)/Z at b states; `ess` is the running average of ESS/N."""
+        """Find loss and gradient of one step toward exp(Q/α)/Z at b states.
+
+        Args:
+            policy: current policy.
+            network: its network.
+            key: random key.
+            obs: states to improve the policy at, shape (b, n).
+            q_function: soft action value, (s, a) ↦ Q(s, a).
+            temperature: entropy weight α.
+            ess: running average of the metric "ess" of earlier steps, by which a schedule may choose.
+
+        Returns:
+            The step.
+        """
         ...

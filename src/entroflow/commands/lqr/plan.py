@@ -1,0 +1,103 @@
+"""What the LQR job is to do: its settings, its runs with their exact optima, and the noise that judges policies."""
+
+import numpy as np
+
+from ... import checks
+from ...flow import RungeKutta
+from ...isfm import AdaptiveCandidates, Schedule
+from ...lqr import LQR
+from ...lqr.simulate import Noise, sample_noise, simulate
+from ...options import LQROptions
+from ...rl import Config, Flow, MLPCritic
+from .report import Run
+
+ENVIRONMENTS = 2048  # of each run
+EXPLORATION = 3.0  # noise scale of the most exploratory environment; the others are spread from one to it
+HORIZON = 100  # of episodes and of the evaluation's trajectories
+TRAJECTORIES = 100
+LARGEST_MEMORY = 1800  # steps of all environments that the replay keeps at most
+EVALUATIONS = 20  # during training
+PROGRESS_STATES, PROGRESS_SAMPLES = 32, 256  # of an evaluation during training
+FINAL_STATES, FINAL_SAMPLES = 32, 16_384  # of the last one
+MOST_CANDIDATES = 1024
+ACTING_SOLVER = RungeKutta("rk4", 4)
+
+
+def settings(updates: int, candidates: int | Schedule = 8) -> Config:
+    """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it.
+
+    Args:
+        updates: number of updates of the training.
+        candidates: candidates per state, a number or a schedule.
+
+    Returns:
+        The settings.
+    """
+    actor = Flow(
+        width=32,
+        depth=1,
+        state_width=32,
+        states=64,
+        candidates=candidates,
+        pairs=2,
+        target="pair",
+        pathwise=0.0,
+        rate=1e-2,
+        average=0.1,
+    )
+    critic = MLPCritic(
+        width=64,
+        layer_norm=False,
+        members=1,
+        ensemble="mean",
+        soft_value="network",
+        improve_on="target",
+        rate=5e-3,
+        target_rate=0.1,
+        final_target_rate=0.01,
+    )
+    # No limit on observations: an optimal controller is linear in states however far away.
+    return Config(actor, critic, updates, batch_size=4096, obs_limit=None, recent=0.6)
+
+
+def plan(options: LQROptions, lqr: LQR) -> list[Run]:
+    """Check the options.
+
+    Args:
+        options: the command's options.
+        lqr: the system.
+
+    Returns:
+        The runs with their optima.
+
+    Raises:
+        ValueError: for bad input.
+    """
+    seeds = checks.seeds(options.seed, options.seeds)
+    checks.positive_int("--steps", options.steps, most=np.iinfo(np.int32).max // ENVIRONMENTS)
+    positive = [checks.positive_number("--alpha", temperature) for temperature in options.temperature]
+    temperatures = checks.distinct("--alpha", positive, "temperatures")
+    if beyond := [temperature for temperature in temperatures if not 1e-12 < temperature < 1e12]:
+        raise checks.error("--alpha", f"{beyond[0]:g}", "a number from 1e-12 to 1e12", "scale Q, R and α together")
+    runs = []
+    for temperature in temperatures:
+        optimum = lqr.optimal(temperature)
+        best = simulate(lqr, optimum.K, optimum.covariance, noise(lqr)).discounted_returns.mean()
+        run = Run(temperature, options.seed, optimum.K, optimum.covariance, optimum.entropy, float(best))
+        runs += [run._replace(seed=seed) for seed in seeds]
+    return runs
+
+
+def schedule(candidates: str) -> int | Schedule:
+    """Read the option `--candidates`; raise a ValueError if it is neither a number nor adaptive."""
+    if candidates == "adaptive":
+        return AdaptiveCandidates()
+    if candidates.isdecimal() and 2 <= int(candidates[:5]) <= MOST_CANDIDATES:
+        return int(candidates)
+    expected = f"a whole number from 2 to {MOST_CANDIDATES}, or adaptive"
+    raise checks.error("--candidates", repr(candidates), expected, "pass for example 8")
+
+
+def noise(lqr: LQR) -> Noise:
+    """Return the initial states and the noise on which all policies are judged, the optimal ones included."""
+    return sample_noise(lqr, np.random.default_rng(0), TRAJECTORIES, HORIZON)

@@ -1,0 +1,179 @@
+"""Settings that check themselves: the types of a dataclass's fields say which values are possible.
+
+@dataclass(frozen=True)
+class Settings:
+width: Count = 64
+warmup: Share = 0.1
+kind: Literal["min", "mean"] = "min"
+
+def __post_init__(self):
+check_fields(self)
+"""
+
+import dataclasses
+import functools
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from . import checks
+
+T = TypeVar("T")
+
+
+class Range(NamedTuple):
+    """Which numbers are possible.
+
+    Attributes:
+        expected: what an error message says of them.
+        least: the smallest; None: any.
+        most: the largest; None: any.
+        above: whether numbers have to be above the smallest instead of equal to it.
+        below: whether they have to be below the largest.
+    """
+
+    expected: str
+    least: float | None = None
+    most: float | None = None
+    above: bool = False
+    below: bool = False
+
+    def holds(self, number: float) -> bool:
+        """Return whether a number is possible."""
+        if self.least is not None and not (number > self.least if self.above else number >= self.least):
+            return False
+        return self.most is None or (number < self.most if self.below else number <= self.most)
+
+
+MOST = 2**31 - 1
+
+Count = Annotated[int, Range("a whole number above 0", 1, MOST)]
+Number = Annotated[float, Range("a finite number")]
+Positive = Annotated[float, Range("a finite number above 0", 0, above=True)]
+NonNegative = Annotated[float, Range("a number of at least 0", 0)]
+Share = Annotated[float, Range("a number from 0 to 1", 0, 1)]
+PositiveShare = Annotated[float, Range("a number above 0, at most 1", 0, 1, above=True)]
+Discount = Annotated[float, Range("a number in [0, 1)", 0, 1, below=True)]
+
+
+def check_fields(settings: Any) -> None:
+    """Check all fields of a frozen dataclass; whole numbers given for real ones become these.
+
+    Args:
+        settings: the dataclass, from its `__post_init__`.
+
+    Raises:
+        ValueError: in one sentence, for the first field whose value is not one of its type.
+    """
+    hints = _hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value = checked(field.name, getattr(settings, field.name), hints[field.name])
+        object.__setattr__(settings, field.name, value)
+
+
+def checked(name: str, value: Any, hint: Any) -> Any:
+    """Return a value in the type that a field has.
+
+    Args:
+        name: what the message calls the field.
+        value: the value.
+        hint: a number with its `Range`, bool, str, a `Literal`, None, a class or a protocol of which the value is to be
+            an instance, or a union of these.
+
+    Returns:
+        The value; a real number as a float.
+
+    Raises:
+        ValueError: in one sentence, if it is none of these.
+    """
+    if get_origin(hint) not in (Union, types.UnionType):
+        return _checked(name, value, hint)
+    problems = []
+    for kind in get_args(hint):
+        try:
+            return _checked(name, value, kind)
+        except ValueError as problem:
+            problems.append((_concerns(value, kind), problem))
+    raise max(problems, key=lambda pair: pair[0])[1]
+
+
+def named(name: str, value: Any, table: Mapping[str, T], protocol: type[Any]) -> T | Any:
+    """Return what a field names: an entry of a table, or the object that was given in its place.
+
+    Args:
+        name: what the message calls the field.
+        value: a name of the table, or an object.
+        table: objects by name.
+        protocol: what an object has to be.
+
+    Returns:
+        The object.
+
+    Raises:
+        ValueError: in one sentence, for a name that there is not, or an object that is no such thing.
+    """
+    if isinstance(value, str):
+        return table[checks.choice(name, value, table)]
+    if isinstance(value, type) or not isinstance(value, protocol):
+        expected = f"one of {', '.join(table)}, or an object with the methods of {protocol.__name__}"
+        given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        missing = sorted(part for part in _members(protocol) if not hasattr(value, part))
+        remedy = "pass an object made of it" if isinstance(value, type) else f"it has no {' and no '.join(missing)}"
+        raise checks.error(name, given, expected, remedy)
+    return value
+
+
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _members(protocol: type[Any]) -> list[str]:
+    """Return what a protocol asks for."""
+    parts = {name for base in protocol.__mro__ for name in vars(base) if not name.startswith("_")}
+    return sorted(parts) or ["__call__"]
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """Check a value by one type."""
+    kind, ranges = (get_args(hint)[0], get_args(hint)[1]) if get_origin(hint) is Annotated else (hint, None)
+    if kind in (int, float):
+        allowed = ranges or Range("a whole number" if kind is int else "a finite number")
+        return _number(name, value, kind, allowed)
+    if kind is types.NoneType or kind is None:
+        if value is not None:
+            raise checks.error(name, repr(value), "None", "leave it out")
+        return None
+    if get_origin(kind) is Literal:
+        return checks.choice(name, value, get_args(kind))
+    if kind is bool and not isinstance(value, bool):
+        raise checks.error(name, repr(value), "true or false", "pass one of these")
+    origin = get_origin(kind) or kind
+    if kind is not Any and isinstance(origin, type) and not isinstance(value, origin):
+        raise checks.error(name, repr(value), f"an object of the kind {origin.__name__}", "leave it out, or make one")
+    return value
+
+
+def _number(name: str, value: Any, kind: type[Any], allowed: Range) -> int | float:
+    remedy = "pass a whole number such as 1" if kind is int else "pass a number such as 0.5"
+    if kind is int:
+        number = value.item() if getattr(value, "ndim", None) == 0 else value
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise checks.error(name, repr(value), allowed.expected, remedy)
+    else:
+        number = checks.number(name, value, allowed.expected, remedy)
+    if not allowed.holds(number):
+        beyond = allowed.most is not None and number > allowed.most and kind is int
+        expected = f"at most {allowed.most}" if beyond else allowed.expected
+        raise checks.error(name, repr(value), expected, "pass a smaller number" if beyond else remedy)
+    return number
+
+
+def _concerns(value: Any, hint: Any) -> int:
+    """Return how close a type is to a value, so that the message speaks of the type that was meant."""
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(kind) is Literal:
+        return 2 if isinstance(value, str) else 0
+    if kind in (int, float):
+        return 2 if isinstance(value, int | float) and not isinstance(value, bool) else 1
+    return -1 if kind in (None, types.NoneType) else 0

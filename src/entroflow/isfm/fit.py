@@ -1,0 +1,133 @@
+"""Policy improvement all the way, for a Q that is known: from Q to the policy exp(Q/α)/Z of equation (4) by ISFM.
+
+SAC-ISFM makes one such step for every step of its critic.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from .. import optimise
+from ..fields import Count, NonNegative, Positive, Share, check_fields
+from ..flow import FlowPolicy
+from .loss import weighted_regression
+from .proposals import Propose, QFunction, current_policy
+from .regression import RegressionTarget
+from .schedule import Schedule, at_size
+from .weights import Diagnostics, Faults, Normalisation, check_faults, running_ess, self_normalised
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Settings of `fit`.
+
+    Attributes:
+        steps: gradient steps.
+        candidates: candidates N per state and step, a number or a schedule such as `Adaptive()`.
+        pairs: pairs (x_0, τ) per candidate.
+        rate: peak learning rate (Muon; warm-up, then cosine to zero).
+        warmup: fraction of the steps over which the learning rate rises to its peak.
+        ess_floor: least ESS/N of the candidates' weights; below, the step is shortened (tempering). Zero: never.
+        average: fraction of the steps so far over which the parameters that are returned are averaged.
+        target: what the velocity is regressed on (see `isfm_loss`).
+    """
+
+    steps: Count = 2000
+    candidates: Count | Schedule = 256
+    pairs: Count = 2
+    rate: Positive = 1e-2
+    warmup: Share = 0.02
+    ess_floor: Share = 0.3
+    average: NonNegative = 0.1
+    target: RegressionTarget = "pair"
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+class FitMetrics(NamedTuple):
+    """What every step of `fit` tells, averaged over its states; every field has shape (steps,).
+
+    `candidates` is the number N that the step drew at each state.
+    """
+
+    loss: Float[Array, " steps"]
+    beta: Float[Array, " steps"]
+    diagnostics: Diagnostics
+    faults: Faults
+    candidates: Float[Array, " steps"]
+
+
+def fit(
+    config: FitConfig,
+    policy: FlowPolicy,
+    key: PRNGKeyArray,
+    observe: Callable[[PRNGKeyArray], Float[Array, "b n"]],
+    q_function: QFunction,
+    temperature: Float[ArrayLike, ""],
+    *,
+    propose: Propose = current_policy,
+    normalise: Normalisation = self_normalised,
+) -> tuple[FlowPolicy, FitMetrics]:
+    """Improve a policy until it is exp(Q/α)/Z, for a Q that does not change: equation (4) by ISFM.
+
+    Args:
+        config: settings.
+        policy: the policy to start from.
+        key: random key.
+        observe: draws the batch of states of one step, key ↦ (b, n).
+        q_function: soft action value, (s, a) ↦ Q(s, a), shapes (n,), (d,) and ().
+        temperature: entropy weight α > 0, shape ().
+        propose: makes the proposal from the current policy, Q and α; the current policy itself if not given.
+        normalise: `self_normalised`, `state_normalised` or `raw`.
+
+    Returns:
+        The policy with its parameters averaged over the last steps, and the metrics of every step.
+
+    Raises:
+        ValueError: if the proposal's log-density or Q was not finite at a candidate. A caller that compiles this
+            function calls `check_faults(metrics.faults)` on the result instead.
+    """
+    muon = optimise.planned(config.rate, config.warmup, config.steps)
+    ess_floor = config.ess_floor if config.ess_floor > 0 else None
+
+    def step(carry: tuple, inputs: tuple[Array, Array]) -> tuple[tuple, FitMetrics]:
+        velocity, average, state, ess = carry
+        number, key = inputs
+        obs_key, key = jax.random.split(key)
+        obs = observe(obs_key)
+
+        def regress(candidates: int) -> tuple[Any, tuple]:
+            drawn, loss = weighted_regression(
+                replace(policy, velocity=velocity),
+                jax.random.split(key, 3),
+                obs,
+                q_function,
+                temperature,
+                candidates=candidates,
+                pairs=config.pairs,
+                propose=propose,
+                normalise=normalise,
+                ess_floor=ess_floor,
+                target=config.target,
+            )
+            means = jax.tree.map(jnp.mean, (drawn.beta, drawn.diagnostics, drawn.faults))
+            return jax.value_and_grad(loss)(velocity), means
+
+        ((error, gradient), (beta, diagnostics, faults)), size = at_size(config.candidates, ess, regress)
+        velocity, state = optimise.descend(muon, gradient, velocity, state)
+        average = optimise.follow(average, velocity, 1 / (1 + config.average * number))
+        ess = running_ess(ess, number, diagnostics.ess)
+        return (velocity, average, state, ess), FitMetrics(error, beta, diagnostics, faults, size)
+
+    velocity = policy.velocity
+    start = velocity, velocity, muon.init(cast(optax.Params, velocity)), jnp.zeros((), policy.obs_units.mean.dtype)
+    numbers = jnp.arange(config.steps, dtype=policy.obs_units.mean.dtype)
+    (_, average, *_), metrics = jax.lax.scan(step, start, (numbers, jax.random.split(key, config.steps)))
+    check_faults(metrics.faults)
+    return replace(policy, velocity=average), metrics

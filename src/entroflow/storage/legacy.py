@@ -1,0 +1,171 @@
+"""What earlier versions wrote, in the form of this one.
+
+Policies of `entroflow lqr` lay in `policy.json` and `policy.npz`, without their critics. Agents of format 2 and
+checkpoints had the critic's numbers and settings among those of soft actor-critic.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import checks
+from . import checkpoint
+
+T = TypeVar("T")
+
+POLICY, ARRAYS = "policy.json", "policy.npz"
+SIZES = ("width", "depth", "state_width", "obs_size", "action_size")
+CRITIC = ("q", "q_target", "v", "q_optimiser", "v_optimiser", "action_units", "value_units")
+CRITIC_SETTINGS = {
+    "critic_width": "width",
+    "critic_depth": "depth",
+    "layer_norm": "layer_norm",
+    "critics": "members",
+    "critic_value": "ensemble",
+    "soft_value": "soft_value",
+    "policy_critic": "improve_on",
+    "critic_rate": "rate",
+    "critic_warmup": "warmup",
+    "target_rate": "target_rate",
+    "final_target_rate": "final_target_rate",
+}
+ACTORS = {"sac_isfm": "Flow", "gaussian_sac": "Gaussian", "denoising": "Denoising"}
+
+
+def renamed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays of a state by the names that they have now.
+
+    Args:
+        arrays: arrays by name, of this version or of an earlier one.
+
+    Returns:
+        The arrays.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        before, is_agent, after = name.partition("agent.")
+        part = after.split(".")[0]
+        if is_agent and part in CRITIC:
+            name = f"{before}agent.critic.{after}"
+        elif is_agent and part == "obs_units":
+            found.setdefault(f"{before}agent.critic.{after}", array)
+        found[name] = array
+    return found
+
+
+def settings(document: Any) -> Any:
+    """Return settings in their present form; what is none, and what has that form already, as it is."""
+    config = document.get("config") if isinstance(document, dict) else None
+    if not isinstance(config, dict) or "critic" in config or not isinstance(config.get("actor"), dict):
+        return document
+    actor = dict(config["actor"])
+    actor["kind"] = ACTORS.get(actor.pop("algorithm", ""), None)
+    for name, kind in (("solver", "RungeKutta"), ("candidates", "AdaptiveCandidates")):
+        if isinstance(actor.get(name), dict):
+            actor[name] = {"kind": kind} | actor[name]
+    critic = {new: config[old] for old, new in CRITIC_SETTINGS.items() if old in config}
+    rest = {name: value for name, value in config.items() if name not in CRITIC_SETTINGS}
+    rest |= {"kind": "Config", "actor": actor, "critic": {"kind": "MLPCritic"} | critic}
+    return document | {"config": rest}
+
+
+def agent_header(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the header of an agent of format 2 as one of format 3, which tells more of its task."""
+    return {**document, "spec": {"id": document["env"]}, "spaces": {}, "settings": settings(document["settings"])}
+
+
+def policy_header(folder: Path) -> dict[str, Any]:
+    """Return the header of an agent that stands for a policy of `entroflow lqr`.
+
+    Args:
+        folder: a folder with `policy.json`.
+
+    Returns:
+        The fields of an agent's header.
+
+    Raises:
+        ValueError: if the files are no such policy.
+    """
+    given = checks.json_object(folder / POLICY)
+    if given.get("format") != 1:
+        remedy = "read it with the version of entroflow that wrote it"
+        raise checks.error(str(folder / POLICY), f"format {given.get('format')!r}", "format 1", remedy)
+    given.setdefault("state_width", given.get("width"))  # the oldest files lack it
+    try:
+        sizes = {name: checks.positive_int(name, given.get(name), most=4096) for name in SIZES}
+        layers = sum(name.startswith("velocity.state_layers.") for name in _arrays(folder)) // 2
+        if layers != sizes["depth"] + 1:
+            raise ValueError(f"depth {sizes['depth']}, where the arrays have {layers} layers")
+        solver, system = dict(given["solver"]), given["system"]
+    except (ValueError, TypeError, KeyError) as problem:
+        raise _damaged(folder, problem) from None
+    actor = {"kind": "Flow", "pathwise": 0.0, "solver": {"kind": "RungeKutta"} | solver}
+    actor |= {name: sizes[name] for name in SIZES[:3]}
+    critic = {"kind": "MLPCritic", "width": 1, "depth": 1, "members": 1}
+    config = {"kind": "Config", "actor": actor, "critic": critic, "obs_limit": None}
+    return {
+        "algorithm": "sac_isfm",
+        "env": "entroflow/LQR-v0",
+        "spec": {"id": "entroflow/LQR-v0", "kwargs": {"system": system}},
+        "spaces": {},
+        "seed": given.get("seed", 0),
+        "step": 0,
+        "sizes": {name: sizes[name] for name in SIZES[3:]},
+        "settings": {"config": config, "temperature": given.get("temperature", 1.0), "target_entropy": None},
+    }
+
+
+def policy_state(folder: Path, like: T) -> T:
+    """Read a policy of `entroflow lqr` as an agent's state; its Q is zero, so that of several draws the first is best.
+
+    Args:
+        folder: a folder with `policy.npz`.
+        like: a state of the same structure, leaves of shape (1, ...).
+
+    Returns:
+        The state.
+
+    Raises:
+        ValueError: if the files are no such policy.
+    """
+    arrays = {name: np.asarray(array)[None] for name, array in _arrays(folder).items()}
+    parts = checkpoint.flatten("agent", jax.tree.map(jnp.zeros_like, like)) | {
+        name: array for name, array in checkpoint.flatten("agent", like).items() if ".scale" in name or "log_" in name
+    }
+    names = {"obs_mean": "obs_units.mean", "obs_scale": "obs_units.scale"}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise _damaged(folder, f"{name} is not finite")
+        for network in ("actor", "actor_average"):
+            if name.startswith("velocity."):
+                parts[f"agent.{name.replace('velocity', network, 1)}"] = array
+        if not name.startswith("velocity."):
+            parts[f"agent.{names.get(name, name)}"] = array
+    try:
+        return checkpoint.unflatten("agent", like, parts)
+    except ValueError as problem:
+        raise _damaged(folder, problem) from None
+
+
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a policy; nothing is unpickled."""
+    try:
+        # Opened by hand, since NumPy does not close a file that it cannot read.
+        with (folder / ARRAYS).open("rb") as content, np.load(content, allow_pickle=False) as file:
+            arrays = dict(file)
+        if missing := {"obs_mean", "obs_scale"} - set(arrays):
+            raise ValueError(f"no {missing.pop()}")
+        if wrong := [name for name, array in arrays.items() if array.dtype != np.float32]:
+            raise ValueError(f"{wrong[0]} is {arrays[wrong[0]].dtype} instead of float32")
+        return arrays
+    except Exception as problem:  # what damage does to NumPy or zipfile, they do not promise
+        raise _damaged(folder, problem) from problem
+
+
+def _damaged(folder: Path, problem: Any) -> ValueError:
+    given = f"files that do not make a policy ({problem})"
+    return checks.error(str(folder), given, "a policy as entroflow wrote it", "copy or train it again")
