@@ -15,6 +15,11 @@ class Moments(eqx.Module):
         mean: running mean.
         scale: running standard deviation, positive.
         limit: bound on the absolute value of what is normalised; None: none.
+
+    Example:
+        >>> units = standard(2).update(jnp.array([[0.0, 1.0], [4.0, 1.0]]), jnp.array(1.0))
+        >>> units.mean, units.scale
+        (Array([2., 1.], dtype=float32), Array([2., 1.], dtype=float32))
     """
 
     mean: Float[Array, "*d"]
@@ -26,6 +31,13 @@ class Moments(eqx.Module):
 
         A component that does not move in the batch keeps its scale, one at first: if it did not, its first movement
         would be millions of standard deviations.
+
+        Args:
+            batch: vectors or numbers, a row each.
+            rate: weight of the batch.
+
+        Returns:
+            The moments after it.
         """
         mean = self.mean + rate * (jnp.mean(batch, axis=0) - self.mean)
         deviation = jnp.std(batch, axis=0)
@@ -43,12 +55,28 @@ class Moments(eqx.Module):
 
 
 def standard(*shape: int, limit: float | None = None) -> Moments:
-    """Return mean zero and scale one."""
+    """Return mean zero and scale one.
+
+    Args:
+        *shape: shape of the mean and of the scale.
+        limit: bound on what is normalised; None: none.
+
+    Returns:
+        The moments.
+    """
     return Moments(jnp.zeros(shape), jnp.ones(shape), limit)
 
 
 def join(first: Moments, second: Moments) -> Moments:
-    """Return the moments of two vectors put one after the other, without their limits."""
+    """Return the moments of two vectors put one after the other, without their limits.
+
+    Args:
+        first: moments of the vector that comes first.
+        second: moments of the other one.
+
+    Returns:
+        The moments of both.
+    """
     return Moments(jnp.concatenate([first.mean, second.mean]), jnp.concatenate([first.scale, second.scale]))
 
 
@@ -62,5 +90,8 @@ def forgetting_rate(step: Float[Array, ""], settled: float) -> Float[Array, ""]:
     Args:
         step: batches seen before this one.
         settled: number of batches after which the units no longer change.
+
+    Returns:
+        The weight, shape ().
     """
     return jnp.where(step < settled, (MEMORY + 1) / (step + 1 + MEMORY), 0.0)
