@@ -24,7 +24,16 @@ class Faults(NamedTuple):
 
 
 def find_faults(latents: Float[Array, "N d"], log_proposal: Float[Array, " N"], q: Float[Array, " N"]) -> Faults:
-    """Count the candidates of one state that cannot be weighed; a candidate's first fault is the one that counts."""
+    """Count the candidates of one state that cannot be weighed; a candidate's first fault is the one that counts.
+
+    Args:
+        latents: candidates, shape (N, d).
+        log_proposal: their log-densities under the proposal, shape (N,).
+        q: Q at them, shape (N,).
+
+    Returns:
+        The shares, shape ().
+    """
     bad_proposal = ~(jnp.all(jnp.isfinite(latents), axis=1) & jnp.isfinite(log_proposal))
     bad_q = ~bad_proposal & ~jnp.isfinite(q)
     return Faults(jnp.mean(bad_proposal, dtype=latents.dtype), jnp.mean(bad_q, dtype=latents.dtype))
