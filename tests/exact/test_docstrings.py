@@ -22,6 +22,7 @@ UNFINISHED = (  # beginnings of the names of modules whose docstrings are still 
     "isfm/loss",
     "options",
     "rl/actors/",
+    "rl/config",
     "rl/critic",
     "rl/finite",
     "rl/loop_",
