@@ -33,6 +33,7 @@ UNFINISHED = (  # beginnings of the names of modules whose docstrings are still 
     "storage/trackers",
     "studies/",
 )
+MAKERS = ("__init__", "__post_init__", "__check_init__")
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example")
 
 
@@ -59,9 +60,10 @@ def raises(function, checks):
 
 
 def imported_checks(tree):
-    """How a module calls the checks: by the names imported from `entroflow.checks`, or behind `checks.`."""
-    of_checks = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    names = {a.name for node in of_checks if node.module.split(".")[-1] == "checks" for a in node.names} - {"error"}
+    """How a module calls what checks arguments: by the names that it imports, or behind `checks.`."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    of_checks = [node for node in imports if node.module.split(".")[-1] in ("checks", "fields")]
+    names = {alias.name for node in of_checks for alias in node.names} - {"error"}
     known = ast.parse((PACKAGE / "checks.py").read_text()).body
     return names | {f"checks.{node.name}" for node in known if isinstance(node, ast.FunctionDef)} - {"checks.error"}
 
@@ -84,8 +86,7 @@ def complaints(tree, node=None, prefix=""):
         name, found = prefix + child.name, sections(ast.get_docstring(child))
         if isinstance(child, ast.ClassDef):
             yield from complaints(tree, child, f"{name}.")
-            makers = {part.name: part for part in child.body if isinstance(part, ast.FunctionDef)}
-            maker = makers.get("__init__") or makers.get("__post_init__")
+            makers = {part.name: part for part in child.body if getattr(part, "name", None) in MAKERS}
             if "__init__" in makers:
                 arguments = argument_names(makers["__init__"])
             else:
@@ -93,7 +94,7 @@ def complaints(tree, node=None, prefix=""):
                 arguments = [field for field in fields if not field.startswith("_")]
                 arguments = arguments if len(arguments) > 1 else []
             undocumented = missing(arguments, found.get("Args", "") + found.get("Attributes", ""))
-            silent = maker is not None and raises(maker, checks) and "Raises" not in found
+            silent = any(raises(maker, checks) for maker in makers.values()) and "Raises" not in found
         else:
             arguments = argument_names(child)
             if len(arguments) < 2:
