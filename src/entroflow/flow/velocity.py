@@ -78,8 +78,9 @@ class VelocityNetwork(eqx.Module):
         ValueError: if a size is below one.
 
     Example:
-        >>> field = VelocityNetwork(obs_size=3, action_size=2, width=8, key=jax.random.key(0))
-        >>> velocity, divergence = field.with_divergence(jnp.zeros(2), jnp.array(0.5), field.condition(jnp.ones(3)))
+        >>> field = VelocityNetwork(obs_size=3, action_size=2, width=8, depth=1, key=jax.random.key(0))
+        >>> x, time, context = jnp.zeros(2), jnp.array(0.5), field.condition(jnp.ones(3))
+        >>> velocity, divergence = field.with_divergence(x, time, context)
         >>> velocity.shape, divergence.shape
         ((2,), ())
     """

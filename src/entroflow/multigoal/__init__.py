@@ -19,7 +19,7 @@ __all__ = [
     "Trajectories",
     "discounted_visits",
     "roll_out",
-    "solve",
     "soft_return_gap",
+    "solve",
     "total_variation",
 ]

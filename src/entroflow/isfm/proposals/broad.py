@@ -132,9 +132,8 @@ class UniformProposal(eqx.Module):
 
     Example:
         >>> proposal = UniformProposal(Box(-np.ones(2), np.ones(2)))
-        >>> latents, log_probs = proposal.sample_and_log_prob(jax.random.key(0), jnp.zeros(3), 16)
-        >>> latents.shape, log_probs.shape
-        ((16, 2), (16,))
+        >>> f"{proposal.log_prob(jnp.zeros(3), jnp.zeros(2)):.3f}"  # -log 4
+        '-1.386'
     """
 
     action_space: ActionSpace
