@@ -224,10 +224,6 @@ def finite_array(name: str, value: Any, shape: tuple[int | None, ...], meaning: 
 
     Raises:
         ValueError: for anything but finite numbers in that shape.
-
-    Example:
-        >>> finite_array("K", [[1, 2]], (1, None), "one row")
-        array([[1., 2.]])
     """
     wanted = f"({', '.join('any' if size is None else str(size) for size in shape)}{',' * (len(shape) == 1)})"
     expected = f"finite numbers in an array of shape {wanted}"

@@ -25,10 +25,6 @@ def jit(level: int, **options: Any) -> Callable[[Callable[..., T]], Callable[...
 
     Returns:
         The decorator.
-
-    Example:
-        >>> jit(RUN_ONCE)(lambda x: x + 1)(jax.numpy.ones(2))
-        Array([2., 2.], dtype=float32)
     """
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:

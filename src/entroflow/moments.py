@@ -15,11 +15,6 @@ class Moments(eqx.Module):
         mean: running mean.
         scale: running standard deviation, positive.
         limit: bound on the absolute value of what is normalised; None: none.
-
-    Example:
-        >>> units = standard(2).update(jnp.array([[0.0, 1.0], [4.0, 1.0]]), jnp.array(1.0))
-        >>> units.mean, units.scale
-        (Array([2., 1.], dtype=float32), Array([2., 1.], dtype=float32))
     """
 
     mean: Float[Array, "*d"]

@@ -61,8 +61,8 @@ def raises(function, checks):
 
 def imported_checks(tree):
     """How a module calls what checks arguments: by the names that it imports, or behind `checks.`."""
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    of_checks = [node for node in imports if node.module.split(".")[-1] in ("checks", "fields")]
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    of_checks = [node for node in imports if (node.module or "").split(".")[-1] in ("checks", "fields")]
     names = {alias.name for node in of_checks for alias in node.names} - {"error"}
     known = ast.parse((PACKAGE / "checks.py").read_text()).body
     return names | {f"checks.{node.name}" for node in known if isinstance(node, ast.FunctionDef)} - {"checks.error"}

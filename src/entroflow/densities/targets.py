@@ -100,11 +100,6 @@ def gaussian(size: int, seed: int = 0) -> Density:
 
     Raises:
         ValueError: for a size that is not a whole number from 1 to 256.
-
-    Example:
-        >>> target = gaussian(2)
-        >>> target.sample(np.random.default_rng(0), 5).shape, f"{target.log_z:.3f}"  # log(2 pi 0.3 1.5)
-        ((5, 2), '1.039')
     """
     _size("gaussian", size, 1)
     random = np.random.default_rng(seed)

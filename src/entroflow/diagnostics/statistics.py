@@ -29,8 +29,8 @@ def iqm(scores: ArrayLike) -> Float[np.ndarray, "*batch"]:
         (...) interquartile means.
 
     Example:
-        >>> iqm([[0.0], [1.0], [2.0], [100.0]])  # four seeds on one task
-        array(1.5)
+        >>> float(iqm([[0.0], [1.0], [2.0], [100.0]]))  # four seeds on one task
+        1.5
     """
     scores = _scores("scores", scores)
     ordered = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
@@ -52,8 +52,8 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, 
         ValueError: where the tasks are not the same, or a score is not finite.
 
     Example:
-        >>> probability_of_improvement([[2.0], [3.0]], [[1.0], [2.0]])
-        array(0.875)
+        >>> float(probability_of_improvement([[2.0], [3.0]], [[1.0], [2.0]]))
+        0.875
     """
     x, y = _scores("x", x), _scores("y", y)
     if x.shape[-1] != y.shape[-1]:

@@ -44,8 +44,8 @@ def state_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
         ValueError: for an odd number of candidates.
 
     Example:
-        >>> state_normalised(jnp.zeros(4))
-        Array([0.25, 0.25, 0.25, 0.25], dtype=float32)
+        >>> state_normalised(jnp.log(jnp.array([1.0, 1.0, 2.0, 2.0]))).round(3)  # the halves' Ẑ are 1 and 2
+        Array([0.125, 0.125, 0.5  , 0.5  ], dtype=float32)
     """
     n = log_weights.shape[0]
     if n % 2:
@@ -68,8 +68,8 @@ def raw(log_weights: Float[Array, " N"], log_constant: Float[ArrayLike, ""] = 0.
         The weights, shape (N,).
 
     Example:
-        >>> raw(jnp.zeros(4))
-        Array([0.25, 0.25, 0.25, 0.25], dtype=float32)
+        >>> raw(jnp.log(jnp.array([1.0, 3.0]))).round(2)
+        Array([0.5, 1.5], dtype=float32)
     """
     return jnp.exp(jax.lax.stop_gradient(log_weights - log_constant)) / log_weights.shape[0]
 

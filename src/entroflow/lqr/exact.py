@@ -88,10 +88,6 @@ class Quadratic(NamedTuple):
     Attributes:
         matrix: symmetric, (m, m).
         constant: the value at zero.
-
-    Example:
-        >>> Quadratic(np.eye(2), 3.0)(np.array([1.0]), np.array([1.0]))
-        array(1.)
     """
 
     matrix: Float[np.ndarray, "m m"]

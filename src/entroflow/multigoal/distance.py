@@ -36,8 +36,8 @@ def total_variation(
 
     Example:
         >>> flat, corner = np.full((2, 2), 0.25), np.array([[1.0, 0.0], [0.0, 0.0]])
-        >>> total_variation(corner, flat)
-        array(0.75)
+        >>> float(total_variation(corner, flat))
+        0.75
     """
     return np.asarray(4 * np.mean(np.maximum(exact - density, 0), axis=(-2, -1)))
 
