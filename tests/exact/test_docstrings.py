@@ -19,7 +19,6 @@ UNFINISHED = (  # beginnings of the names of modules whose docstrings are still 
     "envs/rooms",
     "isfm/improve",
     "isfm/loss",
-    "options",
     "rl/actors/",
     "rl/config",
     "rl/critic",
@@ -72,6 +71,12 @@ def missing(names, found):
     return [name for name in names if not re.search(rf"^ +\*{{0,2}}{name}:", found, re.MULTILINE)]
 
 
+def told(holder):
+    """Fields that have a docstring of their own below them, which the command line shows as help."""
+    pairs = zip(holder.body, holder.body[1:], strict=False)
+    return [field for field, below in pairs if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)]
+
+
 def complaints(tree, node=None, prefix=""):
     """What the docstrings of a module's public classes, methods and functions leave out.
 
@@ -89,9 +94,9 @@ def complaints(tree, node=None, prefix=""):
             if "__init__" in makers:
                 arguments = argument_names(makers["__init__"])
             else:
-                fields = [ast.unparse(part.target) for part in child.body if isinstance(part, ast.AnnAssign)]
-                arguments = [field for field in fields if not field.startswith("_")]
-                arguments = arguments if len(arguments) > 1 else []
+                fields = {ast.unparse(part.target): part for part in child.body if isinstance(part, ast.AnnAssign)}
+                public = [name for name in fields if not name.startswith("_")]
+                arguments = [name for name in public if fields[name] not in told(child)] if len(public) > 1 else []
             undocumented = missing(arguments, found.get("Args", "") + found.get("Attributes", ""))
             silent = any(raises(maker, checks) for maker in makers.values()) and "Raises" not in found
         else:
@@ -129,6 +134,7 @@ def argument_names(function):
             'class A(NamedTuple):\n    """A.\n\n    Attributes:\n        x: one.\n    """\n    x: int\n    y: int',
             ["y is"],
         ),
+        ('class A(NamedTuple):\n    """A."""\n    x: int\n    """One."""\n    y: int', ["what y is"]),
         ('class _A:\n    x: int\n    y: int\ndef _f(x, y): ...\ndef g(x) -> None:\n    """G."""', []),
     ],
 )
