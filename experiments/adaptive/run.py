@@ -18,7 +18,8 @@ import optax
 import optax.contrib
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import MEMORY, SIZES, descend, improvement, move
+from entroflow.isfm import descend, improvement, move
+from entroflow.isfm.schedule import MEMORY, SIZES
 from entroflow.plotting import LEARNED, STYLE, legend_below, new_figure
 from entroflow.storage.folder import cache_compilations
 

@@ -16,14 +16,41 @@ from jaxtyping import Float
 
 
 def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
-    """The one message style of the library, as an exception to raise."""
+    """The one message style of the library, as an exception to raise.
+
+    Args:
+        name: what the message calls the value.
+        given: what was given.
+        expected: what was expected.
+        remedy: what to do.
+
+    Returns:
+        The exception.
+
+    Example:
+        >>> print(error("discount", "1.5", "a number in [0, 1)", "pass for example 0.95"))
+        discount: got 1.5, expected a number in [0, 1); pass for example 0.95.
+    """
     return ValueError(f"{name}: got {given}, expected {expected}; {remedy}.")
 
 
 def number(
     name: str, value: Any, expected: str = "a finite number", remedy: str = "pass a number such as 0.5"
 ) -> float:
-    """A finite real number; text and truth values are refused rather than converted."""
+    """A finite real number; text and truth values are refused rather than converted.
+
+    Args:
+        name: what the message calls the value.
+        value: what was given.
+        expected: what the message expects.
+        remedy: what it says to do.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: for anything else.
+    """
     scalar = value.item() if getattr(value, "ndim", None) == 0 else value
     try:
         if isinstance(scalar, Real) and not isinstance(scalar, bool) and math.isfinite(scalar):
@@ -34,7 +61,19 @@ def number(
 
 
 def positive_number(name: str, value: Any, remedy: str = "pass a positive number such as 0.5") -> float:
-    """A finite number above zero."""
+    """A finite number above zero.
+
+    Args:
+        name: what the message calls the value.
+        value: what was given.
+        remedy: what the message says to do.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: for anything else.
+    """
     expected = "a finite number above 0"
     result = number(name, value, expected, remedy)
     if result <= 0:
@@ -43,7 +82,18 @@ def positive_number(name: str, value: Any, remedy: str = "pass a positive number
 
 
 def discount(name: str, value: Any) -> float:
-    """A discount factor in [0, 1)."""
+    """A discount factor in [0, 1).
+
+    Args:
+        name: what the message calls the value.
+        value: what was given.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: for anything else.
+    """
     expected, remedy = "a number in [0, 1)", "pass for example 0.95"
     result = number(name, value, expected, remedy)
     if not 0 <= result < 1:
@@ -54,7 +104,20 @@ def discount(name: str, value: Any) -> float:
 def positive_int(
     name: str, value: Any, remedy: str = "pass a whole number of at least 1", *, most: int | None = None
 ) -> int:
-    """A whole number above zero, no larger than `most`; 3.0 is refused like 3.5."""
+    """A whole number above zero, no larger than `most`; 3.0 is refused like 3.5.
+
+    Args:
+        name: what the message calls the value.
+        value: what was given.
+        remedy: what the message says to do.
+        most: the largest number allowed; None: any.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: for anything else.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise error(name, repr(value), "a whole number above 0", remedy)
     if most is not None and int(value) > most:
@@ -63,14 +126,36 @@ def positive_int(
 
 
 def seed(name: str, value: Any) -> int:
-    """A seed of 32 bits."""
+    """A seed of 32 bits.
+
+    Args:
+        name: what the message calls the value.
+        value: what was given.
+
+    Returns:
+        The seed.
+
+    Raises:
+        ValueError: for anything else.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**32:
         raise error(name, repr(value), "a whole number of at least 0 and below 2**32", "pass for example 0")
     return int(value)
 
 
 def seeds(first: int, count: int) -> list[int]:
-    """The seeds of the options `--seed` and `--seeds`: the first, the next one, …."""
+    """The seeds of the options `--seed` and `--seeds`: the first, the next one, ….
+
+    Args:
+        first: the option `--seed`.
+        count: the option `--seeds`.
+
+    Returns:
+        `count` seeds.
+
+    Raises:
+        ValueError: if one of them has more than 32 bits.
+    """
     positive_int("--seeds", count)
     if not 0 <= first <= 2**32 - count:
         given = f"{first} for {count} seeds"
@@ -79,14 +164,44 @@ def seeds(first: int, count: int) -> list[int]:
 
 
 def distinct(name: str, values: Sequence[Any], what: str) -> list[Any]:
-    """One or more values, no two of them equal; `what` says what they are."""
+    """One or more values, no two of them equal.
+
+    Args:
+        name: what the message calls the values.
+        values: what was given.
+        what: what they are, in the plural.
+
+    Returns:
+        The values as a list.
+
+    Raises:
+        ValueError: for none, or one twice.
+    """
     if not values or len(set(values)) < len(values):
         raise error(name, f"{list(values)}", f"one or more different {what}", "name each once")
     return list(values)
 
 
 def choice(name: str, value: Any, options: Iterable[str], remedy: str = "choose one of these") -> str:
-    """One of the given names; the nearest name is suggested for a misspelt one."""
+    """One of the given names; the nearest name is suggested for a misspelt one.
+
+    Args:
+        name: what the message calls the value.
+        value: what was given.
+        options: the names to choose from.
+        remedy: what the message says to do where no name is near.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: for anything else.
+
+    Example:
+        >>> choice("method", "eulr", ["euler", "heun"])
+        Traceback (most recent call last):
+        ValueError: method: got 'eulr', expected one of euler, heun; did you mean 'euler'.
+    """
     options = list(options)
     if value in options:
         return value
@@ -106,6 +221,9 @@ def finite_array(name: str, value: Any, shape: tuple[int | None, ...], meaning: 
 
     Returns:
         A new float64 array.
+
+    Raises:
+        ValueError: for anything but finite numbers in that shape.
     """
     wanted = f"({', '.join('any' if size is None else str(size) for size in shape)}{',' * (len(shape) == 1)})"
     expected = f"finite numbers in an array of shape {wanted}"

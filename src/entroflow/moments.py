@@ -37,6 +37,13 @@ class Moments(eqx.Module):
 
         A component that does not move in the batch keeps its scale, one at first: if it did not, its first movement
         would be millions of standard deviations.
+
+        Args:
+            batch: vectors or numbers, a row each.
+            rate: weight of the batch.
+
+        Returns:
+            The moments after it.
         """
         mean = self.mean + rate * (jnp.mean(batch, axis=0) - self.mean)
         deviation = jnp.std(batch, axis=0)
@@ -54,12 +61,28 @@ class Moments(eqx.Module):
 
 
 def standard(*shape: int, limit: float | None = None) -> Moments:
-    """Return mean zero and scale one."""
+    """Return mean zero and scale one.
+
+    Args:
+        *shape: shape of the mean and of the scale.
+        limit: bound on what is normalised; None: none.
+
+    Returns:
+        The moments.
+    """
     return Moments(jnp.zeros(shape), jnp.ones(shape), limit)
 
 
 def join(first: Moments, second: Moments) -> Moments:
-    """Return the moments of two vectors put one after the other, without their limits."""
+    """Return the moments of two vectors put one after the other, without their limits.
+
+    Args:
+        first: moments of the vector that comes first.
+        second: moments of the other one.
+
+    Returns:
+        The moments of both.
+    """
     return Moments(jnp.concatenate([first.mean, second.mean]), jnp.concatenate([first.scale, second.scale]))
 
 
@@ -73,6 +96,9 @@ def forgetting_rate(step: Float[Array, ""], settled: float) -> Float[Array, ""]:
     Args:
         step: batches seen before this one.
         settled: number of batches after which the units no longer change.
+
+    Returns:
+        The weight, shape ().
     """
     return jnp.where(step < settled, (MEMORY + 1) / (step + 1 + MEMORY), 0.0)
 

@@ -20,9 +20,17 @@ STYLE: dict[Any, Any] = {
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """Return an empty figure, in inches, whose title is taken literally, dollar signs included.
+    """Return an empty figure whose title is taken literally, dollar signs included.
 
     Draw into it under `matplotlib.rc_context(STYLE)`.
+
+    Args:
+        width: its width in inches, at least 5.2.
+        height: its height in inches.
+        title: its title, in as many lines as it takes.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(max(width, 5.2), height), layout="constrained")
     figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
@@ -30,7 +38,13 @@ def new_figure(width: float, height: float, title: str) -> Figure:
 
 
 def legend_below(figure: Figure, note: str, columns: int = 3) -> None:
-    """Put one legend below all panels, each label once, headed by a note."""
+    """Put one legend below all panels, each label once.
+
+    Args:
+        figure: the figure.
+        note: its heading, none if empty.
+        columns: number of columns.
+    """
     handles = {}
     for ax in figure.axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -40,7 +54,13 @@ def legend_below(figure: Figure, note: str, columns: int = 3) -> None:
 
 
 def save(folder: Path, name: str, figure: Figure) -> None:
-    """Write a figure as PNG and PDF."""
+    """Write a figure as PNG and PDF.
+
+    Args:
+        folder: where to.
+        name: name of the files, without ending.
+        figure: the figure.
+    """
     with mpl.rc_context(STYLE):
         figure.savefig(folder / f"{name}.png", dpi=150)
         figure.set_layout_engine("none")  # keep the layout just found; finding it is most of the work

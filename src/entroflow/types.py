@@ -8,8 +8,13 @@ from jaxtyping import Array, Bool, Float
 class Transition(NamedTuple):
     """One step of experience, or a batch of them.
 
-    `next_obs` is the true next observation, never that of a fresh episode. `terminated` ends the return;
-    `truncated` ends only the recording, so the value of `next_obs` still counts.
+    Attributes:
+        obs: observation s.
+        action: action a.
+        reward: r(s, a).
+        next_obs: the true next observation, never that of a fresh episode.
+        terminated: whether the return ends here.
+        truncated: whether only the recording ends here, so that the value of `next_obs` still counts.
     """
 
     obs: Float[Array, "*batch n"]

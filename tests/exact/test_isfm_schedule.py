@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import AdaptiveCandidates, FitConfig, at_size, fit, follow
+from entroflow.isfm import AdaptiveCandidates, FitConfig, fit
+from entroflow.isfm.schedule import at_size, follow
 
 SCHEDULE = AdaptiveCandidates(4.0, (4, 8, 16))
 

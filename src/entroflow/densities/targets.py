@@ -73,6 +73,11 @@ def get(name: str) -> Density:
 
     Raises:
         ValueError: listing the names, with the nearest one, if there is no such target.
+
+    Example:
+        >>> target = get("ring4")
+        >>> target.size, target.modes.shape, target.mode_weights.round(2)
+        (2, (4, 2), array([0.4, 0.3, 0.2, 0.1]))
     """
     fixed = {"ring4": ring4, "grid9": grid9, "gmm40": gmm40, "two_moons": two_moons, "double_well": double_well}
     if name in fixed:

@@ -39,6 +39,10 @@ def gaussian_kl(mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, c
 
     Returns:
         The divergence in nats, 0 or more.
+
+    Example:
+        >>> gaussian_kl([1.0], [[1.0]], [0.0], [[1.0]])
+        0.5
     """
     return gaussian_renyi(1.0, mean_p, covariance_p, mean_q, covariance_q)
 
@@ -59,6 +63,9 @@ def gaussian_renyi(
 
     Returns:
         The divergence in nats, 0 or more; infinity where q's tails are too light for the integral.
+
+    Raises:
+        ValueError: for a negative order, or where the Gaussians are not two of one dimension.
     """
     if order != math.inf and checks.number("order", order, remedy="pass for example 2") < 0:
         raise checks.error("order", repr(order), "a number from 0 to infinity", "pass for example 2")
@@ -99,6 +106,10 @@ def gaussian_w2(mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, c
 
     Returns:
         W₂, not its square.
+
+    Example:
+        >>> round(gaussian_w2([3.0], [[1.0]], [0.0], [[25.0]]), 6)
+        5.0
     """
     mean_p, covariance_p, mean_q, covariance_q = _gaussians(mean_p, covariance_p, mean_q, covariance_q)
     root_p, root_q = matrices.matrix_root(covariance_p), matrices.matrix_root(covariance_q)
@@ -119,6 +130,13 @@ def sample_w2(x: ArrayLike, y: ArrayLike) -> float:
 
     Returns:
         W₂, not its square.
+
+    Raises:
+        ValueError: where the points do not match.
+
+    Example:
+        >>> sample_w2([[0.0, 0.0], [1.0, 0.0]], [[1.0, 2.0], [0.0, 2.0]])
+        2.0
     """
     x = checks.finite_array("x", x, (None, None), "pass one row per point")
     y = checks.finite_array("y", y, (None, x.shape[1]), "pass one row per point, with as many columns as x")

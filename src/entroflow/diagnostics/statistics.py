@@ -27,6 +27,10 @@ def iqm(scores: ArrayLike) -> Float[np.ndarray, "*batch"]:
 
     Returns:
         (...) interquartile means.
+
+    Example:
+        >>> float(iqm([[0.0], [1.0], [2.0], [100.0]]))  # four seeds on one task
+        1.5
     """
     scores = _scores("scores", scores)
     ordered = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
@@ -43,6 +47,13 @@ def probability_of_improvement(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, 
 
     Returns:
         (...) probabilities.
+
+    Raises:
+        ValueError: where the tasks are not the same, or a score is not finite.
+
+    Example:
+        >>> float(probability_of_improvement([[2.0], [3.0]], [[1.0], [2.0]]))
+        0.875
     """
     x, y = _scores("x", x), _scores("y", y)
     if x.shape[-1] != y.shape[-1]:
@@ -72,6 +83,12 @@ def bootstrap_interval(
 
     Raises:
         ValueError: where scores are not (seeds, tasks) or do not share their tasks.
+
+    Example:
+        >>> scores = np.arange(20.0)[:, None]  # twenty seeds on one task
+        >>> low, high = bootstrap_interval(iqm, scores, generator=np.random.default_rng(0))
+        >>> bool(low < iqm(scores) < high)
+        True
     """
     resamples = checks.positive_int("resamples", resamples)
     if not 0 < confidence < 1:

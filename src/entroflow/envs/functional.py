@@ -40,11 +40,29 @@ class FunctionalEnv(eqx.Module):
 
     @abstractmethod
     def transition(self, key: PRNGKeyArray, state: Any, action: Float[Array, "d"]) -> Any:
-        """Draw the next state."""
+        """Draw the next state.
+
+        Args:
+            key: random key.
+            state: the state s.
+            action: the action a, (d,).
+
+        Returns:
+            The state s'.
+        """
 
     @abstractmethod
     def reward(self, state: Any, action: Float[Array, "d"], next_state: Any) -> Float[Array, ""]:
-        """The reward of a transition."""
+        """The reward of a transition.
+
+        Args:
+            state: the state s.
+            action: the action a, (d,).
+            next_state: the state s'.
+
+        Returns:
+            The reward, shape ().
+        """
 
     @abstractmethod
     def terminal(self, state: Any) -> Bool[Array, ""]:
@@ -56,14 +74,27 @@ class FunctionalEnv(eqx.Module):
 
 
 class EnvState(NamedTuple):
-    """A state with the number of steps taken since the start of its episode."""
+    """A state within its episode.
+
+    Attributes:
+        state: the environment's state.
+        time: steps taken since the start of the episode.
+    """
 
     state: PyTree
     time: Int[Array, "*batch"]
 
 
 def reset(env: FunctionalEnv, key: PRNGKeyArray) -> EnvState:
-    """Start an episode."""
+    """Start an episode.
+
+    Args:
+        env: the environment.
+        key: random key.
+
+    Returns:
+        The initial state, at time zero.
+    """
     return EnvState(env.initial(key), jnp.int32(0))
 
 
@@ -109,6 +140,13 @@ def step(
 
     Returns:
         The state and time to go on from, and the transition, whose `next_obs` belongs to the episode that ended.
+
+    Example:
+        >>> from entroflow.envs import MultiGoalEnv
+        >>> env, key = MultiGoalEnv(), jax.random.key(0)
+        >>> state, transition = jax.jit(step)(env, key, jax.jit(reset)(env, key), jnp.ones(2))
+        >>> int(state.time), bool(transition.terminated)
+        (1, False)
     """
     key_step, key_reset = jax.random.split(key)
     following, transition = advance(env, key_step, current, action)

@@ -31,12 +31,14 @@ class GymAdapter(gymnasium.Env[np.ndarray, ArrayLike]):
     """Steps a `FunctionalEnv`; time limit and truncation are its own, so no `TimeLimit` wrapper is needed.
 
     Actions outside a bounded box are the functional environment's business; observations are unbounded float32.
+
+    Args:
+        env: the environment to step.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012, the base class's own way
 
     def __init__(self, env: FunctionalEnv):
-        """Args: env: the environment to step."""
         self.env = env
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.obs_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(np.asarray(env.action_low), np.asarray(env.action_high))
@@ -45,7 +47,15 @@ class GymAdapter(gymnasium.Env[np.ndarray, ArrayLike]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float[np.ndarray, "n"], dict[str, Any]]:
-        """Start an episode; all its randomness comes from one draw of `np_random`."""
+        """Start an episode; all its randomness comes from one draw of `np_random`.
+
+        Args:
+            seed: seed of `np_random`; None: as it is.
+            options: not used.
+
+        Returns:
+            The observation, (n,), and an empty dictionary.
+        """
         super().reset(seed=seed)
         key_initial, self._key = jax.random.split(jax.random.key(self.np_random.integers(2**32, dtype=np.uint32)))
         self._current = start = _reset(self.env, key_initial)
@@ -72,6 +82,11 @@ def make_lqr(system: str | PathLike[str] | LQR | dict[str, Any] = "coupled", tim
 
     Returns:
         The environment.
+
+    Example:
+        >>> env = gymnasium.make("entroflow.envs:entroflow/LQR-v0", system="cartpole")
+        >>> env.observation_space.shape, env.action_space.shape
+        ((4,), (1,))
     """
     lqr = LQR.from_dict(system) if isinstance(system, dict) else systems.load(system)
     return GymAdapter(LQREnv(lqr, time_limit))

@@ -24,6 +24,13 @@ class LQREnv(FunctionalEnv):
     The bound is three standard deviations of what the noise can do by itself: the covariance
     initial_cov + time_limit·W + B R⁻¹Bᵀ (the last for actions that cost about one), carried through the dynamics
     for n − 1 further steps so that every coordinate that can be excited has a positive bound.
+
+    Args:
+        lqr: the system.
+        time_limit: length of an episode.
+
+    Raises:
+        ValueError: if the time limit is not positive.
     """
 
     A: Float[Array, "n n"]
@@ -39,7 +46,6 @@ class LQREnv(FunctionalEnv):
     obs_size: int = eqx.field(static=True)
 
     def __init__(self, lqr: LQR, time_limit: int = 100):
-        """Args: lqr: the system; time_limit: length of an episode."""
         self.time_limit = checks.positive_int("time_limit", time_limit)
         self.obs_size, d = lqr.B.shape
         self.A, self.B = _float32(lqr.A), _float32(lqr.B)
@@ -59,18 +65,44 @@ class LQREnv(FunctionalEnv):
         return state
 
     def drift(self, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:
-        """The next state without noise, A s + B a, for trajectories on noise that is drawn beforehand."""
+        """The next state without noise, for trajectories on noise that is drawn beforehand.
+
+        Args:
+            state: s, (n,).
+            action: a, (d,).
+
+        Returns:
+            A s + B a, (n,).
+        """
         return self.A @ state + self.B @ action
 
     def transition(self, key: PRNGKeyArray, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:
-        """The next state, s' = A s + B a + w."""
+        """The next state.
+
+        Args:
+            key: random key.
+            state: s, (n,).
+            action: a, (d,).
+
+        Returns:
+            s' = A s + B a + w, (n,).
+        """
         noise = jax.random.normal(key, (self.obs_size,), jnp.float32)
         return self.drift(state, action) + self.noise_root @ noise
 
     def reward(
         self, state: Float[Array, "n"], action: Float[Array, "d"], next_state: Float[Array, "n"]
     ) -> Float[Array, ""]:
-        """−(sᵀQs + aᵀRa), whatever the next state."""
+        """The reward, whatever the next state.
+
+        Args:
+            state: s, (n,).
+            action: a, (d,).
+            next_state: not needed.
+
+        Returns:
+            −(sᵀQs + aᵀRa), shape ().
+        """
         return -(state @ self.Q @ state + action @ self.R @ action)
 
     def terminal(self, state: Float[Array, "n"]) -> Bool[Array, ""]:

@@ -10,7 +10,11 @@ from entroflow.multigoal.world import GOALS, MultiGoal
 
 
 class MultiGoalEnv(FunctionalEnv):
-    """A point in the plane that can go to any of four goals; the state is observed. See `MultiGoal` for the numbers."""
+    """A point in the plane that can go to any of four goals; the state is observed. See `MultiGoal` for the numbers.
+
+    Args:
+        world: the world; the one of soft Q-learning if not given.
+    """
 
     action_low: Float[Array, "2"]
     action_high: Float[Array, "2"]
@@ -19,7 +23,6 @@ class MultiGoalEnv(FunctionalEnv):
     obs_size: int = eqx.field(static=True)
 
     def __init__(self, world: MultiGoal | None = None):
-        """Args: world: the world; the one of soft Q-learning if not given."""
         self.world = MultiGoal() if world is None else world
         self.time_limit, self.obs_size = self.world.time_limit, 2
         self.action_high = jnp.ones(2, jnp.float32)
@@ -34,14 +37,32 @@ class MultiGoalEnv(FunctionalEnv):
         return state
 
     def transition(self, key: PRNGKeyArray, state: Float[Array, "2"], action: Float[Array, "2"]) -> Float[Array, "2"]:
-        """The next state, s' = clip(s + a), without noise; actions beyond the box are brought back to it."""
+        """The next state, without noise; actions beyond the box are brought back to it.
+
+        Args:
+            key: not needed.
+            state: s, (2,).
+            action: a, (2,).
+
+        Returns:
+            s' = clip(s + a), (2,).
+        """
         action = jnp.clip(action, self.action_low, self.action_high)
         return jnp.clip(state + action, -self.world.size, self.world.size)
 
     def reward(
         self, state: Float[Array, "2"], action: Float[Array, "2"], next_state: Float[Array, "2"]
     ) -> Float[Array, ""]:
-        """What arriving at the next state gives, less the cost of the action."""
+        """What arriving at the next state gives, less the cost of the action.
+
+        Args:
+            state: not needed.
+            action: a, (2,).
+            next_state: s', (2,).
+
+        Returns:
+            The reward, shape ().
+        """
         action = jnp.clip(action, self.action_low, self.action_high)
         arrival = jnp.where(self.terminal(next_state), self.world.goal_reward, 0.0) - self._squared_distance(next_state)
         return self.world.reward_scale * (arrival - self.world.action_cost * action @ action)

@@ -67,6 +67,9 @@ def acting(config: sac.Config, state: sac.State, best_of: int) -> Program:
 
     Returns:
         The program.
+
+    Raises:
+        ValueError: if the number of actions is not positive.
     """
     one = sampling(sac.policy(config, state, average=True))
     if checks.positive_int("best_of", best_of) == 1:

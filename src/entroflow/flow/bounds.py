@@ -49,6 +49,11 @@ class Unbounded(eqx.Module):
 
     Raises:
         ValueError: for a size below one, or a centre or scale that is not finite, not positive or of another shape.
+
+    Example:
+        >>> space = Unbounded(2, center=1.0, scale=np.array([1.0, 2.0]))
+        >>> space.to_action(jnp.array([0.0, 3.0])), f"{space.log_det(jnp.zeros(2)):.3f}"
+        (Array([1., 7.], dtype=float32), '0.693')
     """
 
     center: Float[Array, " d"]
@@ -89,6 +94,11 @@ class Box(eqx.Module):
 
     Raises:
         ValueError: if the bounds are not finite vectors of one shape with low < high everywhere.
+
+    Example:
+        >>> box = Box(np.array([-1.0, 0.0]), np.array([1.0, 4.0]))
+        >>> box.to_action(jnp.zeros(2)), box.from_action(jnp.array([0.0, 2.0]))
+        (Array([0., 2.], dtype=float32), Array([0., 0.], dtype=float32))
     """
 
     low: Float[Array, " d"]

@@ -19,7 +19,19 @@ from .velocity import VelocityAndDivergence, VelocityField
 def exact_divergence(
     field: Callable[[Array], Array], x: Float[Array, " d"]
 ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-    """Return f(x) and tr ∂f/∂x by d Jacobian-vector products, exact for any differentiable field."""
+    """Return f(x) and tr ∂f/∂x by d Jacobian-vector products, exact for any differentiable field.
+
+    Args:
+        field: the field f, from shape (d,) to (d,).
+        x: the point, shape (d,).
+
+    Returns:
+        f(x), shape (d,), and its divergence, shape ().
+
+    Example:
+        >>> exact_divergence(lambda x: x**3, jnp.array([1.0, 2.0]))
+        (Array([1., 8.], dtype=float32), Array(15., dtype=float32))
+    """
     velocity, jvp = jax.linearize(field, x)
     return velocity, jnp.trace(jax.vmap(jvp)(jnp.eye(x.shape[0], dtype=x.dtype)))
 
@@ -36,6 +48,10 @@ def hutchinson_divergence(
 
     Returns:
         f(x), shape (d,), and the unbiased estimate, shape ().
+
+    Example:
+        >>> hutchinson_divergence(lambda x: x**3, jnp.array([1.0, 2.0]), jnp.array([[1.0, -1.0]]))
+        (Array([1., 8.], dtype=float32), Array(15., dtype=float32))
     """
     velocity, jvp = jax.linearize(field, x)
     return velocity, jnp.mean(jnp.sum(probes * jax.vmap(jvp)(probes), axis=1))

@@ -46,6 +46,13 @@ class FlowPolicy(eqx.Module):
 
     Raises:
         ValueError: if sizes do not agree.
+
+    Example:
+        >>> from entroflow.flow import Unbounded, VelocityNetwork
+        >>> policy = FlowPolicy(VelocityNetwork(3, 2, width=8, depth=1, key=jax.random.key(0)), Unbounded(2))
+        >>> action, log_prob = policy.sample_and_log_prob(jax.random.key(1), jnp.zeros(3))
+        >>> action.shape, bool(jnp.allclose(log_prob, policy.log_prob(jnp.zeros(3), action), atol=1e-3))
+        ((2,), True)
     """
 
     velocity: VelocityField
@@ -162,13 +169,29 @@ class FlowPolicy(eqx.Module):
         return self.latent_log_prob(obs, latent, noise_scale, key=key) - self.action_space.log_det(latent)
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
-        """Return the action that a given noise x_0 is carried to, shape (d,)."""
+        """Return the action that a given noise is carried to.
+
+        Args:
+            obs: observation s, shape (n,).
+            noise: noise x_0, shape (d,).
+
+        Returns:
+            The action a, shape (d,).
+        """
         return self.action_space.to_action(self._push_latent(obs, noise))
 
     def push_and_log_prob(
         self, obs: Float[Array, " n"], noise: Float[Array, " d"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return the action that a given noise x_0 is carried to and its log-density, shapes (d,) and ()."""
+        """Return the action that a given noise is carried to, with its log-density.
+
+        Args:
+            obs: observation s, shape (n,).
+            noise: noise x_0, shape (d,).
+
+        Returns:
+            The action a, shape (d,), and log π(a|s), shape ().
+        """
         latent, integral = self.solver.solve_with_integral(*self._fields(obs, None), noise)
         log_prob = _normal_log_prob(noise, 1.0) - integral
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
@@ -178,14 +201,32 @@ class FlowPolicy(eqx.Module):
     def sample_latent(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
     ) -> Float[Array, " d"]:
-        """Draw a latent u, shape (d,); see `sample`."""
+        """Draw a latent; see `sample`.
+
+        Args:
+            key: random key.
+            obs: observation s, shape (n,).
+            noise_scale: standard deviation of the noise x_0.
+
+        Returns:
+            The latent u, shape (d,).
+        """
         noise_key, _ = jax.random.split(key)
         return self._push_latent(obs, self._noise(noise_key, noise_scale))
 
     def sample_latent_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw a latent u with its log-density log π_u(u|s), shapes (d,) and (); see `sample_and_log_prob`."""
+        """Draw a latent with its log-density; see `sample_and_log_prob`.
+
+        Args:
+            key: random key.
+            obs: observation s, shape (n,).
+            noise_scale: standard deviation of the noise x_0, positive.
+
+        Returns:
+            The latent u, shape (d,), and log π_u(u|s), shape ().
+        """
         noise_key, probe_key = jax.random.split(key)
         noise = self._noise(noise_key, noise_scale)
         latent, integral = self.solver.solve_with_integral(*self._fields(obs, probe_key), noise)

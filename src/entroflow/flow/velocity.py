@@ -36,6 +36,10 @@ class VelocityField(Protocol):
 
     A field of one's own needs no `with_divergence`: give the policy one of the estimators of
     `entroflow.flow.divergence` instead of the closed form.
+
+    Attributes:
+        obs_size: number of components n of the observation.
+        action_size: number of components d of the action and of x.
     """
 
     obs_size: int
@@ -51,7 +55,13 @@ class VelocityField(Protocol):
 
 
 class Context(NamedTuple):
-    """What a `VelocityNetwork` shares between all points and flow times of one state."""
+    """What a `VelocityNetwork` shares between all points and flow times of one state.
+
+    Attributes:
+        shift: what the state adds to c1, g1, c2, g2 and c3.
+        gain: what it multiplies the time's part of them by.
+        trace_matrix: W2ᵀ ∘ (W1 W3).
+    """
 
     shift: Float[Array, " 4h+d"]
     gain: Float[Array, " 4h+d"]
@@ -71,6 +81,13 @@ class VelocityNetwork(eqx.Module):
 
     Raises:
         ValueError: if a size is below one.
+
+    Example:
+        >>> field = VelocityNetwork(obs_size=3, action_size=2, width=8, depth=1, key=jax.random.key(0))
+        >>> x, time, context = jnp.zeros(2), jnp.array(0.5), field.condition(jnp.ones(3))
+        >>> velocity, divergence = field.with_divergence(x, time, context)
+        >>> velocity.shape, divergence.shape
+        ((2,), ())
     """
 
     first: eqx.nn.Linear
@@ -128,7 +145,16 @@ class VelocityNetwork(eqx.Module):
     def with_divergence(
         self, x: Float[Array, " d"], time: Float[Array, ""], context: Context
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return v_θ(x, τ, s) and its divergence tr ∂v/∂x in closed form, shapes (d,) and ()."""
+        """Return v_θ(x, τ, s) and its divergence tr ∂v/∂x in closed form.
+
+        Args:
+            x: the point, shape (d,).
+            time: flow time τ, shape ().
+            context: what `condition` returns for the state s.
+
+        Returns:
+            The velocity, shape (d,), and the divergence, shape ().
+        """
         c1, g1, c2, g2, c3 = self._modulate(time, context)
         hidden, slope1 = _silu_with_slope(g1 * (x @ self.first.weight.T) + c1)
         hidden, slope2 = _silu_with_slope(g2 * (hidden @ self.second.weight.T) + c2)

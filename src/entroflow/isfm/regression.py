@@ -91,6 +91,11 @@ def posterior_target(
 
     Returns:
         What to regress the velocity at (x_τ, τ) on, shape (d,).
+
+    Example:
+        >>> latents, time = jnp.array([[-1.0], [1.0]]), jnp.array(0.0)
+        >>> posterior_target(latents, jnp.array([0.5, 0.5]), latents[1], jnp.zeros(1), time)  # both may have led to x_0
+        Array([0.], dtype=float32)
     """
     noises = x0[None] + time / (1 - time) * (x1[None] - latents)
     log_weights = jnp.log(jnp.maximum(weights, jnp.finfo(weights.dtype).tiny))

@@ -35,6 +35,11 @@ class AdaptiveCandidates:
 
     Raises:
         ValueError: for a budget that is not positive, or sizes that do not increase or start below 2.
+
+    Example:
+        >>> schedule = AdaptiveCandidates(budget=4.0)
+        >>> schedule.sizes[schedule.choose(jnp.array(0.3))]  # 8 candidates are worth 2.4, 16 are worth 4.8
+        16
     """
 
     budget: float = 4.0

@@ -34,7 +34,12 @@ def log_mean_exp(log_weights: Float[Array, " N"]) -> Float[Array, ""]:
 
 
 def self_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
-    """Return weights that sum to one: Z(s) cancels state by state, at a bias of order 1/N."""
+    """Return weights that sum to one: Z(s) cancels state by state, at a bias of order 1/N.
+
+    Example:
+        >>> self_normalised(jnp.log(jnp.array([1.0, 1.0, 2.0]))).round(2)
+        Array([0.25, 0.25, 0.5 ], dtype=float32)
+    """
     return jax.nn.softmax(jax.lax.stop_gradient(log_weights))
 
 
@@ -47,6 +52,10 @@ def state_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
 
     Raises:
         ValueError: for an odd number of candidates.
+
+    Example:
+        >>> state_normalised(jnp.log(jnp.array([1.0, 1.0, 2.0, 2.0]))).round(3)  # the halves' Ẑ are 1 and 2
+        Array([0.125, 0.125, 0.5  , 0.5  ], dtype=float32)
     """
     n = log_weights.shape[0]
     if n % 2:
@@ -57,7 +66,21 @@ def state_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
 
 
 def raw(log_weights: Float[Array, " N"], log_constant: Float[ArrayLike, ""] = 0.0) -> Float[Array, " N"]:
-    """Return w_i / (N exp(log_constant)): with one constant for all states the unbiased loss (7), times Z(s)."""
+    """Return w_i / (N exp(log_constant)).
+
+    With one constant for all states this makes the unbiased loss (7), times Z(s).
+
+    Args:
+        log_weights: log w_i, shape (N,).
+        log_constant: the same at all states, shape ().
+
+    Returns:
+        The weights, shape (N,).
+
+    Example:
+        >>> raw(jnp.log(jnp.array([1.0, 3.0]))).round(2)
+        Array([0.5, 1.5], dtype=float32)
+    """
     return jnp.exp(jax.lax.stop_gradient(log_weights - log_constant)) / log_weights.shape[0]
 
 
@@ -89,6 +112,11 @@ def diagnose(log_weights: Float[Array, " N"]) -> Diagnostics:
     """Compute the diagnostics of N log-weights.
 
     The divergences are estimates from the same N candidates: they cannot exceed log N and (4/3) log N.
+
+    Example:
+        >>> found = diagnose(jnp.array([0.0, 0.0, -100.0, -100.0]))  # two of four candidates have all the weight
+        >>> f"{found.ess:.2f}, {found.renyi_2:.2f}, {found.max_weight:.2f}"
+        '0.50, 0.69, 0.50'
     """
     log_weights = jax.lax.stop_gradient(log_weights)
     log_z = log_mean_exp(log_weights)
@@ -119,6 +147,12 @@ def temper(
 
     Returns:
         The tempered log-weights, shape (N,), and β, shape ().
+
+    Example:
+        >>> steep = 10.0 * jnp.arange(8.0)
+        >>> log_weights, beta = temper(steep, jnp.zeros(8), 0.5)
+        >>> f"{diagnose(steep).ess:.2f} to {diagnose(log_weights).ess:.2f} at beta = {beta:.2f}"
+        '0.13 to 0.50 at beta = 0.05'
     """
     slope, offset = jax.lax.stop_gradient((log_target_over_policy, log_policy_over_proposal))
 
@@ -153,7 +187,16 @@ class Faults(NamedTuple):
 
 
 def find_faults(latents: Float[Array, "N d"], log_proposal: Float[Array, " N"], q: Float[Array, " N"]) -> Faults:
-    """Count the candidates of one state that cannot be weighed; a candidate's first fault is the one that counts."""
+    """Count the candidates of one state that cannot be weighed; a candidate's first fault is the one that counts.
+
+    Args:
+        latents: candidates, shape (N, d).
+        log_proposal: their log-densities under the proposal, shape (N,).
+        q: Q at them, shape (N,).
+
+    Returns:
+        The shares, shape ().
+    """
     bad_proposal = ~(jnp.all(jnp.isfinite(latents), axis=1) & jnp.isfinite(log_proposal))
     bad_q = ~bad_proposal & ~jnp.isfinite(q)
     return Faults(jnp.mean(bad_proposal, dtype=latents.dtype), jnp.mean(bad_q, dtype=latents.dtype))

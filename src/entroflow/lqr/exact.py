@@ -25,21 +25,37 @@ _MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov")
 
 
 class LinearGaussian(NamedTuple):
-    """The policy a ~ N(−K s, covariance)."""
+    """The policy a ~ N(−K s, covariance).
+
+    Attributes:
+        K: gain, (d, n).
+        covariance: covariance of the action, (d, d).
+    """
 
     K: Float[np.ndarray, "d n"]
     covariance: Float[np.ndarray, "d d"]
 
 
 class Returns(NamedTuple):
-    """Expected discounted returns over s_0 ~ N(0, initial_cov); the soft one adds temperature × entropy per step."""
+    """Expected discounted returns over s_0 ~ N(0, initial_cov).
+
+    Attributes:
+        standard_return: the sum of rewards.
+        soft_return: the same with temperature × entropy for each step.
+    """
 
     standard_return: float
     soft_return: float
 
 
 class Evaluation(NamedTuple):
-    """A linear Gaussian policy's value: −sᵀPs plus a constant, and its expected returns."""
+    """A linear Gaussian policy's value, −sᵀPs plus a constant, and its expected returns.
+
+    Attributes:
+        P: value matrix, (n, n).
+        standard_return: the expected sum of rewards.
+        soft_return: the same with temperature × entropy for each step.
+    """
 
     P: Float[np.ndarray, "n n"]
     standard_return: float
@@ -47,7 +63,16 @@ class Evaluation(NamedTuple):
 
 
 class Optimum(NamedTuple):
-    """The optimal policy N(−K s, covariance) of Theorem 3, with its value matrix, returns and entropy."""
+    """The optimal policy N(−K s, covariance) of Theorem 3.
+
+    Attributes:
+        K: gain, (d, n).
+        P: value matrix, (n, n).
+        covariance: covariance of the action, (d, d).
+        standard_return: the expected sum of rewards.
+        soft_return: the same with temperature × entropy for each step.
+        entropy: the policy's entropy in nats, the same at all states.
+    """
 
     K: Float[np.ndarray, "d n"]
     P: Float[np.ndarray, "n n"]
@@ -58,7 +83,12 @@ class Optimum(NamedTuple):
 
 
 class Quadratic(NamedTuple):
-    """The function x ↦ constant − xᵀ matrix x, where x is the concatenation of the arguments."""
+    """The function x ↦ constant − xᵀ matrix x, where x is the concatenation of the arguments.
+
+    Attributes:
+        matrix: symmetric, (m, m).
+        constant: the value at zero.
+    """
 
     matrix: Float[np.ndarray, "m m"]
     constant: float
@@ -82,6 +112,14 @@ class LQR:
         initial_cov: (n, n) covariance of the initial state, whose mean is zero, positive semidefinite.
         discount: γ in [0, 1).
         name: what tables and figures call the system.
+
+    Raises:
+        ValueError: for a matrix of another shape or sign, or a system that no policy stabilises.
+
+    Example:
+        >>> lqr = LQR([[1.0]], [[1.0]], [[1.0]], [[1.0]], noise_cov=[[0.1]], initial_cov=[[1.0]], discount=0.9)
+        >>> lqr.optimal(temperature=0.5).K.round(3)
+        array([[0.588]])
     """
 
     A: Float[np.ndarray, "n n"]
@@ -198,6 +236,12 @@ class LQR:
 
         Raises:
             ValueError: if the temperature is not positive and finite.
+
+        Example:
+            >>> from entroflow.lqr import systems
+            >>> optimum = systems.get("double_integrator").optimal(temperature=0.5)
+            >>> optimum.K.round(2), optimum.covariance.round(2)
+            (array([[1.89, 3.06]]), array([[1.76]]))
         """
         K, covariance = self._improve(self._riccati, temperature)
         value = self.evaluate(K, covariance, temperature)
@@ -250,6 +294,15 @@ class LQR:
 
         Returns:
             The policies after each step, the last being the optimum.
+
+        Raises:
+            ValueError: if √γ(A − BK) is not stable, or the temperature is not positive and finite.
+
+        Example:
+            >>> from entroflow.lqr import systems
+            >>> policies = systems.get("coupled").policy_iteration(np.zeros((2, 2)), temperature=0.5)
+            >>> len(policies), policies[-1].K.round(3).tolist()
+            (6, [[0.78, 0.125], [0.032, 0.667]])
         """
         policies: list[LinearGaussian] = []
         previous = self.checked_gain(K)
@@ -285,6 +338,12 @@ class LQR:
 
         Raises:
             ValueError: if √γ(A − BK) is not stable, or an argument is not what it must be.
+
+        Example:
+            >>> from entroflow.lqr import systems
+            >>> value = systems.get("coupled").evaluate(K=np.eye(2), covariance=0.1 * np.eye(2), temperature=0.5)
+            >>> f"{value.standard_return:.2f}, {value.soft_return:.2f}"
+            '-5.53, -2.85'
         """
         alpha, gamma = checks.positive_number("temperature", temperature), self.discount
         P, Sigma = self._value_matrix(self.checked_gain(K)), self.checked_covariance(covariance)
@@ -293,7 +352,12 @@ class LQR:
         return Evaluation(P, standard, standard + alpha * gaussian_entropy(Sigma) / (1 - gamma))
 
     def soft_value(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Quadratic:
-        """Soft state value V(s) of the policy N(−K s, covariance), entropy at s included; arguments as above.
+        """Soft state value V(s) of the policy N(−K s, covariance), entropy at s included.
+
+        Args:
+            K: (d, n) gain with √γ(A − BK) stable.
+            covariance: (d, d) covariance of the action.
+            temperature: entropy weight α > 0.
 
         Returns:
             V as a function of s, (..., n) → (...).
@@ -302,7 +366,12 @@ class LQR:
         return Quadratic(value.P, value.soft_return + float(np.sum(value.P * self.initial_cov)))
 
     def soft_q(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Quadratic:
-        """Soft action value Q(s, a) = r(s, a) + γ E[V(s')] of N(−K s, covariance) (Lemma 1); arguments as above.
+        """Soft action value Q(s, a) = r(s, a) + γ E[V(s')] of the policy N(−K s, covariance) (Lemma 1).
+
+        Args:
+            K: (d, n) gain with √γ(A − BK) stable.
+            covariance: (d, d) covariance of the action.
+            temperature: entropy weight α > 0.
 
         Returns:
             Q as a function of s and a, (..., n), (..., d) → (...).
@@ -322,6 +391,9 @@ class LQR:
 
         Returns:
             H + 1 covariances; every state has mean zero, so their average describes the visited states.
+
+        Raises:
+            ValueError: if the horizon is not positive.
         """
         closed = self.A - self.B @ self.checked_gain(K, stabilising=False)
         spread = self.B @ self.checked_covariance(covariance) @ self.B.T + self.noise_cov
@@ -345,6 +417,9 @@ class LQR:
 
         Returns:
             The returns expected over s_0 ~ N(0, initial_cov), the noise and the actions.
+
+        Raises:
+            ValueError: if the temperature or the horizon is not positive.
         """
         alpha = checks.positive_number("temperature", temperature)
         K, Sigma = self.checked_gain(K, stabilising=False), self.checked_covariance(covariance)
@@ -371,7 +446,18 @@ class LQR:
         return (P + P.T) / 2
 
     def checked_gain(self, K: ArrayLike, stabilising: bool = True) -> Float[np.ndarray, "d n"]:
-        """K as a (d, n) matrix; if `stabilising`, with √γ(A − BK) stable, so that infinite sums exist."""
+        """K as a checked matrix.
+
+        Args:
+            K: the gain.
+            stabilising: whether √γ(A − BK) has to be stable, so that infinite sums exist.
+
+        Returns:
+            K in float64, (d, n).
+
+        Raises:
+            ValueError: if it is not.
+        """
         gain = checks.finite_array("K", K, self.B.T.shape, "one row per action, one column per state")
         radius = np.sqrt(self.discount) * spectral_radius(self.A - self.B @ gain)
         if stabilising and not radius < 1:

@@ -23,7 +23,16 @@ ERROR_TARGETS = {"mean": 0.03, "covariance": 0.05}  # relative errors, drawn as 
 
 
 class Curve(NamedTuple):
-    """What was measured during one run: one temperature, one seed, E evaluations."""
+    """What was measured during one run, by E evaluations.
+
+    Attributes:
+        alpha: temperature.
+        seed: seed.
+        transitions: environment transitions seen.
+        standard_return: average return of the policy.
+        mean_error_relative: error of the mean action, relative to the optimum's.
+        covariance_error_relative: error of the covariance, relative to the optimum's.
+    """
 
     alpha: float
     seed: int
@@ -34,7 +43,15 @@ class Curve(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """Samples of one run's policy at one state, with the mean −K*s and covariance Σ* of the exact one."""
+    """Samples of one run's policy at one state, with the exact one.
+
+    Attributes:
+        alpha: temperature.
+        state: the state s, (n,).
+        actions: m samples, (m, d).
+        mean: −K*s, (d,).
+        covariance: Σ*, (d, d).
+    """
 
     alpha: float
     state: Float[np.ndarray, "n"]
@@ -46,22 +63,47 @@ class Picture(NamedTuple):
 def draw_returns(
     folder: Path, curves: Sequence[Curve], optimal_returns: Mapping[tuple[float, int], float], title: str
 ) -> None:
-    """Save `returns_figure` as figure1.png and figure1.pdf."""
+    """Save `returns_figure` as figure1.png and figure1.pdf.
+
+    Args:
+        folder: where to.
+        curves: one per run.
+        optimal_returns: see `returns_figure`.
+        title: the figure's title.
+    """
     save(folder, "figure1", returns_figure(curves, optimal_returns, title))
 
 
 def draw_errors(folder: Path, runs: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Save `errors_figure` as figure2.png and figure2.pdf."""
+    """Save `errors_figure` as figure2.png and figure2.pdf.
+
+    Args:
+        folder: where to.
+        runs: see `errors_figure`.
+        title: the figure's title.
+    """
     save(folder, "figure2", errors_figure(runs, title))
 
 
 def draw_learning(folder: Path, curves: Sequence[Curve], title: str) -> None:
-    """Save `learning_figure` as figure3.png and figure3.pdf."""
+    """Save `learning_figure` as figure3.png and figure3.pdf.
+
+    Args:
+        folder: where to.
+        curves: one per run.
+        title: the figure's title.
+    """
     save(folder, "figure3", learning_figure(curves, title))
 
 
 def draw_policies(folder: Path, pictures: Sequence[Picture], title: str) -> None:
-    """Save `policies_figure` as policies.png and policies.pdf."""
+    """Save `policies_figure` as policies.png and policies.pdf.
+
+    Args:
+        folder: where to.
+        pictures: see `policies_figure`.
+        title: the figure's title.
+    """
     save(folder, "policies", policies_figure(pictures, title))
 
 

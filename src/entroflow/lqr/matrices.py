@@ -7,7 +7,19 @@ from entroflow import checks
 
 
 def symmetric(name: str, matrix: Float[np.ndarray, "n n"], definite: bool = False) -> Float[np.ndarray, "n n"]:
-    """The matrix if it is symmetric and positive semidefinite (`definite`: definite), rounding aside."""
+    """The matrix if it is symmetric and positive semidefinite, rounding aside.
+
+    Args:
+        name: what the message calls it.
+        matrix: (n, n).
+        definite: whether it has to be positive definite.
+
+    Returns:
+        The matrix, exactly symmetric.
+
+    Raises:
+        ValueError: if it is not.
+    """
     size = np.abs(matrix).max()
     asymmetry = np.abs(matrix - matrix.T).max()
     if asymmetry > 1e-8 * size:
@@ -31,6 +43,13 @@ def uncontrollable_mode(A: Float[np.ndarray, "n n"], B: Float[np.ndarray, "n d"]
     """The size of a mode of A that neither decays nor can be reached through B: Popov–Belevitch–Hautus test.
 
     (A, B) is stabilisable if there is none. With A.T and Q for A and B it is the test of detectability.
+
+    Args:
+        A: (n, n) state matrix.
+        B: (n, d) input matrix.
+
+    Returns:
+        The size of the mode; None if there is none.
     """
     input_size = np.linalg.norm(B)
     if input_size > 0:

@@ -12,7 +12,13 @@ from entroflow.lqr.matrices import matrix_root
 
 
 class Noise(NamedTuple):
-    """Everything random in a set of trajectories, so that two policies can be compared on the same draws."""
+    """Everything random in a set of trajectories, so that two policies can be compared on the same draws.
+
+    Attributes:
+        initial_states: s_0, (trajectories, n).
+        process: w, (horizon, trajectories, n).
+        action: z, standard normal, (horizon, trajectories, d).
+    """
 
     initial_states: Float[np.ndarray, "trajectories n"]
     process: Float[np.ndarray, "horizon trajectories n"]
@@ -20,7 +26,14 @@ class Noise(NamedTuple):
 
 
 class Trajectories(NamedTuple):
-    """Simulated trajectories; time is the first axis, and there is one state more than there are steps."""
+    """Simulated trajectories.
+
+    Attributes:
+        states: s_0, …, s_H, (horizon + 1, trajectories, n).
+        actions: (horizon, trajectories, d).
+        rewards: (horizon, trajectories).
+        discounted_returns: (trajectories,).
+    """
 
     states: Float[np.ndarray, "states trajectories n"]
     actions: Float[np.ndarray, "horizon trajectories d"]
@@ -39,6 +52,9 @@ def sample_noise(lqr: LQR, rng: np.random.Generator, trajectories: int, horizon:
 
     Returns:
         The draws; time is the first axis of `process` and `action`.
+
+    Raises:
+        ValueError: if one of the numbers is not positive.
     """
     trajectories = checks.positive_int("trajectories", trajectories)
     n, d = lqr.B.shape
@@ -61,6 +77,14 @@ def simulate(lqr: LQR, K: ArrayLike, covariance: ArrayLike, noise: Noise) -> Tra
 
     Returns:
         States, actions, rewards and discounted returns.
+
+    Example:
+        >>> from entroflow.lqr import systems
+        >>> lqr = systems.get("coupled")
+        >>> noise = sample_noise(lqr, np.random.default_rng(0), trajectories=8, horizon=50)
+        >>> best = lqr.optimal(0.5)
+        >>> simulate(lqr, best.K, best.covariance, noise).states.shape
+        (51, 8, 2)
     """
     gain = lqr.checked_gain(K, stabilising=False)
     root = matrix_root(lqr.checked_covariance(covariance))

@@ -79,6 +79,11 @@ def get(name: str) -> LQR:
 
     Raises:
         ValueError: listing the names, with the nearest one, if there is no such system.
+
+    Example:
+        >>> get("coupled").A
+        array([[ 0.9,  0.2],
+               [-0.1,  0.8]])
     """
     remedy = "choose one of these or pass a .json file"
     return CATALOGUE[checks.choice("system", name, CATALOGUE, remedy)]()

@@ -30,12 +30,28 @@ def total_variation(
     Args:
         density: p, of any policy.
         exact: q, whose mean over the grid is 1/4.
+
+    Returns:
+        The distance, from 0 to 1.
+
+    Example:
+        >>> flat, corner = np.full((2, 2), 0.25), np.array([[1.0, 0.0], [0.0, 0.0]])
+        >>> float(total_variation(corner, flat))
+        0.75
     """
     return np.asarray(4 * np.mean(np.maximum(exact - density, 0), axis=(-2, -1)))
 
 
 def histogram(actions: Float[np.ndarray, "*batch n 2"], cells: int = CELLS) -> Float[np.ndarray, "*batch k k"]:
-    """Return the density of actions in [−1, 1]², averaged over the cells of a grid."""
+    """Return the density of actions, averaged over the cells of a grid.
+
+    Args:
+        actions: actions in [−1, 1]², (..., n, 2).
+        cells: number k of cells in each direction.
+
+    Returns:
+        The density, (..., k, k).
+    """
     batch, count = actions.shape[:-2], actions.shape[-2]
     places = np.clip(((actions + 1) / 2 * cells).astype(int), 0, cells - 1)
     flat = (places[..., 0] * cells + places[..., 1]).reshape(-1, count)
@@ -44,7 +60,15 @@ def histogram(actions: Float[np.ndarray, "*batch n 2"], cells: int = CELLS) -> F
 
 
 def averaged(density: Float[np.ndarray, "*batch n n"], cells: int = CELLS) -> Float[np.ndarray, "*batch k k"]:
-    """Return a density on a grid averaged over coarser cells, which have to hold whole numbers of its points."""
+    """Return a density on a grid averaged over coarser cells.
+
+    Args:
+        density: the density, (..., n, n).
+        cells: number k of cells in each direction, a divisor of n.
+
+    Returns:
+        The averages, (..., k, k).
+    """
     *batch, points, _ = density.shape
     inside = points // cells
     return density.reshape(*batch, cells, inside, cells, inside).mean(axis=(-3, -1))
@@ -66,6 +90,15 @@ def draw(
     """Draw an action of the soft-optimal policy at each state, from its density on a grid, with its log-density.
 
     The density is taken as constant in each cell.
+
+    Args:
+        solution: the optimum.
+        rng: source of randomness.
+        states: the states, (m, 2).
+        points: cells of the grid in each direction.
+
+    Returns:
+        The actions, (m, 2), and their log-densities, (m,).
     """
     densities = exact_densities(solution, states, points).reshape(len(states), -1)
     ends = np.cumsum(densities, axis=1)
@@ -76,7 +109,16 @@ def draw(
 
 
 def exact_densities(solution: Solution, states: Float[np.ndarray, "m 2"], points: int) -> Float[np.ndarray, "m k k"]:
-    """Return the soft-optimal policy's density at several states, on the middles of a grid of actions."""
+    """Return the soft-optimal policy's density at several states.
+
+    Args:
+        solution: the optimum.
+        states: the states, (m, 2).
+        points: number k of midpoints of actions in each direction.
+
+    Returns:
+        The densities at the midpoints, (m, k, k).
+    """
     return np.stack([solution.action_density(state, points)[1] for state in states])
 
 
@@ -99,7 +141,18 @@ class Trajectories(NamedTuple):
 def roll_out(
     solution: Solution, rng: np.random.Generator, starts: Float[np.ndarray, "e 2"], steps: int, points: int = 60
 ) -> Trajectories:
-    """Act with the soft-optimal policy."""
+    """Act with the soft-optimal policy.
+
+    Args:
+        solution: the optimum.
+        rng: source of randomness.
+        starts: initial states, one per episode, (e, 2).
+        steps: steps after which episodes are cut.
+        points: see `draw`.
+
+    Returns:
+        The episodes.
+    """
     world, states, going, parts = solution.world, starts, np.ones(len(starts), bool), []
     for _ in range(steps):
         actions, log_probs = np.zeros_like(states), np.zeros(len(states))
@@ -163,7 +216,17 @@ def soft_return_gap(
 def discounted_visits(
     rng: np.random.Generator, episodes: Trajectories, discount: float, count: int
 ) -> Float[np.ndarray, "m 2"]:
-    """Draw visited states, those of step h with weight γ^h."""
+    """Draw visited states, those of step h with weight γ^h.
+
+    Args:
+        rng: source of randomness.
+        episodes: episodes of a policy.
+        discount: γ.
+        count: number m of states.
+
+    Returns:
+        The states, (m, 2).
+    """
     weights = (discount ** np.arange(len(episodes.states))[:, None] * episodes.going).ravel()
     picks = rng.choice(weights.size, count, p=weights / weights.sum())
     return episodes.states.reshape(-1, 2)[picks]

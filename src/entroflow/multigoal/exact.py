@@ -47,7 +47,15 @@ class Solution:
     def q(
         self, states: Float[np.ndarray, "*batch 2"], actions: Float[np.ndarray, "*batch 2"]
     ) -> Float[np.ndarray, "*batch"]:
-        """Soft action value Q(s, a)."""
+        """Soft action value Q(s, a).
+
+        Args:
+            states: s, (..., 2).
+            actions: a, (..., 2).
+
+        Returns:
+            The values, (...).
+        """
         world = self.world
         arrival = np.clip(states + actions, -world.size, world.size)
         return _arrival_value(world, arrival, self.v(arrival), world.reached(arrival)) - world.effort(actions)
@@ -72,7 +80,15 @@ class Solution:
         return actions, density / density.mean() / 4
 
     def mode_weights(self, state: Float[np.ndarray, "2"], points: int = 200) -> Float[np.ndarray, "4"]:
-        """Probability that the action at a state points to each goal, in the order of `GOALS`: 1/4 at the origin."""
+        """Probability that the action at a state points to each goal.
+
+        Args:
+            state: the state, (2,).
+            points: midpoints of actions in each direction.
+
+        Returns:
+            The probabilities, in the order of `GOALS`: 1/4 at the origin.
+        """
         actions, density = self.action_density(state, points)
         # Midpoints on a diagonal belong to both of its sides.
         along = actions @ GOALS.T
@@ -106,6 +122,11 @@ def solve(
         ValueError: if the temperature or the resolution is not positive, or the temperature is so low that float64
             underflows.
         RuntimeError: if the iteration does not converge.
+
+    Example:
+        >>> solution = solve(MultiGoal(), 0.5, steps_per_unit=4, tolerance=1e-4)
+        >>> solution.mode_weights(np.zeros(2)).round(2)
+        array([0.25, 0.25, 0.25, 0.25])
     """
     from scipy.ndimage import convolve1d
 

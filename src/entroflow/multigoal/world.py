@@ -25,6 +25,10 @@ class MultiGoal:
         initial_std: standard deviation of s_0 per coordinate.
         discount: γ.
         time_limit: steps after which an episode is truncated, which does not end the return.
+
+    Example:
+        >>> MultiGoal().reached(np.array([[0.0, 0.0], [4.5, 0.0]]))
+        array([False,  True])
     """
 
     size: float = 7.0

@@ -36,6 +36,11 @@ def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
 
     Returns:
         The buffer with the batch in it.
+
+    Example:
+        >>> buffer = add(empty(jnp.zeros(2), 4), jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array(0))
+        >>> buffer.tolist()
+        [[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0]]
     """
 
     def write(ring: Array, rows: Array) -> Array:
@@ -60,6 +65,11 @@ def sample(buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, re
 
     Returns:
         The transitions, leaves of shape (size, ...).
+
+    Example:
+        >>> batch = sample({"obs": jnp.zeros((8, 3))}, jax.random.key(0), jnp.array(5), 4)
+        >>> batch["obs"].shape
+        (4, 3)
     """
     blocks = jax.tree.leaves(buffer)[0].shape[0] // block
     added = count // block

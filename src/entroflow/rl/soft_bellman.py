@@ -25,6 +25,13 @@ def soft_value(
         q: soft action values Q(s, a).
         log_prob: log π(a|s) of the same actions.
         temperature: entropy weight α.
+
+    Returns:
+        One number for each action, an unbiased estimate of V(s).
+
+    Example:
+        >>> float(soft_value(jax.numpy.array(1.0), jax.numpy.array(-2.0), 0.5))
+        2.0
     """
     return q - temperature * log_prob
 
@@ -59,6 +66,9 @@ def soft_value_from_weights(
         log_z: log Ẑ(s) of candidates drawn from π and weighted for π_new = exp(Q/α)/Z.
         kl: their estimate of KL(π‖π_new).
         temperature: entropy weight α.
+
+    Returns:
+        The soft values.
     """
     return (log_z - kl) * temperature
 
@@ -76,6 +86,13 @@ def soft_target(
         discount: γ in [0, 1).
         terminated: one where the return ends with this transition. A time limit does not end it.
         next_value: estimate of the soft value of s'.
+
+    Returns:
+        What to regress Q(s, a) on.
+
+    Example:
+        >>> soft_target(jax.numpy.ones(2), 0.5, jax.numpy.array([0.0, 1.0]), jax.numpy.full(2, 10.0))
+        Array([6., 1.], dtype=float32)
     """
     return reward + discount * (1 - terminated) * next_value
 
@@ -91,5 +108,13 @@ def temperature_loss(
         log_temperature: log α.
         entropy: H, in nats.
         target_entropy: H̄, in nats.
+
+    Returns:
+        The loss, shape ().
+
+    Example:
+        >>> log_prob = jax.numpy.array([3.0, 5.0])  # an entropy of −4, below its target: α is to rise
+        >>> float(jax.grad(temperature_loss)(jax.numpy.array(0.0), log_prob, -2.0))
+        -2.0
     """
     return log_temperature * (jax.lax.stop_gradient(entropy) - target_entropy)

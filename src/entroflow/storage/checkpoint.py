@@ -123,7 +123,15 @@ def read(path: Path, newest: int = FORMAT, *, oldest: int | None = None) -> tupl
 
 
 def flatten(name: str, tree: Any) -> Arrays:
-    """Return the leaves of a tree as NumPy arrays, named by where they are; of random keys, their data."""
+    """Return the leaves of a tree as NumPy arrays.
+
+    Args:
+        name: what their names begin with; where they are in the tree follows.
+        tree: a tree of arrays; of random keys, their data is taken.
+
+    Returns:
+        The arrays by name.
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
         _name(name, path): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for path, leaf in leaves
@@ -137,6 +145,9 @@ def unflatten(name: str, like: T, arrays: Mapping[str, np.ndarray]) -> T:
         name: the name given to `flatten`.
         like: a tree of the same structure, or of its shapes and types alone.
         arrays: the arrays; others than those of the tree are left alone.
+
+    Returns:
+        The tree, with the leaves of the arrays.
 
     Raises:
         ValueError: if an array is missing, or of another shape or type.
@@ -216,7 +227,15 @@ def latest(root: Path, run: Mapping[str, Any]) -> tuple[dict[str, Any] | None, A
 
 
 def damaged(path: Path, given: str) -> ValueError:
-    """Return the error about a file that is not as entroflow wrote it."""
+    """Return the error about a file that is not as entroflow wrote it.
+
+    Args:
+        path: the file.
+        given: what it is instead.
+
+    Returns:
+        The error, to raise.
+    """
     return checks.error(str(path), given, "a file as entroflow wrote it", "restore it, or begin anew in another folder")
 
 

@@ -50,6 +50,11 @@ def capture(envs: SyncVectorEnv) -> tuple[list[Any], checkpoint.Arrays]:
 def restore(envs: SyncVectorEnv, document: list[Any], arrays: checkpoint.Arrays) -> None:
     """Bring environments, which have been reset, into a captured state.
 
+    Args:
+        envs: the environments.
+        document: the first of what was captured.
+        arrays: the second, the arrays by name.
+
     Raises:
         NotCaptured: if they are others than those captured, such as a model of another version.
     """

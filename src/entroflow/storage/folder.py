@@ -109,7 +109,15 @@ def cache_compilations() -> None:
 
 @contextlib.contextmanager
 def timed(clock: dict[str, float], name: str) -> Iterator[None]:
-    """Add the time that the block takes to an entry of the clock."""
+    """Add the time that the block takes to an entry of the clock.
+
+    Args:
+        clock: seconds by part of the work.
+        name: the entry.
+
+    Yields:
+        Nothing.
+    """
     begun = time.perf_counter()
     yield
     clock[name] = clock.get(name, 0.0) + time.perf_counter() - begun

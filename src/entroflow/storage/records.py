@@ -39,7 +39,12 @@ class Record(NamedTuple):
 
 
 class Writer:
-    """Appends rows to the two tables, and to TensorBoard and Weights & Biases; a context manager that closes them."""
+    """Appends rows to the two tables, and to TensorBoard and Weights & Biases; a context manager that closes them.
+
+    Args:
+        folder: the folder, which exists.
+        sinks: what else is given every row.
+    """
 
     def __init__(self, folder: Path, sinks: list[Sink]):
         self._metrics = Table(folder / "metrics.csv", METRICS)

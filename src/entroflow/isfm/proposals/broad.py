@@ -21,6 +21,11 @@ class GaussianProposal(eqx.Module):
 
     Raises:
         ValueError: if the covariance is not a positive definite matrix of the mean's size, or a number is not finite.
+
+    Example:
+        >>> proposal = GaussianProposal([0.0, 1.0], 4.0)
+        >>> f"{proposal.log_prob(jnp.zeros(3), jnp.array([0.0, 1.0])):.3f}"  # -log(8 pi)
+        '-3.224'
     """
 
     mean: Float[Array, " d"]
@@ -79,7 +84,15 @@ class GaussianProposal(eqx.Module):
         return cls(latent, factor @ factor.T)
 
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log N(u; mean, covariance), shape ()."""
+        """Return log N(u; mean, covariance).
+
+        Args:
+            obs: not needed.
+            latent: latent u, shape (d,).
+
+        Returns:
+            The log-density, shape ().
+        """
         del obs
         noise = solve_triangular(self.factor, latent - self.mean, lower=True)
         log_scale = jnp.sum(jnp.log(jnp.diag(self.factor)))
@@ -88,7 +101,16 @@ class GaussianProposal(eqx.Module):
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
     ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
-        """Draw N latents with their log-densities, shapes (N, d) and (N,)."""
+        """Draw latents with their log-densities.
+
+        Args:
+            key: random key.
+            obs: not needed.
+            n: number N of candidates.
+
+        Returns:
+            The latents, shape (N, d), and log-densities, shape (N,).
+        """
         noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
         latents = jax.vmap(lambda noise: self.mean + self.factor @ noise)(noise)
         return latents, jax.vmap(self.log_prob, in_axes=(None, 0))(obs, latents)
@@ -107,6 +129,11 @@ class UniformProposal(eqx.Module):
 
     Raises:
         ValueError: if there are no bounds, they are reversed or not finite, or they exceed the action space's own.
+
+    Example:
+        >>> proposal = UniformProposal(Box(-np.ones(2), np.ones(2)))
+        >>> f"{proposal.log_prob(jnp.zeros(3), jnp.zeros(2)):.3f}"  # -log 4
+        '-1.386'
     """
 
     action_space: ActionSpace
@@ -134,7 +161,15 @@ class UniformProposal(eqx.Module):
                 raise error("bounds", given, expected, "no action exists outside of the action space")
 
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log μ_u(u), shape (); −∞ if the action is outside of the bounds."""
+        """Return log μ_u(u); −∞ if the action is outside of the bounds.
+
+        Args:
+            obs: not needed.
+            latent: latent u, shape (d,).
+
+        Returns:
+            The log-density, shape ().
+        """
         del obs
         action = self.action_space.to_action(latent)
         inside = jnp.all((self.low <= action) & (action <= self.high))
@@ -143,7 +178,16 @@ class UniformProposal(eqx.Module):
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
     ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
-        """Draw N latents with their log-densities, shapes (N, d) and (N,)."""
+        """Draw latents with their log-densities.
+
+        Args:
+            key: random key.
+            obs: not needed.
+            n: number N of candidates.
+
+        Returns:
+            The latents, shape (N, d), and log-densities, shape (N,).
+        """
         del obs
         shares = jax.random.uniform(key, (n, self.low.shape[0]), self.low.dtype)
         actions = jax.vmap(lambda share: self.low + (self.high - self.low) * share)(shares)

@@ -37,7 +37,7 @@ class PopulationProposal(eqx.Module):
             N^(−1/(d+4)) (Scott's rule) if not given.
 
     Raises:
-        ValueError: if temperature or width are not positive, or a single candidate is asked for.
+        ValueError: if temperature or width are not positive.
     """
 
     policy: FlowPolicy
@@ -61,7 +61,19 @@ class PopulationProposal(eqx.Module):
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
     ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
-        """Draw N latents with the log-density of the mixture of kernels, shapes (N, d) and (N,)."""
+        """Draw latents with the log-density of the mixture of kernels.
+
+        Args:
+            key: random key.
+            obs: observation s, shape (n,).
+            n: number N of candidates, at least 2.
+
+        Returns:
+            The latents, shape (N, d), and log-densities, shape (N,).
+
+        Raises:
+            ValueError: for a single candidate.
+        """
         if n < 2:
             raise error("candidates", f"{n}", "at least 2 for a population", "its spread is that of its members")
         space = self.policy.action_space

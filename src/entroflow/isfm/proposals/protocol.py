@@ -59,7 +59,15 @@ class DensityProposal(Proposal, Protocol):
     """A proposal whose density is known at every latent, not only where it sampled."""
 
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log μ_u(u|s) of a given latent, shapes (d,) and ()."""
+        """Return log μ_u(u|s) of a given latent.
+
+        Args:
+            obs: observation s, shape (n,).
+            latent: latent u, shape (d,).
+
+        Returns:
+            The log-density, shape ().
+        """
         ...
 
 
