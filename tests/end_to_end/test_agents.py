@@ -1,5 +1,7 @@
 """Agents on Gymnasium tasks as a user drives them: train, predict, evaluate, save, load, and what is refused."""
 
+import sys
+
 import gymnasium
 import jax
 import numpy as np
@@ -7,10 +9,11 @@ import pytest
 from gymnasium import spaces
 
 import entroflow
+from entroflow import isfm
 from entroflow.agents import training
 from entroflow.agents.perturb import Perturbation, perturb
 from entroflow.agents.settings import from_json, of_algorithm, to_json
-from entroflow.agents.tasks import task
+from entroflow.agents.tasks import rebuilt, task
 
 from .reach import Reach
 
@@ -134,7 +137,7 @@ def test_agents_of_other_algorithms_and_tasks_are_refused(tmp_path):
     entroflow.GaussianSAC("Reach-v0", **SMALL).save(tmp_path / "agent")
     with pytest.raises(ValueError, match="agent of gaussian_sac, expected one of sac_isfm; load it with GaussianSAC"):
         entroflow.SACISFM.load(tmp_path / "agent")
-    with pytest.raises(ValueError, match="expected a task with .*'obs_size': 2.*pass env='Reach-v0'"):
+    with pytest.raises(ValueError, match="expected a task like Reach-v0 with .*'obs_size': 2.*pass its task as env="):
         entroflow.GaussianSAC.load(tmp_path / "agent", "Pendulum-v1")
     with pytest.raises(ValueError, match="holds no agent"):
         entroflow.SACISFM.load(tmp_path / "nothing")
@@ -215,6 +218,90 @@ def test_dict_observations_are_flattened():
     made = entroflow.GaussianSAC(Structured, **SMALL).learn(6)
     assert made.task.obs_size == 5
     np.testing.assert_array_equal(replay(made).obs[1], np.float32([0.5, 1, 0, 1, 0]))
+
+    # What the task returns is what `predict` takes, one or a batch.
+    one = {"a": np.float32([0.5, 1]), "b": np.int64(1)}
+    batch = {"a": np.float32([[0.5, 1], [0.5, 2]]), "b": np.int64([1, 2])}
+    flat, lead = made.task.flatten(one)
+    np.testing.assert_array_equal(flat, np.float32([[0.5, 1, 0, 1, 0]]))
+    assert lead == () and made.predict(one)[0].shape == (2,)
+    assert made.task.flatten(batch)[1] == (2,) and made.predict(batch)[0].shape == (2, 2)
+    with pytest.raises(ValueError, match="observation: got .*expected one of Dict"):
+        made.predict({"a": np.float32([0.5, 1])})
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        (np.zeros((3, 5)), r"shape \(3, 5\), expected numbers of shape \(2,\)"),
+        (np.zeros(4), r"shape \(4,\)"),
+        (np.array(["a", "b"]), "expected numbers"),
+        (np.float64([1e300, 0.0]), "got NaN or infinity"),
+    ],
+)
+def test_observations_are_judged_by_the_task_s_space(agent, observation, message):
+    """Neither the number of entries counts, nor what single precision cannot hold."""
+    with pytest.raises(ValueError, match=message):
+        agent.predict(observation)
+
+
+def test_observations_and_actions_of_any_shape():
+    """Matrices are flattened by their own shape: one gives one action, several as many."""
+    matrices = spaces.Box(-1, 1, (2, 3)), spaces.Box(-1, 1, (1, 2))
+
+    class Matrix(Other):
+        def __init__(self):
+            super().__init__(observations=matrices[0], actions=matrices[1])
+
+        def _observe(self):
+            return np.full((2, 3), 0.1, np.float32)
+
+    made = entroflow.GaussianSAC(Matrix, **SMALL)
+    assert made.predict(np.zeros((2, 3)))[0].shape == (1, 2)
+    assert made.predict(np.zeros((4, 2, 3)))[0].shape == (4, 1, 2)
+    assert made.predict(np.zeros((4, 6)))[0].shape == (4, 1, 2)
+    assert made.log_prob(np.zeros((4, 2, 3)), np.zeros((4, 1, 2))).shape == (4,)
+
+
+def test_a_saved_agent_remembers_its_task(tmp_path):
+    """Time limit, arguments and Gymnasium's wrappers come back; what files cannot tell is asked for."""
+    bounds = np.float32([-1.0, 1.0])
+    env = gymnasium.wrappers.RescaleAction(gymnasium.make("Pendulum-v1", max_episode_steps=7), *bounds)
+    entroflow.GaussianSAC(env, **SMALL).save(tmp_path / "agent")
+    loaded = entroflow.load(tmp_path / "agent")
+    assert loaded.evaluate(1).lengths.tolist() == [7]
+    np.testing.assert_array_equal(loaded.task.action_space.high, [1.0])
+    with pytest.raises(ValueError, match="and other bounds, expected a task like Pendulum-v1"):
+        entroflow.GaussianSAC.load(tmp_path / "agent", "Pendulum-v1")
+
+    entroflow.GaussianSAC(Reach, **SMALL).save(tmp_path / "own")
+    with pytest.raises(ValueError, match="an agent for 'Reach', which no file can make again.*pass it as env="):
+        entroflow.load(tmp_path / "own")
+    assert entroflow.load(tmp_path / "own", env=Reach).task.name == "Reach"
+
+
+def test_no_file_chooses_an_import(tmp_path, monkeypatch):
+    """An id that names a module is refused before anything is imported, whatever the check sums say."""
+    (tmp_path / "payload.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for spec in ("payload:X-v0", {"id": "payload:X-v0"}, {"id": "Reach-v0", "wrappers": [{"name": "os.system"}]}, 3):
+        with pytest.raises(ValueError, match="pass the task itself as env="):
+            rebuilt(spec)
+    assert "payload" not in sys.modules
+
+
+def test_one_s_own_parts(tmp_path):
+    """Own objects enter training, are told from others, and are asked for where a file cannot bring them back."""
+
+    def broad(policy, q_function, temperature):
+        return isfm.defensive(policy, isfm.UniformProposal(policy.action_space), 0.5)
+
+    made = entroflow.SACISFM("Reach-v0", proposal=broad, **SMALL).learn(24)
+    assert made.settings.config.actor.proposal is broad
+    made.save(tmp_path / "agent")
+    with pytest.raises(ValueError, match="proposal: got an object of your own, .*broad, .*pass proposal=…"):
+        entroflow.load(tmp_path / "agent")
+    assert entroflow.load(tmp_path / "agent", proposal=broad).settings == made.settings
 
 
 def test_unbounded_actions_are_the_policy_s_own():

@@ -1,8 +1,12 @@
-"""`entroflow.load`: policies come back from disk and answer in NumPy; damaged files are refused by name."""
+"""`entroflow.load`: agents come back from disk and answer in NumPy; damaged files are refused by name."""
 
+import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import equinox as eqx
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,40 +14,67 @@ import pytest
 
 import entroflow
 from entroflow.agents.load import policy_folder
-from entroflow.agents.policy_agent import BLOCK
-from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.storage.policies import save_policy
+from entroflow.agents.sampling import BLOCK
+from entroflow.flow import RungeKutta, Unbounded
+from entroflow.moments import Moments
 
-SIZES = {"line": 1, "plane": 2}
+OLD = Path(__file__).parents[1] / "data" / "format-1"
 ACCURATE = RungeKutta("rk4", 16)
+SMALL = {"width": 8, "depth": 1, "state_width": 8, "critic_width": 4, "critic_depth": 1, "batch_size": 16}
 
 
-def policy(space, seed=0):
-    """A policy far from a Gaussian: a small network with large parameters, and units of its own."""
-    network = VelocityNetwork(3, space.size, width=8, depth=1, key=jax.random.key(seed))
-    leaves, structure = jax.tree.flatten(network)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+def system(inputs):
+    """A system of three states."""
+    A, B = 0.5 * np.eye(3), np.eye(3)[:, :inputs]
+    return entroflow.LQR(A, B, np.eye(3), np.eye(inputs), np.eye(3), np.eye(3), 0.9)
+
+
+class Boxed(gymnasium.Env):
+    """Never stepped: a box of actions."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gymnasium.spaces.Box(np.float32([-1.0, 0.0]), np.float32([2.0, 0.5]))
+
+
+gymnasium.register("Boxed-v0", Boxed)
+
+
+def agent(env, number=0, seed=0):
+    """An agent whose policy is far from a Gaussian: a small network with large parameters, and units of its own."""
+    made = entroflow.SACISFM(env, seed=seed, solver=ACCURATE, pathwise=0.0, **SMALL)
+    agents = made._training.agents
+    leaves, structure = jax.tree.flatten(agents.actor)
+    keys = jax.random.split(jax.random.key(number + 1), len(leaves))
     drawn = [0.25 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    units = {"obs_mean": jnp.array([0.1, -0.2, 0.3]), "obs_scale": jnp.array([1.0, 2.0, 0.5])}
-    return FlowPolicy(jax.tree.unflatten(structure, drawn), space, solver=ACCURATE, **units)
+    units = Moments(jnp.array([[0.1, -0.2, 0.3]]), jnp.array([[1.0, 2.0, 0.5]]), agents.obs_units.limit)
+    space = agents.action_space
+    if isinstance(space, Unbounded):
+        size = space.center.shape[1]
+        center, scale = jnp.array([[0.5, -1.0]])[:, :size], jnp.array([[0.5, 2.0]])[:, :size]
+        space = eqx.tree_at(lambda space: (space.center, space.scale), space, (center, scale))
+    changes = {"actor_average": structure.unflatten(drawn), "obs_units": units, "action_space": space}
+    made._training.agents = dataclasses.replace(agents, **changes)
+    return made
+
+
+RUNS = [(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """A folder like the main job's: two temperatures with two seeds each, of different policies."""
     folder = tmp_path_factory.mktemp("out")
-    for number, (alpha, seed) in enumerate([(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]):
-        description = {"temperature": alpha, "seed": seed}
-        space = Unbounded(2, jnp.array([0.5, -1.0]), jnp.array([0.5, 2.0]))
-        save_policy(folder / policy_folder(alpha, seed), policy(space, number), description)
-    save_policy(folder / "line", policy(Unbounded(1, 0.3, 2.0)), {})
-    save_policy(folder / "box", policy(Box(np.array([-1.0, 0.0]), np.array([2.0, 0.5]))), {})
+    env = gymnasium.make("entroflow/LQR-v0", system=system(2))
+    for number, (temperature, seed) in enumerate(RUNS):
+        agent(env, number, seed).save(folder / policy_folder(temperature, seed))
+    agent(gymnasium.make("entroflow/LQR-v0", system=system(1))).save(folder / "line")
+    agent("Boxed-v0").save(folder / "box")
     return folder
 
 
 @pytest.fixture(scope="module")
 def plane(out):
-    return entroflow.load(out, alpha=0.5, seed=3)
+    return entroflow.load(out, temperature=0.5, seed=3)
 
 
 OBS = np.array([[0.4, -1.1, 0.7], [0.0, 0.2, -0.3]])
@@ -51,13 +82,15 @@ OBS = np.array([[0.4, -1.1, 0.7], [0.0, 0.2, -0.3]])
 
 def test_the_chosen_policy_comes_back_exactly(out):
     """Temperature and seed select one policy, whose parameters, units and solver are those that were saved."""
-    for number, (alpha, seed) in enumerate([(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]):
-        agent = entroflow.load(str(out), alpha=alpha, seed=seed)
-        assert (agent.info["temperature"], agent.info["seed"]) == (alpha, seed)
-        saved = policy(Unbounded(2, jnp.array([0.5, -1.0]), jnp.array([0.5, 2.0])), number)
-        assert eqx.tree_equal(agent.policy, saved) is True or bool(eqx.tree_equal(agent.policy, saved))
-        alone = entroflow.load(out / policy_folder(alpha, seed))
-        assert bool(eqx.tree_equal(alone.policy, saved))
+    env = gymnasium.make("entroflow/LQR-v0", system=system(2))
+    for number, (temperature, seed) in enumerate(RUNS):
+        loaded = entroflow.load(str(out), temperature=temperature, seed=seed)
+        assert type(loaded) is entroflow.SACISFM and loaded.seed == seed
+        saved = agent(env, number, seed)
+        assert bool(eqx.tree_equal(loaded.policy, saved.policy)) and loaded.policy.solver == ACCURATE
+        alone = entroflow.load(out / policy_folder(temperature, seed))
+        assert bool(eqx.tree_equal(alone.state, saved.state))
+        assert loaded.task.spec["kwargs"]["system"] == system(2).to_dict()
 
 
 @pytest.mark.parametrize("batch", [(2,), (1, 2, 1)])
@@ -102,15 +135,15 @@ def test_the_seed_decides(plane):
 @pytest.mark.parametrize("name", ["policies/alpha=0.5_seed=3", "line", "box"])
 def test_densities_integrate_to_one(out, name):
     """exp(log_prob) is a density over the actions in their own units: total mass 1, mean as of the samples."""
-    agent = entroflow.load(out / name)
-    actions = agent.sample(OBS[0], n=4096)
+    loaded = entroflow.load(out / name)
+    actions = loaded.sample(OBS[0], n=4096)
     low, high = actions.min(axis=0) - 1.5 * actions.std(axis=0), actions.max(axis=0) + 1.5 * actions.std(axis=0)
     if name == "box":
         low, high = np.array([-1.0, 0.0]), np.array([2.0, 0.5])
     cells = 128 if len(low) == 2 else 2048
     axes = [low[i] + (np.arange(cells) + 0.5) / cells * (high[i] - low[i]) for i in range(len(low))]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    mass = np.exp(agent.log_prob(OBS[0], grid).astype(float)) * np.prod((high - low) / cells)
+    mass = np.exp(loaded.log_prob(OBS[0], grid).astype(float)) * np.prod((high - low) / cells)
     assert mass.shape == grid.shape[:-1]
     assert mass.sum() == pytest.approx(1, abs=0.01)
     mean = (mass[..., None] * grid).reshape(-1, len(low)).sum(axis=0)
@@ -123,25 +156,25 @@ def test_leading_axes_broadcast(plane):
     table = plane.log_prob(OBS[:, None], actions)
     assert table.shape == (2, 5)
     np.testing.assert_allclose(table[1, 3], plane.log_prob(OBS[1], actions[3]), atol=1e-5)
-    with pytest.raises(ValueError, match=r"\(2,\) of obs and \(5,\) of action"):
+    with pytest.raises(ValueError, match=r"\(2,\) of the observations and \(5,\) of the actions"):
         plane.log_prob(OBS, actions)
 
 
 def test_large_requests_are_cut_into_blocks(out):
     """More actions than are computed at once come back whole, in order, all different."""
-    agent = entroflow.load(out / "line")
-    actions, log_probs = agent.sample_and_log_prob(OBS, n=BLOCK + 1, seed=5)
+    loaded = entroflow.load(out / "line")
+    actions, log_probs = loaded.sample_and_log_prob(OBS, n=BLOCK + 1, seed=5)
     assert actions.shape == (2, BLOCK + 1, 1)
-    np.testing.assert_allclose(agent.log_prob(OBS[:, None], actions), log_probs, atol=5e-4)
+    np.testing.assert_allclose(loaded.log_prob(OBS[:, None], actions), log_probs, atol=5e-4)
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda agent: agent.sample(np.zeros(2)), r"obs: got shape \(2,\)"),
-        (lambda agent: agent.sample(1.0), r"obs: got shape \(\)"),
-        (lambda agent: agent.sample(np.array(["a", "b", "c"])), "obs: .* of type <U1"),
-        (lambda agent: agent.sample([0.0, np.nan, 0.0]), "obs: got NaN or infinity"),
+        (lambda agent: agent.sample(np.zeros(2)), r"observation: got shape \(2,\)"),
+        (lambda agent: agent.sample(1.0), r"observation: got shape \(\)"),
+        (lambda agent: agent.sample(np.array(["a", "b", "c"])), "observation: .*expected numbers of shape"),
+        (lambda agent: agent.sample([0.0, np.nan, 0.0]), "observation: got NaN or infinity"),
         (lambda agent: agent.sample(OBS, n=0), "n: got 0"),
         (lambda agent: agent.sample(OBS, n=1, seed=-1), "seed: got -1"),
         (lambda agent: agent.sample(OBS, n=1, seed=2**32), "seed: got 4294967296"),
@@ -156,16 +189,56 @@ def test_bad_arguments_are_named(plane, call, words):
         call(plane)
 
 
-def test_a_choice_must_be_one_policy(out, tmp_path):
-    """No policy, several, none with these numbers: the message lists what there is."""
-    for choice in ({}, {"alpha": 0.5}, {"seed": 3}, {"alpha": 0.7, "seed": 3}):
-        with pytest.raises(ValueError, match="alpha=0.5 seed=3, alpha=0.5 seed=4, alpha=1.0 seed=3"):
+def test_a_choice_must_be_one_agent(out, tmp_path):
+    """No agent, several, none with these numbers: the message lists what there is."""
+    there = "alpha=0.5_seed=3, alpha=0.5_seed=4, alpha=1_seed=3"
+    for choice in ({}, {"temperature": 0.5}, {"seed": 3}, {"temperature": 0.7, "seed": 3}):
+        with pytest.raises(ValueError, match=there):
             entroflow.load(out, **choice)
-    with pytest.raises(ValueError, match="line.*|one of"):
-        entroflow.load(out / "line", alpha=0.5)
     for nowhere in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ValueError, match=f"{nowhere.name}.*holds no policy"):
+        with pytest.raises(ValueError, match=f"{nowhere.name}.*holds no agent"):
             entroflow.load(nowhere)
+
+
+def test_the_best_action_by_q_is_exported_and_predicted(plane):
+    """Agents of lqr come with their critics: the deterministic action is the best of several draws."""
+    obs = np.tile(np.float32(OBS[0]), (64, 1))
+    value = jax.jit(jax.vmap(lambda obs, action: entroflow.rl.q_value(plane.config, plane.state, obs, action)))
+    best, drawn = (np.asarray(value(obs, plane.predict(obs, deterministic=how)[0])) for how in (True, False))
+    assert best.mean() > drawn.mean()
+
+
+# What earlier versions wrote
+
+
+def expected(name):
+    return json.loads((OLD / "expected.json").read_text())[name]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_old_policies_of_lqr_load(temperature):
+    """policy.json and policy.npz of the first version give the actions and densities that they gave then."""
+    loaded, then = (
+        entroflow.load(OLD / "lqr", temperature=temperature),
+        expected(f"alpha={temperature:g}_seed=3"),
+    )
+    assert type(loaded) is entroflow.SACISFM and loaded.settings.temperature == temperature
+    actions, log_probs = loaded.sample_and_log_prob(then["obs"], n=2, seed=1)
+    np.testing.assert_allclose(actions, then["actions"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(log_probs, then["log_probs"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(loaded.log_prob(then["obs"], actions[:, 0]), then["log_prob"], atol=1e-4)
+    assert loaded.predict(then["obs"], deterministic=True)[0].shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["sac_isfm", "gaussian_sac", "denoising"])
+def test_old_agents_load(name):
+    """Agents of format 2 choose the actions that they chose then, the best by Q."""
+    loaded, then = entroflow.load(OLD / "agents" / name), expected(name)
+    assert (
+        loaded.algorithm == name and loaded.num_timesteps == then["step"] and loaded.settings.config.critic.width == 8
+    )
+    actions, _ = loaded.predict(np.float32(then["obs"]), deterministic=True)
+    np.testing.assert_allclose(actions, then["predict"], rtol=1e-3, atol=1e-4)
 
 
 def change_header(**changes):
@@ -211,15 +284,15 @@ DAMAGE = {
     "no format": change_header(format=None),
     "wider": change_header(width=9),
     "more actions": change_header(action_size=3),
+    "deep beyond reason": change_header(depth=10_000_000),
     "no width": change_header(width=None),
     "width of text": change_header(width="8"),
     "negative size": change_header(obs_size=-3),
     "unknown solver": change_header(solver={"method": "magic", "steps": 8}),
     "no solver": change_header(solver=None),
-    "another space": change_header(action_space="box"),
-    "unknown space": change_header(action_space="sphere"),
+    "no system": change_header(system=None),
     "array missing": change_arrays(lambda arrays: arrays.pop("obs_mean")),
-    "another shape": replace("obs_mean", lambda array: array[:2]),
+    "another shape": replace("obs_mean", lambda array: array[:1]),
     "transposed": replace("velocity.first.weight", lambda array: array.T),
     "NaN": replace("obs_mean", lambda array: array * np.nan),
     "infinity": replace("velocity.first.weight", lambda array: array + np.inf),
@@ -230,22 +303,20 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_damaged_policies_are_refused(tmp_path, damage):
-    """One ValueError that names the folder, whatever is wrong with the files."""
-    save_policy(tmp_path, policy(Unbounded(2)), {"temperature": 0.5, "seed": 0})
-    entroflow.load(tmp_path)
-    damage(tmp_path)
+    """One ValueError of one line, whatever is wrong with the files."""
+    folder = shutil.copytree(OLD / "lqr" / policy_folder(0.5, 3), tmp_path / "policy")
+    damage(folder)
     with pytest.raises(ValueError) as refusal:
-        entroflow.load(tmp_path)
-    assert str(tmp_path) in str(refusal.value)
+        entroflow.load(folder)
+    assert "\n" not in str(refusal.value)
 
 
 def test_nothing_is_unpickled(tmp_path):
     """An archive with a Python object inside is refused, and the object does not come to life."""
-    folder, trace = tmp_path / "policy", tmp_path / "trace"
-    save_policy(folder, policy(Unbounded(2)), {})
+    folder, trace = shutil.copytree(OLD / "lqr" / policy_folder(0.5, 3), tmp_path / "policy"), tmp_path / "trace"
     with np.load(folder / "policy.npz") as file:
         arrays = dict(file)
-    np.savez(folder / "policy.npz", **arrays | {"obs_mean": np.array([Malice(trace)] * 3, dtype=object)})
+    np.savez(folder / "policy.npz", **arrays | {"obs_mean": np.array([Malice(trace)] * 2, dtype=object)})
     with pytest.raises(ValueError, match="policy"):
         entroflow.load(folder)
     assert not trace.exists()

@@ -4,6 +4,7 @@ import importlib
 import json
 import logging
 import math
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -220,8 +221,10 @@ def rebuilt(spec: Any) -> Task:
 
     def build() -> gymnasium.Env:
         env = gymnasium.make(name, **limit, **parts["kwargs"])
-        for wrapper in parts["wrappers"]:
-            env = _wrapper(wrapper)(env, **wrapper.get("kwargs", {}))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*precision lowered")  # JSON has one kind of real numbers
+            for wrapper in parts["wrappers"]:
+                env = _wrapper(wrapper)(env, **wrapper.get("kwargs", {}))
         return env
 
     try:

@@ -100,7 +100,7 @@ def policy_header(folder: Path) -> dict[str, Any]:
         layers = sum(name.startswith("velocity.state_layers.") for name in _arrays(folder)) // 2
         if layers != sizes["depth"] + 1:
             raise ValueError(f"depth {sizes['depth']}, where the arrays have {layers} layers")
-        solver, system = dict(given["solver"]), given["system"]
+        solver, system = dict(given["solver"]), dict(given["system"])
     except (ValueError, TypeError, KeyError) as problem:
         raise _damaged(folder, problem) from None
     actor = {"kind": "Flow", "pathwise": 0.0, "solver": {"kind": "RungeKutta"} | solver}
