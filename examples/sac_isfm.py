@@ -7,11 +7,9 @@ The policy is an ODE that carries noise to actions and knows their density. It f
 own actions, weighted. Numbers in brackets are the paper's equations; functions are for one state, `vmap` outside.
 """
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gymnasium as gym
 import jax
@@ -21,6 +19,7 @@ import optax.contrib
 import tyro
 from gymnasium.wrappers import RescaleAction, TimeLimit, TransformObservation, TransformReward
 from jax import Array
+from numpy.typing import ArrayLike
 
 Network = list[tuple[Array, Array]]  # weight and bias of every layer
 
@@ -61,12 +60,9 @@ def apply(network: Network, *inputs: Array) -> Array:
     return weight @ x + bias
 
 
-# The policy: x_0 ~ N(0, I), dx/dτ = v_θ(x, τ, s), u = x_1, and the action is a = u or, where it is bounded, tanh(u).
+# The policy: x_0 ~ N(0, I), dx/dτ = v_θ(x, τ, s) by the midpoint rule, u = x_1, and a = u or, if bounded, tanh(u).
 def sample(settings: Settings, flow: Network, obs: Array, noise: Array) -> tuple[Array, Array, Array]:
-    """(6) by the midpoint rule: the latent u of a noise x_0, its action, and log π(a|s).
-
-    log π(u|s) = log N(x_0; 0, I) − ∫ tr ∂v/∂x dτ, and log π(a|s) = log π(u|s) − Σ log(1 − tanh² u).
-    """
+    """Return u of a noise x_0, a, and (6) log π(a|s) = log N(x_0; 0, I) − ∫ tr ∂v/∂x dτ − log |det ∂a/∂u|."""
     h = 1 / settings.solver_steps
 
     def step(carry: tuple[Array, Array], time: Array) -> tuple[tuple[Array, Array], None]:
@@ -113,11 +109,9 @@ def weigh(settings: Settings, flow: Network, critic: Network, obs: Array, noises
 
 def isfm_loss(flow: Network, obs: Array, latents: Array, weights: Array, noises: Array, times: Array) -> Array:
     """(7): Σ w ‖v_θ(x_τ, τ, s) − (x_1 − x_0)‖² at x_τ = τ x_1 + (1 − τ) x_0, between noises x_0 and latents x_1."""
-
-    def squared_error(x1: Array, x0: Array, time: Array) -> Array:
-        return jnp.sum((apply(flow, time * x1 + (1 - time) * x0, time[None], obs) - (x1 - x0)) ** 2)
-
-    return weights @ jax.vmap(squared_error)(latents, noises, times)
+    points = times[:, None] * latents + (1 - times[:, None]) * noises
+    velocities = jax.vmap(lambda x, time: apply(flow, x, time[None], obs))(points, times)
+    return weights @ jnp.sum((velocities - (latents - noises)) ** 2, axis=1)
 
 
 class Agent(NamedTuple):
@@ -126,149 +120,130 @@ class Agent(NamedTuple):
     flow: Network
     critic: Network
     target: Network
-    flow_state: optax.OptState
-    critic_state: optax.OptState
+    state: optax.OptState
 
 
 def optimiser(settings: Settings) -> optax.GradientTransformation:
-    """Muon: steps of one size in every direction of a weight. Adam leaves errors twice as large."""
+    """Muon: steps of one size in every direction of a weight matrix. Adam leaves errors twice as large."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, settings.rate, settings.steps // 5, settings.steps)
     return optax.contrib.muon(schedule)
 
 
-def descend(settings: Settings, loss: Callable[[Network], Array], network: Network, state: optax.OptState):
-    """Make one gradient step; return the network, the optimiser's state and the loss."""
-    value, gradient = jax.value_and_grad(loss)(network)
-    changes, state = optimiser(settings).update(gradient, state, network)
-    return optax.apply_updates(network, changes), state, value
-
-
 @partial(jax.jit, static_argnums=0)
 def update(settings: Settings, agent: Agent, batch: Transition, key: Array) -> tuple[Agent, dict[str, Array]]:
-    """Algorithm 2 between two roll-outs: one step of policy evaluation and one of policy improvement."""
-    flow, critic, target, flow_state, critic_state = agent
+    """One gradient step of policy evaluation and one of policy improvement."""
+    flow, critic, target, state = agent
     keys = jax.random.split(key, 4)
 
     noises = jax.random.normal(keys[0], batch.action.shape)
     y = jax.vmap(partial(soft_target, settings, flow, target))(batch, noises)
-
-    def critic_loss(critic: Network) -> Array:
-        return jnp.mean((jax.vmap(partial(apply, critic))(batch.obs, batch.action)[:, 0] - y) ** 2)
-
-    critic, critic_state, error = descend(settings, critic_loss, critic, critic_state)
-    target = jax.tree.map(lambda old, new: old + settings.target_rate * (new - old), target, critic)
 
     obs, shape = batch.obs[: settings.states], (settings.states, settings.candidates)
     noises = jax.random.normal(keys[1], (*shape, batch.action.shape[1]))
     latents, weights, log_probs = jax.vmap(partial(weigh, settings, flow, target))(obs, noises)
     noises, times = jax.random.normal(keys[2], noises.shape), jax.random.uniform(keys[3], shape)
 
-    def flow_loss(flow: Network) -> Array:
-        return jnp.mean(jax.vmap(partial(isfm_loss, flow))(obs, latents, weights, noises, times))
+    def loss(flow: Network, critic: Network) -> tuple[Array, Array]:
+        q = jax.vmap(partial(apply, critic))(batch.obs, batch.action)[:, 0]
+        distances = jax.vmap(partial(isfm_loss, flow))(obs, latents, weights, noises, times)
+        error = jnp.mean((q - y) ** 2)
+        return error + jnp.mean(distances), error  # each network has a term of its own
 
-    flow, flow_state, _ = descend(settings, flow_loss, flow, flow_state)
+    gradient, error = jax.grad(loss, argnums=(0, 1), has_aux=True)(flow, critic)
+    changes, state = optimiser(settings).update(gradient, state, (flow, critic))
+    flow, critic = jax.tree.map(jnp.add, (flow, critic), changes)
+    target = jax.tree.map(lambda old, new: old + settings.target_rate * (new - old), target, critic)
     ess = jnp.mean(1 / jnp.sum(weights**2, axis=1)) / settings.candidates
     metrics = {"critic error": jnp.sqrt(error), "entropy": -jnp.mean(log_probs), "ESS/N": ess}
-    return Agent(flow, critic, target, flow_state, critic_state), metrics
+    return Agent(flow, critic, target, state), metrics
 
 
 class LQR(gym.Env):
-    """s' = A s + B a + w, w ~ N(0, 0.01 I), reward −(sᵀQs + aᵀRa), s_0 ~ N(0, I); cut short where s leaves ±5."""
+    """s' = A s + B a + w, w ~ N(0, 0.01 I), reward −(sᵀs + ½ aᵀa), s_0 ~ N(0, I); cut short where s leaves ±5."""
 
-    A, B = np.array([[0.9, 0.2], [-0.1, 0.8]]), np.array([[0.5, 0.1], [0.0, 0.4]])
-    Q, R, discount = np.eye(2), 0.5 * np.eye(2), 0.9
+    A, B, discount = np.array([[0.9, 0.2], [-0.1, 0.8]]), np.array([[0.5, 0.1], [0.0, 0.4]]), 0.9
+    K = np.array([[0.7800320, 0.1249958], [0.0322902, 0.6666479]])
+    Sigma = np.array([[0.5699154, -0.0624979], [-0.0624979, 0.6666761]])  # the optimal policy is N(−K s, α Sigma)
     observation_space = action_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
 
     def reset(self, *, seed=None, options=None):
+        """Draw s_0."""
         super().reset(seed=seed)
         self.s = self.np_random.normal(size=2)
         return np.float32(self.s), {}
 
     def step(self, action):
-        reward = -(self.s @ self.Q @ self.s + action @ self.R @ action)
+        """Make one step."""
+        reward = -(self.s @ self.s + 0.5 * action @ action)
         self.s = self.A @ self.s + self.B @ action + 0.1 * self.np_random.normal(size=2)
         return np.float32(self.s), float(reward), False, bool(np.any(np.abs(self.s) > 5)), {}
 
-
-def report_lqr(temperature: float, states: np.ndarray, actions: np.ndarray):
-    """Compare actions at states, (b, 2) and (b, N, 2), with the optimal policy N(−K* s, Σ*) of Theorem 3."""
-    A, B, Q, R, discount = LQR.A, LQR.B, LQR.Q, LQR.R, LQR.discount
-    P = Q
-    for _ in range(1000):
-        M = R + discount * B.T @ P @ B
-        K = discount * np.linalg.solve(M, B.T @ P @ A)
-        P = Q + discount * A.T @ P @ (A - B @ K)
-    covariance = temperature / 2 * np.linalg.inv(M)
-    gain = -np.linalg.lstsq(states, actions.mean(axis=1))[0].T
-    errors = [np.linalg.norm(np.cov(samples.T) - covariance) for samples in actions]
-    print(
-        f"gain error {np.linalg.norm(gain - K) / np.linalg.norm(K):.1%}, covariance error "
-        f"{np.mean(errors) / np.linalg.norm(covariance):.1%} at α = {temperature}"
-    )
+    @classmethod
+    def compare(cls, temperature: float, states: np.ndarray, actions: np.ndarray) -> str:
+        """Compare a policy's actions, (b, N, 2), at states, (b, 2), with the optimal policy."""
+        gain, covariance = -np.linalg.lstsq(states, actions.mean(axis=1))[0].T, temperature * cls.Sigma
+        gain_error = np.linalg.norm(gain - cls.K) / np.linalg.norm(cls.K)
+        errors = [np.linalg.norm(np.cov(drawn.T) - covariance) / np.linalg.norm(covariance) for drawn in actions]
+        return f"gain error {gain_error:.1%}, covariance error {np.mean(errors):.1%} at α = {temperature}"
 
 
-def make(settings: Settings, mean: Any = 0.0, scale: Any = 1.0, unit: float = 1.0) -> gym.Env:
-    """Make the environment, with observations and rewards in these units, and actions in [−1, 1] if bounded."""
-    env = RescaleAction(gym.make(settings.env), -1.0, 1.0) if settings.bounded else TimeLimit(LQR(), 50)
-    env = TransformObservation(env, lambda obs: np.float32((obs - mean) / scale), env.observation_space)
-    return TransformReward(env, lambda reward: float(reward) / unit)
+def make(settings: Settings, size: int, mean: ArrayLike = 0.0, scale: ArrayLike = 1.0, unit: float = 1.0):
+    """Make environments with observations and rewards in these units, and actions in [−1, 1] where bounded."""
+
+    def one() -> gym.Env:
+        env = RescaleAction(gym.make(settings.env), -1, 1) if settings.bounded else TimeLimit(LQR(), 50)
+        env = TransformObservation(env, lambda obs: np.float32((obs - mean) / scale), env.observation_space)
+        return TransformReward(env, lambda reward: float(reward) / unit)
+
+    return gym.vector.SyncVectorEnv([one] * size, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
 
 
 def train(settings: Settings):
-    """Algorithm 2: roll out, evaluate, improve; then report what was learned."""
+    """Algorithm 2: roll out, update, and so on; then report what was learned."""
+    alpha, size, rng = settings.temperature, settings.environments, np.random.default_rng(settings.seed)
     if settings.env == "lqr":
         settings = replace(settings, discount=LQR.discount, bounded=False)
-    alpha, size, rng = settings.temperature, settings.environments, np.random.default_rng(settings.seed)
-    envs = gym.vector.SyncVectorEnv([partial(make, settings)] * size)
-    obs, d = envs.reset(seed=settings.seed)[0], envs.single_action_space.shape[0]
+    envs = make(settings, size)  # random actions there give the units of observations, rewards, values and α
+    n, d = envs.reset(seed=settings.seed)[0].shape[1], envs.action_space.sample().shape[1]
     seen, rewards = zip(*[envs.step(rng.uniform(-1, 1, (size, d)))[:2] for _ in range(200)], strict=True)
-    units = np.mean(seen, axis=(0, 1)), np.std(seen, axis=(0, 1)) + 1e-3, float(np.std(rewards))
-    settings = replace(settings, temperature=alpha / units[2])
-    one = partial(make, settings, *units)
-    envs = gym.vector.SyncVectorEnv([one] * size, autoreset_mode=gym.vector.AutoresetMode.DISABLED)
+    mean, scale, unit = np.mean(seen, axis=(0, 1)), np.std(seen, axis=(0, 1)) + 1e-3, float(np.std(rewards))
+    envs, settings = make(settings, size, mean, scale, unit), replace(settings, temperature=alpha / unit)
 
     flow_key, critic_key, *keys = jax.random.split(jax.random.key(settings.seed), 2 + settings.steps)
-    flow = network(flow_key, d + 1 + obs.shape[1], settings.width, settings.width, d)
-    critic = network(critic_key, obs.shape[1] + d, settings.width, settings.width, 1)
-    critic[-1] = critic[-1][0], critic[-1][1] + np.mean(rewards) / units[2] / (1 - settings.discount)
-    agent = Agent(flow, critic, critic, optimiser(settings).init(flow), optimiser(settings).init(critic))
-    act = jax.jit(jax.vmap(partial(sample, settings), (None, 0, 0)))
-    replay = Transition(
-        *(np.zeros((settings.steps * size, *s), np.float32) for s in [obs.shape[1:], (d,), (), obs.shape[1:], ()])
-    )
-    obs, start = envs.reset(seed=settings.seed)[0], time.time()
+    flow = network(flow_key, d + 1 + n, settings.width, settings.width, d)
+    critic = network(critic_key, n + d, settings.width, settings.width, 1)
+    critic[-1] = critic[-1][0], critic[-1][1] + np.mean(rewards) / unit / (1 - settings.discount)
+    agent = Agent(flow, critic, critic, optimiser(settings).init((flow, critic)))
+    draw = jax.jit(jax.vmap(partial(sample, settings), (None, 0, 0)))
+    act = lambda obs: np.asarray(draw(agent.flow, obs, rng.standard_normal((len(obs), d), np.float32))[1])  # noqa: E731
+    replay = Transition(*(np.zeros((settings.steps, size, *s), np.float32) for s in [(n,), (d,), (), (n,), ()]))
+
+    obs, period = envs.reset(seed=settings.seed)[0], max(1, settings.steps // 10)
     for i, key in enumerate(keys, start=1):
-        action = np.asarray(act(agent.flow, obs, np.float32(rng.normal(size=(size, d))))[1])
-        next_obs, reward, terminated, truncated, _ = envs.step(action)
+        action = act(obs)
+        start, reward, terminated, truncated, info = envs.step(action)
+        next_obs, ended = start.copy(), terminated | truncated
+        if ended.any():  # there `start` belongs to the next episode
+            next_obs[ended] = np.stack(info["final_obs"][ended])
         for rows, new in zip(replay, (obs, action, reward, next_obs, terminated), strict=True):
-            rows[(i - 1) * size : i * size] = new
-        ended = terminated | truncated
-        obs = envs.reset(options={"reset_mask": ended})[0] if ended.any() else next_obs
-        chosen = rng.integers(i * size, size=settings.batch)
+            rows[i - 1] = new
+        obs, chosen = start, (rng.integers(i, size=settings.batch), rng.integers(size, size=settings.batch))
         agent, metrics = update(settings, agent, Transition(*(rows[chosen] for rows in replay)), key)
-        if i % max(1, settings.steps // 10) == 0:
-            recent = np.mean(replay.reward[(i - settings.steps // 10) * size : i * size]) * units[2]
-            print(
-                f"{i:6d} {time.time() - start:4.0f} s  reward {recent:.3f}",
-                *(f" {k} {v:.3f}" for k, v in metrics.items()),
-                flush=True,
-            )
+        if i % period == 0:
+            metrics["reward"] = unit * np.mean(replay.reward[i - period : i])
+            print(f"{i:6d} steps:", ", ".join(f"{k} {value:.3f}" for k, value in metrics.items()), flush=True)
 
     if settings.env == "lqr":
-        states = rng.choice(replay.obs[-100 * size :], 100)
-        noises = np.float32(rng.normal(size=(100 * 4096, d)))
-        actions = np.asarray(act(agent.flow, np.repeat(states, 4096, axis=0), noises)[1])
-        return report_lqr(alpha, units[0] + units[1] * states, actions.reshape(100, 4096, d))
-    returns = []
-    env = one()
-    for episode in range(20):
-        obs, total, ended = env.reset(seed=10_000 + episode)[0], 0.0, False
-        while not ended:
-            action = act(agent.flow, obs[None], np.float32(rng.normal(size=(1, d))))[1]
-            obs, reward, terminated, truncated, _ = env.step(np.asarray(action[0]))
-            total, ended = total + float(reward) * units[2], terminated or truncated
-        returns.append(total)
-    print(f"mean return of {len(returns)} episodes: {np.mean(returns):.1f}")
+        states = rng.choice(np.concatenate(replay.obs[-period:]), 100)
+        actions = act(np.repeat(states, 4096, axis=0)).reshape(100, 4096, d)
+        print(LQR.compare(alpha, mean + scale * states, actions))
+        return
+    envs = make(settings, 20, mean, scale, unit)
+    obs, total, running = envs.reset(seed=settings.seed + 10_000)[0], np.zeros(20), np.ones(20, bool)
+    while running.any():
+        obs, reward, terminated, truncated, _ = envs.step(act(obs))
+        total, running = total + unit * running * reward, running & ~(terminated | truncated)
+    print(f"return {total.mean():.1f} ± {total.std() / 20**0.5:.1f}, mean and standard error of 20 episodes")
 
 
 if __name__ == "__main__":
