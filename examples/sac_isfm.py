@@ -134,10 +134,10 @@ def update(settings: Settings, agent: Agent, batch: Transition, key: Array) -> t
     """One gradient step of policy evaluation and one of policy improvement."""
     flow, critic, target, state = agent
     keys = jax.random.split(key, 4)
-
+    # Targets of policy evaluation
     noises = jax.random.normal(keys[0], batch.action.shape)
     y = jax.vmap(partial(soft_target, settings, flow, target))(batch, noises)
-
+    # Weighted candidates of policy improvement
     obs, shape = batch.obs[: settings.states], (settings.states, settings.candidates)
     noises = jax.random.normal(keys[1], (*shape, batch.action.shape[1]))
     latents, weights, log_probs = jax.vmap(partial(weigh, settings, flow, target))(obs, noises)
@@ -206,7 +206,7 @@ def train(settings: Settings):
     envs = make(settings, size)  # random actions there give the units of observations, rewards, values and α
     n, d = envs.reset(seed=settings.seed)[0].shape[1], envs.action_space.sample().shape[1]
     seen, rewards = zip(*[envs.step(rng.uniform(-1, 1, (size, d)))[:2] for _ in range(200)], strict=True)
-    mean, scale, unit = np.mean(seen, axis=(0, 1)), np.std(seen, axis=(0, 1)) + 1e-3, float(np.std(rewards))
+    mean, scale, unit = np.mean(seen, axis=(0, 1)), np.std(seen, axis=(0, 1)) + 1e-3, float(np.std(rewards)) or 1.0
     envs, settings = make(settings, size, mean, scale, unit), replace(settings, temperature=alpha / unit)
 
     flow_key, critic_key, *keys = jax.random.split(jax.random.key(settings.seed), 2 + settings.steps)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import equinox as eqx
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,7 +95,8 @@ def test_candidates_and_loss_are_the_librarys(both, obs, key):
     close(weights, drawn.weights)
     assert np.max(weights) > 2 / N, "the weights are no test of (9) where they are equal"
     actions = jax.vmap(jax.vmap(policy.action_space.to_action))(latents)
-    close(log_probs, jax.vmap(jax.vmap(policy.log_prob, (None, 0)))(obs, actions), atol=0.1)  # backwards: solver's error
+    backwards = jax.vmap(jax.vmap(policy.log_prob, (None, 0)))(obs, actions)
+    close(log_probs, backwards, atol=0.1)  # the solver's error
 
     times = jax.random.uniform(jax.random.fold_in(key, 2), (N,))
 
@@ -136,6 +138,44 @@ def test_comparison_with_the_optimum_is_right():
     assert max(errors) < 5
     wrong = [float(number) for number in re.findall(r"([\d.]+)%", page.LQR.compare(0.5, states, 1.2 * actions))]
     assert wrong == pytest.approx([20, 44], abs=3)
+
+
+class Counter(gym.Env):
+    """Observes its time and whether this episode terminates, after four steps, or else is truncated, after three."""
+
+    observation_space = gym.spaces.Box(0, 9, (2,), np.float32)
+    action_space = gym.spaces.Box(-2, 2, (1,), np.float32)
+    ends = False
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time, self.ends = 0, not self.ends
+        return np.float32([self.time, self.ends]), {}
+
+    def step(self, action):
+        self.time += 1
+        return np.float32([self.time, self.ends]), 1.0, self.ends and self.time == 4, self.time == 3 + self.ends, {}
+
+
+def test_critic_sees_the_last_observation_of_every_episode(monkeypatch):
+    """Each transition leads one step ahead, also where an episode ended; what was truncated is not terminated."""
+    gym.register("Counter-v0", Counter, order_enforce=False, disable_env_checker=True)
+    batches = []
+
+    def record(settings, agent, batch, key):
+        batches.append(batch)
+        return agent, {}
+
+    monkeypatch.setattr(page, "update", record)
+    try:
+        page.train(page.Settings("Counter-v0", steps=14, environments=2, batch=256))
+    finally:
+        del gym.registry["Counter-v0"]
+    obs, action, reward, next_obs, terminated = batches[-1]
+    steps = next_obs - obs
+    np.testing.assert_allclose(steps, np.broadcast_to([steps[0, 0], 0], steps.shape), atol=1e-5)
+    assert steps[0, 0] > 0 and np.all(reward == 1) and np.all(np.abs(action) <= 1)
+    np.testing.assert_array_equal(terminated, np.isclose(obs[:, 0], obs[:, 0].max()))  # only these begin at time three
 
 
 def run(*args):
