@@ -124,7 +124,7 @@ class Agent(NamedTuple):
 
 
 def optimiser(settings: Settings) -> optax.GradientTransformation:
-    """Muon: steps of one size in every direction of a weight matrix. Adam leaves errors twice as large."""
+    """Muon: steps of one size in every direction of a weight matrix, which regress more precisely than Adam's."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, settings.rate, settings.steps // 5, settings.steps)
     return optax.contrib.muon(schedule)
 
