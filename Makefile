@@ -50,7 +50,7 @@ lock: $(READY)  ## write requirements-dev.lock anew from pyproject.toml
 
 clean:  ## remove the environment and all caches; out/ stays
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis dist build
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A candidate must be new enough and able to make environments (some systems ship Python without ensurepip).
 $(READY): pyproject.toml requirements-dev.lock
