@@ -42,18 +42,16 @@ gymnasium.register("Boxed-v0", Boxed)
 def agent(env, number=0, seed=0):
     """An agent whose policy is far from a Gaussian: a small network with large parameters, and units of its own."""
     made = entroflow.SACISFM(env, seed=seed, solver=ACCURATE, pathwise=0.0, **SMALL)
-    agents = made._training.agents
-    leaves, structure = jax.tree.flatten(agents.actor)
+    state = made.state
+    leaves, structure = jax.tree.flatten(state.actor)
     keys = jax.random.split(jax.random.key(number + 1), len(leaves))
     drawn = [0.25 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    units = Moments(jnp.array([[0.1, -0.2, 0.3]]), jnp.array([[1.0, 2.0, 0.5]]), agents.obs_units.limit)
-    space = agents.action_space
+    units = Moments(jnp.array([0.1, -0.2, 0.3]), jnp.array([1.0, 2.0, 0.5]), state.obs_units.limit)
+    space = state.action_space
     if isinstance(space, Unbounded):
-        size = space.center.shape[1]
-        center, scale = jnp.array([[0.5, -1.0]])[:, :size], jnp.array([[0.5, 2.0]])[:, :size]
-        space = eqx.tree_at(lambda space: (space.center, space.scale), space, (center, scale))
+        space = Unbounded(space.size, jnp.array([0.5, -1.0])[: space.size], jnp.array([0.5, 2.0])[: space.size])
     changes = {"actor_average": structure.unflatten(drawn), "obs_units": units, "action_space": space}
-    made._training.agents = dataclasses.replace(agents, **changes)
+    made._training.agents = jax.tree.map(lambda leaf: leaf[None], dataclasses.replace(state, **changes))
     return made
 
 
