@@ -1,5 +1,6 @@
 """Settings for every test: shapes and types are checked at run time, promotion is explicit, compilation is cached."""
 
+import inspect
 import os
 from pathlib import Path
 
@@ -18,6 +19,13 @@ from jaxtyping import PRNGKeyArray, install_import_hook
 # Before entroflow is imported: beartype checks every annotation of the package on every call. An int may stand for a
 # float, as type checkers have it.
 install_import_hook("entroflow", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+from entroflow.agents.settings import KINDS, Settings  # noqa: E402
+from entroflow.isfm import FitConfig  # noqa: E402
+
+# Settings say in a sentence of their own what is wrong with them; beartype must not speak first.
+for _kind in (*KINDS.values(), Settings, FitConfig):
+    _kind.__init__ = inspect.unwrap(_kind.__init__)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

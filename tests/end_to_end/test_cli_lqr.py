@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import equinox as eqx
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -21,12 +22,14 @@ from rich.console import Console
 
 import entroflow
 from entroflow import cli
-from entroflow.commands.lqr import job as lqr_study
+from entroflow.commands.lqr import job as lqr_job
+from entroflow.commands.lqr import plan as lqr_plan
 from entroflow.commands.lqr import report as lqr_report
-from entroflow.commands.lqr.job import settings
+from entroflow.commands.lqr.plan import settings
 from entroflow.isfm import AdaptiveCandidates
 from entroflow.lqr import LQR, systems
 from entroflow.lqr.figures import Picture
+from entroflow.options import LQROptions
 
 COMMAND = ["lqr", "--alpha", "0.5", "1", "--seeds", "2", "--seed", "3", "--steps", "6"]
 RUNS = [(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]
@@ -59,13 +62,13 @@ def study(tmp_path_factory):
 def adaptive(tmp_path_factory):
     """The same with `--candidates adaptive`, of two sizes only, and a budget between those of the four runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lqr_study, "AdaptiveCandidates", lambda: AdaptiveCandidates(ADAPTIVE_BUDGET, (2, 4)))
+        patch.setattr(lqr_plan, "AdaptiveCandidates", lambda: AdaptiveCandidates(ADAPTIVE_BUDGET, (2, 4)))
         yield make_study(tmp_path_factory.mktemp("adaptive") / "out", "--candidates", "adaptive")
 
 
 def make_study(out, *options):
     """Make the study with options beyond those of COMMAND."""
-    programs, compile = [], lqr_study._Study._compile
+    programs, compile = [], lqr_job._Job._compile
 
     def remember(self, function, *arguments):
         programs.append(compile(self, function, *arguments))
@@ -97,10 +100,12 @@ def small(_compile):
     """Everything about the study is small, and programs are compiled by a given function."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SMALL.items():
-            patch.setattr(lqr_study, name, value)
+            for module in (lqr_job, lqr_plan):
+                if hasattr(module, name):
+                    patch.setattr(module, name, value)
         patch.setattr(lqr_report, "PICTURE_SAMPLES", 64)
-        patch.setattr(lqr_study, "settings", small_settings)
-        patch.setattr(lqr_study._Study, "_compile", _compile)
+        patch.setattr(lqr_job, "settings", small_settings)
+        patch.setattr(lqr_job._Job, "_compile", _compile)
         yield patch
 
 
@@ -108,7 +113,8 @@ def small_settings(updates, candidates):
     """The settings of the study, but for narrow networks and small batches."""
     config = settings(updates, candidates)
     actor = dataclasses.replace(config.actor, width=8, states=16)
-    return dataclasses.replace(config, actor=actor, critic_width=8, batch_size=64)
+    critic = dataclasses.replace(config.critic, width=8)
+    return dataclasses.replace(config, actor=actor, critic=critic, batch_size=64)
 
 
 def metrics(out):
@@ -149,7 +155,7 @@ def test_results_say_how_they_came_about(study):
     """results.json tells the system, so that it reads back, all settings, the versions and where the time went."""
     assert LQR.from_dict(study.results["system"]).to_dict() == systems.coupled().to_dict()
     settings = study.results["settings"]
-    given = {"system": "coupled", "alpha": [0.5, 1.0], "seeds": 2, "seed": 3, "steps": 6, "out": str(study.out)}
+    given = {"system": "coupled", "temperature": [0.5, 1.0], "seeds": 2, "seed": 3, "steps": 6, "out": str(study.out)}
     assert given.items() <= settings.items()
     assert settings["environments"] == SMALL["ENVIRONMENTS"] and settings["samples_per_state"] == SMALL["FINAL_SAMPLES"]
     assert settings["sac"]["batch_size"] == 64 and settings["sac"]["updates"] == 6
@@ -178,11 +184,14 @@ def test_learning_curves_are_complete(study):
 @pytest.mark.parametrize(("alpha", "seed"), RUNS)
 def test_policies_on_disk_are_those_of_the_results(study, alpha, seed):
     """A policy read back has the entropy of its run in results.json."""
-    agent = entroflow.load(study.out, alpha=alpha, seed=seed)
+    agent = entroflow.load(study.out, temperature=alpha, seed=seed)
     run = study.results["runs"][RUNS.index((alpha, seed))]
-    assert (agent.info["temperature"], agent.info["seed"]) == (alpha, seed)
-    assert agent.info["system"] == study.results["system"]
-    assert (entroflow.load(study.out / run["policy"]).info) == agent.info
+    assert (agent.settings.temperature, agent.seed) == (alpha, seed)
+    assert agent.task.spec["kwargs"]["system"] == study.results["system"]
+    assert agent.policy.solver == lqr_plan.ACTING_SOLVER
+    assert bool(eqx.tree_equal(entroflow.load(study.out / run["policy"]).state, agent.state))
+    with pytest.raises(ValueError, match="after 6 updates, expected a training of 6 updates, as planned"):
+        agent.learn(1)
     states = np.random.default_rng(0).standard_normal((4, 2))
     _, log_probs = agent.sample_and_log_prob(states, n=256)
     # Untrained policies have nearly one width everywhere: 1024 draws of a 2-D Gaussian tell it to 1/sqrt(1024).
@@ -208,7 +217,11 @@ def test_an_adaptive_run_chooses_its_candidates_for_itself(adaptive, tmp_path):
     for place, run in enumerate(adaptive.results["runs"]):
         drawn = sum(row["candidates"] * 2 * 16 for row in rows[place::4])  # two steps, 16 states each
         assert run["candidates_drawn"] == rows[8 + place]["candidates_drawn"] == pytest.approx(drawn)
-    assert adaptive.results["settings"]["sac"]["actor"]["candidates"] == {"budget": ADAPTIVE_BUDGET, "sizes": [2, 4]}
+    assert adaptive.results["settings"]["sac"]["actor"]["candidates"] == {
+        "kind": "AdaptiveCandidates",
+        "budget": ADAPTIVE_BUDGET,
+        "sizes": [2, 4],
+    }
 
 
 def test_a_fixed_number_of_candidates_is_drawn(study):
@@ -223,9 +236,8 @@ def test_the_same_command_gives_the_same_files(study, tmp_path):
     assert study.again([*COMMAND, "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "metrics.csv").read_bytes() == (study.out / "metrics.csv").read_bytes()
     for alpha, seed in RUNS:
-        path = f"policies/alpha={alpha:g}_seed={seed}/policy.npz"
-        with np.load(tmp_path / "out" / path) as ours, np.load(study.out / path) as theirs:
-            assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+        path = f"policies/alpha={alpha:g}_seed={seed}/agent.json"
+        assert (tmp_path / "out" / path).read_bytes() == (study.out / path).read_bytes(), "the header tells the arrays"
 
 
 def test_ctrl_c_leaves_the_finished_evaluations(study, tmp_path, capsys):
@@ -278,7 +290,7 @@ def test_ctrl_c_before_training_is_quiet(monkeypatch, tmp_path, capsys):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lqr_study.systems, "load", interrupt)
+    monkeypatch.setattr(lqr_job.systems, "load", interrupt)
     assert cli.main(["lqr", "--out", str(tmp_path / "out")]) == 130
     assert "Traceback" not in capsys.readouterr().err and not (tmp_path / "out").exists()
 
@@ -318,7 +330,7 @@ def test_the_table_fits_80_columns(study):
     assert f"({100 * worst:.1f})" in text and f"{rows[0]['optimal_entropy']:.3f}" in text
     assert f"{np.mean([run['standard_return'] for run in rows[:2]]):.4g}" in text
     numbers = {"return": -12.345, "mean_error_relative": 0.9876, "covariance_error_relative": 1.234, "ess": 0.9}
-    line = lqr_study._status([numbers | {"standard_return": -123.45, "optimal_standard_return": -121.0}])
+    line = lqr_job._status([numbers | {"standard_return": -123.45, "optimal_standard_return": -121.0}])
     assert len(line) <= 80 and all(part in line for part in ("-123.5", "-121", "98.8%", "123.4%", "0.90"))
 
 
@@ -326,18 +338,18 @@ def untrained_picture(run):
     """Standard normal actions at the state zero."""
     d, n = run.K.shape
     actions = np.random.default_rng(0).standard_normal((64, d))
-    return Picture(run.alpha, np.zeros(n), actions, np.zeros(d), run.covariance)
+    return Picture(run.temperature, np.zeros(n), actions, np.zeros(d), run.covariance)
 
 
 def test_errors_relative_to_nothing_are_null(tmp_path, recwarn):
     """Where the optimal action is zero everywhere there is no relative error: no division by zero, valid JSON."""
     lqr = LQR([[0.5]], [[1.0]], [[1.0]], [[1.0]], [[0.1]], [[1.0]], 0.0, "myopic")
-    (run,) = lqr_study._plan(cli.LQROptions(alpha=(1.0,), seeds=1), lqr)
+    (run,) = lqr_plan.plan(LQROptions(temperature=(1.0,), seeds=1), lqr)
     states, one = np.ones((3, 1), np.float32), np.float32(1)
-    evaluation = lqr_report.Evaluation(one, states, 0.1 * states, np.ones((3, 1, 1), np.float32), one)
+    evaluation = lqr_report.LQREvaluation(one, states, 0.1 * states, np.ones((3, 1, 1), np.float32), one)
     measured = lqr_report.errors(run, evaluation)
     row = {"alpha": 1.0, "seed": 0, "step": 1, "transitions": 1, "ess": 1.0, **measured}
-    assert "nan" in lqr_study._status([row])
+    assert "nan" in lqr_job._status([row])
     results = [row | lqr_report.floors(run, 64, measured["mean_scale"])]
     lqr_report.draw(tmp_path, lqr.name, [run], [row], results, [untrained_picture(run)])
     lqr_report.write(tmp_path, lqr, {}, {}, results)
@@ -354,11 +366,13 @@ def test_errors_relative_to_nothing_are_null(tmp_path, recwarn):
 def test_a_policy_that_lets_the_system_overflow_is_reported(tmp_path, recwarn):
     """Returns and states that are not finite leave gaps in the figures and in results.json, and stop nothing."""
     lqr = systems.unstable()
-    (run,) = lqr_study._plan(cli.LQROptions(alpha=(1.0,), seeds=1), lqr)
+    (run,) = lqr_plan.plan(LQROptions(temperature=(1.0,), seeds=1), lqr)
     one, picture = np.float32(1), untrained_picture(run)
     for bad in (np.inf, np.nan):
         states = np.full((3, 3), bad, np.float32)
-        evaluation = lqr_report.Evaluation(-np.float32(bad), states, states, np.full((3, 3, 3), bad, np.float32), one)
+        evaluation = lqr_report.LQREvaluation(
+            -np.float32(bad), states, states, np.full((3, 3, 3), bad, np.float32), one
+        )
         measured = lqr_report.errors(run, evaluation)
         row = {"alpha": 1.0, "seed": 0, "step": 1, "transitions": 1, "ess": 1.0, **measured}
         results = [row | lqr_report.floors(run, 64, measured["mean_scale"])]
@@ -387,7 +401,7 @@ GOOD = {
 def refused(capsys, argv, out):
     """Run a command that must fail on its input; return what it says."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lqr_study, "_Study", None)  # training must not begin
+        patch.setattr(lqr_job, "_Job", None)  # training must not begin
         try:
             code = cli.main([*argv, "--out", str(out)])
         except SystemExit as stop:  # tyro's own messages
@@ -527,7 +541,7 @@ def test_the_shell_sees_the_exit_code(tmp_path, arguments):
 def test_help_needs_no_jax():
     """`entroflow lqr --help` answers at once, with every option."""
     code = (
-        "import sys; from entroflow.run.cli import main\n"
+        "import sys; from entroflow.cli import main\n"
         "try: main(['lqr', '--help'])\nexcept SystemExit as stop: assert not stop.code\n"
         "assert 'jax' not in sys.modules and 'numpy' not in sys.modules"
     )

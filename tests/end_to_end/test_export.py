@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,15 +13,16 @@ import pytest
 
 import entroflow
 from entroflow import cli
+from entroflow.agents.load import policy_folder
 from entroflow.export import programs as export
 from entroflow.flow import AdaptiveSolver, Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.rl import sac
+from entroflow.moments import Moments
+from entroflow.rl import MLPCritic, sac
 from entroflow.rl.actors import DenoisingPolicy, Gaussian, GaussianNetwork, GaussianPolicy
-from entroflow.storage.policies import save_policy
 
 from .reach import Reach  # noqa: F401  (registers the task)
 
-UNITS = jnp.array([0.1, -0.2, 0.3]), jnp.array([1.0, 2.0, 0.5])
+UNITS = Moments(jnp.array([0.1, -0.2, 0.3]), jnp.array([1.0, 2.0, 0.5]))
 BOX, PLANE = (
     Box(np.array([-1.0, 0.0]), np.array([2.0, 0.5])),
     Unbounded(2, jnp.array([0.5, -1.0]), jnp.array([0.5, 2.0])),
@@ -59,22 +61,22 @@ def drawn(tree, seed=0):
 
 def flow(space, solver):
     network = drawn(VelocityNetwork(3, 2, width=8, depth=1, key=jax.random.key(0)))
-    return FlowPolicy(network, space, solver=solver, obs_mean=UNITS[0], obs_scale=UNITS[1])
+    return FlowPolicy(network, space, solver=solver, obs_units=UNITS)
 
 
 def programs():
     """Every kind of policy, bounded and not, and an agent's best by Q."""
     gaussian = drawn(GaussianNetwork(3, 2, width=8, depth=1, key=jax.random.key(0)))
     diffusion = drawn(VelocityNetwork(3, 2, width=8, depth=1, key=jax.random.key(0)))
-    config = sac.Config(Gaussian(width=8, depth=1), critic_width=8, layer_norm=True)
+    config = sac.Config(Gaussian(width=8, depth=1), MLPCritic(width=8))
     numbers = {"temperature": jnp.float32(0.2), "discount": jnp.float32(0.9)}
     state = sac.init(config, jax.random.key(1), obs_size=3, action_space=BOX, **numbers)
     policies = [
         flow(BOX, RungeKutta("midpoint", 4)),
         flow(PLANE, RungeKutta("rk4", 2)),
-        GaussianPolicy(gaussian, BOX, *UNITS),
-        GaussianPolicy(gaussian, PLANE, *UNITS),
-        DenoisingPolicy(diffusion, BOX, *UNITS, jnp.float32(0.1), 3),
+        GaussianPolicy(gaussian, BOX, UNITS),
+        GaussianPolicy(gaussian, PLANE, UNITS),
+        DenoisingPolicy(diffusion, BOX, UNITS, jnp.float32(0.1), 3),
     ]
     return dict(zip(KINDS, [*map(export.sampling, policies), export.acting(config, state, 3)], strict=True))
 
@@ -145,20 +147,21 @@ def test_agents_export_what_they_draw(tmp_path):
     assert (tmp_path / "other.onnx").read_bytes() == (tmp_path / "one.onnx").read_bytes()
 
 
-def test_policies_of_lqr_are_exported(tmp_path, capsys):
-    """`entroflow export` takes one of several policies; it says what goes in and what comes out."""
+def test_agents_of_lqr_are_exported(tmp_path, capsys):
+    """`entroflow export` takes one of several agents, or the best by Q of its draws; it says what goes in and out."""
+    env = gymnasium.make("entroflow/LQR-v0")
     for seed in (0, 1):
-        description = {"temperature": 0.5, "seed": seed}
-        save_policy(tmp_path / "policies" / f"seed={seed}", flow(PLANE, RungeKutta("rk4", 1 + seed)), description)
+        agent = entroflow.SACISFM(env, seed=seed, width=4, depth=1, critic_width=4)
+        agent.save(tmp_path / policy_folder(0.5, seed))
     arguments = ["export", str(tmp_path), "--seed", "1", "--out"]
     assert cli.main([*arguments, str(tmp_path / "new" / "p.onnx")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert said.endswith("p.onnx: obs (batch, 3), noise (batch, 2) -> action, log_prob")
+    assert said.endswith("p.onnx: obs (batch, 2), noise (batch, 2) -> action, log_prob")
     entroflow.load(tmp_path, seed=1).export(tmp_path / "p.onnx")
     assert (tmp_path / "p.onnx").read_bytes() == (tmp_path / "new" / "p.onnx").read_bytes()
-    assert cli.main([*arguments, str(tmp_path / "p.onnx"), "--best-of", "4"]) == 2
-    assert "its critic is not saved" in capsys.readouterr().err
-    (tmp_path / "policies" / "seed=1" / "policy.npz").write_bytes(b"damaged")
+    assert cli.main([*arguments, str(tmp_path / "p.onnx"), "--best-of", "4", "--alpha", "0.5"]) == 0
+    assert "noise (batch, 4, 2) -> action" in " ".join(capsys.readouterr().out.split())
+    next((tmp_path / policy_folder(0.5, 1)).glob("*.npz")).write_bytes(b"damaged")
     assert cli.main([*arguments, str(tmp_path / "q.onnx")]) == 2
     assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "q.onnx").exists()
 

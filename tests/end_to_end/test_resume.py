@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 
 import entroflow
-from entroflow.agents.learner import change
-from entroflow.agents.settings import of_algorithm
+from entroflow.agents.settings import change, of_algorithm
 from entroflow.agents.tasks import task
 from entroflow.agents.training import Training
 from entroflow.cli import main
 from entroflow.commands import train
+from entroflow.rl import loop_gym
 from entroflow.storage import checkpoint
 from entroflow.storage.folder import lock
+from entroflow.storage.records import EVALUATIONS, METRICS
+from entroflow.storage.tables import read_table
 
 from . import reach  # noqa: F401  registers Reach-v0
 
@@ -102,7 +104,9 @@ def short(monkeypatch):
 
 KILLED_WHILE_SAVING = """
 import os, signal, sys
-from entroflow.run import checkpoint, cli, train
+from entroflow import cli
+from entroflow.commands import train
+from entroflow.storage import checkpoint
 
 def replace(path, text, real=checkpoint.replace):
     if path.parent.name == "step=40":
@@ -222,7 +226,7 @@ def test_a_second_process_is_refused(whole, tmp_path, capsys):
     with lock(out):
         assert main(["resume", str(out)]) == 2
         assert "where another process is at work" in capsys.readouterr().err
-    holder = f"from pathlib import Path\nfrom entroflow.run.folder import lock\nwith lock(Path({str(out)!r})):\n"
+    holder = f"from pathlib import Path\nfrom entroflow.storage.folder import lock\nwith lock(Path({str(out)!r})):\n"
     holder += "    print(1, flush=True)\n    input()"
     with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"1\n"
@@ -249,14 +253,14 @@ def test_a_full_disk_ends_a_training(tmp_path, monkeypatch, capsys):
 
 def test_a_loss_that_is_not_finite_is_named_at_its_step(tmp_path, capsys, monkeypatch):
     """The update that breaks is the last; the message names quantity, run and step; the checkpoint before is kept."""
-    method, calls = Training._transition, []
+    method, calls = loop_gym.Rollout.step, []
 
-    def poisoned(self, *parts):
-        calls.append(self.step)
-        made = method(self, *parts)
-        return made._replace(reward=made.reward + np.float32(1e30 if self.step >= 45 else 0))
+    def poisoned(self, actions):
+        calls.append(len(calls) + 1)
+        made = method(self, actions)
+        return made._replace(reward=made.reward + np.float32(1e30 if len(calls) >= 45 else 0))
 
-    monkeypatch.setattr(Training, "_transition", poisoned)
+    monkeypatch.setattr(loop_gym.Rollout, "step", poisoned)
     out = tmp_path / "run"
     assert run(out) == 1
     said = " ".join(capsys.readouterr().out.split())
@@ -274,3 +278,21 @@ def test_unknown_environments_begin_new_episodes(tmp_path, capsys):
     assert "the state of Reach-v0 cannot be saved (Reach is not among the environments whose state is known)" in said
     assert main(["resume", str(tmp_path / "run"), "--steps", "40"]) == 0
     assert entroflow.load(tmp_path / "run").num_timesteps == 40
+
+
+OLD = Path(__file__).parents[1] / "data" / "format-1"
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path, capsys):
+    """Forty steps of the version before, and twenty of this one, are the sixty that it would have made.
+
+    The data were made on another machine, so that they are compared to rounding.
+    """
+    out = Path(shutil.copytree(OLD / "run", tmp_path / "run"))
+    assert main(["resume", str(out), "--steps", "60"]) == 0
+    assert "from step 40" in capsys.readouterr().out
+    for name, columns in {"metrics": METRICS, "evaluations": EVALUATIONS}.items():
+        found, then = (read_table(path, columns) for path in (out / f"{name}.csv", OLD / f"expected_{name}.csv"))
+        assert list(found) == list(then)
+        for column in set(found) - {"seconds"}:
+            np.testing.assert_allclose(found[column], then[column], rtol=2e-3, atol=2e-3, err_msg=column)

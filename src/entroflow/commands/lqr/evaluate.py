@@ -15,7 +15,7 @@ from ...lqr.simulate import Noise
 BLOCK = 16384  # actions drawn at once
 
 
-class Evaluation(NamedTuple):
+class LQREvaluation(NamedTuple):
     """What `evaluate` measures."""
 
     standard_return: Float[Array, ""]
@@ -32,7 +32,7 @@ def evaluate(
     noise: Noise,
     visits: Int[Array, " m"],
     points: Float[Array, "k d"],
-) -> Evaluation:
+) -> LQREvaluation:
     """Run a policy on given noise, then look at its actions at some of the states that it visited.
 
     Args:
@@ -67,7 +67,7 @@ def evaluate(
 
     # In blocks that fit the cache, since all the samples of all states at once would not.
     mean, covariance, entropy = jax.lax.map(moments, visited, batch_size=max(1, BLOCK // points.shape[0]))
-    return Evaluation(powers @ jnp.mean(rewards, axis=1), visited, mean, covariance, jnp.mean(entropy))
+    return LQREvaluation(powers @ jnp.mean(rewards, axis=1), visited, mean, covariance, jnp.mean(entropy))
 
 
 def normal_points(count: int, size: int) -> Float[np.ndarray, "k d"]:

@@ -43,7 +43,7 @@ from ...storage import checkpoint
 from ...storage.folder import timed
 from ...storage.keeping import Keeper, conduct, keeping
 from . import report
-from .evaluate import Evaluation, evaluate, normal_points
+from .evaluate import LQREvaluation, evaluate, normal_points
 from .plan import (
     ACTING_SOLVER,
     ENVIRONMENTS,
@@ -231,7 +231,7 @@ class _Job:
         points = jnp.asarray(normal_points(samples, self.lqr.B.shape[1]))
         visits = jnp.asarray(np.random.default_rng(0).choice(HORIZON * TRAJECTORIES, states, replace=False))
 
-        def one(agent: sac.State) -> Evaluation:
+        def one(agent: sac.State) -> LQREvaluation:
             policy = sac.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
             return evaluate(self.env, policy, agent.discount, self.noise, visits, points)
 
@@ -293,7 +293,7 @@ class _Job:
         console.print(str(out), markup=False, soft_wrap=True)
 
 
-def _unstack(evaluation: Evaluation) -> list[Evaluation]:
+def _unstack(evaluation: LQREvaluation) -> list[LQREvaluation]:
     """Return the evaluations of the single runs, as NumPy arrays."""
     arrays = jax.tree.map(np.asarray, evaluation)
     return [jax.tree.map(lambda leaf, i=i: leaf[i], arrays) for i in range(len(arrays.standard_return))]

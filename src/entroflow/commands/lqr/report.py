@@ -16,7 +16,7 @@ from ...lqr import LQR
 from ...lqr.figures import Curve, Picture, draw_errors, draw_learning, draw_policies, draw_returns
 from ...lqr.matrices import matrix_root
 from ...storage.folder import write_results
-from .evaluate import Evaluation, normal_points
+from .evaluate import LQREvaluation, normal_points
 
 PICTURE_SAMPLES = 4000
 
@@ -41,7 +41,7 @@ class Run(NamedTuple):
     best_return: float
 
 
-def errors(run: Run, evaluation: Evaluation) -> dict[str, float]:
+def errors(run: Run, evaluation: LQREvaluation) -> dict[str, float]:
     """Compare an evaluation with the optimum: averages and standard deviations over the visited states.
 
     A policy that does not stabilise the system may have overflowed: then there are no errors, only NaN.

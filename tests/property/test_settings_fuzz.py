@@ -9,21 +9,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from entroflow.agents.learner import change
-from entroflow.agents.settings import ALGORITHMS, from_json, of_algorithm, to_json
+from entroflow.agents.settings import change, from_json, names, of_algorithm, to_json
 from entroflow.commands.train import _changes
 from entroflow.lqr import LQR, systems
+from entroflow.rl import ACTORS
 
 FEW = settings(max_examples=300, deadline=None)
 MANY = settings(max_examples=10_000, suppress_health_check=list(HealthCheck), derandomize=False, deadline=None)
 
 # Made here, for strategies must not see beartype, which draws random numbers of its own.
-DOCUMENTS = {name: to_json(of_algorithm(name)) for name in ALGORITHMS}
+DOCUMENTS = {name: to_json(of_algorithm(name)) for name in ACTORS}
 SYSTEMS = {name: systems.get(name).to_dict() for name in systems.CATALOGUE}
+NAMES = sorted({name for algorithm in ACTORS for name in names(of_algorithm(algorithm))})
 LEVELS = [
-    part for document in DOCUMENTS.values() for part in (document, document["config"], document["config"]["actor"])
+    part
+    for document in DOCUMENTS.values()
+    for config in (document["config"],)
+    for critic in ({f"critic_{name}": value for name, value in config["critic"].items()},)
+    for part in (document, config, config["actor"], critic)
 ]
-NAMES = sorted({name for level in LEVELS for name in level} - {"config", "actor"})
 numbers = st.one_of(st.integers(), st.integers(-3, 2000), st.floats(), st.floats(0, 1))
 words = st.sampled_from(["auto", "min", "mean", "network", "action", "policy", "defensive", "self", "raw", "posterior"])
 scalars = st.one_of(numbers, st.booleans(), st.none(), words, st.text(max_size=8))
@@ -62,7 +66,8 @@ assignments = sensible | st.tuples(
 def check_options(algorithm: str, texts: list[str]) -> None:
     """Options of the command line, and what is taken survives being written."""
     kept: list[Any] = []
-    if taken_or_refused(lambda: kept.append(change(of_algorithm(algorithm), _changes(tuple(texts))))):
+    default = of_algorithm(algorithm)
+    if taken_or_refused(lambda: kept.append(change(default, _changes(tuple(texts), default)))):
         document = json.loads(json.dumps(to_json(kept[0]), allow_nan=False))
         assert from_json(document) == kept[0]
 
@@ -117,7 +122,7 @@ def check_system(document: Any, path: Any) -> None:
     taken_or_refused(load)
 
 
-options = given(st.sampled_from(sorted(ALGORITHMS)), st.lists(assignments, min_size=1, max_size=3))
+options = given(st.sampled_from(sorted(ACTORS)), st.lists(assignments, min_size=1, max_size=3))
 documents = given(st.sampled_from(sorted(DOCUMENTS)).flatmap(lambda name: changed(DOCUMENTS[name])))
 entries = st.one_of(st.floats(), st.integers(-4, 4), st.floats(-2, 2), st.text(max_size=2), st.none(), st.booleans())
 matrices = st.lists(st.lists(entries, max_size=3), max_size=3)

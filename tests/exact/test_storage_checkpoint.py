@@ -227,7 +227,7 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_checkpoint(root, monkeypatc
 
 def test_checkpoints_of_this_format_stay_readable():
     """A checkpoint that was committed with this format: its numbers and arrays are those that were written."""
-    header, arrays = read(DATA / "checkpoint-format-1" / HEADER)
+    header, arrays = read(DATA / "format-1" / "checkpoint" / HEADER)
     assert header["run"] == RUN and header["numbers"]["big"] == 2**127 + 1
     found = unflatten("state", jax.eval_shape(tree), arrays)
     assert (found["weights"] == tree()["weights"]).all() and (found["key"] == tree()["key"]).all()

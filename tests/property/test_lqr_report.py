@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entroflow.commands.lqr.evaluate import Evaluation
-from entroflow.commands.lqr.job import _plan
+from entroflow.commands.lqr.evaluate import LQREvaluation
+from entroflow.commands.lqr.plan import plan
 from entroflow.commands.lqr.report import errors, floors
 from entroflow.lqr import LQR
 from entroflow.options import LQROptions
@@ -14,7 +14,7 @@ from entroflow.options import LQROptions
 RNG = np.random.default_rng(0)
 A = np.array([[0.9, 0.2, 0.0], [-0.1, 1.1, 0.3], [0.0, 0.0, 0.7]])
 SYSTEM = LQR(A, RNG.standard_normal((3, 2)), np.eye(3), np.diag([0.5, 2.0]), 0.1 * np.eye(3), np.eye(3), 0.9)
-(RUN,) = _plan(LQROptions(alpha=(0.7,), seeds=1, seed=11), SYSTEM)
+(RUN,) = plan(LQROptions(temperature=(0.7,), seeds=1, seed=11), SYSTEM)
 number = st.floats(-5, 5)
 
 
@@ -22,7 +22,7 @@ def evaluation(offset, excess):
     """What would be measured of the policy N(−K*s + offset, Σ* + excess) at some states."""
     states = RNG.standard_normal((7, 3))
     mean, covariance = -states @ RUN.K.T + offset, np.tile(RUN.covariance + excess, (7, 1, 1))
-    return Evaluation(np.float64(-3.0), states, mean, covariance, np.float64(1.5))
+    return LQREvaluation(np.float64(-3.0), states, mean, covariance, np.float64(1.5))
 
 
 @given(st.tuples(number, number), st.tuples(number, number, number))
