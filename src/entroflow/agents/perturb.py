@@ -20,6 +20,9 @@ class Perturbation:
         observation_noise: standard deviation of Gaussian noise on every component of the observation, in its own unit.
         mass: factor of all masses and inertias (MuJoCo tasks).
         friction: factor of all friction coefficients (MuJoCo tasks).
+
+    Raises:
+        ValueError: for noise below zero, or a factor that is not positive.
     """
 
     action_noise: float = 0.0

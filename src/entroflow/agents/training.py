@@ -28,24 +28,22 @@ class NotFinite(FloatingPointError):
 class Training:
     """Runs of one algorithm on one task, side by side.
 
-    Attributes:
+    Args:
         task: the task.
         settings: the settings.
         seeds: one seed per run.
+        steps: steps that will be made in all, if that is known: no more memory is used than they need.
+
+    Raises:
+        ValueError: for a seed that is none.
+
+    Attributes:
         config: settings of soft actor-critic, with the target entropy of this task.
         step: steps that every run has made, in all of its environments together.
         obstacle: why the environments' state is not in a checkpoint, or was not restored from one; None if it is.
     """
 
     def __init__(self, task: Task, settings: Settings, seeds: Sequence[int], steps: int | None = None):
-        """Prepare runs that have made no step.
-
-        Args:
-            task: the task.
-            settings: the settings.
-            seeds: one seed per run.
-            steps: steps that will be made in all, if that is known: no more memory is used than they need.
-        """
         self.task, self.settings, self.seeds = task, settings, [checks.seed("seed", seed) for seed in seeds]
         self.config = dataclasses.replace(settings.config, target_entropy=_target_entropy(task, settings))
         numbers = np.float32(settings.temperature), np.float32(settings.discount)
@@ -189,6 +187,10 @@ class Training:
 
     def restore(self, numbers: dict[str, Any], arrays: checkpoint.Arrays) -> None:
         """Go on from what `state` returned; `obstacle` tells why, if the environments begin new episodes.
+
+        Args:
+            numbers: what it returned first.
+            arrays: what it returned second.
 
         Raises:
             ValueError: if the arrays are not those of such a training.

@@ -25,7 +25,9 @@ class Estimate(NamedTuple):
     """A number and its 95 % interval, which a single seed does not have."""
 
     value: float
+    """The number."""
     interval: tuple[float, float] | None
+    """The interval's ends."""
 
 
 class Curve(NamedTuple):
@@ -59,7 +61,14 @@ class Curve(NamedTuple):
 
 
 class Improvement(NamedTuple):
-    """Probability that a run of the first algorithm ends better than a run of another one, ties counting one half."""
+    """Probability that a run of the first algorithm ends better than a run of another one, ties counting one half.
+
+    Attributes:
+        task: the task's id, or `ALL_TASKS`.
+        first: the first algorithm.
+        other: the other one.
+        probability: the probability.
+    """
 
     task: str
     first: str

@@ -77,32 +77,14 @@ class LQREnv(FunctionalEnv):
         return self.A @ state + self.B @ action
 
     def transition(self, key: PRNGKeyArray, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:
-        """The next state.
-
-        Args:
-            key: random key.
-            state: s, (n,).
-            action: a, (d,).
-
-        Returns:
-            s' = A s + B a + w, (n,).
-        """
+        """The next state, see `FunctionalEnv.transition`."""
         noise = jax.random.normal(key, (self.obs_size,), jnp.float32)
         return self.drift(state, action) + self.noise_root @ noise
 
     def reward(
         self, state: Float[Array, "n"], action: Float[Array, "d"], next_state: Float[Array, "n"]
     ) -> Float[Array, ""]:
-        """The reward, whatever the next state.
-
-        Args:
-            state: s, (n,).
-            action: a, (d,).
-            next_state: not needed.
-
-        Returns:
-            −(sᵀQs + aᵀRa), shape ().
-        """
+        """The reward, whatever the next state, see `FunctionalEnv.reward`."""
         return -(state @ self.Q @ state + action @ self.R @ action)
 
     def terminal(self, state: Float[Array, "n"]) -> Bool[Array, ""]:

@@ -37,32 +37,14 @@ class MultiGoalEnv(FunctionalEnv):
         return state
 
     def transition(self, key: PRNGKeyArray, state: Float[Array, "2"], action: Float[Array, "2"]) -> Float[Array, "2"]:
-        """The next state, without noise; actions beyond the box are brought back to it.
-
-        Args:
-            key: not needed.
-            state: s, (2,).
-            action: a, (2,).
-
-        Returns:
-            s' = clip(s + a), (2,).
-        """
+        """The next state, for actions clipped to the box, see `FunctionalEnv.transition`."""
         action = jnp.clip(action, self.action_low, self.action_high)
         return jnp.clip(state + action, -self.world.size, self.world.size)
 
     def reward(
         self, state: Float[Array, "2"], action: Float[Array, "2"], next_state: Float[Array, "2"]
     ) -> Float[Array, ""]:
-        """What arriving at the next state gives, less the cost of the action.
-
-        Args:
-            state: not needed.
-            action: a, (2,).
-            next_state: s', (2,).
-
-        Returns:
-            The reward, shape ().
-        """
+        """What arriving at the next state gives, less the cost of the action, see `FunctionalEnv.reward`."""
         action = jnp.clip(action, self.action_low, self.action_high)
         arrival = jnp.where(self.terminal(next_state), self.world.goal_reward, 0.0) - self._squared_distance(next_state)
         return self.world.reward_scale * (arrival - self.world.action_cost * action @ action)

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import checks
 from ..rl import sac
+from ..rl.actors import NoiseDensityPolicy, NoisePolicy
 
 PLATFORMS = ("cpu", "cuda")  # that a .stablehlo runs on
 NEEDS = {".stablehlo": "flatbuffers", ".onnx": "onnx"}
@@ -40,7 +41,7 @@ def sampling(policy: Any) -> Program:
     """Return what draws one action; with its log-density, where the policy has one.
 
     Args:
-        policy: a `FlowPolicy`, a `GaussianPolicy`, or another one with `noise_shape` and `push`.
+        policy: a `NoisePolicy`, such as a `FlowPolicy`.
 
     Returns:
         The program. Its noise has the policy's `noise_shape`.
@@ -48,11 +49,11 @@ def sampling(policy: Any) -> Program:
     Raises:
         ValueError: for a policy that does not say what noise its actions are made of.
     """
-    if not (hasattr(policy, "push") and hasattr(policy, "noise_shape")):
-        remedy = "give it these two, see FlowPolicy"
-        raise checks.error("policy", type(policy).__name__, "one with noise_shape and push", remedy)
+    if not isinstance(policy, NoisePolicy):
+        remedy = "give it noise_shape and push, see NoisePolicy"
+        raise checks.error("policy", type(policy).__name__, "one that makes actions of given noise", remedy)
     obs_size = policy.obs_units.mean.shape[0]
-    if hasattr(policy, "push_and_log_prob"):
+    if isinstance(policy, NoiseDensityPolicy):
         return Program(policy.push_and_log_prob, obs_size, policy.noise_shape, ("action", "log_prob"))
     return Program(lambda obs, noise: (policy.push(obs, noise),), obs_size, policy.noise_shape, ("action",))
 

@@ -130,18 +130,7 @@ class RungeKutta:
         start: float = 0.0,
         end: float = 1.0,
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return that point and the integral of the rate along the path from `start` to `end`.
-
-        Args:
-            velocity: (x, τ) ↦ v, shape (d,).
-            velocity_and_rate: (x, τ) ↦ (v, ρ), shapes (d,) and ().
-            x: the point at the time `start`, shape (d,).
-            start: time of x.
-            end: time to integrate to.
-
-        Returns:
-            The point at the time `end`, shape (d,), and the integral, shape ().
-        """
+        """Return that point and the integral of the rate, see `Solver.solve_with_integral`."""
         step = self._step(velocity, velocity_and_rate, (end - start) / self.steps)
         return jax.lax.scan(step, (x, jnp.zeros((), x.dtype)), self._times(start, end, x))[0]
 
@@ -203,17 +192,7 @@ class AdaptiveSolver:
     def solve(
         self, velocity: Velocity, x: Float[Array, " d"], *, start: float = 0.0, end: float = 1.0
     ) -> Float[Array, " d"]:
-        """Return the point that x is carried to.
-
-        Args:
-            velocity: (x, τ) ↦ v, shape (d,).
-            x: the point at the time `start`, shape (d,).
-            start: time of x.
-            end: time to integrate to.
-
-        Returns:
-            The point at the time `end`, shape (d,).
-        """
+        """Return the point that x is carried to, see `Solver.solve`."""
         return self._solve(velocity, x, start, end)
 
     def solve_with_integral(
@@ -225,18 +204,7 @@ class AdaptiveSolver:
         start: float = 0.0,
         end: float = 1.0,
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return that point and the integral of the rate; the error control covers both.
-
-        Args:
-            velocity: not needed.
-            velocity_and_rate: (x, τ) ↦ (v, ρ), shapes (d,) and ().
-            x: the point at the time `start`, shape (d,).
-            start: time of x.
-            end: time to integrate to.
-
-        Returns:
-            The point at the time `end`, shape (d,), and the integral, shape ().
-        """
+        """Return both, under one error control, see `Solver.solve_with_integral`."""
         del velocity
         return self._solve(lambda y, time: velocity_and_rate(y[0], time), (x, jnp.zeros((), x.dtype)), start, end)
 

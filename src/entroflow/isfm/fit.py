@@ -35,6 +35,9 @@ class FitConfig:
         ess_floor: least ESS/N of the candidates' weights; below, the step is shortened (tempering). Zero: never.
         average: fraction of the steps so far over which the parameters that are returned are averaged.
         target: what the velocity is regressed on (see `isfm_loss`).
+
+    Raises:
+        ValueError: in one sentence, for a value that is not possible.
     """
 
     steps: Count = 2000
@@ -53,7 +56,12 @@ class FitConfig:
 class FitMetrics(NamedTuple):
     """What every step of `fit` tells, averaged over its states; every field has shape (steps,).
 
-    `candidates` is the number N that the step drew at each state.
+    Attributes:
+        loss: the loss before the step.
+        beta: the step taken from the policy to the target.
+        diagnostics: distance between proposal and target.
+        faults: shares of candidates that could not be weighed.
+        candidates: number N of candidates that the step drew at each state.
     """
 
     loss: Float[Array, " steps"]

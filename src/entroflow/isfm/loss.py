@@ -274,6 +274,17 @@ def flow_matching_loss(
     latents: Float[Array, "N d"],
     times: Float[Array, "N P"],
 ) -> Float[Array, ""]:
-    """Flow matching for one state, on latents that are samples of the target: `isfm_loss` with equal weights."""
+    """Flow matching for one state, on latents that are samples of the target: `isfm_loss` with equal weights.
+
+    Args:
+        policy: policy whose velocity field is trained.
+        key: random key, for the noise x_0.
+        obs: observation s, shape (n,).
+        latents: samples x_1, shape (N, d).
+        times: flow times τ, shape (N, P).
+
+    Returns:
+        The loss, shape ().
+    """
     n = latents.shape[0]
     return isfm_loss(policy, key, obs, latents, jnp.full((n,), 1 / n, latents.dtype), times)

@@ -40,6 +40,9 @@ def describe(fault: int, metrics: Mapping[str, ArrayLike]) -> str:
     Args:
         fault: what `watch` has found.
         metrics: metrics of the same update.
+
+    Returns:
+        The names of the parts.
     """
     if fault > 1:
         return f"{WATCHED[fault - 2]} of the agent"

@@ -188,7 +188,19 @@ def act_well(
     *,
     candidates: int,
 ) -> Float[Array, "runs e d"]:
-    """Choose the best by Q of a number of actions of the averaged policy for every environment, as `act` otherwise."""
+    """Choose the best by Q of a number of actions of the averaged policy for every environment.
+
+    Args:
+        config: settings.
+        agent: states of soft actor-critic.
+        obs: observations, shape (runs, environments, n).
+        key: random keys, shape (runs,); each step uses keys of its own derived from them.
+        step: number of the step.
+        candidates: number of actions to choose from; of one, it is a draw.
+
+    Returns:
+        Actions, shape (runs, environments, d).
+    """
 
     def one(agent: sac.State, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
         keys = jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
@@ -199,7 +211,15 @@ def act_well(
 
 @jit(RUN_OFTEN, donate_argnames=("loop",))
 def remember(loop: Loop, transitions: Transition) -> Loop:
-    """Add one transition of every environment, leaves of shape (runs, environments, ...), and learn nothing."""
+    """Add one transition of every environment, and learn nothing.
+
+    Args:
+        loop: where the runs stand; its memory is used again.
+        transitions: leaves of shape (runs, environments, ...).
+
+    Returns:
+        Where the runs stand afterwards.
+    """
     return _add(loop, transitions)
 
 

@@ -29,15 +29,19 @@ SHARE = 0.05  # of a job's time, at most, that goes into checkpoints
 class Keeper:
     """Keeps the state of a job: after a stretch of its work if that is cheap, and whenever it is stopped.
 
+    Args:
+        out: the job's folder.
+        run: what it is; only checkpoints of which the same is said are its own.
+        stop: tells whether it is to stop.
+        again: the command that goes on with it.
+
     Attributes:
-        stop: tells whether the job is to stop.
         step: where the newest checkpoint is; zero if there is none.
         numbers: its numbers.
         arrays: its arrays.
     """
 
     def __init__(self, out: Path, run: dict[str, Any], stop: Stop, again: str):
-        """Read the newest checkpoint of a job in its folder; `again` is the command that goes on with it."""
         self.out, self.stop, self._run, self._again = out, stop, run, again
         header, self.arrays, problems = checkpoint.latest(out / CHECKPOINTS, run)
         for problem in problems:
@@ -46,7 +50,15 @@ class Keeper:
         self._saved, self._took = time.perf_counter(), 0.0
 
     def keep(self, step: int, state: Callable[[], tuple[dict[str, Any], checkpoint.Arrays]]) -> bool:
-        """Write a checkpoint unless the last one is too young for what it cost; return whether to stop now."""
+        """Write a checkpoint unless the last one is too young for what it cost.
+
+        Args:
+            step: how far the job is.
+            state: returns its numbers and arrays.
+
+        Returns:
+            Whether to stop now.
+        """
         begun = time.perf_counter()
         if self.stop() or self._took <= SHARE * (begun - self._saved):
             checkpoint.save(self.out / CHECKPOINTS, step, self._run, *state())
@@ -60,7 +72,15 @@ class Keeper:
         return self.stop.exit_code
 
     def restored(self, name: str, like: T) -> T:
-        """Return a tree of the newest checkpoint, divided among the devices as one that is there."""
+        """Return a tree of the newest checkpoint.
+
+        Args:
+            name: what its arrays are called.
+            like: a tree of the same structure, divided among the devices as this one is to be.
+
+        Returns:
+            The tree.
+        """
         tree = checkpoint.unflatten(name, like, self.arrays)
         return jax.tree.map(lambda leaf, there: jax.device_put(leaf, there.sharding), tree, like)
 
@@ -152,6 +172,14 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
 
 def options_of(kind: Callable[..., T], folder: Path, config: Mapping[str, Any]) -> T:
     """Return the options of the job in a folder.
+
+    Args:
+        kind: the class of the options.
+        folder: the folder, which is their `out`.
+        config: what `read_plan` returned.
+
+    Returns:
+        The options.
 
     Raises:
         ValueError: if they are not those of such a job.

@@ -17,7 +17,12 @@ class Sink(Protocol):
     """Takes the rows that the tables take."""
 
     def write(self, group: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Record rows as train/… or evaluation/…."""
+        """Record rows.
+
+        Args:
+            group: "train" or "evaluation".
+            rows: as for the tables.
+        """
         ...
 
     def close(self) -> None:

@@ -16,7 +16,15 @@ BLOCK = 16384  # actions drawn at once
 
 
 class LQREvaluation(NamedTuple):
-    """What `evaluate` measures."""
+    """What `evaluate` measures.
+
+    Attributes:
+        standard_return: discounted return without entropy, averaged over the trajectories, shape ().
+        states: the states looked at, shape (m, n).
+        mean: mean of the actions at each, shape (m, d).
+        covariance: their covariance, shape (m, d, d).
+        entropy: average of −log π(a|s) over all of them, shape ().
+    """
 
     standard_return: Float[Array, ""]
     states: Float[Array, "m n"]
@@ -78,6 +86,9 @@ def normal_points(count: int, size: int) -> Float[np.ndarray, "k d"]:
     Args:
         count: number of points, a power of two.
         size: dimension d.
+
+    Returns:
+        The points, shape (k, d).
     """
     uniform = scipy.stats.qmc.Sobol(size, rng=0).random(count)
     return scipy.stats.norm.ppf(uniform).astype(np.float32)

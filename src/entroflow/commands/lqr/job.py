@@ -73,6 +73,9 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
         options: the command's options.
         resumed: of a study to go on with, what it is about: its system.
 
+    Returns:
+        The exit code.
+
     Raises:
         ValueError: for bad input, before anything is written.
     """

@@ -44,7 +44,12 @@ class Run(NamedTuple):
 def errors(run: Run, evaluation: LQREvaluation) -> dict[str, float]:
     """Compare an evaluation with the optimum: averages and standard deviations over the visited states.
 
-    A policy that does not stabilise the system may have overflowed: then there are no errors, only NaN.
+    Args:
+        run: the run with its optimum.
+        evaluation: what was measured.
+
+    Returns:
+        The errors by name. A policy that does not stabilise the system may have overflowed: then they are NaN.
     """
     bounded = all(np.isfinite(part).all() for part in (evaluation.states, evaluation.mean, evaluation.covariance))
     if bounded:
@@ -90,7 +95,16 @@ def _spectral_norms(matrices: Float[np.ndarray, "m d d"]) -> Float[np.ndarray, "
 
 
 def floors(run: Run, samples: int, mean_scale: float) -> dict[str, float]:
-    """Return what the same estimates give for the optimum itself, whose errors are zero: the samples' own share."""
+    """Return what the same estimates give for the optimum itself, whose errors are zero: the samples' own share.
+
+    Args:
+        run: the run with its optimum.
+        samples: number of samples at each state.
+        mean_scale: what errors of the mean are relative to.
+
+    Returns:
+        The floors by name.
+    """
     actions = normal_points(samples, len(run.covariance)) @ matrix_root(run.covariance)
     mean = np.linalg.norm(actions.mean(axis=0))
     covariance = np.linalg.norm(np.atleast_2d(np.cov(actions.T, bias=True)) - run.covariance, 2)
@@ -104,7 +118,16 @@ def floors(run: Run, samples: int, mean_scale: float) -> dict[str, float]:
 
 
 def pictures(lqr: LQR, run: Run, policy: FlowPolicy) -> list[Picture]:
-    """Draw actions at three states: zero, and one standard deviation of s_0 in the first and last direction."""
+    """Draw actions at three states: zero, and one standard deviation of s_0 in the first and last direction.
+
+    Args:
+        lqr: the system.
+        run: the run with its optimum.
+        policy: its policy.
+
+    Returns:
+        A picture for each state.
+    """
     root = matrix_root(lqr.initial_cov)
     states = np.stack([np.zeros(len(root)), root[:, 0], -root[:, -1]])
     key = sampling.key_of(0)
@@ -121,7 +144,16 @@ def draw(
     results: list[dict[str, Any]],
     shown: list[Picture],
 ) -> None:
-    """Draw all figures."""
+    """Draw all figures.
+
+    Args:
+        out: the folder.
+        title: their title.
+        runs: the runs.
+        rows: the rows of metrics.csv.
+        results: the results of all runs.
+        shown: pictures of policies.
+    """
     columns = ("transitions", "standard_return", "mean_error_relative", "covariance_error_relative")
     curves = [
         Curve(run.temperature, run.seed, *[np.array([row[name] for row in rows[i :: len(runs)]]) for name in columns])
@@ -136,7 +168,15 @@ def draw(
 def write(
     out: Path, lqr: LQR, settings: dict[str, Any], seconds: dict[str, float], results: list[dict[str, Any]]
 ) -> None:
-    """Write results.json."""
+    """Write results.json.
+
+    Args:
+        out: the folder.
+        lqr: the system.
+        settings: the settings of the job.
+        seconds: time by part of the work.
+        results: the results of all runs.
+    """
     write_results(out, {"system": lqr.to_dict(), "settings": settings, "runs": results}, seconds)
 
 

@@ -84,15 +84,7 @@ class GaussianProposal(eqx.Module):
         return cls(latent, factor @ factor.T)
 
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log N(u; mean, covariance).
-
-        Args:
-            obs: not needed.
-            latent: latent u, shape (d,).
-
-        Returns:
-            The log-density, shape ().
-        """
+        """Return log N(u; mean, covariance), see `DensityProposal.log_prob`."""
         del obs
         noise = solve_triangular(self.factor, latent - self.mean, lower=True)
         log_scale = jnp.sum(jnp.log(jnp.diag(self.factor)))
@@ -101,16 +93,7 @@ class GaussianProposal(eqx.Module):
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
     ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
-        """Draw latents with their log-densities.
-
-        Args:
-            key: random key.
-            obs: not needed.
-            n: number N of candidates.
-
-        Returns:
-            The latents, shape (N, d), and log-densities, shape (N,).
-        """
+        """Draw latents with their log-densities, see `Proposal.sample_and_log_prob`."""
         noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
         latents = jax.vmap(lambda noise: self.mean + self.factor @ noise)(noise)
         return latents, jax.vmap(self.log_prob, in_axes=(None, 0))(obs, latents)
@@ -161,15 +144,7 @@ class UniformProposal(eqx.Module):
                 raise error("bounds", given, expected, "no action exists outside of the action space")
 
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log μ_u(u); −∞ if the action is outside of the bounds.
-
-        Args:
-            obs: not needed.
-            latent: latent u, shape (d,).
-
-        Returns:
-            The log-density, shape ().
-        """
+        """Return log μ_u(u); −∞ if the action is outside of the bounds, see `DensityProposal.log_prob`."""
         del obs
         action = self.action_space.to_action(latent)
         inside = jnp.all((self.low <= action) & (action <= self.high))
@@ -178,16 +153,7 @@ class UniformProposal(eqx.Module):
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
     ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
-        """Draw latents with their log-densities.
-
-        Args:
-            key: random key.
-            obs: not needed.
-            n: number N of candidates.
-
-        Returns:
-            The latents, shape (N, d), and log-densities, shape (N,).
-        """
+        """Draw latents with their log-densities, see `Proposal.sample_and_log_prob`."""
         del obs
         shares = jax.random.uniform(key, (n, self.low.shape[0]), self.low.dtype)
         actions = jax.vmap(lambda share: self.low + (self.high - self.low) * share)(shares)

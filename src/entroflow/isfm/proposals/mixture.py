@@ -66,30 +66,13 @@ class MixtureProposal(eqx.Module):
         self.weights = tuple(weight for weight in numbers if weight > 0)
 
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log Σ_k ω_k μ_k(u|s).
-
-        Args:
-            obs: observation s, shape (n,).
-            latent: latent u, shape (d,).
-
-        Returns:
-            The log-density, shape ().
-        """
+        """Return log Σ_k ω_k μ_k(u|s), see `DensityProposal.log_prob`."""
         return self._join(jnp.stack([component.log_prob(obs, latent) for component in self.components]))
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
     ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
-        """Draw latents in random order with the mixture's log-density.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-            n: number N of candidates.
-
-        Returns:
-            The latents, shape (N, d), and log-densities, shape (N,).
-        """
+        """Draw latents in random order with the mixture's log-density, see `Proposal.sample_and_log_prob`."""
         draw_key, count_key, order_key = jax.random.split(key, 3)
         keys = jax.random.split(draw_key, len(self.components))
         sizes, counts = _allot(count_key, self.weights, n)  # a component draws `sizes`, of which `counts` are kept

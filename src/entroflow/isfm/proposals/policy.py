@@ -17,35 +17,27 @@ class CurrentPolicy(eqx.Module):
     policy: FlowPolicy
 
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log π_u(u|s) of a given latent, by integrating backwards.
-
-        Args:
-            obs: observation s, shape (n,).
-            latent: latent u, shape (d,).
-
-        Returns:
-            The log-density, shape ().
-        """
+        """Return log π_u(u|s) of a given latent, by integrating backwards, see `DensityProposal.log_prob`."""
         return self.policy.latent_log_prob(obs, latent)
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
     ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
-        """Draw latents of the policy with their log-densities.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-            n: number N of candidates.
-
-        Returns:
-            The latents, shape (N, d), and log-densities, shape (N,).
-        """
+        """Draw latents of the policy with their log-densities, see `Proposal.sample_and_log_prob`."""
         return jax.vmap(self.policy.sample_latent_and_log_prob, in_axes=(0, None))(jax.random.split(key, n), obs)
 
 
 def current_policy(policy: FlowPolicy, q_function: QFunction, temperature: Float[ArrayLike, ""]) -> CurrentPolicy:
-    """Propose with the current policy, whatever Q and α are: the `Propose` that stands where none is given."""
+    """Propose with the current policy: what stands where no `Propose` is given.
+
+    Args:
+        policy: current policy.
+        q_function: not needed.
+        temperature: not needed.
+
+    Returns:
+        The proposal.
+    """
     del q_function, temperature
     return CurrentPolicy(policy)
 
@@ -71,29 +63,12 @@ class BroadenedPolicy(eqx.Module):
         self.noise_scale = jnp.asarray(noise_scale, policy.obs_units.mean.dtype)
 
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return the log-density of a given latent, by integrating backwards.
-
-        Args:
-            obs: observation s, shape (n,).
-            latent: latent u, shape (d,).
-
-        Returns:
-            The log-density, shape ().
-        """
+        """Return the log-density of a given latent, by integrating backwards, see `DensityProposal.log_prob`."""
         return self.policy.latent_log_prob(obs, latent, self.noise_scale)
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
     ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
-        """Draw latents of the broadened policy with their log-densities.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-            n: number N of candidates.
-
-        Returns:
-            The latents, shape (N, d), and log-densities, shape (N,).
-        """
+        """Draw latents of the broadened policy with their log-densities, see `Proposal.sample_and_log_prob`."""
         draw = jax.vmap(self.policy.sample_latent_and_log_prob, in_axes=(0, None, None))
         return draw(jax.random.split(key, n), obs, self.noise_scale)

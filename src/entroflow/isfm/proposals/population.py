@@ -61,19 +61,7 @@ class PopulationProposal(eqx.Module):
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
     ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
-        """Draw latents with the log-density of the mixture of kernels.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-            n: number N of candidates, at least 2.
-
-        Returns:
-            The latents, shape (N, d), and log-densities, shape (N,).
-
-        Raises:
-            ValueError: for a single candidate.
-        """
+        """Draw latents with the log-density of the mixture of kernels, see `Proposal.sample_and_log_prob`."""
         if n < 2:
             raise error("candidates", f"{n}", "at least 2 for a population", "its spread is that of its members")
         space = self.policy.action_space

@@ -3,7 +3,7 @@
 from .denoising import Denoising, DenoisingPolicy
 from .flow import PROPOSALS, Flow
 from .gaussian import Gaussian, GaussianNetwork, GaussianPolicy
-from .protocol import Actor, DensityPolicy, Policy, Step
+from .protocol import Actor, DensityPolicy, NoiseDensityPolicy, NoisePolicy, Policy, Step
 
 ACTORS: dict[str, Actor] = {actor.name: actor for actor in (Flow(), Gaussian(), Denoising())}
 
@@ -18,6 +18,8 @@ __all__ = [
     "Gaussian",
     "GaussianNetwork",
     "GaussianPolicy",
+    "NoiseDensityPolicy",
+    "NoisePolicy",
     "Policy",
     "Step",
 ]

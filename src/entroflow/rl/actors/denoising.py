@@ -51,6 +51,9 @@ class Denoising:
         rate: learning rate; its peak in a planned training.
         warmup: fraction of a planned training over which the rate rises.
         average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
+
+    Raises:
+        ValueError: in one sentence, for a value that is not possible.
     """
 
     width: Count = 128
@@ -89,7 +92,7 @@ class Denoising:
         return False
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> VelocityNetwork:
-        """Make the network that predicts the noise of a noised action, of the flow policy's architecture."""
+        """Make the network that predicts the noise of a noised action, see `Actor.network`."""
         sizes = {"width": self.width, "depth": self.depth, "state_width": self.state_width}
         return VelocityNetwork(obs_size, action_size, **sizes, key=key)
 
@@ -100,11 +103,7 @@ class Denoising:
         obs_units: Moments,
         temperature: Float[ArrayLike, ""],
     ) -> "DenoisingPolicy":
-        """Return the diffusion policy of a network.
-
-        Raises:
-            ValueError: if actions are unbounded.
-        """
+        """Return the diffusion policy of a network, see `Actor.policy`."""
         if not isinstance(action_space, Box):
             raise error("action_space", type(action_space).__name__, "a Box", "choose another actor, such as Flow")
         deviation = self.exploration * jnp.asarray(temperature)
@@ -120,20 +119,7 @@ class Denoising:
         temperature: Float[Array, ""],
         ess: Float[Array, ""],
     ) -> Step:
-        """Find the gradient of the regression on the weighted noise, at noised actions of the current policy.
-
-        Args:
-            policy: current policy.
-            network: its network.
-            key: random key.
-            obs: states to improve the policy at, shape (b, n).
-            q_function: action value, (s, a) ↦ Q(s, a).
-            temperature: entropy weight α.
-            ess: not used.
-
-        Returns:
-            The step. Its values are without entropy.
-        """
+        """Regress on the weighted noise, at noised actions of the policy, see `Actor.loss_and_gradient`."""
         del ess
 
         def draw(key: PRNGKeyArray, obs: Float[Array, " n"]) -> tuple[Noised, Float[Array, ""]]:
@@ -169,7 +155,14 @@ class Denoising:
 
 
 class Noised(NamedTuple):
-    """A noised action: the point x_t, its level t, the noise to predict there, and ESS/K of its candidates."""
+    """A noised action.
+
+    Attributes:
+        point: the point x_t, shape (d,).
+        level: its level t, shape ().
+        target: the noise to predict there, shape (d,).
+        ess: ESS/K of its candidates, shape ().
+    """
 
     point: Float[Array, "*p d"]
     level: Array
@@ -229,7 +222,7 @@ class DenoisingPolicy(eqx.Module):
     def sample(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
     ) -> Float[Array, " d"]:
-        """Draw an action, with the added noise, all noise scaled; shape (d,)."""
+        """Draw an action, with the added noise, all noise scaled;, see `Policy.sample`."""
         clean_key, added_key = jax.random.split(key)
         added = jax.random.normal(added_key, (1, self.action_space.size), self.obs_units.mean.dtype)
         noise = jnp.concatenate([self._noise(clean_key), added])
@@ -254,26 +247,35 @@ class DenoisingPolicy(eqx.Module):
         return self.network.condition(jax.lax.stop_gradient(self.obs_units).normalise(obs))
 
     def predict(self, point: Float[Array, " d"], level: Array, context: Context) -> Float[Array, " d"]:
-        """Return the noise that the network sees in a point x_t of level t."""
+        """Return the noise that the network sees in a point.
+
+        Args:
+            point: point x_t, shape (d,).
+            level: its level t, shape ().
+            context: from `condition`.
+
+        Returns:
+            The noise, shape (d,).
+        """
         return self.network(point, level.astype(point.dtype) / self.steps, context)
 
     def denoise(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
     ) -> Float[Array, " d"]:
-        """Draw a clean action x ∈ [−1, 1]^d by the T steps of DDPM."""
+        """Draw a clean action by the T steps of DDPM.
+
+        Args:
+            key: random key.
+            obs: observation s, shape (n,).
+            noise_scale: what all noise is multiplied with.
+
+        Returns:
+            The action x ∈ [−1, 1]^d, shape (d,).
+        """
         return self._denoise(obs, jnp.asarray(noise_scale) * self._noise(key))
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, "t d"]) -> Float[Array, " d"]:
-        """Return the action that given noise becomes.
-
-        Args:
-            obs: observation s, shape (n,).
-            noise: standard normal, shape (T + 2, d): one row to start from, one for each denoising step, and the noise
-                that is added to the action; zeros in the last row leave that out.
-
-        Returns:
-            The action, shape (d,).
-        """
+        """Return the action that given noise becomes, see `NoisePolicy.push`."""
         return self.to_action(self._denoise(obs, noise[:-1]) + self.deviation * noise[-1])
 
     def _noise(self, key: PRNGKeyArray) -> Float[Array, "t d"]:

@@ -45,7 +45,16 @@ DEFENSIVE_SHARE = 0.1  # of uniform candidates in the defensive mixture
 
 
 def defensive_uniform(policy: FlowPolicy, q_function: QFunction, temperature: Float[ArrayLike, ""]) -> MixtureProposal:
-    """Propose with the policy, and a tenth of the candidates uniformly in the box of actions; see `Propose`."""
+    """Propose with the policy, and a tenth of the candidates uniformly in the box of actions.
+
+    Args:
+        policy: current policy.
+        q_function: not needed.
+        temperature: not needed.
+
+    Returns:
+        The proposal, see `Propose`.
+    """
     del q_function, temperature
     return defensive(policy, UniformProposal(policy.action_space), DEFENSIVE_SHARE)
 
@@ -81,6 +90,9 @@ class Flow:
         warmup: fraction of a planned training over which the rate rises; long, so that the policy does not follow
             untrained critics.
         average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
+
+    Raises:
+        ValueError: in one sentence, for a value that is not possible.
     """
 
     width: Count = 64
@@ -132,7 +144,7 @@ class Flow:
         return not isinstance(self.candidates, int)
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> VelocityNetwork:
-        """Make the velocity network."""
+        """Make the velocity network, see `Actor.network`."""
         sizes = {"width": self.width, "depth": self.depth, "state_width": self.state_width}
         return VelocityNetwork(obs_size, action_size, **sizes, key=key)
 
@@ -143,7 +155,7 @@ class Flow:
         obs_units: Moments,
         temperature: Float[Array, ""],
     ) -> FlowPolicy:
-        """Return the flow policy of a velocity network."""
+        """Return the flow policy of a velocity network, see `Actor.policy`."""
         del temperature
         return FlowPolicy(network, action_space, solver=self.solver, obs_units=obs_units)
 
@@ -157,20 +169,7 @@ class Flow:
         temperature: Float[Array, ""],
         ess: Float[Array, ""],
     ) -> Step:
-        """Find the gradient of the ISFM loss, equations (7) and (9), and of the pathwise term.
-
-        Args:
-            policy: current policy π_k.
-            network: its velocity network.
-            key: random key.
-            obs: states to improve the policy at, shape (b, n).
-            q_function: soft action value, (s, a) ↦ Q(s, a).
-            temperature: entropy weight α.
-            ess: running average of ESS/N, by which a schedule chooses the number of candidates.
-
-        Returns:
-            The step. Its soft values are right for candidates of the current policy only.
-        """
+        """Take the ISFM loss, (7) and (9), and the pathwise term, see `Actor.loss_and_gradient`."""
         n = self.candidates
         if not isinstance(n, int):  # a schedule, with a program for each of its sizes
             arguments = policy, network, key, obs, q_function, temperature, ess

@@ -32,6 +32,9 @@ class Gaussian:
         rate: learning rate; its peak in a planned training.
         warmup: fraction of a planned training over which the rate rises.
         average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
+
+    Raises:
+        ValueError: in one sentence, for a value that is not possible.
     """
 
     width: Count = 256
@@ -65,7 +68,7 @@ class Gaussian:
         return False
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> "GaussianNetwork":
-        """Make the network of mean and standard deviation."""
+        """Make the network of mean and standard deviation, see `Actor.network`."""
         return GaussianNetwork(obs_size, action_size, width=self.width, depth=self.depth, key=key)
 
     def policy(
@@ -75,7 +78,7 @@ class Gaussian:
         obs_units: Moments,
         temperature: Float[Array, ""],
     ) -> "GaussianPolicy":
-        """Return the Gaussian policy of a network."""
+        """Return the Gaussian policy of a network, see `Actor.policy`."""
         del temperature
         return GaussianPolicy(network, action_space, obs_units)
 
@@ -89,7 +92,7 @@ class Gaussian:
         temperature: Float[Array, ""],
         ess: Float[Array, ""],
     ) -> Step:
-        """Find the gradient of −E[Q(s, a) − α log π(a|s)] through one reparameterised action per state."""
+        """Take −E[Q(s, a) − α log π(a|s)], one action for each state, see `Actor.loss_and_gradient`."""
         del ess
 
         def loss(network: GaussianNetwork) -> tuple[Float[Array, ""], Float[Array, " b"]]:
@@ -150,30 +153,30 @@ class GaussianPolicy(eqx.Module):
     def sample(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
     ) -> Float[Array, " d"]:
-        """Draw an action; at noise scale 1 the same one as `sample_and_log_prob` with the same key. Shape (d,)."""
+        """Draw an action, that of `sample_and_log_prob` at noise scale 1, see `Policy.sample`."""
         return self.push(obs, jnp.asarray(noise_scale) * self._noise(key))
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw an action a with log π(a|s), shapes (d,) and (); gradients reach the network through both."""
+        """Draw, with gradients through both results, see `DensityPolicy.sample_and_log_prob`."""
         return self.push_and_log_prob(obs, self._noise(key))
 
     def log_prob(self, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log π(a|s) of a given action, first moved strictly inside of a box (see `Box.from_action`)."""
+        """Return log π(a|s) of an action moved strictly inside of a box, see `DensityPolicy.log_prob`."""
         mean, log_std = self._moments(obs)
         latent = self.action_space.from_action(action)
         return self._log_prob(latent, (latent - mean) / jnp.exp(log_std), log_std)
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
-        """Return the action that a given noise x_0 becomes, shape (d,)."""
+        """Return the action that a given noise x_0 becomes, see `NoisePolicy.push`."""
         mean, log_std = self._moments(obs)
         return self.action_space.to_action(mean + jnp.exp(log_std) * noise)
 
     def push_and_log_prob(
         self, obs: Float[Array, " n"], noise: Float[Array, " d"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return the action that a given noise x_0 becomes and its log-density, shapes (d,) and ()."""
+        """Return that action and its log-density, see `NoiseDensityPolicy.push_and_log_prob`."""
         mean, log_std = self._moments(obs)
         latent = mean + jnp.exp(log_std) * noise
         return self.action_space.to_action(latent), self._log_prob(latent, noise, log_std)

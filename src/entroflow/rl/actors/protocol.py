@@ -65,6 +65,47 @@ class DensityPolicy(Policy, Protocol):
         ...
 
 
+@runtime_checkable
+class NoisePolicy(Policy, Protocol):
+    """A policy that makes an action of noise that it is given, which is what can be exported."""
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the standard normal noise that an action is made of."""
+        ...
+
+    def push(self, obs: Float[Array, " n"], noise: Float[Array, "..."]) -> Float[Array, " d"]:
+        """Return the action that given noise becomes.
+
+        Args:
+            obs: observation s, shape (n,).
+            noise: standard normal noise, of the shape `noise_shape`.
+
+        Returns:
+            The action a, shape (d,).
+        """
+        ...
+
+
+@runtime_checkable
+class NoiseDensityPolicy(NoisePolicy, Protocol):
+    """One that tells the action's density, too."""
+
+    def push_and_log_prob(
+        self, obs: Float[Array, " n"], noise: Float[Array, "..."]
+    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+        """Return the action that given noise becomes, with its log-density.
+
+        Args:
+            obs: observation s, shape (n,).
+            noise: standard normal noise, of the shape `noise_shape`.
+
+        Returns:
+            The action a, shape (d,), and log π(a|s), shape ().
+        """
+        ...
+
+
 class Step(NamedTuple):
     """One step of policy improvement at a batch of b states.
 

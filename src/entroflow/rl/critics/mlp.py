@@ -60,6 +60,9 @@ class MLPCritic:
         warmup: fraction of a planned training over which it rises.
         target_rate: rate at which the target networks follow the others, at first.
         final_target_rate: the same at the end of a planned training, small to average over many batches.
+
+    Raises:
+        ValueError: in one sentence, for a value that is not possible.
     """
 
     width: Count = 256
@@ -108,15 +111,15 @@ class MLPCritic:
         )
 
     def q(self, state: MLPCriticState, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return Q(s, a) of the target networks, in the units of the return, shape ()."""
+        """Return Q(s, a) of the target networks, in the units of the return, see `Critic.q`."""
         return self._value(state, state.q_target, obs, action)
 
     def policy_q(self, state: MLPCriticState, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return Q(s, a) of the networks that the policy is improved on, in the units of the return, shape ()."""
+        """Return Q(s, a) of the networks that `improve_on` names, see `Critic.policy_q`."""
         return self._value(state, state.q_target if self.improve_on == "target" else state.q, obs, action)
 
     def v(self, state: MLPCriticState, obs: Float[Array, " n"]) -> Float[Array, ""]:
-        """Return V(s) of the network, in the units of the return, shape ()."""
+        """Return V(s) of the network, in the units of the return, see `VCritic.v`."""
         assert state.v is not None
         return state.value_units.restore(state.v(state.obs_units.normalise(obs)))
 
@@ -128,18 +131,10 @@ class MLPCritic:
         step: Float[Array, ""],
         updates: int | None,
     ) -> tuple[MLPCriticState, Metrics]:
-        """Make one gradient step of every network of Q on (Q(s, a) − y)², and one of V toward known values.
+        """Make one gradient step of every network, see `Critic.update`.
 
-        Args:
-            state: the critic's state.
-            experience: what to learn from.
-            obs_units: moments of observations from now on.
-            step: number of updates before this one.
-            updates: number of updates of a planned training.
-
-        Returns:
-            The next state, and the metrics: "critic_error", the root mean squared error before the step in units of
-            the return, "q", the mean target, and "v", the mean known value.
+        The metrics are "critic_error", the root mean squared error before the step in units of the return, "q", the
+        mean target, and "v", the mean known value.
         """
         next_q = None
         if experience.next_action is not None:
