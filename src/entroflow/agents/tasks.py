@@ -176,6 +176,11 @@ def task(env: Env) -> Task:
             observations or actions are of a kind that is not supported.
     """
     name, build = _builder(env)
+    return _task(name, build, told=isinstance(env, str | gymnasium.Env))
+
+
+def _task(name: str, build: Callable[[], gymnasium.Env], *, told: bool) -> Task:
+    """Check a task by making one of its environments, whose specification tells all of it, or does not."""
     try:
         example = build()
     except gymnasium.error.DependencyNotInstalled as problem:
@@ -185,7 +190,7 @@ def task(env: Env) -> Task:
         given = f"{name!r} ({' '.join(str(problem).split())})"
         raise checks.error("env", given, "the id of a registered environment", "check the spelling") from None
     observations, actions = example.observation_space, example.action_space
-    spec = _as_data(example.spec) if isinstance(env, str | gymnasium.Env) else None
+    spec = _as_data(example.spec) if told else None
     example.close()
     _check_actions(name, actions)
     assert isinstance(actions, spaces.Box)
@@ -216,6 +221,8 @@ def rebuilt(spec: Any) -> Task:
     if ":" in name.removeprefix(OWN) or not name:
         given, expected = f"the id {name!r} in a file", "an id without a module"
         raise checks.error("env", given, expected, "import the module yourself and pass the task itself as env=")
+    if isinstance(spec, str):
+        return task(name)
     _listen_to_mujoco(name)
     limit = {} if parts["max_episode_steps"] is None else {"max_episode_steps": parts["max_episode_steps"]}
 
@@ -228,11 +235,10 @@ def rebuilt(spec: Any) -> Task:
         return env
 
     try:
-        found = task(build)
+        return _task(name, build, told=False)._replace(spec=parts)
     except TypeError as problem:
-        given = f"arguments of {name!r} in a file that do not fit ({problem})"
+        given = f"arguments of {name!r} in a file that do not fit ({str(problem).splitlines()[0]})"
         raise checks.error("env", given, "those that it takes", "pass the task itself as env=") from None
-    return found._replace(name=name, spec=spec if isinstance(spec, dict) else None)
 
 
 def _as_data(spec: Any) -> dict[str, Any] | None:
