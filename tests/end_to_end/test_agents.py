@@ -109,6 +109,26 @@ def test_log_prob_integrates_to_one(agent):
     assert np.ndim(agent.log_prob([0.3, 1.0], [0.0, 0.5])) == 0
 
 
+@pytest.mark.parametrize("kind", [entroflow.SACISFM, entroflow.GaussianSAC])
+def test_there_is_no_density_beyond_the_bounds(kind):
+    """Strictly outside it is zero; on a bound that of the nearest action inside."""
+    made = kind("Reach-v0", **SMALL)
+    actions = np.float32([[2.0, 0.5], [2.001, 0.5], [0.0, -0.001], [-2.0, 0.0], [2.0 - 1e-6, 0.5]])
+    found = made.log_prob(np.zeros((5, 2)), actions)
+    assert np.isneginf(found).tolist() == [False, True, True, False, False]
+    np.testing.assert_allclose(found[0], found[4], rtol=1e-3)
+
+
+def test_no_two_consumers_share_a_key():
+    """The keys by which an agent acts, learns, is evaluated and predicts, and those derived from its seed, differ."""
+    made = entroflow.GaussianSAC(Reach, seed=3, **SMALL)
+    training = made._training
+    held = [training._act_keys, training._evaluate_keys, training._learn_keys, training.predict_keys]
+    seed = jax.random.key(3)
+    keys = [seed, *(key[0] for key in held), *(jax.random.fold_in(training.predict_keys[0], i) for i in range(1, 4))]
+    assert len({tuple(np.asarray(jax.random.key_data(key))) for key in keys}) == len(keys)
+
+
 def test_evaluation_counts_whole_episodes(agent):
     """Lengths are the episodes'; the same seed gives the same episodes."""
     found, again = agent.evaluate(4, seed=5), agent.evaluate(4, seed=5)
@@ -128,8 +148,12 @@ def test_saved_agents_are_the_same_agents(kind, tmp_path):
     loaded._draws = saved._draws
     np.testing.assert_array_equal(loaded.predict(obs, deterministic=True)[0], saved.predict(obs, deterministic=True)[0])
     np.testing.assert_array_equal(loaded.evaluate(4).returns, saved.evaluate(4).returns)
+    before = jax.tree.leaves(loaded.state.actor)
+    loaded.learn(20)  # its memory is empty: it acts by its policy until there is enough to learn from
+    assert loaded.num_timesteps == 44
+    assert all(np.array_equal(*pair) for pair in zip(before, jax.tree.leaves(loaded.state.actor), strict=True))
     loaded.learn(4)
-    assert loaded.num_timesteps == 28
+    assert not all(np.array_equal(*pair) for pair in zip(before, jax.tree.leaves(loaded.state.actor), strict=True))
 
 
 def test_agents_of_other_algorithms_and_tasks_are_refused(tmp_path):

@@ -108,7 +108,9 @@ def protocol_methods():
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and (node.name == "FunctionalEnv" or is_protocol(node)):
                 methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
-                yield from (f"{node.name}.{part.name}" for part in methods if "Args:" in (ast.get_docstring(part) or ""))
+                yield from (
+                    f"{node.name}.{part.name}" for part in methods if "Args:" in (ast.get_docstring(part) or "")
+                )
 
 
 def is_protocol(node):

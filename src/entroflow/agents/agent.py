@@ -76,7 +76,7 @@ class SAC:
             raise checks.error("settings", f"those of {settings.algorithm}", f"those of {self.algorithm}", remedy)
         self.task, self.settings, self.seed = task, settings, seed
         self._training = Training(task, settings, [seed])
-        self._key, self._draws = jax.random.key(seed)[None], 0
+        self._draws = 0  # made by `predict`
 
     def __repr__(self) -> str:
         """Say what it is."""
@@ -161,7 +161,12 @@ class SAC:
         self._draws += 1
         # One compiled call and nothing beside it: for one action any further operation costs as much as the policy.
         actions = loop_gym.act_well(
-            self.config, self._training.agents, flat[None], self._key, self._draws, candidates=candidates
+            self.config,
+            self._training.agents,
+            flat[None],
+            self._training.predict_keys,
+            self._draws,
+            candidates=candidates,
         )
         return np.asarray(actions)[0].reshape(*batch, *self.task.action_space.shape), state
 
@@ -285,7 +290,9 @@ class SAC:
 
     @classmethod
     def load(cls: type[A], path: str | Path, env: Env | None = None, **own: Any) -> A:
-        """Read an agent, with its statistics of observations, to use it or to train it on with an empty memory.
+        """Read an agent, with its statistics of observations, to use it or to train it on.
+
+        Its memory is empty: it acts by its policy until `learning_starts` transitions are stored, then learns again.
 
         Args:
             path: the folder that `save` wrote.

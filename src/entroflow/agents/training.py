@@ -51,9 +51,11 @@ class Training:
             self.config, np.array(self.seeds, np.uint32), task.obs_size, task.policy_space(), *numbers
         )
         self._act_keys, self._evaluate_keys, self._learn_keys = keys["act"], keys["evaluate"], keys["learn"]
+        self.predict_keys = keys["predict"]
         self._capacity = _capacity(settings, steps)
         self._loop: loop_gym.Loop | None = None  # made when learning begins, for the replay is large
         self.step = 0
+        self._stored = 0  # transitions of each run, which a loaded agent does not bring along
         self._updates = 0
         self._rollout: loop_gym.Rollout | None = None
         self._pending: Transition | None = None
@@ -67,7 +69,7 @@ class Training:
 
     @agents.setter
     def agents(self, agents: sac.State) -> None:
-        self._agents, self._loop = agents, None
+        self._agents, self._loop, self._stored = agents, None, 0
 
     @property
     def loop(self) -> loop_gym.Loop:
@@ -208,7 +210,7 @@ class Training:
                 lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), shapes.replay
             )
             self._pending = checkpoint.unflatten("pending", pending, arrays)
-        self.step, self._updates = numbers["step"], numbers["updates"]
+        self.step, self._updates, self._stored = numbers["step"], numbers["updates"], numbers["remembered"]
         self._metrics = {
             name.removeprefix("metrics."): list(parts) for name, parts in arrays.items() if name.startswith("metrics.")
         }
@@ -259,7 +261,8 @@ class Training:
         transitions, self._pending = self._pending, None
         if transitions is None:
             return
-        if self.step <= self.settings.learning_starts:
+        self._stored += self.settings.num_envs
+        if self._stored <= self.settings.learning_starts:
             self._loop = loop_gym.remember(self.loop, transitions)
             return
         for _ in range(self.settings.updates_per_step * self.settings.num_envs):
@@ -320,14 +323,14 @@ def _init(
     temperature: Float[ArrayLike, ""],
     discount: Float[ArrayLike, ""],
 ) -> tuple[sac.State, dict[str, Key[Array, " runs"]]]:
-    """Make the agents of all runs, and the random keys by which these act, learn and are evaluated."""
+    """Make the agents of all runs, and the random keys by which these act, learn, are evaluated and predict."""
     numbers = {"temperature": jnp.asarray(temperature), "discount": jnp.asarray(discount)}
 
     def one(seed: UInt[Array, ""]) -> tuple[sac.State, dict[str, Key[Array, ""]]]:
         agent_key, act_key, other_key = jax.random.split(jax.random.key(seed), 3)
         agent = sac.init(config, agent_key, obs_size=obs_size, action_space=space, **numbers)
-        evaluate_key, learn_key = (jax.random.fold_in(other_key, i) for i in range(2))
-        return agent, {"act": act_key, "evaluate": evaluate_key, "learn": learn_key}
+        keys = {name: jax.random.fold_in(other_key, i) for i, name in enumerate(("evaluate", "learn", "predict"))}
+        return agent, {"act": act_key} | keys
 
     return jax.vmap(one)(jnp.asarray(seeds))
 

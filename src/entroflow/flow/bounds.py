@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from ..checks import error, positive_int
 
@@ -36,6 +36,10 @@ class ActionSpace(Protocol):
 
     def log_det(self, latent: Float[Array, " d"]) -> Float[Array, ""]:
         """Return log |det ∂a/∂u| at a latent."""
+        ...
+
+    def contains(self, action: Float[Array, " d"]) -> Bool[Array, ""]:
+        """Return whether an action is one of the space, bounds included."""
         ...
 
 
@@ -78,6 +82,10 @@ class Unbounded(eqx.Module):
     def from_action(self, action: Float[Array, " d"]) -> Float[Array, " d"]:
         """Return (a − center) / scale."""
         return (action - jax.lax.stop_gradient(self.center)) / jax.lax.stop_gradient(self.scale)
+
+    def contains(self, action: Float[Array, " d"]) -> Bool[Array, ""]:
+        """Return that every action is one of the space."""
+        return jnp.all(~jnp.isnan(action))
 
     def log_det(self, latent: Float[Array, " d"]) -> Float[Array, ""]:
         """Return Σ log scale, the same at every latent."""
@@ -138,6 +146,10 @@ class Box(eqx.Module):
         """
         _, half_width = self._center_and_half_width()
         return jnp.sum(jnp.log(half_width) + 2 * (jnp.log(2.0) - latent - jax.nn.softplus(-2 * latent)))
+
+    def contains(self, action: Float[Array, " d"]) -> Bool[Array, ""]:
+        """Return whether an action is in the box, bounds included."""
+        return jnp.all((self.low <= action) & (action <= self.high))
 
     def _center_and_half_width(self) -> tuple[Array, Array]:
         low, high = jax.lax.stop_gradient(self.low), jax.lax.stop_gradient(self.high)

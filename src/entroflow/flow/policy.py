@@ -154,7 +154,8 @@ class FlowPolicy(eqx.Module):
     ) -> Float[Array, ""]:
         """Return log π(a|s) of a given action, by integrating backwards.
 
-        In a box the action is first moved strictly inside of the bounds (see `Box.from_action`).
+        In a box an action on a bound is first moved strictly inside of it (see `Box.from_action`), and one beyond has
+        the density zero.
 
         Args:
             obs: observation s, shape (n,).
@@ -166,7 +167,8 @@ class FlowPolicy(eqx.Module):
             The log-density, shape ().
         """
         latent = self.action_space.from_action(action)
-        return self.latent_log_prob(obs, latent, noise_scale, key=key) - self.action_space.log_det(latent)
+        log_prob = self.latent_log_prob(obs, latent, noise_scale, key=key) - self.action_space.log_det(latent)
+        return jnp.where(self.action_space.contains(action), log_prob, -jnp.inf)
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
         """Return the action that a given noise is carried to.

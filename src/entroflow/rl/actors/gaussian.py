@@ -166,7 +166,8 @@ class GaussianPolicy(eqx.Module):
         """Return log π(a|s) of an action moved strictly inside of a box, see `DensityPolicy.log_prob`."""
         mean, log_std = self._moments(obs)
         latent = self.action_space.from_action(action)
-        return self._log_prob(latent, (latent - mean) / jnp.exp(log_std), log_std)
+        log_prob = self._log_prob(latent, (latent - mean) / jnp.exp(log_std), log_std)
+        return jnp.where(self.action_space.contains(action), log_prob, -jnp.inf)
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
         """Return the action that a given noise x_0 becomes, see `NoisePolicy.push`."""
