@@ -104,6 +104,24 @@ def test_actions_are_those_of_each_run_s_policy(space):
     assert np.abs(actions - loop_gym.act(CONFIG, agents, obs, keys, 4, explore=explore)).min() > 1e-6
 
 
+def test_evaluations_act_by_the_best_of_several_draws(agents):
+    """Every environment gets the best by Q of as many draws of its run's averaged policy as are asked for."""
+    obs, keys = jax.random.normal(jax.random.key(7), (RUNS, ENVIRONMENTS, 3)), keys_of([5, 6])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def expected(candidates, agents):
+        def one(agent, obs, key):
+            choose = lambda key, obs: loop_gym.best_of(CONFIG, agent, key, obs, candidates)  # noqa: E731
+            return jax.vmap(choose)(jax.random.split(jax.random.fold_in(key, 3), ENVIRONMENTS), obs)
+
+        return jax.vmap(one)(agents, obs, keys)
+
+    found = {m: np.asarray(loop_gym.act_well(CONFIG, agents, obs, keys, 3, candidates=m)) for m in (1, 8)}
+    for candidates, actions in found.items():
+        np.testing.assert_allclose(actions, expected(candidates, agents), rtol=1e-5, atol=1e-5)
+    assert np.abs(found[1] - found[8]).max() > 1e-2
+
+
 @pytest.mark.parametrize("learning", [True, False], ids=["learn", "remember"])
 def test_transitions_go_to_the_next_rows(learning):
     """Each run's transitions stand in its own buffer, in order, the newest over the oldest when it is full."""
