@@ -2,12 +2,12 @@
 
 @dataclass(frozen=True)
 class Settings:
-width: Count = 64
-warmup: Share = 0.1
-kind: Literal["min", "mean"] = "min"
+    width: Count = 64
+    warmup: Share = 0.1
+    kind: Literal["min", "mean"] = "min"
 
-def __post_init__(self):
-check_fields(self)
+    def __post_init__(self):
+        check_fields(self)
 """
 
 import dataclasses
@@ -114,12 +114,10 @@ def named(name: str, value: Any, table: Mapping[str, T], protocol: type[Any]) ->
     """
     if isinstance(value, str):
         return table[checks.choice(name, value, table)]
-    if isinstance(value, type) or not isinstance(value, protocol):
+    if not _is_one(value, protocol):
         expected = f"one of {', '.join(table)}, or an object with the methods of {protocol.__name__}"
-        given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-        missing = sorted(part for part in _members(protocol) if not hasattr(value, part))
-        remedy = "pass an object made of it" if isinstance(value, type) else f"it has no {' and no '.join(missing)}"
-        raise checks.error(name, given, expected, remedy)
+        missing = [part for part in _members(protocol) if not hasattr(value, part)]
+        raise _no_such_thing(name, value, expected, f"it has no {' and no '.join(missing)}")
     return value
 
 
@@ -132,6 +130,21 @@ def _members(protocol: type[Any]) -> list[str]:
     """Return what a protocol asks for."""
     parts = {name for base in protocol.__mro__ for name in vars(base) if not name.startswith("_")}
     return sorted(parts) or ["__call__"]
+
+
+def _is_one(value: Any, kind: type[Any]) -> bool:
+    """Return whether a value is an object of a class or a protocol. A class has the methods of its objects and is none.
+
+    What is asked for may be a function, which a class is, too.
+    """
+    return isinstance(value, kind) and (not isinstance(value, type) or _members(kind) == ["__call__"])
+
+
+def _no_such_thing(name: str, value: Any, expected: str, remedy: str) -> ValueError:
+    """Return the error of an object that is none of what was expected, or a class in its place."""
+    if isinstance(value, type):
+        return checks.error(name, f"the class {value.__name__}", expected, "pass an object made of it")
+    return checks.error(name, repr(value), expected, remedy)
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
@@ -149,8 +162,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if kind is bool and not isinstance(value, bool):
         raise checks.error(name, repr(value), "true or false", "pass one of these")
     origin = get_origin(kind) or kind
-    if kind is not Any and isinstance(origin, type) and not isinstance(value, origin):
-        raise checks.error(name, repr(value), f"an object of the kind {origin.__name__}", "leave it out, or make one")
+    if kind is not Any and isinstance(origin, type) and not _is_one(value, origin):
+        raise _no_such_thing(name, value, f"an object of the kind {origin.__name__}", "leave it out, or make one")
     return value
 
 
@@ -175,5 +188,5 @@ def _concerns(value: Any, hint: Any) -> int:
     if get_origin(kind) is Literal:
         return 2 if isinstance(value, str) else 0
     if kind in (int, float):
-        return 2 if isinstance(value, int | float) and not isinstance(value, bool) else 1
-    return -1 if kind in (None, types.NoneType) else 0
+        return 2 if isinstance(value, int | float) and not isinstance(value, bool) else not isinstance(value, type)
+    return -1 if kind in (None, types.NoneType) else isinstance(value, type)

@@ -19,6 +19,7 @@ from entroflow.flow import (
     Unbounded,
     VelocityNetwork,
 )
+from entroflow.moments import Moments, standard
 
 A = np.array([[0.6, -0.9], [0.4, 0.3]])  # trace 0.9, not symmetric, not normal
 B = np.array([[0.5, -0.2, 0.1], [0.3, 0.8, -0.6]])
@@ -203,7 +204,7 @@ def test_observations_are_normalised():
     """The network sees (obs − mean) / scale."""
     raw = strong_policy(Unbounded(1))
     mean, scale = jnp.array([1.0, -2.0]), jnp.array([3.0, 0.5])
-    scaled = FlowPolicy(raw.velocity, raw.action_space, obs_mean=mean, obs_scale=scale)
+    scaled = FlowPolicy(raw.velocity, raw.action_space, obs_units=Moments(mean, scale))
     obs = jnp.array([0.3, 0.9])
     expected = raw.sample(jax.random.key(0), obs)
     np.testing.assert_allclose(scaled.sample(jax.random.key(0), mean + scale * obs), expected, rtol=1e-5)
@@ -212,11 +213,12 @@ def test_observations_are_normalised():
 def test_far_observations_are_brought_to_the_limit():
     """With a limit of two, what is five standard deviations away is seen as two."""
     raw = strong_policy(Unbounded(1))
-    limited = FlowPolicy(raw.velocity, raw.action_space, obs_scale=jnp.array([3.0, 0.5]), obs_limit=2.0)
+    units = Moments(jnp.zeros(2), jnp.array([3.0, 0.5]), limit=2.0)
+    limited = FlowPolicy(raw.velocity, raw.action_space, obs_units=units)
     expected = raw.sample(jax.random.key(0), jnp.array([-2.0, 0.9]))
     np.testing.assert_allclose(limited.sample(jax.random.key(0), jnp.array([-15.0, 0.45])), expected, rtol=1e-5)
-    with pytest.raises(ValueError, match="obs_limit"):
-        FlowPolicy(raw.velocity, raw.action_space, obs_limit=-1.0)
+    with pytest.raises(ValueError, match="limit: got -1.0"):
+        FlowPolicy(raw.velocity, raw.action_space, obs_units=standard(2, limit=-1.0))
 
 
 def test_policy_is_a_tree_of_arrays_with_constants():
@@ -229,7 +231,7 @@ def test_policy_is_a_tree_of_arrays_with_constants():
         return jnp.sum(action) - log_prob
 
     gradient = jax.jit(jax.grad(entropy))(policy)
-    for constant in (gradient.action_space.low, gradient.action_space.high, gradient.obs_mean, gradient.obs_scale):
+    for constant in jax.tree.leaves((gradient.action_space, gradient.obs_units)):
         np.testing.assert_array_equal(constant, 0.0)
     for leaf in jax.tree.leaves(gradient.velocity):
         assert bool(jnp.all(jnp.isfinite(leaf))) and float(jnp.max(jnp.abs(leaf))) > 0.0
@@ -269,8 +271,8 @@ def test_samples_share_the_state_and_states_share_the_trace_matrix():
     ("call", "message"),
     [
         (lambda: FlowPolicy(LinearField(jnp.eye(2), jnp.ones((2, 3))), Unbounded(3)), "action size"),
-        (lambda: linear_policy(Unbounded(2), obs_mean=jnp.zeros(2)), "obs_mean"),
-        (lambda: linear_policy(Unbounded(2), obs_scale=jnp.ones(4)), "obs_scale"),
+        (lambda: linear_policy(Unbounded(2), obs_units=standard(2)), "obs_units"),
+        (lambda: linear_policy(Unbounded(2), obs_units=standard(4)), "obs_units"),
         (lambda: linear_policy(Unbounded(2), divergence=Hutchinson()).log_prob(jnp.ones(3), jnp.ones(2)), "key"),
     ],
 )

@@ -16,14 +16,15 @@ from entroflow.isfm import (
     CurrentPolicy,
     difference_target,
     draw_candidates,
-    improvement,
     isfm_loss,
     posterior_target,
     posterior_velocity,
     stein_control,
     stratified_times,
+    weighted_regression,
 )
 from entroflow.isfm.regression import SHARE
+from entroflow.moments import Moments
 
 OBS = jnp.array([0.5, -1.0])
 N, PAIRS = 6, 3
@@ -63,7 +64,7 @@ def network_policy(space):
 
 def test_loss_is_equation_7():
     """The loss is the weighted sum over candidates of the mean over pairs, written out in NumPy loops."""
-    policy = gaussian_policy(obs_mean=jnp.array([1.0, 2.0]))
+    policy = gaussian_policy(obs_units=Moments(jnp.array([1.0, 2.0]), jnp.ones(2)))
     key, latents = jax.random.key(1), jax.random.normal(jax.random.key(2), (N, 2))
     weights = jnp.linspace(0.1, 0.9, N)
     times = stratified_times(jax.random.key(3), N, PAIRS)
@@ -262,15 +263,15 @@ def test_the_difference_adds_what_the_policy_s_own_estimate_lacks():
 def test_the_difference_is_for_candidates_of_the_policy():
     """Another proposal does not tell the policy's velocity."""
     with pytest.raises(ValueError, match="choose 'posterior'"):
-        improvement(
+        weighted_regression(
             gaussian_policy(),
-            jax.random.key(0),
+            jax.random.split(jax.random.key(0), 3),
             OBS[None],
             lambda obs, action: jnp.sum(action),
             1.0,
             candidates=N,
             pairs=1,
-            propose=lambda policy: BroadenedPolicy(policy, 2.0),
+            propose=lambda policy, *_: BroadenedPolicy(policy, 2.0),
             target="difference",
         )
 

@@ -197,7 +197,7 @@ def test_documented_example_is_a_proposal():
     np.testing.assert_allclose(np.var(latents, axis=0), variance, rtol=4.5 * np.sqrt((4.2 - 1) / 4000))
 
     config, observe = FitConfig(steps=2, candidates=8), lambda key: OBS[None]
-    for propose in (lambda policy: documented_example()(2.0), lambda policy: defensive(policy, heavy, 0.2)):
+    for propose in (lambda *_: documented_example()(2.0), lambda policy, *_: defensive(policy, heavy, 0.2)):
         _, metrics = fit(config, shift_policy(), jax.random.key(6), observe, q_function, 1.0, propose=propose)
         assert np.all(np.isfinite(metrics.loss))
 
@@ -277,7 +277,7 @@ def test_candidates_that_cannot_be_weighed_are_refused(n, proposal, q, message):
 def test_compiled_programs_count_what_they_cannot_raise():
     """`fit` reports the first step and the name, by itself or, if the caller compiles it, through `check_faults`."""
     config, observe = FitConfig(steps=4, candidates=4), lambda key: OBS[None]
-    refuse = lambda policy: Wrong(log_density=-jnp.inf)  # noqa: E731
+    refuse = lambda *_: Wrong(log_density=-jnp.inf)  # noqa: E731
 
     with pytest.raises(ValueError, match=r"proposal: .*0\.25 of its candidates at step 0"):
         fit(config, shift_policy(), jax.random.key(9), observe, q_function, 1.0, propose=refuse)

@@ -7,7 +7,7 @@ import pytest
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import AdaptiveCandidates, FitConfig, fit
-from entroflow.isfm.schedule import at_size, follow
+from entroflow.isfm.schedule import at_size
 
 SCHEDULE = AdaptiveCandidates(4.0, (4, 8, 16))
 
@@ -26,16 +26,6 @@ def test_the_step_has_the_chosen_size():
         result, size = at_size(schedule, jnp.float32(ess), improve)
         assert float(result) == float(size)
     assert int(size) == 12
-
-
-def test_the_running_average_starts_with_the_first_step():
-    """The first step's value replaces the initial zero; later ones are averaged, the newest with the least weight."""
-    first = follow(jnp.float32(0), jnp.float32(0), jnp.float32(0.2))
-    assert float(first) == pytest.approx(0.2)
-    second = follow(first, jnp.float32(1), jnp.float32(0.4))
-    assert float(second) == pytest.approx(0.3)
-    late = follow(second, jnp.float32(1000), jnp.float32(0.9))
-    assert float(late) == pytest.approx(0.3 + 0.05 * 0.6)
 
 
 @pytest.fixture(scope="module")

@@ -7,22 +7,23 @@ import pytest
 import scipy.stats
 
 from entroflow.flow import Box, Unbounded
+from entroflow.moments import Moments
 from entroflow.rl.actors.gaussian import LOG_STD_MAX, LOG_STD_MIN, Gaussian, GaussianNetwork, GaussianPolicy
 
-OBS_MEAN, OBS_SCALE = jnp.array([1.0, -2.0, 0.5]), jnp.array([2.0, 0.5, 1.0])
+OBS_UNITS = Moments(jnp.array([1.0, -2.0, 0.5]), jnp.array([2.0, 0.5, 1.0]))
 OBS = jnp.array([0.3, -1.5, 2.0])
 
 
 def make(space):
     network = GaussianNetwork(3, space.size, width=8, depth=2, key=jax.random.key(0))
-    return GaussianPolicy(network, space, OBS_MEAN, OBS_SCALE)
+    return GaussianPolicy(network, space, OBS_UNITS)
 
 
 def test_unbounded_policy_is_a_gaussian():
     """Its density is SciPy's for the network's moments at the normalised observation, in the action's units."""
     space = Unbounded(2, jnp.array([1.0, 2.0]), jnp.array([3.0, 0.5]))
     policy = make(space)
-    mean, log_std = policy.network((OBS - OBS_MEAN) / OBS_SCALE)
+    mean, log_std = policy.network((OBS - OBS_UNITS.mean) / OBS_UNITS.scale)
     exact = scipy.stats.norm(space.to_action(mean), space.scale * jnp.exp(log_std))
     actions = np.array([[1.0, 2.0], [4.0, 1.5]], np.float32)
     densities = jax.vmap(policy.log_prob, in_axes=(None, 0))(OBS, jnp.asarray(actions))
@@ -46,7 +47,7 @@ def test_samples_come_with_their_density():
     actions, log_probs = jax.vmap(policy.sample_and_log_prob, in_axes=(0, None))(keys, OBS)
     np.testing.assert_array_equal(actions, jax.vmap(policy.sample, in_axes=(0, None))(keys, OBS))
     np.testing.assert_allclose(log_probs, jax.vmap(policy.log_prob, in_axes=(None, 0))(OBS, actions), atol=1e-3)
-    mean, log_std = policy.network((OBS - OBS_MEAN) / OBS_SCALE)
+    mean, log_std = policy.network((OBS - OBS_UNITS.mean) / OBS_UNITS.scale)
     latents = jax.vmap(policy.action_space.from_action)(actions)
     assert scipy.stats.kstest(latents[:, 0], scipy.stats.norm(mean[0], jnp.exp(log_std[0])).cdf).pvalue > 1e-3
 
@@ -58,7 +59,7 @@ def test_width_stays_in_its_range():
         steep = jax.tree.map(lambda leaf: factor * leaf, policy.network)  # noqa: B023
         _, log_std = steep(OBS)
         assert LOG_STD_MIN <= float(log_std[0]) <= LOG_STD_MAX
-        extreme = GaussianPolicy(steep, policy.action_space, OBS_MEAN, OBS_SCALE)
+        extreme = GaussianPolicy(steep, policy.action_space, OBS_UNITS)
         assert np.isfinite(float(extreme.sample_and_log_prob(jax.random.key(0), OBS)[1]))
 
 
@@ -66,7 +67,7 @@ def test_no_gradient_reaches_the_statistics():
     """The reparametrised action moves with the network's parameters alone."""
     policy = make(Box(np.array([-1.0]), np.array([1.0])))
     gradient = jax.grad(lambda policy: policy.sample(jax.random.key(0), OBS)[0])(policy)
-    assert not np.any(gradient.obs_mean) and not np.any(gradient.obs_scale) and not np.any(gradient.action_space.low)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves((gradient.obs_units, gradient.action_space)))
     assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient.network))
 
 
@@ -83,9 +84,10 @@ def test_gradient_of_the_improvement_by_hand():
 
     @jax.jit
     def improve(policy):
-        step = Gaussian().improve(policy, policy.network, key, obs, q_function, jnp.float32(alpha), jnp.float32(0))
+        numbers = jnp.float32(alpha), jnp.float32(0)
+        step = Gaussian().loss_and_gradient(policy, policy.network, key, obs, q_function, *numbers)
         actions = jax.vmap(policy.sample)(jax.random.split(key, len(obs)), obs)
-        return step, actions, jax.vmap(lambda obs: policy.network((obs - OBS_MEAN) / OBS_SCALE))(obs)
+        return step, actions, jax.vmap(lambda obs: policy.network((obs - OBS_UNITS.mean) / OBS_UNITS.scale))(obs)
 
     step, actions, moments = improve(policy)
     mean, log_std = (np.asarray(moment, np.float64) for moment in moments)

@@ -9,13 +9,10 @@ import pytest
 import scipy.stats
 
 from entroflow.flow import Box, Unbounded
-from entroflow.rl import loop_gym, sac
-from entroflow.rl.actors import Gaussian
+from entroflow.rl import Config, Gaussian, MLPCritic, loop_gym, sac
 from entroflow.types import Transition
 
-CONFIG = sac.Config(
-    Gaussian(width=8, depth=1, states=8, rate=1e-2), critic_width=8, critic_depth=1, batch_size=16, critic_rate=1e-2
-)
+CONFIG = Config(Gaussian(width=8, depth=1, states=8, rate=1e-2), MLPCritic(width=8, depth=1, rate=1e-2), batch_size=16)
 LOW, HIGH = np.array([-1.0, 0.0], np.float32), np.array([2.0, 5.0], np.float32)
 RUNS, ENVIRONMENTS, CAPACITY, STEPS = 2, 4, 12, 5
 
@@ -54,10 +51,10 @@ def train(seeds=(0, 1), further=False):
     """Runs after some steps, and their metrics; with a further update at every second step, if wanted."""
     loop, metrics = begin(seeds), []
     for step in range(STEPS):
-        loop, values = loop_gym.learn(CONFIG, loop, experience(step, seeds), improve=True)
+        loop, values = loop_gym.learn(CONFIG, loop, experience(step, seeds), update_policy=True)
         metrics.append(values)
         if further and step % 2:
-            loop, _ = loop_gym.learn(CONFIG, loop, None, improve=True)
+            loop, _ = loop_gym.learn(CONFIG, loop, None, update_policy=True)
     return loop, metrics
 
 
@@ -107,6 +104,24 @@ def test_actions_are_those_of_each_run_s_policy(space):
     assert np.abs(actions - loop_gym.act(CONFIG, agents, obs, keys, 4, explore=explore)).min() > 1e-6
 
 
+def test_evaluations_act_by_the_best_of_several_draws(agents):
+    """Every environment gets the best by Q of as many draws of its run's averaged policy as are asked for."""
+    obs, keys = jax.random.normal(jax.random.key(7), (RUNS, ENVIRONMENTS, 3)), keys_of([5, 6])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def expected(candidates, agents):
+        def one(agent, obs, key):
+            choose = lambda key, obs: loop_gym.best_of(CONFIG, agent, key, obs, candidates)  # noqa: E731
+            return jax.vmap(choose)(jax.random.split(jax.random.fold_in(key, 3), ENVIRONMENTS), obs)
+
+        return jax.vmap(one)(agents, obs, keys)
+
+    found = {m: np.asarray(loop_gym.act_well(CONFIG, agents, obs, keys, 3, candidates=m)) for m in (1, 8)}
+    for candidates, actions in found.items():
+        np.testing.assert_allclose(actions, expected(candidates, agents), rtol=1e-5, atol=1e-5)
+    assert np.abs(found[1] - found[8]).max() > 1e-2
+
+
 @pytest.mark.parametrize("learning", [True, False], ids=["learn", "remember"])
 def test_transitions_go_to_the_next_rows(learning):
     """Each run's transitions stand in its own buffer, in order, the newest over the oldest when it is full."""
@@ -116,7 +131,7 @@ def test_transitions_go_to_the_next_rows(learning):
         rows = step * ENVIRONMENTS % CAPACITY + np.arange(ENVIRONMENTS)
         expected[:, rows] = transitions.reward
         if learning:
-            loop, _ = loop_gym.learn(CONFIG, loop, transitions, improve=True)
+            loop, _ = loop_gym.learn(CONFIG, loop, transitions, update_policy=True)
         else:
             loop = loop_gym.remember(loop, transitions)
         assert int(loop.count) == (step + 1) * ENVIRONMENTS
@@ -131,16 +146,16 @@ def test_remembering_learns_nothing():
     before = numbers((loop.agent, loop.key))
     loop = loop_gym.remember(loop, experience(0))
     assert all(map(np.array_equal, before, numbers((loop.agent, loop.key))))
-    loop, _ = loop_gym.learn(CONFIG, loop, experience(1), improve=True)
+    loop, _ = loop_gym.learn(CONFIG, loop, experience(1), update_policy=True)
     assert (np.asarray(loop.agent.step) == 1).all()
     assert not np.array_equal(before[-1], numbers(loop.key)[0])
 
 
 def test_a_further_update_adds_nothing():
     """Without transitions the buffer stays, while agents move on with other keys."""
-    loop, _ = loop_gym.learn(CONFIG, begin(), experience(0), improve=True)
+    loop, _ = loop_gym.learn(CONFIG, begin(), experience(0), update_policy=True)
     replay, agent, key = numbers(loop.replay), numbers(loop.agent), numbers(loop.key)
-    loop, _ = loop_gym.learn(CONFIG, loop, None, improve=True)
+    loop, _ = loop_gym.learn(CONFIG, loop, None, update_policy=True)
     assert int(loop.count) == ENVIRONMENTS
     assert all(map(np.array_equal, replay, numbers(loop.replay)))
     assert not np.array_equal(key[0], numbers(loop.key)[0])
@@ -152,13 +167,13 @@ def test_without_improvement_the_actor_stays():
     """Not a bit of the actor, its average or its optimiser changes, while the critics move and the step counts."""
     loop = loop_gym.remember(begin(), experience(0))
     parts = lambda agent: (agent.actor, agent.actor_average, agent.action_space, agent.actor_optimiser, agent.ess)  # noqa: E731
-    actor, q, target = numbers(parts(loop.agent)), numbers(loop.agent.q), numbers(loop.agent.q_target)
-    loop, metrics = loop_gym.learn(CONFIG, loop, experience(1), improve=False)
+    actor, q, target = numbers(parts(loop.agent)), numbers(loop.agent.critic.q), numbers(loop.agent.critic.q_target)
+    loop, metrics = loop_gym.learn(CONFIG, loop, experience(1), update_policy=False)
     assert all(map(np.array_equal, actor, numbers(parts(loop.agent))))
-    assert not any(map(np.array_equal, q, numbers(loop.agent.q)))
-    assert not any(map(np.array_equal, target, numbers(loop.agent.q_target)))
+    assert not any(map(np.array_equal, q, numbers(loop.agent.critic.q)))
+    assert not any(map(np.array_equal, target, numbers(loop.agent.critic.q_target)))
     assert "critic_error" in metrics and "policy_loss" not in metrics
-    loop, metrics = loop_gym.learn(CONFIG, loop, None, improve=True)
+    loop, metrics = loop_gym.learn(CONFIG, loop, None, update_policy=True)
     assert not all(map(np.array_equal, actor, numbers(parts(loop.agent))))
     assert metrics["policy_loss"].shape == (RUNS,)
 
@@ -168,7 +183,7 @@ def test_updates_draw_from_what_was_added():
     transitions = experience(0)
     rewards = transitions.reward + jnp.float32([[10.0], [-10.0]])
     transitions = transitions._replace(reward=rewards, terminated=jnp.ones((RUNS, ENVIRONMENTS), bool))
-    _, metrics = loop_gym.learn(CONFIG, begin(), transitions, improve=False)
+    _, metrics = loop_gym.learn(CONFIG, begin(), transitions, update_policy=False)
     error = np.std(rewards, axis=1) / np.sqrt(CONFIG.batch_size)
     assert (np.abs(metrics["q"] - np.mean(rewards, axis=1)) < 4 * error).all() and (error < 1).all()
 
@@ -194,4 +209,4 @@ def test_runs_side_by_side_are_the_runs_alone():
     beside, _ = train(seeds=(7, 1))
     at = lambda tree, place: [leaf[place] for leaf in numbers(tree)]  # noqa: E731
     assert all(map(np.array_equal, at(beside.agent, 1), at(loop.agent, 1)))
-    assert not any(map(np.array_equal, at(beside.agent.q, 0), at(loop.agent.q, 0)))
+    assert not any(map(np.array_equal, at(beside.agent.critic.q, 0), at(loop.agent.critic.q, 0)))

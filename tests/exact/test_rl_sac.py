@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 
 from entroflow.flow import Box, RungeKutta
-from entroflow.moments import Moments
-from entroflow.rl import sac
-from entroflow.rl.actors import Flow, Gaussian
+from entroflow.isfm import CurrentPolicy, current_policy
+from entroflow.moments import Moments, forgetting_rate
+from entroflow.rl import Config, Flow, Gaussian, MLPCritic, best_of, sac
 from entroflow.rl.soft_bellman import temperature_loss
 from entroflow.types import Transition
 
 ALPHA, GAMMA, SIZE = 0.7, 0.9, 24
-FLOW = sac.Config(
+FLOW = Config(
     Flow(width=4, depth=1, solver=RungeKutta("midpoint", 1), candidates=4, pairs=1, states=SIZE),
-    critic_width=8,
-    critic_depth=1,
+    MLPCritic(width=8, depth=1),
     batch_size=SIZE,
 )
 GAUSSIAN = dataclasses.replace(FLOW, actor=Gaussian(width=4, depth=1, states=SIZE))
@@ -40,17 +39,18 @@ def make(config):
         options |= {"temperature": jnp.float32(ALPHA), "discount": jnp.float32(GAMMA)}
         state, other = (sac.init(config, key, **options) for key in keys)
         # Steep, and without the offset 0.2 = E silu of their hidden layer, each critic is the least somewhere.
-        last = other.q.layers[-1]
+        last = other.critic.q.layers[-1]
         parts = 3 * last.weight, -0.6 * jnp.sum(last.weight, axis=2)
-        steep = eqx.tree_at(lambda q: (q.layers[-1].weight, q.layers[-1].bias), other.q, parts)
-        return dataclasses.replace(
-            state,
-            actor_average=other.actor,
+        steep = eqx.tree_at(lambda q: (q.layers[-1].weight, q.layers[-1].bias), other.critic.q, parts)
+        obs_units = Moments(jnp.float32([0.5, -1.0, 0.2]), jnp.float32([0.5, 2.0, 1.0]))
+        critic = dataclasses.replace(
+            state.critic,
             q_target=steep,
-            obs_units=Moments(jnp.float32([0.5, -1.0, 0.2]), jnp.float32([0.5, 2.0, 1.0])),
+            obs_units=obs_units,
             action_units=Moments(jnp.float32([0.3, 3.0]), jnp.float32([0.8, 1.5])),
             value_units=Moments(jnp.float32(4.0), jnp.float32(5.0)),
         )
+        return dataclasses.replace(state, actor_average=other.actor, critic=critic, obs_units=obs_units)
 
     return build()
 
@@ -76,7 +76,7 @@ KEYS = jax.random.split(jax.random.key(3), SIZE)
 
 
 VARIANTS = {"soft": {}, "hard": {"entropy_in_target": False}, "scaled": {"reward_scale": 0.1}}
-VARIANTS |= {"mean": {"critic_value": "mean"}}
+VARIANTS |= {"mean": {"critic": dataclasses.replace(FLOW.critic, ensemble="mean")}}
 
 
 @functools.cache
@@ -102,19 +102,19 @@ def targets_with(config, *variants):
     return lambda state, batch: jax.tree.map(np.asarray, targets(state, batch))
 
 
-def each_critic(state, ensemble, obs, action):
-    """Values of the single critics in the units of the return, computed by hand, shape (critics, batch)."""
-    state, ensemble = jax.tree.map(np.asarray, (state, ensemble))
-    units = state.obs_units, state.action_units
+def each_critic(state, name, obs, action):
+    """Values of the single networks "q" or "q_target" in the units of the return, by hand, shape (members, batch)."""
+    critic = jax.tree.map(np.asarray, state.critic)
+    units = critic.obs_units, critic.action_units
     parts = [(np.asarray(x) - unit.mean) / unit.scale for x, unit in zip((obs, action), units, strict=True)]
     x = np.concatenate(parts, axis=1)[None]
-    *hidden, last = ensemble.layers
+    *hidden, last = getattr(critic, name).layers
     for layer in hidden:
         x = x @ layer.weight.transpose(0, 2, 1) + layer.bias[:, None]
         x = (x - x.mean(axis=2, keepdims=True)) / np.sqrt(x.var(axis=2, keepdims=True) + 1e-5)
         x = x / (1 + np.exp(-x))
     values = (x @ last.weight.transpose(0, 2, 1) + last.bias[:, None])[..., 0]
-    return state.value_units.mean + state.value_units.scale * values
+    return critic.value_units.mean + critic.value_units.scale * values
 
 
 @pytest.mark.parametrize(("actor", "variants"), [("flow", ["soft"]), ("gaussian", list(VARIANTS))])
@@ -125,7 +125,7 @@ def test_target_is_the_soft_bellman_target(actor, variants, batch):
     """
     state = make(CONFIGS[actor])
     found, actions, log_prob = targets_with(CONFIGS[actor], *variants)(state, batch)
-    q = each_critic(state, state.q_target, batch.next_obs, actions)
+    q = each_critic(state, "q_target", batch.next_obs, actions)
     assert set(np.argmin(q, axis=0)) == {0, 1} and np.ptp(log_prob) > 0.5
     going_on, reward = GAMMA * ~np.asarray(batch.terminated), np.asarray(batch.reward)
     expected = {
@@ -158,29 +158,45 @@ def test_online_critics_regress_on_the_targets(batch, evaluate_policy):
     state, key = make(GAUSSIAN), jax.random.key(4)
     after, metrics = evaluate_policy(state, batch, key)
     actions, log_prob = jax.tree.map(np.asarray, draw(state, jax.random.split(key, SIZE), batch.next_obs))
-    q = np.min(each_critic(state, state.q_target, batch.next_obs, actions), axis=0)
+    q = np.min(each_critic(state, "q_target", batch.next_obs, actions), axis=0)
     target = np.asarray(batch.reward) + GAMMA * ~np.asarray(batch.terminated) * (q - ALPHA * log_prob)
-    errors = each_critic(state, state.q, batch.obs, batch.action) - target
+    errors = each_critic(state, "q", batch.obs, batch.action) - target
     np.testing.assert_allclose(metrics["critic_error"], np.sqrt(np.mean(errors**2)), rtol=1e-4)
     np.testing.assert_allclose(metrics["entropy"], -np.mean(log_prob), rtol=1e-4)
 
     # The units moved, too, so that functions have to be compared, not parameters.
-    before, moved = (each_critic(one, one.q, batch.obs, batch.action) for one in (state, after))
-    old, followed = (each_critic(one, one.q_target, batch.obs, batch.action) for one in (state, after))
+    before, moved = (each_critic(one, "q", batch.obs, batch.action) for one in (state, after))
+    old, followed = (each_critic(one, "q_target", batch.obs, batch.action) for one in (state, after))
     assert (np.mean((moved - target) ** 2, axis=1) < np.mean((before - target) ** 2, axis=1)).all()
     # Linear in the parameters to first order: each target critic goes a share `target_rate` of the way.
-    assert 0 < np.abs(followed - old).max() < 10 * STEERED.target_rate * np.abs(before - old).max()
+    assert 0 < np.abs(followed - old).max() < 10 * STEERED.critic.target_rate * np.abs(before - old).max()
 
 
 @pytest.mark.parametrize("normalise", [True, False])
-def test_observations_are_normalised_on_demand(normalise, batch):
+def test_observations_are_normalised_on_demand(normalise, batch, evaluate_policy):
     """Units of observations follow the data, or stay one; those of actions follow in any case."""
-    config = dataclasses.replace(GAUSSIAN, normalise_obs=normalise)
+    config = dataclasses.replace(STEERED, normalise_obs=normalise)
     before = make(GAUSSIAN)
-    after = sac._follow_data(config, before, batch, jnp.zeros(SIZE))
+    evaluate = evaluate_policy if normalise else jax.jit(functools.partial(sac.evaluate_policy, config))
+    after, _ = evaluate(before, batch, jax.random.key(4))
     assert np.array_equal(after.obs_units.mean, before.obs_units.mean) is not normalise
     assert np.array_equal(after.obs_units.scale, before.obs_units.scale) is not normalise
-    assert not np.array_equal(after.action_units.mean, before.action_units.mean)
+    assert not np.array_equal(after.critic.action_units.mean, before.critic.action_units.mean)
+    jax.tree.map(np.testing.assert_array_equal, after.critic.obs_units, after.obs_units)
+
+
+def test_units_are_updated_once(batch, evaluate_policy):
+    """One update moves the moments of observations, actions and targets by the forgetting rate, and not a bit more."""
+    state = dataclasses.replace(make(GAUSSIAN), step=jnp.float32(5))
+    batch = batch._replace(terminated=jnp.ones(SIZE, bool))  # targets are the rewards
+    after, _ = evaluate_policy(state, batch, jax.random.key(4))
+    rate = float(forgetting_rate(state.step, np.inf))
+    assert 0.3 < rate < 0.7
+    old, new = ((s.obs_units, s.critic.obs_units, s.critic.action_units, s.critic.value_units) for s in (state, after))
+    for before, found, data in zip(old, new, (batch.obs, batch.obs, batch.action, batch.reward), strict=True):
+        mean, deviation = np.mean(data, axis=0), np.std(data, axis=0)
+        np.testing.assert_allclose(found.mean, before.mean + rate * (mean - before.mean), rtol=1e-4)
+        np.testing.assert_allclose(found.scale, before.scale + rate * (deviation - before.scale), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -188,7 +204,8 @@ def test_far_observations_are_seen_at_the_limit(name):
     """Policy and critics see what is a million standard deviations away as ten."""
     config, key = CONFIGS[name], jax.random.key(5)
     state = make(config)
-    state = dataclasses.replace(state, obs_units=dataclasses.replace(state.obs_units, limit=config.obs_limit))
+    units = dataclasses.replace(state.obs_units, limit=config.obs_limit)
+    state = dataclasses.replace(state, obs_units=units, critic=dataclasses.replace(state.critic, obs_units=units))
     far, edge = (state.obs_units.mean + n * state.obs_units.scale for n in (1e6, 10.0))
     actions = [sac.policy(config, state).sample(key, obs) for obs in (far, edge)]
     np.testing.assert_allclose(*actions, rtol=1e-4)
@@ -206,14 +223,14 @@ def test_a_component_that_first_moves_late_does_no_harm(name, batch):
         state, metrics = update(state, batch._replace(obs=obs, next_obs=obs), jax.random.key(i))
     assert all(np.isfinite(value) for value in metrics.values())
     assert 0.1 < state.obs_units.scale[2] < 10
-    assert np.abs(each_critic(state, state.q, moves, batch.action)).max() < 1e3
+    assert np.abs(each_critic(state, "q", moves, batch.action)).max() < 1e3
 
 
 def test_gradient_of_the_temperature_is_the_excess_entropy():
     """∂/∂log α of the loss is H − H̄, whatever α is."""
     log_prob = jnp.float32([0.5, -1.0, 2.0, -0.3])
     for log_temperature in (-2.0, 1.0):
-        gradient = jax.grad(temperature_loss)(jnp.float32(log_temperature), log_prob, 0.25)
+        gradient = jax.grad(temperature_loss)(jnp.float32(log_temperature), -jnp.mean(log_prob), 0.25)
         np.testing.assert_allclose(gradient, -np.mean(log_prob) - 0.25, rtol=1e-6)
 
 
@@ -238,14 +255,19 @@ def test_temperature_moves_toward_the_target_entropy(batch, evaluate_policy):
 def test_a_network_of_values_cannot_steer_the_temperature():
     """It draws no actions that could tell the entropy: refused in one sentence."""
     with pytest.raises(ValueError, match="soft_value"):
-        sac.Config(soft_value="network", target_entropy=-1.0)
+        Config(critic=MLPCritic(soft_value="network"), target_entropy=-1.0)
 
 
 def test_a_value_network_needs_candidates_of_the_policy():
     """Its targets are means over them; those of another proposal would be wrong without notice."""
-    with pytest.raises(ValueError, match="soft_value: got 'network' with another proposal"):
-        sac.Config(Flow(proposal="defensive"), soft_value="network")
-    sac.Config(Flow(), soft_value="network")
+    critic = MLPCritic(soft_value="network")
+    for proposal in ("defensive", lambda policy, *_: CurrentPolicy(policy)):
+        with pytest.raises(
+            ValueError, match="soft_value: got a network V with values of sac_isfm that are not those of"
+        ):
+            Config(Flow(proposal=proposal), critic)
+    for proposal in ("policy", current_policy):
+        assert Config(Flow(proposal=proposal), critic).critic.learns_v
 
 
 @pytest.mark.parametrize("actor", CONFIGS)
@@ -255,12 +277,14 @@ def test_the_policy_is_improved_on_the_critics_it_is_told_to(actor, batch):
 
     @jax.jit
     def values(state):
-        both = [dataclasses.replace(config, policy_critic=critics) for critics in ("online", "target")]
-        return [sac.improve_policy(config, state, batch.obs, key)[1] for config in both]
+        both = [dataclasses.replace(config.critic, improve_on=networks) for networks in ("online", "target")]
+        configs = [dataclasses.replace(config, critic=critic) for critic in both]
+        return [sac.improve_policy(config, state, batch.obs, key)[1][1] for config in configs]
 
     state = make(config)
     online, target = values(state)
-    swapped_online, swapped_target = values(dataclasses.replace(state, q=state.q_target, q_target=state.q))
+    swapped = dataclasses.replace(state.critic, q=state.critic.q_target, q_target=state.critic.q)
+    swapped_online, swapped_target = values(dataclasses.replace(state, critic=swapped))
     assert np.abs(online - target).max() > 0.1
     np.testing.assert_allclose(online, swapped_target, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(target, swapped_online, rtol=1e-5, atol=1e-5)
@@ -272,17 +296,18 @@ def test_a_step_of_policy_improvement(batch):
     The network steps up its own gradient, and its average follows at once, since none is asked for.
     """
     state, key = make(GAUSSIAN), jax.random.key(5)
-    after, values, metrics = jax.jit(functools.partial(sac.improve_policy, STEERED))(state, batch.obs, key)
+    after, (seen, values), metrics = jax.jit(functools.partial(sac.improve_policy, STEERED))(state, batch.obs, key)
+    np.testing.assert_array_equal(seen, batch.obs)
     keys = jax.random.split(key, SIZE)
 
     def soft_values(state_of_policy):
         actions, log_prob = jax.tree.map(np.asarray, draw(state_of_policy, keys, batch.obs))
-        return np.min(each_critic(state, state.q, batch.obs, actions), axis=0) - ALPHA * log_prob
+        return np.min(each_critic(state, "q", batch.obs, actions), axis=0) - ALPHA * log_prob
 
     np.testing.assert_allclose(values, soft_values(state), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(metrics["policy_loss"], -np.mean(soft_values(state)), rtol=1e-4)
     assert np.mean(soft_values(after)) > np.mean(soft_values(state)) + 1e-4
-    parts = lambda state: (state.q, state.q_target, state.log_temperature, state.value_units, state.action_space)  # noqa: E731
+    parts = lambda state: (state.critic, state.log_temperature, state.action_space, state.obs_units)  # noqa: E731
     jax.tree.map(np.testing.assert_array_equal, parts(after), parts(state))
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), after.actor_average, after.actor)
 
@@ -291,15 +316,15 @@ def test_best_of_several_actions():
     """Of M draws of the averaged policy it is the best by the target critics; of one it is that draw."""
     state, obs = make(GAUSSIAN), jnp.float32([0.3, -0.7, 1.1])
     same_obs = jnp.asarray(np.tile(obs, (SIZE, 1)))
-    best_of = jax.jit(lambda state, key: [sac.best_of(GAUSSIAN, state, key, obs, m) for m in (1, SIZE)])
+    choose = jax.jit(lambda state, key: [best_of(GAUSSIAN, state, key, obs, m) for m in (1, SIZE)])
     best_by_online = []
     for seed in range(3):
         key = jax.random.key(seed)
-        first, best = best_of(state, key)
+        first, best = choose(state, key)
         actions, _ = draw(state, jax.random.split(key, SIZE), same_obs, average=True)
-        values = np.min(each_critic(state, state.q_target, same_obs, actions), axis=0)
+        values = np.min(each_critic(state, "q_target", same_obs, actions), axis=0)
         np.testing.assert_allclose(best, actions[np.argmax(values)], rtol=1e-5, atol=1e-6)
-        others = np.min(each_critic(state, state.q, same_obs, actions), axis=0)
+        others = np.min(each_critic(state, "q", same_obs, actions), axis=0)
         best_by_online.append(np.argmax(others) == np.argmax(values))
         alone = jnp.stack([jax.random.split(key, 1)[0]] * SIZE)
         np.testing.assert_allclose(first, draw(state, alone, same_obs, average=True)[0][0], rtol=1e-5, atol=1e-6)

@@ -8,21 +8,13 @@ import numpy as np
 import pytest
 
 from entroflow.flow import Unbounded
-from entroflow.rl import sac
-from entroflow.rl.actors import Flow
+from entroflow.moments import Moments
+from entroflow.rl import Config, Flow, MLPCritic, sac
 from entroflow.rl.soft_bellman import soft_target, soft_value
 from entroflow.types import Transition
 
-CONFIG = sac.Config(
-    Flow(width=4, states=8),
-    updates=100,
-    critic_width=8,
-    soft_value="network",
-    batch_size=32,
-    critic_rate=0.05,
-    target_rate=0.1,
-    policy_critic="target",
-)
+CRITIC = MLPCritic(width=8, soft_value="network", improve_on="target", rate=0.05, target_rate=0.1)
+CONFIG = Config(Flow(width=4, states=8), CRITIC, updates=100, batch_size=32)
 GAMMA = 0.9
 
 
@@ -37,8 +29,8 @@ def state():
         temperature=jnp.float32(0.7),
         discount=jnp.float32(GAMMA),
     )
-    units = dataclasses.replace(state.value_units, mean=jnp.float32(4.0), scale=jnp.float32(5.0))
-    return dataclasses.replace(state, value_units=units)
+    critic = dataclasses.replace(state.critic, value_units=Moments(jnp.float32(4.0), jnp.float32(5.0)))
+    return dataclasses.replace(state, critic=critic)
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +72,18 @@ def test_critics_regress_on_the_soft_bellman_target(state, batch, evaluate_polic
     """The critics' error before the step is that to r + γ (1 − terminated) V(s'), truncated transitions included."""
     obs, values = batch.next_obs[:8], jnp.zeros(8)
     _, metrics = evaluate_policy(state, batch, obs, values)
-    next_values = jax.vmap(lambda obs: sac.v_value(state, obs))(batch.next_obs)
+    next_values = jax.vmap(lambda obs: CRITIC.v(state.critic, obs))(batch.next_obs)
     terminated = np.asarray(batch.terminated)
     assert terminated.any() and np.asarray(batch.truncated).any() and not (terminated | batch.truncated).all()
     target = np.where(terminated, batch.reward, batch.reward + GAMMA * next_values)
 
-    def error(state):
-        config = dataclasses.replace(CONFIG, critics=1)
-        q = jax.vmap(lambda obs, action: sac.q_value(config, state, obs, action))(batch.obs, batch.action)
+    def error(i):
+        alone = dataclasses.replace(state.critic, q=jax.tree.map(lambda leaf: leaf[i : i + 1], state.critic.q))
+        online = dataclasses.replace(CRITIC, improve_on="online")
+        q = jax.vmap(lambda obs, action: online.policy_q(alone, obs, action))(batch.obs, batch.action)
         return np.mean((q - target) ** 2)
 
-    each = [dataclasses.replace(state, q_target=jax.tree.map(lambda leaf: leaf[i : i + 1], state.q)) for i in range(2)]  # noqa: B023
-    np.testing.assert_allclose(metrics["critic_error"], np.sqrt(np.mean([error(one) for one in each])), rtol=1e-4)
+    np.testing.assert_allclose(metrics["critic_error"], np.sqrt(np.mean([error(0), error(1)])), rtol=1e-4)
 
 
 def test_truncation_does_not_touch_the_critics(state, batch, evaluate_policy):
@@ -115,7 +107,7 @@ def test_update_moves_each_critic_toward_its_target(state, batch, evaluate_polic
         state, _ = evaluate_policy(dataclasses.replace(state, step=jnp.float32(step)), batch, obs, values)
 
     def errors(state):
-        v = jax.vmap(lambda obs: sac.v_value(state, obs))(obs)
+        v = jax.vmap(lambda obs: CRITIC.v(state.critic, obs))(obs)
         q = jax.vmap(lambda obs, action: sac.q_value(CONFIG, state, obs, action))(batch.obs, batch.action)
         return np.array([np.mean((v - values) ** 2), np.mean((q - batch.reward) ** 2)])
 
@@ -125,10 +117,11 @@ def test_update_moves_each_critic_toward_its_target(state, batch, evaluate_polic
 def test_value_of_the_ensemble_is_that_of_the_targets(state):
     """Q(s, a) is the mean or the minimum of the target critics (not the online ones), in the units of the return."""
     obs, action = jnp.float32([0.3, -0.2, 0.9]), jnp.float32([0.5, -1.0])
-    network = lambda i: jax.tree.map(lambda leaf: leaf[i], state.q_target)  # noqa: E731
+    network = lambda i: jax.tree.map(lambda leaf: leaf[i], state.critic.q_target)  # noqa: E731
     each = [4.0 + 5.0 * float(network(i)(jnp.concatenate([obs, action]))) for i in range(2)]
     assert abs(each[0] - each[1]) > 1e-2
-    state = dataclasses.replace(state, q=jax.tree.map(jnp.zeros_like, state.q))
+    blank = dataclasses.replace(state.critic, q=jax.tree.map(jnp.zeros_like, state.critic.q))
+    state = dataclasses.replace(state, critic=blank)
     for name, expected in {"mean": np.mean(each), "min": np.min(each)}.items():
-        config = dataclasses.replace(CONFIG, critic_value=name)
+        config = dataclasses.replace(CONFIG, critic=dataclasses.replace(CRITIC, ensemble=name))
         np.testing.assert_allclose(sac.q_value(config, state, obs, action), expected, rtol=1e-5)

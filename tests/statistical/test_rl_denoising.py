@@ -9,9 +9,9 @@ import pytest
 import scipy.stats
 
 from entroflow.flow import Box, Unbounded
-from entroflow.isfm import descend, optimiser
 from entroflow.moments import standard
-from entroflow.rl.actors import Denoising
+from entroflow.optimise import descend, planned
+from entroflow.rl.actors import Denoising, DensityPolicy, Policy
 from entroflow.rl.actors.denoising import reverse_sample
 
 ALPHA, LOW, HIGH = 0.5, -2.0, 3.0
@@ -32,7 +32,7 @@ def q_function(obs, action):
 @pytest.fixture(scope="module")
 def actions():
     """Actions of a policy trained on the bandit."""
-    muon = optimiser(ACTOR.rate, 0.02, STEPS)
+    muon = planned(ACTOR.rate, 0.02, STEPS)
     units, alpha = standard(1), jnp.float32(ALPHA)
     obs = jnp.zeros((ACTOR.states, 1))
 
@@ -43,9 +43,8 @@ def actions():
         def step(carry, key):
             network, state = carry
             policy = ACTOR.policy(network, BOX, units, alpha)
-            found = ACTOR.improve(policy, network, key, obs, q_function, alpha, jnp.zeros(()))
-            _, network, state = descend(muon, lambda _: (found.loss, found.gradient), network, state)
-            return (network, state), None
+            found = ACTOR.loss_and_gradient(policy, network, key, obs, q_function, alpha, jnp.zeros(()))
+            return descend(muon, found.gradient, network, state), None
 
         (network, _), _ = jax.lax.scan(step, (network, muon.init(network)), jax.random.split(key, STEPS))
         policy = ACTOR.policy(network, BOX, units, alpha)
@@ -111,15 +110,14 @@ def test_candidates_fill_the_box_and_no_more():
     assert float(ess) == pytest.approx(1)
 
 
-def test_log_prob_is_minus_the_entropy_of_the_added_noise():
-    """What stands for log π is −H of Gaussian noise of deviation exploration · α, in units of the action."""
+def test_temperature_follows_the_entropy_of_the_added_noise():
+    """It is that of Gaussian noise of deviation exploration · α, in units of the action; there is no log π at all."""
     actor = dataclasses.replace(ACTOR, exploration=0.3)
     policy = actor.policy(actor.network(1, 1, key=jax.random.key(0)), BOX, standard(1), jnp.float32(ALPHA))
-    key, obs = jax.random.key(1), jnp.zeros(1)
-    (action, log_prob), same = jax.jit(lambda: (policy.sample_and_log_prob(key, obs), policy.sample(key, obs)))()
     entropy = scipy.stats.norm(0, 0.3 * ALPHA * (HIGH - LOW) / 2).entropy()
-    np.testing.assert_allclose(log_prob, -entropy, rtol=1e-5)
-    np.testing.assert_array_equal(action, same)
+    np.testing.assert_allclose(policy.exploration_entropy(), entropy, rtol=1e-5)
+    assert isinstance(policy, Policy) and not isinstance(policy, DensityPolicy) and not actor.has_density
+    assert not any(hasattr(policy, name) for name in ("log_prob", "sample_and_log_prob", "push_and_log_prob"))
 
 
 def test_unbounded_actions_are_refused():

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from entroflow.flow import Unbounded
-from entroflow.isfm import descend, optimiser
+from entroflow.moments import standard
+from entroflow.optimise import descend, planned
 from entroflow.rl.actors import Gaussian, GaussianPolicy
 
 COST, SLOPE, ALPHA, STEPS, BATCH = np.array([1.0, 6.0]), np.array([1.0, -0.5]), 0.4, 1500, 64
@@ -19,13 +20,13 @@ def test_trained_on_a_quadratic_q_it_is_the_soft_optimum():
     """
     cost, slope = jnp.asarray(COST, jnp.float32), jnp.asarray(SLOPE, jnp.float32)
     actor, space = Gaussian(width=16, depth=1), Unbounded(2, jnp.float32([1.0, 0.0]), jnp.float32([2.0, 0.5]))
-    muon = optimiser(2e-2, 0.02, STEPS)
+    muon = planned(2e-2, 0.02, STEPS)
 
     def q_function(obs, action):
         return -0.5 * jnp.sum(cost * (action - slope * obs[0]) ** 2)
 
     def policy_of(network):
-        return GaussianPolicy(network, space, jnp.zeros(1), jnp.ones(1))
+        return GaussianPolicy(network, space, standard(1))
 
     @jax.jit
     def train(network):
@@ -34,9 +35,8 @@ def test_trained_on_a_quadratic_q_it_is_the_soft_optimum():
             obs_key, key = jax.random.split(key)
             obs = jax.random.normal(obs_key, (BATCH, 1))
             temperature, ess = jnp.float32(ALPHA), jnp.float32(0)
-            found = actor.improve(policy_of(network), network, key, obs, q_function, temperature, ess)
-            _, network, state = descend(muon, lambda _: (found.loss, found.gradient), network, state)
-            return (network, state), found.values
+            found = actor.loss_and_gradient(policy_of(network), network, key, obs, q_function, temperature, ess)
+            return descend(muon, found.gradient, network, state), found.values
 
         (network, _), values = jax.lax.scan(step, (network, muon.init(network)), jax.random.split(key, STEPS))
         means, log_stds = jax.vmap(network)(jnp.asarray(STATES, jnp.float32))

@@ -1,6 +1,8 @@
 """Policy improvement with an oracle for a critic: the exact soft Q of a linear Gaussian policy on LQR, method §5."""
 
 import dataclasses
+import functools
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -15,9 +17,9 @@ from entroflow.flow import RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import draw_candidates
 from entroflow.lqr import systems
 from entroflow.moments import Moments
-from entroflow.rl import sac
+from entroflow.rl import Config, Flow, sac
 from entroflow.rl.actors import flow
-from entroflow.rl.actors.pathwise import pathwise_values
+from entroflow.rl.soft_bellman import pathwise_values
 
 LQR, ALPHA = systems.get("coupled"), 0.5
 OPTIMUM = LQR.optimal(ALPHA)
@@ -25,7 +27,34 @@ OPTIMUM = LQR.optimal(ALPHA)
 K, SIGMA = 0.5 * OPTIMUM.K + 0.1, np.array([[0.6, 0.2], [0.2, 0.5]])
 OBS_MEAN, OBS_SCALE, ACTION_SCALE = np.array([0.3, -0.5]), np.array([2.0, 0.7]), np.array([0.8, 1.5])
 BATCH, N = 256, 64
-CONFIG = sac.Config(flow.Flow(solver=RungeKutta("rk4", 8), states=BATCH, candidates=N, pairs=1), critic_width=4)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A critic that knows Q(s, a) = constant − xᵀ matrix x, x = (s, a), and has nothing to learn.
+
+    Its state is what it knows.
+    """
+
+    name: str = "oracle"
+    learns_v: bool = False
+
+    def init(self, keys, *, obs_size, action_size, obs_units, updates):
+        size = obs_size + action_size
+        return jnp.zeros((size, size)), jnp.float32(0)
+
+    def q(self, state, obs, action):
+        matrix, constant = state
+        x = jnp.concatenate([obs, action])
+        return constant - x @ matrix @ x
+
+    policy_q = q
+
+    def update(self, state, experience, obs_units, step, updates):
+        return state, {}
+
+
+CONFIG = Config(Flow(solver=RungeKutta("rk4", 8), states=BATCH, candidates=N, pairs=1), Oracle())
 
 
 class LinearField(VelocityNetwork):
@@ -72,33 +101,21 @@ def run_with(gain, covariance, temperature=ALPHA):
 def q_oracle(gain, covariance):
     """The exact soft Q of that policy, (s, a) ↦ Q(s, a) in float32."""
     matrix, constant = LQR.soft_q(gain, covariance, ALPHA)
-
-    def q(obs, action):
-        x = jnp.concatenate([obs, action])
-        return jnp.float32(constant) - x @ jnp.asarray(matrix, jnp.float32) @ x
-
-    return q
+    return functools.partial(Oracle().q, (jnp.asarray(matrix, jnp.float32), jnp.float32(constant)))
 
 
 @pytest.fixture(scope="module")
 def improve():
-    """Policy improvement with the oracle of a policy in the critic's place: soft values and metrics at states."""
-
-    @jax.jit
-    def values(state, matrix, constant, obs, key):
-        def q(config, state, obs, action, critics):
-            x = jnp.concatenate([obs, action])
-            return constant - x @ matrix @ x
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sac, "q_value", q)
-            _, soft_values, metrics = sac.improve_policy(CONFIG, state, obs, key)
-        return soft_values, metrics
+    """Policy improvement with the oracle of a policy as critic: soft values and metrics at states."""
+    step = jax.jit(lambda state, obs, key: sac.improve_policy(CONFIG, state, obs, key)[1:])
 
     def run(gain, covariance, obs, temperature=ALPHA):
         matrix, constant = LQR.soft_q(gain, covariance, ALPHA)
-        state = run_with(gain, covariance, temperature)
-        return values(state, jnp.asarray(matrix, jnp.float32), jnp.float32(constant), obs, jax.random.key(5))
+        known = jnp.asarray(matrix, jnp.float32), jnp.float32(constant)
+        state = dataclasses.replace(run_with(gain, covariance, temperature), critic=known)
+        (seen, values), metrics = step(state, obs, jax.random.key(5))
+        np.testing.assert_array_equal(seen, obs)
+        return values, metrics
 
     return run
 

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from entroflow.commands.lqr import job as lqr_study
+from entroflow.commands.lqr.plan import settings
 from entroflow.envs.functional import FunctionalEnv
 from entroflow.flow import Unbounded
-from entroflow.rl import loop_jax, sac
-from entroflow.rl.actors import Flow, Gaussian
+from entroflow.rl import Flow, Gaussian, loop_jax, sac
 
 BONUS, SLOPE = 1.0, np.array([1.0, -0.5])  # reward of the best action; best action over state
 COST = np.array([1.0, 4.0])
@@ -21,15 +20,15 @@ TEMPERATURES, DISCOUNT = np.array([0.5, 0.5, 2.0, 2.0]), 0.6
 RUNS, ENVIRONMENTS, UPDATES, SAMPLES = 4, 64, 500, 8192
 STATES = np.array([[-1.0], [0.5]])
 ACTOR = Flow(width=16, depth=1, state_width=16, candidates=8, pairs=2, states=32, target="pair", rate=1e-2, average=0.1)
-CONFIG = dataclasses.replace(
-    lqr_study.settings(UPDATES), actor=ACTOR, critic_width=32, batch_size=256, critic_rate=1e-2
-)
+LQR = settings(UPDATES)
+CRITIC = dataclasses.replace(LQR.critic, width=32, rate=1e-2)
+CONFIG = dataclasses.replace(LQR, actor=ACTOR, critic=CRITIC, batch_size=256)
 
 TARGET_ENTROPY = 2.1
 STEERED = dataclasses.replace(
     CONFIG,
     actor=Gaussian(width=16, depth=1, states=64, rate=1e-2, average=0.1),
-    soft_value="action",
+    critic=dataclasses.replace(CRITIC, soft_value="action"),
     target_entropy=TARGET_ENTROPY,
     temperature_rate=2e-2,
 )
@@ -144,8 +143,8 @@ def looks(config, loop):
 def learned(request):
     """Values of the network V, what `look` finds, and what values are multiplied with."""
     loop, _ = run([UPDATES], env=probe(terminates=request.param))
-    v = jax.jit(jax.vmap(jax.vmap(sac.v_value, in_axes=(None, 0)), in_axes=(0, None)))
-    values = np.asarray(v(loop.agent, jnp.asarray(STATES, jnp.float32)), np.float64)
+    v = jax.jit(jax.vmap(jax.vmap(CRITIC.v, in_axes=(None, 0)), in_axes=(0, None)))
+    values = np.asarray(v(loop.agent.critic, jnp.asarray(STATES, jnp.float32)), np.float64)
     return values, *looks(CONFIG, loop), 1.0 if request.param else 1 / (1 - DISCOUNT)
 
 

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..checks import choice, positive_int, positive_number
+from ..checks import choice
+from ..fields import Count, Positive, check_fields
 
 Velocity = Callable[[Array, Array], Array]
 VelocityAndRate = Callable[[Array, Array], tuple[Array, Array]]
@@ -108,11 +109,11 @@ class RungeKutta:
     """
 
     method: str = "midpoint"
-    steps: int = 8
+    steps: Count = 8
 
     def __post_init__(self):
         choice("method", self.method, TABLEAUS)
-        positive_int("steps", self.steps)
+        check_fields(self)
 
     def solve(
         self, velocity: Velocity, x: Float[Array, " d"], *, start: float = 0.0, end: float = 1.0
@@ -178,16 +179,14 @@ class AdaptiveSolver:
         '0.3679'
     """
 
-    rtol: float = 1e-6
-    atol: float = 1e-6
+    rtol: Positive = 1e-6
+    atol: Positive = 1e-6
     method: str = "dopri5"
-    max_steps: int = 4096
+    max_steps: Count = 4096
 
     def __post_init__(self):
-        positive_number("rtol", self.rtol, "pass a tolerance such as 1e-6")
-        positive_number("atol", self.atol, "pass a tolerance such as 1e-6")
         choice("method", self.method, ("dopri5", "tsit5"))
-        positive_int("max_steps", self.max_steps)
+        check_fields(self)
 
     def solve(
         self, velocity: Velocity, x: Float[Array, " d"], *, start: float = 0.0, end: float = 1.0

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, PRNGKeyArray
 
-from ..checks import error
+from ..checks import choice, error
 from ..flow import FlowPolicy, VelocityField
 from .proposals import CurrentPolicy, Proposal, Propose, QFunction, current_policy
 from .regression import TARGETS, Control, RegressionTarget, difference_target, posterior_target, stein_control
@@ -173,7 +173,7 @@ def isfm_loss(
         ValueError: for an unknown target, or "stein" without its control variate.
     """
     if target not in TARGETS:
-        raise error("target", repr(target), f"one of {', '.join(TARGETS)}", "choose one of these")
+        choice("target", target, TARGETS)
     if target == "stein" and control is None:
         raise error("control", "none", "a control variate for the target 'stein'", "make it with stein_control")
     context = policy.condition(obs)

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..checks import error, positive_int, positive_number
+from ..checks import error
+from ..fields import Count, Positive, check_fields, checked
 
 T = TypeVar("T")
 SIZES = (4, 8, 16, 32, 64)
@@ -42,14 +43,15 @@ class AdaptiveCandidates:
         16
     """
 
-    budget: float = 4.0
+    budget: Positive = 4.0
     sizes: tuple[int, ...] = SIZES
 
     def __post_init__(self):
-        positive_number("budget", self.budget)
-        sizes = [positive_int("sizes", size) for size in self.sizes]
-        if not sizes or sizes[0] < 2 or sizes != sorted(set(sizes)):
+        check_fields(self)
+        sizes = tuple(checked("sizes", size, Count) for size in self.sizes)
+        if not sizes or sizes[0] < 2 or list(sizes) != sorted(set(sizes)):
             raise error("sizes", f"{self.sizes}", "whole numbers of at least 2, increasing", "pass for example (4, 8)")
+        object.__setattr__(self, "sizes", sizes)
 
     def choose(self, ess: Float[Array, ""]) -> Int[Array, ""]:
         """Return which of the sizes the next step is to have.

@@ -113,8 +113,8 @@ def temperature_loss(
         The loss, shape ().
 
     Example:
-        >>> log_prob = jax.numpy.array([3.0, 5.0])  # an entropy of −4, below its target: α is to rise
-        >>> float(jax.grad(temperature_loss)(jax.numpy.array(0.0), log_prob, -2.0))
+        >>> entropy = jax.numpy.array(-4.0)  # below its target: α is to rise
+        >>> float(jax.grad(temperature_loss)(jax.numpy.array(0.0), entropy, -2.0))
         -2.0
     """
     return log_temperature * (jax.lax.stop_gradient(entropy) - target_entropy)

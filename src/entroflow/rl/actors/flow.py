@@ -112,9 +112,9 @@ class Flow:
     average: NonNegative = 0.0
 
     def __post_init__(self):
-        check_fields(self)
         named("proposal", self.proposal, PROPOSALS, Propose)
         named("normalise", self.normalise, NORMALISATIONS, Normalisation)
+        check_fields(self)
         if self.target == "difference" and self.proposal not in ("policy", current_policy):
             remedy = "choose 'posterior': only the current policy's candidates tell its velocity"
             given = "'difference' with another proposal than the current policy"

@@ -1,4 +1,4 @@
-"""The guard finds a single number that is not finite, wherever it is, and says where."""
+"""The watch finds a single number that is not finite, wherever it is, and says where."""
 
 import dataclasses
 
@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from entroflow.flow import Box
-from entroflow.rl import finite as guard
-from entroflow.rl import sac
-from entroflow.rl.actors import Gaussian
+from entroflow.rl import Config, Gaussian, MLPCritic, finite, sac
 
-CONFIG = sac.Config(Gaussian(width=3, depth=1), critic_width=3, critic_depth=1)
+CONFIG = Config(Gaussian(width=3, depth=1), MLPCritic(width=3, depth=1))
 METRICS = {"q": jnp.float32(1.0), "entropy": jnp.float32(-2.0)}
 FINE = jnp.int32(0)
 
@@ -35,25 +33,25 @@ def spoil(tree, numbers):
 
 def test_what_is_finite_is_left_alone(agent):
     """Nothing is found; numbers as large as parameters never are do not count as infinite."""
-    assert int(guard.watch(agent, METRICS, FINE)) == 0
-    assert int(guard.watch(dataclasses.replace(agent, q=spoil(agent.q, [1e30, -1e30])), METRICS, FINE)) == 0
+    assert int(finite.watch(agent, METRICS, FINE)) == 0
+    assert int(finite.watch(dataclasses.replace(agent, critic=spoil(agent.critic, [1e30, -1e30])), METRICS, FINE)) == 0
 
 
 @pytest.mark.parametrize("numbers", [[np.nan], [np.inf], [-np.inf], [np.inf, -np.inf]], ids=str)
-@pytest.mark.parametrize("part", [part for part in guard.WATCHED if part != "v"])
+@pytest.mark.parametrize("part", finite.WATCHED)
 def test_the_part_is_named(agent, part, numbers):
-    """One number is enough in every part, and opposite infinities do not cancel; V is a part of other settings."""
+    """One number is enough in every part, and opposite infinities do not cancel."""
     tree = getattr(agent, part)
     if max(leaf.size for leaf in jax.tree.leaves(tree)) < len(numbers):
         numbers = numbers[:1]
-    fault = guard.watch(dataclasses.replace(agent, **{part: spoil(tree, numbers)}), METRICS, FINE)
-    assert guard.describe(int(fault), METRICS) == f"{part} of the agent"
+    fault = finite.watch(dataclasses.replace(agent, **{part: spoil(tree, numbers)}), METRICS, FINE)
+    assert finite.describe(int(fault), METRICS) == f"{part} of the agent"
 
 
 def test_metrics_come_first_and_the_first_fault_stays(agent):
     """A loss that is not finite explains parameters that are not; later faults do not hide the first."""
     metrics = METRICS | {"q": jnp.float32(np.nan)}
     spoilt = dataclasses.replace(agent, actor=spoil(agent.actor, [np.nan]))
-    assert guard.describe(int(guard.watch(spoilt, metrics, FINE)), metrics) == "q"
-    first = guard.watch(spoilt, METRICS, FINE)
-    assert int(guard.watch(agent, metrics, first)) == int(first)
+    assert finite.describe(int(finite.watch(spoilt, metrics, FINE)), metrics) == "q"
+    first = finite.watch(spoilt, METRICS, FINE)
+    assert int(finite.watch(agent, metrics, first)) == int(first)

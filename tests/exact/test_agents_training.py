@@ -1,0 +1,117 @@
+"""A training's schedule: which updates belong to a step, who acts in an evaluation, and what the temperature seeks."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import gymnasium
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from entroflow.agents import Settings
+from entroflow.agents.tasks import task
+from entroflow.agents.training import Training
+from entroflow.rl import Config, Gaussian, MLPCritic, loop_gym
+
+SETTINGS = Settings(
+    Config(Gaussian(width=2, depth=1), MLPCritic(width=2, depth=1), batch_size=2),
+    num_envs=2,
+    learning_starts=4,
+    buffer_size=40,
+    action_candidates=7,
+)
+
+
+class Corridor(gymnasium.Env):
+    """Two steps; the reward is what was done."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,))
+    action_space = spaces.Box(np.float32([-3.0, 0.0]), np.float32([3.0, 0.5]))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        return np.zeros(1, np.float32), float(action.sum()), False, self.time == 2, {}
+
+
+def train(settings, task_of=Corridor):
+    """A training that has made no step."""
+    return Training(task(task_of), settings, [0])
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Every call of the learner and of whoever acts in an evaluation, in whose place nothing is computed."""
+    made = SimpleNamespace(learned=[], stored=[], candidates=[])
+
+    def learn(config, loop, transitions, *, update_policy):
+        made.learned.append(update_policy)
+        made.stored.append(transitions is not None)
+        return loop, {}
+
+    def act_well(config, agent, obs, key, step, *, candidates):
+        made.candidates.append(candidates)
+        return jnp.zeros((*obs.shape[:2], 2))
+
+    monkeypatch.setattr(loop_gym, "act", lambda config, agent, obs, *_, explore: jnp.zeros((*obs.shape[:2], 2)))
+    monkeypatch.setattr(loop_gym, "learn", learn)
+    monkeypatch.setattr(loop_gym, "act_well", act_well)
+    return made
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+def test_updates_belong_to_the_step_of_every_environment(calls, updates):
+    """Each step of each environment is followed by `updates_per_step` updates; its transition is stored once.
+
+    Learning begins after `learning_starts` steps, and the last step's updates wait for the next action.
+    """
+    training = train(dataclasses.replace(SETTINGS, updates_per_step=updates))
+    training.advance(14)
+    training.close()
+    rounds = (14 - SETTINGS.learning_starts) // SETTINGS.num_envs - 1
+    assert len(calls.learned) == rounds * SETTINGS.num_envs * updates
+    per_round = SETTINGS.num_envs * updates
+    assert calls.stored == rounds * [True, *[False] * (per_round - 1)]
+
+
+@pytest.mark.parametrize("delay", [1, 3])
+def test_the_policy_waits_for_its_turn(calls, delay):
+    """Of `policy_delay` updates the first improves the policy, the others the critic alone, counted from the start."""
+    training = train(dataclasses.replace(SETTINGS, policy_delay=delay))
+    training.advance(6)
+    training.advance(14)
+    training.close()
+    assert len(calls.learned) > 2 * delay
+    assert calls.learned == [i % delay == 0 for i in range(len(calls.learned))]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_evaluations_take_the_best_of_several_actions_or_draw_one(calls, deterministic):
+    """Deterministic evaluation chooses among `action_candidates` by Q; otherwise the policy's single draw is taken."""
+    training = train(SETTINGS)
+    rows = training.evaluate(3, deterministic=deterministic)
+    assert calls.candidates == 2 * [7 if deterministic else 1]
+    assert [(row["length"], row["return"]) for row in rows] == 3 * [(2, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("auto", -2 + np.log(3.0) + np.log(0.25)), (-1.5, -1.5), (2, 2.0), (None, None)]
+)
+def test_the_automatic_target_entropy_is_in_units_of_the_box(given, expected):
+    """−1 for each component of an action in units of half its range, which is log of that range's half in nats."""
+    found = train(dataclasses.replace(SETTINGS, target_entropy=given)).config.target_entropy
+    assert found == (expected if expected is None else pytest.approx(expected, abs=1e-6))
+
+
+def test_unbounded_actions_have_no_unit_to_account_for():
+    """There the automatic target is minus the number of components."""
+
+    class Free(Corridor):
+        action_space = spaces.Box(-np.inf, np.inf, (2,))
+
+    assert train(SETTINGS, Free).config.target_entropy == -2
