@@ -8,10 +8,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from rich import box
 from rich.table import Table
 
-from ...plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
+from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
+
+from .. import frame
 
 LABELLED = 4  # entries of a matrix at most that are labelled by row and column
 TARGET = 0.03  # relative error, drawn as a dotted line
@@ -34,17 +35,17 @@ class Shown(NamedTuple):
 Rows = Sequence[dict[str, Any]]
 
 
-def draw(folder: Path, problem: Any, iterates: Rows, measured: Sequence[Sequence[Any]]) -> None:
+def draw(folder: Path, problem: Any, iterates: Rows, pictures: Sequence[Sequence[Any]]) -> None:
     """Save all figures of a study.
 
     Args:
         folder: output folder.
         problem: the problem.
         iterates: one record per iteration, temperature and seed.
-        measured: by iteration, then by temperature, what was measured of the first seed's policy.
+        pictures: by iteration, then by temperature, what the problem draws of the first seed's policy.
     """
     save(folder, "errors", errors_figure(f"soft policy iteration: {problem.name}", problem.shown, iterates))
-    for name, figure in problem.figures(iterates, measured):
+    for name, figure in problem.figures(iterates, pictures):
         save(folder, name, figure)
 
 
@@ -59,14 +60,14 @@ def errors_figure(title: str, shown: Sequence[Shown], rows: Rows) -> Figure:
     Returns:
         The figure.
     """
-    alphas = sorted({row["alpha"] for row in rows})
+    temperatures = sorted({row["alpha"] for row in rows})
     with mpl.rc_context(STYLE):
-        figure = new_figure(1.4 + 2.6 * len(alphas), 1.6 + 1.9 * len(shown), title)
-        panels = figure.subplots(len(shown), len(alphas), sharex=True, sharey="row", squeeze=False)
+        figure = new_figure(1.4 + 2.6 * len(temperatures), 1.6 + 1.9 * len(shown), title)
+        panels = figure.subplots(len(shown), len(temperatures), sharex=True, sharey="row", squeeze=False)
         for line, quantity in zip(panels, shown, strict=True):
-            for ax, alpha in zip(line, alphas, strict=True):
-                errors, k = by_seed(rows, alpha, quantity.error)
-                exact, _ = by_seed(rows, alpha, quantity.exact)
+            for ax, temperature in zip(line, temperatures, strict=True):
+                errors, k = by_seed(rows, temperature, quantity.error)
+                exact, _ = by_seed(rows, temperature, quantity.exact)
                 for seed in errors:
                     ax.plot(
                         k,
@@ -89,8 +90,8 @@ def errors_figure(title: str, shown: Sequence[Shown], rows: Rows) -> Figure:
                 ax.yaxis.set_minor_formatter(NullFormatter())
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             line[0].set_ylabel(f"{quantity.name}\nrelative distance")
-        for ax, alpha in zip(panels[0], alphas, strict=True):
-            ax.set_title(f"α = {alpha:g}", fontweight="bold")
+        for ax, temperature in zip(panels[0], temperatures, strict=True):
+            ax.set_title(f"α = {temperature:g}", fontweight="bold")
         for ax in panels[-1]:
             ax.set_xlabel("iteration k")
         legend_below(figure, "")
@@ -107,14 +108,14 @@ def trajectories_figure(title: str, rows: Rows) -> Figure:
     Returns:
         The figure.
     """
-    alphas = sorted({row["alpha"] for row in rows})
+    temperatures = sorted({row["alpha"] for row in rows})
     with mpl.rc_context(STYLE):
-        figure = new_figure(7.6, 1.2 + 2.2 * len(alphas), title)
-        panels = figure.subplots(len(alphas), 2, sharex=True, squeeze=False)
-        for line, alpha in zip(panels, alphas, strict=True):
+        figure = new_figure(7.6, 1.2 + 2.2 * len(temperatures), title)
+        panels = figure.subplots(len(temperatures), 2, sharex=True, squeeze=False)
+        for line, temperature in zip(panels, temperatures, strict=True):
             for ax, name in zip(line, ("K", "covariance"), strict=True):
-                flows, k = by_seed(rows, alpha, name)
-                exact, _ = by_seed(rows, alpha, f"exact_{name}")
+                flows, k = by_seed(rows, temperature, name)
+                exact, _ = by_seed(rows, temperature, f"exact_{name}")
                 shape = exact.shape[2:]
                 entries = list(np.ndindex(shape) if name == "K" else zip(*np.triu_indices(shape[0]), strict=True))
                 colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(entries)))
@@ -127,7 +128,7 @@ def trajectories_figure(title: str, rows: Rows) -> Figure:
                     for seed in flows:
                         ax.plot(k, seed[:, i, j], "o", markersize=4.5, markerfacecolor="none", color=colour)
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            line[0].set_ylabel(f"α = {alpha:g}", fontweight="bold")
+            line[0].set_ylabel(f"α = {temperature:g}", fontweight="bold")
         panels[0, 0].set_title("entries of the gain K", fontweight="bold")
         panels[0, 1].set_title("entries of the covariance Σ", fontweight="bold")
         for ax in panels[-1]:
@@ -182,19 +183,14 @@ def policies_figure(
 
 def table(problem: Any, rows: Rows) -> Table:
     """Return the closing table, at most 80 columns wide: for each temperature and iteration, all seeds together."""
+    headers = ["α", "k", *[header for quantity in problem.shown for header in (f"{quantity.name}\nexact", "\nflow")]]
     caption = "in %: exact from optimum; flow from exact, mean (worst) of seeds"
-    style = {"box": box.SIMPLE_HEAD, "padding": (0, 1), "pad_edge": False}
-    table = Table(title="soft policy iteration: flow policies against exact ones", caption=caption, **style)
-    table.add_column("α", justify="right")
-    table.add_column("k", justify="right")
-    for quantity in problem.shown:
-        table.add_column(f"{quantity.name}\nexact", justify="right")
-        table.add_column("\nflow", justify="right")
-    table.add_column("ESS/N", justify="right")
-    for alpha in dict.fromkeys(row["alpha"] for row in rows):
+    title = "soft policy iteration: flow policies against exact ones"
+    table = frame.new_table(title, caption, [*headers, "ESS/N"])
+    for temperature in dict.fromkeys(row["alpha"] for row in rows):
         for k in range(rows[-1]["iteration"] + 1):
-            group = [row for row in rows if row["alpha"] == alpha and row["iteration"] == k]
-            cells = [f"{alpha:g}" if k == 0 else "", f"{k}"]
+            group = [row for row in rows if row["alpha"] == temperature and row["iteration"] == k]
+            cells = [f"{temperature:g}" if k == 0 else "", f"{k}"]
             for quantity in problem.shown:
                 errors = 100 * np.array([row[quantity.error] for row in group])
                 cells += [f"{100 * group[0][quantity.exact]:.3g}", f"{errors.mean():.2g} ({errors.max():.2g})"]
@@ -203,9 +199,9 @@ def table(problem: Any, rows: Rows) -> Table:
     return table
 
 
-def by_seed(rows: Rows, alpha: float, name: str) -> tuple[np.ndarray, np.ndarray]:
+def by_seed(rows: Rows, temperature: float, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a column at one temperature, (seeds, iterations, ...), and the iterations."""
-    chosen = [row for row in rows if row["alpha"] == alpha]
+    chosen = [row for row in rows if row["alpha"] == temperature]
     seeds = dict.fromkeys(row["seed"] for row in chosen)
     values = np.array([[row[name] for row in chosen if row["seed"] == seed] for seed in seeds], dtype=float)
     return values, np.arange(values.shape[1])

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from ...plotting import EXACT, LEARNED, QUIET, STYLE, new_figure, save
+from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, new_figure, save
+
 from . import weights as weighing
 from .report import DIVERGENCE_SLOPE, SAMPLES_SLOPE, average, proposal_rows
 

@@ -1,15 +1,14 @@
-"""What the study of Theorem 2 reports: slopes with intervals, verdicts in words, tables, results.json."""
+"""What the study of Theorem 2 reports: slopes with intervals, verdicts in words, tables."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
-from ...diagnostics import bootstrap_interval
-from ...storage.folder import write_results
+from entroflow.diagnostics import bootstrap_interval
+
+from .. import frame
 from . import weights as weighing
 from .data import slope
 
@@ -74,26 +73,15 @@ def verdict(low: float, high: float, predicted: float) -> str:
     return "exceeds its trend" if low > predicted else "undecided"
 
 
-def write(out: Path, settings: dict[str, Any], document: dict[str, Any], seconds: dict[str, float]) -> None:
-    """Write results.json."""
-    write_results(out, {"settings": settings} | document, seconds)
-
-
 def tables(document: dict[str, Any]) -> list[Table]:
     """Return the closing tables, at most 80 columns wide."""
     return [_slopes_table(document), _proposals_table(document), _weights_table(document)]
 
 
-def _table(title: str, headers: tuple[str, ...], caption: str) -> Table:
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for place, header in enumerate(headers):
-        table.add_column(header, justify="left" if place == 0 else "right", overflow="fold")
-    return table
-
-
 def _slopes_table(document: dict[str, Any]) -> Table:
     caption = "slope of log W₂² in log N or in D₄, and the largest that the bound allows"
-    table = _table("Theorem 2: trends", ("W₂² against", "slope", "95 % interval", "bound", "verdict"), caption)
+    headers = "W₂² against", "slope", "95 % interval", "bound", "verdict"
+    table = frame.new_table("Theorem 2: trends", caption, headers)
     for row in document["slopes"]:
         interval = f"{row['low']:.2f} to {row['high']:.2f}"
         table.add_row(row["name"], f"{row['slope']:.2f}", interval, f"{row['predicted']:.2f}", row["verdict"])
@@ -115,7 +103,8 @@ def proposal_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 def _proposals_table(document: dict[str, Any]) -> Table:
     rows = proposal_rows(document)
     caption = "geometric means over seeds; D₄ of policies is estimated from their samples"
-    table = _table(f"Proposals at N = {rows[0]['candidates']}, d = 2", ("proposal", "D₄", "ESS/N", "W₂²"), caption)
+    title = f"Proposals at N = {rows[0]['candidates']}, d = 2"
+    table = frame.new_table(title, caption, ("proposal", "D₄", "ESS/N", "W₂²"))
     for row in rows:
         table.add_row(row["proposal"], f"{row['renyi_4']:.2f}", f"{row['ess']:.2f}", f"{average(row):.2g}")
     return table
@@ -131,7 +120,7 @@ def _weights_table(document: dict[str, Any]) -> Table:
         "fit: variance\nerror %",
     )
     caption = f"of the loss's gradient, relative to the gradient; fits with {few} new candidates a step"
-    table = _table("Normalisations", headers, caption)
+    table = frame.new_table("Normalisations", caption, headers)
     for name, fit in document["fitted"].items():
         by_size = {row["candidates"]: row for row in document["weights"] if row["normalisation"] == name}
         numbers = [100 * by_size[n][key] for n in (few, many) for key in ("gradient_bias", "gradient_sd")]
@@ -139,10 +128,7 @@ def _weights_table(document: dict[str, Any]) -> Table:
             100 * (np.array(fit["mean"]) / weighing.MEAN - 1),
             100 * (np.array(fit["variance"]) / weighing.SD**2 - 1),
         ]
-        table.add_row(name, *map(_short, numbers), *[f"{part.mean():+.1f} ± {part.std():.1f}" for part in relative])
+        table.add_row(
+            name, *map(frame.short, numbers), *[f"{part.mean():+.1f} ± {part.std():.1f}" for part in relative]
+        )
     return table
-
-
-def _short(number: float) -> str:
-    """Write a number in at most six characters."""
-    return f"{number:.1f}" if abs(number) < 1000 else f"{number:.0e}"

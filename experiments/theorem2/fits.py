@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from ...isfm import BroadenedPolicy, FitConfig, GaussianProposal, fit
+from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from entroflow.isfm import BroadenedPolicy, FitConfig, GaussianProposal, fit
+
 from . import weights as weighing
 from .data import Resampled
 

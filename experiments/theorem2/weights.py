@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.stats import norm
 
-from ...flow import FlowPolicy
-from ...isfm import NORMALISATIONS, isfm_loss, log_mean_exp, raw, stratified_times
+from entroflow.flow import FlowPolicy
+from entroflow.isfm import NORMALISATIONS, isfm_loss, log_mean_exp, raw, stratified_times
 
 MEAN, SD, LOG_Z = 1.0, 0.5, 2.0  # of the target exp(LOG_Z) N(MEAN, SD²)
 NODES = np.linspace(-6.0, 6.0, 241)  # of the table; linear in between
