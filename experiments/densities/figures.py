@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ...plotting import LEARNED, QUIET, STYLE, new_figure, save
+from entroflow.plotting import LEARNED, QUIET, STYLE, new_figure, save
 
 SHOWN = 2000  # samples
 BINS = 40

@@ -1,4 +1,4 @@
-"""ISFM to convergence at a single state: how `entroflow densities` trains.
+"""ISFM to convergence at a single state: how densities are learned.
 
 With one state, a candidate is cheap to use and dear to make (the flow is integrated forwards for the density of its own
 samples, backwards for that of the others). So one set of candidates serves several gradient steps, and each step gets
@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ...densities import Density
-from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from ...flow.velocity import VelocityField
-from ...isfm import (
+from entroflow.densities import Density
+from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from entroflow.flow.velocity import VelocityField
+from entroflow.isfm import (
     Control,
     GaussianProposal,
     defensive,

@@ -4,9 +4,9 @@ Every target is trained and judged with the same settings: no environment, no cr
 measured on fresh samples of the trained flow, whose density is computed by an accurate solver.
 """
 
-import csv
 import dataclasses
 import itertools
+import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -16,17 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ... import checks
-from ...commands.conduct import conduct
-from ...densities import Density, get, names
-from ...diagnostics.distances import sample_w2
-from ...flow import FlowPolicy, RungeKutta
-from ...storage.folder import timed, write_results
+from entroflow import checks
+from entroflow.densities import Density, get, names
+from entroflow.diagnostics import sample_w2
+from entroflow.flow import FlowPolicy, RungeKutta
+
+from .. import frame
 from . import fit as fitting
 from .figures import Picture, density_figure
 
@@ -41,7 +38,7 @@ SOLVER = RungeKutta("rk4", 16)
 
 
 @dataclass(frozen=True)
-class DensitiesCommand:
+class Options(frame.Options):
     """ISFM alone, as a sampler of densities whose samples and normalising constants are known exactly.
 
     Writes one figure per target, results.json and metrics.csv into a folder.
@@ -55,119 +52,92 @@ class DensitiesCommand:
     """Gradient steps."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""
-    out: Path = Path("out/densities")
-    """Output folder, new or empty."""
 
 
-def run(command: DensitiesCommand) -> int:
-    """Do what the command says; return the exit code.
-
-    Raises:
-        ValueError: for bad input, before anything is written.
-    """
-    targets = _plan(command)
-    return conduct(command.out, lambda console: _Study(command, console).run(targets))
-
-
-def _plan(command: DensitiesCommand) -> list[Density]:
-    """Check the settings; return the targets."""
-    checks.seeds(command.seed, command.seeds)
-    checks.positive_int("--steps", command.steps)
-    everything = command.target == ("all",)
-    wanted = names() if everything else checks.distinct("--target", command.target, "targets, or all")
+def plan(options: Options) -> frame.Work:
+    """Check the options; return the work."""
+    frame.seeds_of(options)
+    checks.positive_int("--steps", options.steps)
+    everything = options.target == ("all",)
+    wanted = names() if everything else checks.distinct("--target", options.target, "targets, or all")
     targets = [get(name) for name in wanted]
     for target in targets:
         if target.size < 2:
             remedy = "pass for example gaussian_2"
             raise checks.error("--target", target.name, "a target of at least two dimensions", remedy)
-    return targets
+    return lambda job: Study(options, job).run(targets)
 
 
-class _Study:
-    """The records of the targets."""
+class Study:
+    """Targets, one after the other."""
 
-    def __init__(self, command: DensitiesCommand, console: Console):
-        self.command, self.console = command, console
-        self.config = fitting.Config()
-        self.rounds = -(-command.steps // self.config.reuse)
-        self.seeds = checks.seeds(command.seed, command.seeds)
-        self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0, "draw": 0.0}
-        self.results: list[dict[str, Any]] = []
+    def __init__(self, options: Options, job: frame.Job):
+        self.job, self.seeds, self.config = job, frame.seeds_of(options), fitting.Config()
+        self.rounds = -(-options.steps // self.config.reuse)
 
-    def run(self, targets: list[Density]) -> int:
-        """Train and judge one target after the other; write after each."""
-        begun = time.perf_counter()
-        steps = self.rounds * self.config.reuse
-        self.console.print(
+    def run(self, targets: list[Density]) -> tuple[frame.Row, list[Any]]:
+        """Train, judge and draw; return results and tables."""
+        job, steps = self.job, self.rounds * self.config.reuse
+        job.cells = len(targets)
+        job.console.print(
             f"ISFM on {', '.join(target.name for target in targets)}: {len(self.seeds)} seeds in one program, "
             f"{steps} steps of {self.config.points} points, {self.rounds * self.config.candidates:,} candidates each",
             soft_wrap=True,
         )
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-        with (
-            Progress(*columns, console=self.console) as progress,
-            (self.command.out / "metrics.csv").open("w", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, ["target", "seed", "step", "loss", "beta", "ess"])
-            writer.writeheader()
-            task = progress.add_task("", total=len(targets) * (EVALUATIONS + 1))
-            for target in targets:
-                progress.update(task, description=target.name)
-                since = time.perf_counter()
-                policies = self._train(target, writer, lambda: progress.advance(task))
-                file.flush()
-                if policies is None:
-                    self.console.print(f"[red]the loss on {target.name} is not finite; training cannot go on.")
-                    return 1
-                result = self._judge(target, policies)
-                result["seconds"] = time.perf_counter() - since
-                self.results.append(result)
-                self._write(time.perf_counter() - begun)
-                progress.advance(task)
-        if not self.console.is_interactive:
-            self.console.print()  # the live line does not end in a file
-        self.console.print(table(self.results))
-        self.console.print(
-            f"compile {self.clock['compile']:.0f} s, train {self.clock['train']:.0f} s, "
-            f"evaluate {self.clock['evaluate']:.0f} s, all {time.perf_counter() - begun:.0f} s"
-        )
-        self.console.print("one figure per target (png, pdf), results.json and metrics.csv are in")
-        self.console.print(str(self.command.out), markup=False, soft_wrap=True)
-        return 0
+        results, rows = [], []
+        for target in targets:
+            found = job.cell(target.name, partial(self._target, target))
+            results.append(found["result"])
+            rows += found["rows"]
+            job.rows("metrics.csv", rows)
+        settings = {
+            "estimate": ESTIMATE,
+            "repetitions": REPETITIONS,
+            "w2_samples": W2_SAMPLES,
+            "solver": dataclasses.asdict(SOLVER),
+            "fit": dataclasses.asdict(self.config),
+        }
+        return {"settings": settings, "targets": results}, [table(results)]
 
-    def _train(self, target: Density, writer: csv.DictWriter, tick: Any) -> list[FlowPolicy] | None:
-        """Return the trained policies, or None if training broke down."""
-        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
+    def _target(self, target: Density) -> frame.Row:
+        """Train on one target and judge what was learned."""
+        since = time.perf_counter()
+        policies, rows = self.train(target)
+        return {"result": self.judge(target, policies) | {"seconds": time.perf_counter() - since}, "rows": rows}
+
+    def train(self, target: Density) -> tuple[list[FlowPolicy], list[frame.Row]]:
+        """Return the trained policies and what metrics.csv says of them."""
+        keys, rows = jnp.stack([jax.random.key(seed) for seed in self.seeds]), []
         start = jax.vmap(partial(fitting.start, self.config, target, self.rounds))
         state = self._compile(start, keys)(keys)
         advance = partial(fitting.advance, self.config, target, self.rounds)
         advance = self._compile(jax.vmap(advance, in_axes=(0, None)), state, jnp.int32(1))
-        marks = np.linspace(0, self.rounds, EVALUATIONS + 1).astype(int)
+        marks = np.unique(np.linspace(0, self.rounds, EVALUATIONS + 1).astype(int))
         for before, after in itertools.pairwise(marks):
-            if after > before:
-                with timed(self.clock, "train"):
-                    state, metrics = jax.block_until_ready(advance(state, jnp.int32(after - before)))
-                values = {name: np.asarray(value) for name, value in metrics._asdict().items()}
-                writer.writerows(
-                    {"target": target.name, "seed": seed, "step": int(after) * self.config.reuse}
-                    | {name: float(value[i]) for name, value in values.items()}
-                    for i, seed in enumerate(self.seeds)
-                )
-                if not np.isfinite(values["loss"]).all():
-                    return None
-            tick()
+            with self.job.timed("train"):
+                state, metrics = jax.block_until_ready(advance(state, jnp.int32(after - before)))
+            values = {name: np.asarray(value) for name, value in metrics._asdict().items()}
+            rows += [
+                {"target": target.name, "seed": seed, "step": int(after) * self.config.reuse}
+                | {name: float(value[i]) for name, value in values.items()}
+                for i, seed in enumerate(self.seeds)
+            ]
+            if not np.isfinite(values["loss"]).all():
+                raise frame.Broken(f"the loss on {target.name} is not finite")
+            self.job.show(after / (self.rounds + 1))
         averages = [jax.tree.map(lambda leaf, i=i: leaf[i], state.average) for i in range(len(self.seeds))]
-        return [fitting.with_velocity(self.config, target, average).with_solver(SOLVER) for average in averages]
+        policies = [fitting.with_velocity(self.config, target, average).with_solver(SOLVER) for average in averages]
+        return policies, rows
 
-    def _judge(self, target: Density, policies: list[FlowPolicy]) -> dict[str, Any]:
+    def judge(self, target: Density, policies: list[FlowPolicy]) -> frame.Row:
         """Compare the trained policies with the target; draw the first one."""
         keys = [jax.random.fold_in(jax.random.key(seed), 1) for seed in self.seeds]
         measure = self._compile(partial(draw_and_weigh, target), policies[0], keys[0])
-        exact = np.random.default_rng(self.command.seed)
+        exact = np.random.default_rng(self.seeds[0])
         floor = [sample_w2(target.sample(exact, W2_SAMPLES), target.sample(exact, W2_SAMPLES)) for _ in range(FLOORS)]
         rows, drawn = [], []
         for seed, policy, key in zip(self.seeds, policies, keys, strict=True):
-            with timed(self.clock, "evaluate"):
+            with self.job.timed("evaluate"):
                 samples, log_weights = (np.asarray(part, np.float64) for part in measure(policy, key))
                 drawn.append(samples)
                 row = accuracy(target, log_weights) | mode_error(target, samples)
@@ -177,11 +147,11 @@ class _Study:
         if target.modes is not None and target.mode_weights is not None:
             result |= {"exact_mode_weights": target.mode_weights}
         result |= {"seeds": rows}
-        with timed(self.clock, "draw"):
+        with self.job.timed("draw"):
             self._draw(target, policies[0], drawn[0], result)
         return result
 
-    def _draw(self, target: Density, policy: FlowPolicy, samples: Float[np.ndarray, "m d"], result: dict) -> None:
+    def _draw(self, target: Density, policy: FlowPolicy, samples: Float[np.ndarray, "m d"], result: frame.Row) -> None:
         exact = target.sample(np.random.default_rng(0), len(samples))
         low, high = exact[:, :2].min(axis=0), exact[:, :2].max(axis=0)
         bounds = np.stack([low - 0.05 * (high - low), high + 0.05 * (high - low)])
@@ -193,22 +163,11 @@ class _Study:
             points = jnp.asarray(np.stack(np.meshgrid(*axes.T), axis=-1), jnp.float32)
             densities = np.exp(np.asarray(jax.jit(partial(log_densities, target))(policy, points), np.float64))
         picture = Picture(exact, samples, paths, bounds, densities)
-        density_figure(self.command.out, target.name, caption(result), picture)
+        density_figure(self.job.out, target.name, caption(result), picture)
 
     def _compile(self, function: Any, *arguments: Any) -> Any:
-        with timed(self.clock, "compile"):
+        with self.job.timed("compile"):
             return jax.jit(function).lower(*arguments).compile()
-
-    def _write(self, seconds: float) -> None:
-        settings = dataclasses.asdict(self.command) | {
-            "estimate": ESTIMATE,
-            "repetitions": REPETITIONS,
-            "w2_samples": W2_SAMPLES,
-            "solver": dataclasses.asdict(SOLVER),
-            "fit": dataclasses.asdict(self.config),
-        }
-        document = {"settings": settings, "targets": self.results}
-        write_results(self.command.out, document, self.clock | {"total": seconds})
 
 
 def draw_and_weigh(
@@ -277,10 +236,7 @@ def table(results: list[dict[str, Any]]) -> Table:
         f"{W2_SAMPLES:,} learned and as many exact samples, floor: exact and exact; modes:\n"
         "total variation between learned and exact mode weights"
     )
-    style: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False}
-    table = Table(title="learned density against the exact one", caption=caption, **style)
-    for i, header in enumerate(headers):
-        table.add_column(header, justify="right" if i else "left", overflow="fold")
+    table = frame.new_table("learned density against the exact one", caption, headers, tight=True)
     for result in results:
         columns = {name: [row[name] for row in result["seeds"]] for name in ("ess", "log_z_error", "w2", "mode_error")}
         modes = columns["mode_error"]
@@ -295,3 +251,12 @@ def table(results: list[dict[str, Any]]) -> Table:
             f"{result['seconds']:.0f}",
         )
     return table
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    return frame.main("densities", Options, plan, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
