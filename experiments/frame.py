@@ -238,10 +238,9 @@ def markdown(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def new_table(title: str, caption: str, headers: Iterable[str], *, tight: bool = False) -> Table:
+def new_table(title: str, caption: str, headers: Iterable[str], padding: int = 1) -> Table:
     """Return an empty table for the terminal, numbers to the right of the first column."""
-    padding = (0, 1, 0, 0) if tight else (0, 1)
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=padding, pad_edge=False)
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, padding), pad_edge=False)
     for place, header in enumerate(headers):
         table.add_column(header, justify="right" if place else "left", overflow="fold")
     return table

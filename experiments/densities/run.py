@@ -236,7 +236,7 @@ def table(results: list[dict[str, Any]]) -> Table:
         f"{W2_SAMPLES:,} learned and as many exact samples, floor: exact and exact; modes:\n"
         "total variation between learned and exact mode weights"
     )
-    table = frame.new_table("learned density against the exact one", caption, headers, tight=True)
+    table = frame.new_table("learned density against the exact one", caption, headers, padding=0)
     for result in results:
         columns = {name: [row[name] for row in result["seeds"]] for name in ("ess", "log_z_error", "w2", "mode_error")}
         modes = columns["mode_error"]

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ...devices import over_runs
-from ...envs import MultiGoalEnv
-from ...flow import FlowPolicy, RungeKutta
-from ...multigoal import Solution
-from ...multigoal.distance import (
+from entroflow.devices import over_runs
+from entroflow.envs import MultiGoalEnv
+from entroflow.flow import FlowPolicy, RungeKutta
+from entroflow.multigoal import Solution
+from entroflow.multigoal.distance import (
     CELLS,
     Trajectories,
     averaged,
@@ -30,7 +30,7 @@ from ...multigoal.distance import (
     soft_return_gap,
     total_variation,
 )
-from ...rl import sac
+from entroflow.rl import sac
 
 STATES = 24  # visited by the optimal policy, at which policies are compared
 POINTS = 48  # of the grid of actions on which densities are compared, in each direction; a multiple of CELLS

@@ -6,33 +6,37 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from rich import box
 from rich.table import Table
 
-from ...multigoal import Solution
-from ...multigoal.distance import Trajectories
-from ...multigoal.world import GOALS
-from ...plotting import LEARNED, QUIET, STYLE, new_figure, save
+from entroflow.multigoal import MultiGoal, Solution
+from entroflow.multigoal.world import GOALS
+from entroflow.plotting import LEARNED, QUIET, STYLE, new_figure, save
+
+from .. import frame
 from .measure import Measured
 
 SHOWN = 60  # trajectories of a picture
 
 
 class Picture(NamedTuple):
-    """One policy to draw: its name, episodes, and density at the origin, on a grid or averaged over cells."""
+    """One policy to draw: its name, paths, and density at the origin, on a grid or averaged over cells."""
 
     name: str
-    episodes: Trajectories
-    density: Float[np.ndarray, "k k"]
+    paths: Sequence[Sequence[Sequence[float]]]
+    density: Any
 
 
-def picture(name: str, measured: Measured) -> Picture:
-    """Return what to draw of a policy: its density, or a histogram where there is none."""
-    densities = measured.histograms if measured.densities is None else measured.densities
-    return Picture(name, measured.episodes, densities[-1])
+def picture(name: str, world: MultiGoal, measured: Measured) -> Picture:
+    """Return what to draw of a policy, in lists: its density is a histogram where there is none."""
+    densities, episodes = measured.histograms if measured.densities is None else measured.densities, measured.episodes
+    paths = []
+    for i in range(min(SHOWN, episodes.going.shape[1])):
+        length = int(episodes.going[: world.time_limit, i].sum())
+        last = episodes.states[length - 1, i] + episodes.actions[length - 1, i]
+        paths.append([*episodes.states[:length, i].tolist(), np.clip(last, -world.size, world.size).tolist()])
+    return Picture(name, paths, densities[-1].tolist())
 
 
 def draw(out: Path, solution: Solution, pictures: Sequence[Picture]) -> None:
@@ -48,12 +52,9 @@ def trajectories_figure(solution: Solution, pictures: Sequence[Picture]) -> Figu
         title = f"multi-goal world, α = {solution.temperature:g}: trajectories from the origin"
         figure = new_figure(1.0 + 2.2 * len(pictures), 3.0, title)
         panels = figure.subplots(1, len(pictures), sharex=True, sharey=True, squeeze=False)[0]
-        for ax, (name, episodes, _) in zip(panels, pictures, strict=True):
+        for ax, (name, paths, _) in zip(panels, pictures, strict=True):
             ax.contour(solution.axis, solution.axis, solution.value.T, 12, colors="0.8", linewidths=0.6)
-            for i in range(min(SHOWN, episodes.going.shape[1])):
-                length = int(episodes.going[: world.time_limit, i].sum())
-                last = episodes.states[length - 1, i] + episodes.actions[length - 1, i]
-                path = [*episodes.states[:length, i], np.clip(last, -world.size, world.size)]
+            for path in paths:
                 ax.plot(*np.transpose(path), color=LEARNED, linewidth=0.6, alpha=0.6)
             for goal in GOALS:
                 ax.add_patch(Circle(tuple(goal), world.goal_radius, fill=False, color=QUIET, linewidth=1))
@@ -67,10 +68,12 @@ def density_figure(solution: Solution, pictures: Sequence[Picture]) -> Figure:
         title = f"multi-goal world, α = {solution.temperature:g}: density of the action at the origin"
         figure = new_figure(1.4 + 2.2 * len(pictures), 2.9, title)
         panels = figure.subplots(1, len(pictures), sharex=True, sharey=True, squeeze=False)[0]
-        largest = 1.2 * pictures[0].density.max()
+        largest = 1.2 * np.max(pictures[0].density)
         image = None
         for ax, (name, _, density) in zip(panels, pictures, strict=True):
-            image = ax.imshow(density.T, origin="lower", extent=(-1, 1, -1, 1), vmin=0, vmax=largest, cmap="viridis")
+            image = ax.imshow(
+                np.transpose(density), origin="lower", extent=(-1, 1, -1, 1), vmin=0, vmax=largest, cmap="viridis"
+            )
             ax.set(title=name, xlabel="a₁")
         panels[0].set_ylabel("a₂")
         assert image is not None
@@ -80,11 +83,9 @@ def density_figure(solution: Solution, pictures: Sequence[Picture]) -> Figure:
 
 def table(results: Sequence[dict[str, Any]], exact: dict[str, Any]) -> Table:
     """Return the closing table, at most 80 columns wide: the average over the seeds, and the worst in brackets."""
-    style = {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False}
     caption = "average over seeds (worst); last row: what the exact policy scores"
-    shown = Table(title="learned policies against the exact soft optimum", caption=caption, **style)
-    for header in ("", "TV", "TV\nhistogram", "mode\nerror", "gap %", "entropy"):
-        shown.add_column(header, justify="right" if header else "left", overflow="fold")
+    title, headers = "learned policies against the exact soft optimum", ("", "TV", "TV\nhistogram", "mode\nerror")
+    shown = frame.new_table(title, caption, [*headers, "gap %", "entropy"], padding=0)
     for name in [*dict.fromkeys(row["algorithm"] for row in results), "exact"]:
         rows = [row for row in results if row["algorithm"] == name] if name != "exact" else [exact]
         cells = []
@@ -92,11 +93,6 @@ def table(results: Sequence[dict[str, Any]], exact: dict[str, Any]) -> Table:
             values = np.array([row[column] for row in rows])
             cells.append(f"{values.mean():.3f} ({values.max():.3f})")
         gaps = 100 * np.array([row["soft_return_gap_relative"] for row in rows])
-        cells.append(f"{_short(gaps.mean())} ({_short(gaps.max())})")
+        cells.append(f"{frame.short(gaps.mean())} ({frame.short(gaps.max())})")
         shown.add_row(name, *cells, f"{np.mean([row['entropy_origin'] for row in rows]):.2f}")
     return shown
-
-
-def _short(number: float) -> str:
-    """Write a number in at most six characters."""
-    return f"{number:.1f}" if abs(number) < 1000 else f"{number:.0e}"

@@ -5,13 +5,12 @@ soft Q-learning at one temperature, the seeds of an algorithm in one program. Al
 except that without a density the critic's targets cannot count the entropy.
 """
 
-import csv
 import dataclasses
 import itertools
-import json
 import math
-import time
+import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,20 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ... import checks
-from ...commands.conduct import conduct
-from ...commands.durable import Keeper, keeping
-from ...devices import mesh_of, use_all_cores
-from ...envs import MultiGoalEnv
-from ...flow import Box
-from ...multigoal import MultiGoal, Solution, solve
-from ...rl import loop_jax, sac
-from ...rl.actors import Actor, Denoising, Flow, Gaussian
-from ...storage import checkpoint
-from ...storage.folder import timed, write_results
+from entroflow import checks
+from entroflow.devices import mesh_of, use_all_cores
+from entroflow.envs import MultiGoalEnv
+from entroflow.flow import Box
+from entroflow.multigoal import MultiGoal, Solution, solve
+from entroflow.rl import loop_jax, sac
+from entroflow.rl.actors import Actor, Denoising, Flow, Gaussian
+
+from .. import frame
 from . import measure, report
 
 ENVIRONMENTS = 128  # of each run
@@ -54,7 +49,7 @@ ALGORITHMS: dict[str, Actor] = {
 
 
 @dataclass(frozen=True)
-class MultiGoalCommand:
+class Options(frame.Options):
     """Train several algorithms on the multi-goal world and compare them with its exact soft-optimal policy.
 
     Writes figures, results.json and metrics.csv into a folder.
@@ -70,8 +65,6 @@ class MultiGoalCommand:
     """Training steps: in each, every environment makes one step and every run one update."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""
-    out: Path = Path("out/multigoal")
-    """Output folder, new or empty."""
 
 
 def settings(actor: Actor, updates: int) -> sac.Config:
@@ -94,81 +87,45 @@ def settings(actor: Actor, updates: int) -> sac.Config:
     )
 
 
-def run(command: MultiGoalCommand, resumed: dict[str, Any] | None = None) -> int:
-    """Do what the command says; return the exit code.
-
-    Args:
-        command: the command.
-        resumed: not None to go on with the study in its folder.
-
-    Raises:
-        ValueError: for bad input, before anything is written.
-    """
-    names = _plan(command)
-    solution = solve(MultiGoal(), command.alpha, steps_per_unit=RESOLUTION)
+def plan(options: Options) -> frame.Work:
+    """Check the options; return the work."""
+    frame.seeds_of(options)
+    checks.positive_int("--steps", options.steps, most=np.iinfo(np.int32).max // ENVIRONMENTS)
+    checks.positive_number("--alpha", options.alpha)
+    names = list(ALGORITHMS)
+    if options.algorithm != ("all",):
+        wanted = checks.distinct("--algorithm", options.algorithm, "algorithms, or all")
+        names = [checks.choice("--algorithm", name, ALGORITHMS) for name in wanted]
+    solution = solve(MultiGoal(), options.alpha, steps_per_unit=RESOLUTION)
     use_all_cores()
-    with keeping("multigoal", command, {}, resumed=resumed is not None) as keeper:
-        study = lambda console: _Study(command, names, solution, console, keeper).run()  # noqa: E731
-        return conduct(command.out, study, claimed=True)
+    return lambda job: Study(options, solution, job).run(names)
 
 
-def _plan(command: MultiGoalCommand) -> list[str]:
-    """Check the settings; return the algorithms."""
-    checks.seeds(command.seed, command.seeds)
-    checks.positive_int("--steps", command.steps, most=np.iinfo(np.int32).max // ENVIRONMENTS)
-    checks.positive_number("--alpha", command.alpha)
-    if command.algorithm == ("all",):
-        return list(ALGORITHMS)
-    wanted = checks.distinct("--algorithm", command.algorithm, "algorithms, or all")
-    return [checks.choice("--algorithm", name, ALGORITHMS) for name in wanted]
+class Study:
+    """The runs of all algorithms, one algorithm after the other."""
 
-
-class _Study:
-    """The runs and their records."""
-
-    def __init__(
-        self, command: MultiGoalCommand, names: list[str], solution: Solution, console: Console, keeper: Keeper
-    ):
-        self.command, self.names, self.solution, self.console, self.keeper = command, names, solution, console, keeper
+    def __init__(self, options: Options, solution: Solution, job: frame.Job):
+        self.options, self.solution, self.job, self.seeds = options, solution, job, frame.seeds_of(options)
         self.env = MultiGoalEnv(dataclasses.replace(solution.world, initial_std=STARTS))
-        self.seeds = checks.seeds(command.seed, command.seeds)
-        self.clock: dict[str, float] = {}
-        self.rows: list[dict[str, Any]] = []
-        self.trained: checkpoint.Arrays = {}  # the agents of the algorithms that are done
+        self.rows: list[frame.Row] = job.found.setdefault("metrics", [])
 
-    def run(self) -> int:
-        """Train, measure, write; return the exit code."""
-        begun, command, console = time.perf_counter(), self.command, self.console
-        console.print(
-            f"multi-goal world, α = {command.alpha:g}: {', '.join(self.names)}; {len(self.seeds)} seeds of each in one "
-            f"program, {command.steps} steps, {ENVIRONMENTS} environments each"
+    def run(self, names: list[str]) -> tuple[frame.Row, list[Any]]:
+        """Train, measure, draw; return results and tables."""
+        job, world = self.job, self.solution.world
+        job.cells = len(names)
+        job.console.print(
+            f"multi-goal world, α = {self.options.alpha:g}: {', '.join(names)}; {len(self.seeds)} seeds of each in one "
+            f"program, {self.options.steps} steps, {ENVIRONMENTS} environments each"
         )
-        with console.status("following the exact policy"), timed(self.clock, "exact"):
+        job.show(0.0, "following the exact policy")
+        with job.timed("exact"):
             against = measure.reference(self.solution)
             perfect = measure.exact(against)
-            exact = measure.compare(against, perfect)
-        results, pictures = [], [report.picture("exact", perfect)]
-        if self.keeper.step:
-            self.rows, self.clock = json.loads(self.keeper.numbers["rows"]), dict(self.keeper.numbers["seconds"])
-            done = tuple(f"trained.{name}." for name in self.keeper.numbers["done"])
-            self.trained = {name: part for name, part in self.keeper.arrays.items() if name.startswith(done)}
-        with (command.out / "metrics.csv").open("w", newline="") as file:
-            writer: csv.DictWriter = csv.DictWriter(file, ("algorithm", "seed", "step", "transitions", *METRICS))
-            writer.writeheader()
-            writer.writerows(self.rows)
-            for place, name in enumerate(self.names):
-                config = settings(ALGORITHMS[name], command.steps)
-                agents = self._train(place, config, writer, file)
-                if agents is None:
-                    return self.keeper.stopped(console) if self.keeper.stop() else 1
-                with console.status(f"measuring {name}"), timed(self.clock, "measure"):
-                    found = measure.measure(against, config, agents, self.seeds)
-                    for seed, one in zip(self.seeds, found, strict=True):
-                        results.append({"algorithm": name, "seed": seed} | measure.compare(against, one))
-                pictures.append(report.picture(name, found[0]))
-        with console.status("writing figures"):
-            report.draw(command.out, self.solution, pictures)
-        used = dataclasses.asdict(command) | {
+        exact = measure.compare(against, perfect)
+        found = [job.cell(name, partial(self._algorithm, name, against)) for name in names]
+        pictures = [report.picture("exact", world, perfect), *(report.Picture(*part["picture"]) for part in found)]
+        report.draw(job.out, self.solution, pictures)
+        settings = {
             "environments": ENVIRONMENTS,
             "exploration": EXPLORATION,
             "starts": STARTS,
@@ -179,75 +136,66 @@ class _Study:
             "episodes": measure.EPISODES,
             "horizon": measure.HORIZON,
             "acting_solver": dataclasses.asdict(measure.ACTING_SOLVER),
-            "sac": {name: dataclasses.asdict(settings(ALGORITHMS[name], command.steps)) for name in self.names},
+            "sac": {name: dataclasses.asdict(self._config(name)) for name in names},
         }
-        document = {"world": dataclasses.asdict(self.solution.world), "settings": used}
-        seconds = self.clock | {"total": time.perf_counter() - begun}
-        write_results(command.out, document | {"exact": exact, "runs": results}, seconds)
-        console.print(report.table(results, exact))
-        console.print(f"all {seconds['total']:.0f} s; figures (png, pdf), results.json, metrics.csv are in")
-        console.print(str(command.out), markup=False, soft_wrap=True)
-        self.keeper.finished()
-        return 0
+        results = [row for part in found for row in part["runs"]]
+        document = {"world": dataclasses.asdict(world), "settings": settings, "exact": exact, "runs": results}
+        return document, [report.table(results, exact)]
 
-    def _train(self, place: int, config: sac.Config, writer: csv.DictWriter, file: Any) -> sac.State | None:
-        """Train all seeds of an algorithm; return the agents, or None if one broke down or training is to stop."""
-        steps, console, name = self.command.steps, self.console, self.names[place]
-        begun = self.keeper.step - place * steps  # where an earlier process came to
-        with console.status(f"compiling {name} (once: the next time it is read from disk)"):
-            loop, advance = self._program(config)
-        if 0 < begun < steps:
-            loop = self.keeper.restored("loop", loop)
-        elif begun >= steps:
-            return self.keeper.restored(f"trained.{name}", loop.agent)
+    def _config(self, name: str) -> sac.Config:
+        return settings(ALGORITHMS[name], self.options.steps)
+
+    def _algorithm(self, name: str, against: measure.Reference) -> frame.Row:
+        """Train all seeds of an algorithm and measure them."""
+        config = self._config(name)
+        agents = self._train(name, config)
+        self.job.show(1.0, f"measuring {name}")
+        with self.job.timed("measure"):
+            measured = measure.measure(against, config, agents, self.seeds)
+        named = [{"algorithm": name, "seed": seed} for seed in self.seeds]
+        runs = [label | measure.compare(against, one) for label, one in zip(named, measured, strict=True)]
+        return {"runs": runs, "picture": report.picture(name, self.solution.world, measured[0])}
+
+    def _train(self, name: str, config: sac.Config) -> sac.State:
+        """Train, with what is needed to go on kept at every mark."""
+        steps, job = self.options.steps, self.job
+        begun = max((row["step"] for row in self.rows if row["algorithm"] == name), default=0)
+        job.show(0.0, f"compiling {name} (once: the next time it is read from disk)")
+        loop, advance = self.program(config)
+        job.show(begun / steps, name)
+        if begun:
+            loop = job.restored("loop", loop)
         marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int)).tolist()
-        marks = [mark for mark in marks if mark >= begun]
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task(name, total=steps, completed=marks[0])
-            for before, after in itertools.pairwise(marks):
-                with timed(self.clock, f"train_{name}"):
-                    loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
-                rows = []
-                for i, seed in enumerate(self.seeds):
-                    row = {"algorithm": name, "seed": seed, "step": after, "transitions": int(loop.count)}
-                    row |= {key: float(metrics[key][i]) for key in METRICS if key in metrics}
-                    writer.writerow(row)
-                    rows.append(row)
-                    if not math.isfinite(row["critic_error"] + row["policy_loss"]):
-                        fault = before + 1 + int(metrics["broke"][i])
-                        console.print(f"[red]{name}, seed {seed}: losses are no longer finite at step {fault}")
-                        return None
-                file.flush()
-                self.rows += rows
-                if after == steps:
-                    self.trained |= checkpoint.flatten(f"trained.{name}", loop.agent)
-                progress.update(task, completed=after)
-                if self.keeper.keep(
-                    place * steps + after, lambda loop=loop, after=after: self._state(loop, place, after)
-                ):
-                    return None
+        for before, after in itertools.pairwise([mark for mark in marks if mark >= begun]):
+            with job.timed(f"train_{name}"):
+                loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
+            for i, seed in enumerate(self.seeds):
+                found = {key: float(metrics[key][i]) if key in metrics else None for key in METRICS}
+                label = {"algorithm": name, "seed": seed, "step": after, "transitions": int(loop.count)}
+                self.rows.append(label | found)
+            job.rows("metrics.csv", self.rows)
+            for row in self.rows[-len(self.seeds) :]:
+                if not math.isfinite(row["critic_error"] + row["policy_loss"]):
+                    fault = before + 1 + int(metrics["broke"][self.seeds.index(row["seed"])])
+                    raise frame.Broken(f"{name}, seed {row['seed']}: losses are no longer finite at step {fault}")
+            job.show(after / steps)
+            job.trees["loop"] = loop
+            job.keep()
+        job.trees.pop("loop", None)
         return loop.agent
 
-    def _state(self, loop: loop_jax.Loop, place: int, after: int) -> tuple[dict[str, Any], checkpoint.Arrays]:
-        """Return what going on needs: the agents that are done, and the loop of the one that is not.
-
-        Rows are text, for the entropy of a policy without a density may be infinite, which JSON does not have.
-        """
-        done = after == self.command.steps
-        numbers = {"rows": json.dumps(self.rows), "done": self.names[: place + done], "seconds": self.clock}
-        return numbers, self.trained | ({} if done else checkpoint.flatten("loop", loop))
-
-    def _program(self, config: sac.Config) -> tuple[loop_jax.Loop, Any]:
+    def program(self, config: sac.Config) -> tuple[loop_jax.Loop, Any]:
         """Compile the training; return runs that have made no step, and what advances them."""
-        space, alpha = Box(self.env.action_low, self.env.action_high), jnp.float32(self.command.alpha)
-        discount = jnp.float32(self.solution.world.discount)
+        space = Box(self.env.action_low, self.env.action_high)
+        temperature, discount = jnp.float32(self.options.alpha), jnp.float32(self.solution.world.discount)
         mesh, scales = mesh_of(len(self.seeds)), jnp.linspace(1.0, EXPLORATION, ENVIRONMENTS)
-        remembered = max(1, math.ceil(self.command.steps * config.recent))
+        remembered = max(1, math.ceil(self.options.steps * config.recent))
 
         def start(keys: Key[Array, "runs 2"]) -> loop_jax.Loop:
             agents = jax.vmap(
-                lambda key: sac.init(config, key, obs_size=2, action_space=space, temperature=alpha, discount=discount)
+                lambda key: sac.init(
+                    config, key, obs_size=2, action_space=space, temperature=temperature, discount=discount
+                )
             )(keys[:, 0])
             capacity = ENVIRONMENTS * remembered
             return loop_jax.start(self.env, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
@@ -258,10 +206,19 @@ class _Study:
         keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in self.seeds]))
         # The runs are divided among the devices along their axis, which all leaves have but for the counter.
         along = jax.tree.map(lambda leaf: P("runs") if leaf.ndim else P(), jax.eval_shape(start, keys))
-        with timed(self.clock, "compile"):
+        with self.job.timed("compile"):
             begin = jax.jit(jax.shard_map(start, mesh=mesh, in_specs=P("runs"), out_specs=along, check_vma=False))
             loop = begin(keys)
             divided = jax.shard_map(
                 advance, mesh=mesh, in_specs=(along, P()), out_specs=(along, P("runs")), check_vma=False
             )
             return loop, jax.jit(divided, donate_argnums=0).lower(loop, jnp.int32(1)).compile()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    return frame.main("multigoal", Options, plan, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,6 +25,8 @@ from typing import Any, cast
 
 import jax
 import numpy as np
+from entroflow.studies.multigoal import measure
+from entroflow.studies.multigoal import study as multigoal
 
 from entroflow import cli
 from entroflow.commands import conduct, durable
@@ -33,8 +35,6 @@ from entroflow.commands.lqr import job as lqr
 from entroflow.commands.lqr import report as lqr_report
 from entroflow.storage import checkpoint, tables
 from entroflow.storage.folder import versions
-from entroflow.studies.multigoal import measure
-from entroflow.studies.multigoal import study as multigoal
 
 HERE = Path(__file__).parent
 LENGTH = 400  # steps of the MuJoCo task; a checkpoint every 10
