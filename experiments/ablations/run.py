@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.markdown import Markdown
 
 from entroflow import checks
 from entroflow.agents.learner import change
@@ -62,7 +63,7 @@ def run(variants: Sequence[str], job: frame.Job) -> tuple[frame.Row, list[Any]]:
         rows += job.cell(f"{name}, {variant}", functools.partial(train, name, variant))
         job.rows("results.csv", rows)
     job.text("table.md", table(rows))
-    return {"settings": {"steps": STEPS, "seeds": SEEDS, "episodes": EPISODES}}, [table(rows)]
+    return {"settings": {"steps": STEPS, "seeds": SEEDS, "episodes": EPISODES}}, [Markdown(table(rows))]
 
 
 def train(name: str, variant: str) -> list[frame.Row]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markdown import Markdown
 from tyro.conf import Positional
 
 from entroflow import checks
@@ -59,7 +60,7 @@ def run(agents: Sequence[Path], job: frame.Job) -> tuple[frame.Row, list[Any]]:
         rows += job.cell(str(path), functools.partial(measure, path))
         job.rows("results.csv", rows)
     job.text("table.md", table(rows))
-    return {"settings": {"episodes": EPISODES, "first_episode": FIRST_EPISODE}}, [table(rows)]
+    return {"settings": {"episodes": EPISODES, "first_episode": FIRST_EPISODE}}, [Markdown(table(rows))]
 
 
 def name_of(agent: Any) -> str:
