@@ -21,11 +21,11 @@ from ..agents.settings import ALGORITHMS, Settings, from_json, of_algorithm, to_
 from ..agents.tasks import Task, task
 from ..agents.training import NotFinite, Row, Training
 from ..options import ResumeOptions, TrainOptions
+from ..stopping import Stop
 from ..storage import checkpoint, records
 from ..storage.folder import cache_compilations, lock
 from .compare import draw_learning_curve
 from .progress import TrainingProgress
-from .stop import Stop
 
 LOG_INTERVAL = 1000  # environment steps
 MADE_OF = ("algorithm", "env", "seeds", "settings")  # what a run is; its checkpoints say the same
