@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ...densities import Density, get
-from ...flow import AdaptiveSolver, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from ...flow.divergence import ClosedForm, DivergenceMethod, ExactJVP, Hutchinson
-from ...isfm import FitConfig, fit
+from entroflow.densities import Density, get
+from entroflow.flow import AdaptiveSolver, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from entroflow.flow.divergence import ClosedForm, DivergenceMethod, ExactJVP, Hutchinson
+from entroflow.isfm import FitConfig, fit
+
 from .measure import Row, in_turns
 
 POINTS = 256  # actions whose log-densities are computed at once

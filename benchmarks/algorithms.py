@@ -7,12 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from ... import checks
+from entroflow import checks
+
 from .measure import Row, summary
 from .worker import Block
 
@@ -86,22 +87,24 @@ class Worker:
         last = self._errors.read().strip().splitlines()[-1:] or ["no message"]
         self.close()
         given = f"a process of {self.algorithm} that ended ({last[0]})"
-        raise checks.error("bench", given, "one that answers", "see whether its packages are installed (make peers)")
+        raise checks.error(
+            "benchmarks", given, "one that answers", "see whether its packages are installed (make peers)"
+        )
 
 
-def compare(names: Iterable[str], task: str, peers: Path | None, rounds: int) -> dict[str, Row]:
+def compare(parts: Sequence[str], task: str, peers: Path | None, rounds: int) -> dict[str, dict[str, Row]]:
     """Time all algorithms in turns.
 
     Args:
-        names: calls of the workers, see `QUANTITIES`.
+        parts: what to time, see `QUANTITIES`.
         task: id of a Gymnasium environment.
         peers: Python of the environment of the peers; without, ours alone.
         rounds: number of rounds, with a block of every call of every algorithm.
 
     Returns:
-        For every algorithm `summary` of every call, and versions.
+        For every part and every algorithm `summary` of every call, and versions.
     """
-    names = list(names)
+    names = [name for part in parts for name in QUANTITIES[part]]
     blocks: dict[tuple[str, str], list[Block]] = {}
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Worker(algorithm, task, python)) for algorithm, python in _all(peers)]
@@ -111,9 +114,12 @@ def compare(names: Iterable[str], task: str, peers: Path | None, rounds: int) ->
                     found = worker.ask([name], 1)["blocks"][name]
                     blocks.setdefault((worker.algorithm, name), []).extend(Block(*block) for block in found)
     return {
-        worker.algorithm: {name: summary(blocks[worker.algorithm, name]) for name in names}
-        | {"versions": worker.versions}
-        for worker in workers
+        part: {
+            worker.algorithm: {name: summary(blocks[worker.algorithm, name]) for name in QUANTITIES[part]}
+            | {"versions": worker.versions}
+            for worker in workers
+        }
+        for part in parts
     }
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ...storage.folder import versions
+from entroflow.storage.folder import versions
+
 from .worker import Block, Call, repetitions, time_block
 
 MATRIX = 1024  # rows and columns of the matrices whose product tells the machine's speed

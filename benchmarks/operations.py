@@ -8,11 +8,11 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-from ...flow import RungeKutta
-from ...flow.integrate import TABLEAUS
-from ...flow.velocity import TIME_FREQUENCIES, TIME_WIDTH
-from ...rl.actors.flow import MIDPOINT_4
-from ...rl.sac import Config
+from entroflow.flow import RungeKutta
+from entroflow.flow.integrate import TABLEAUS
+from entroflow.flow.velocity import TIME_FREQUENCIES, TIME_WIDTH
+from entroflow.rl.actors.flow import MIDPOINT_4
+from entroflow.rl.sac import Config
 
 DRAWN_AND_TRAINED = 3  # a gradient costs two passes beside the first
 

@@ -13,13 +13,14 @@ import numpy as np
 from gymnasium.spaces import Box
 from jaxtyping import Array
 
-from ...agents.learner import BY_NAME, Learner
-from ...agents.settings import of_algorithm
-from ...agents.tasks import task as find
-from ...agents.training import Training
-from ...rl import loop_gym, sac
-from ...storage.folder import cache_compilations
-from ...types import Transition
+from entroflow.agents.learner import BY_NAME, Learner
+from entroflow.agents.settings import of_algorithm
+from entroflow.agents.tasks import task as find
+from entroflow.agents.training import Training
+from entroflow.rl import loop_gym, sac
+from entroflow.storage.folder import cache_compilations
+from entroflow.types import Transition
+
 from .peers import BATCH, REPLAY, UNITS
 
 PACKAGES = ("entroflow", "jax", "gymnasium")

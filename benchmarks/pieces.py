@@ -11,15 +11,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ...agents.learner import change
-from ...agents.settings import of_algorithm
-from ...agents.tasks import task as find
-from ...agents.training import Training
-from ...flow import FlowPolicy
-from ...isfm import Candidates, descend, draw_candidates, isfm_loss, move, stratified_times
-from ...rl import buffer, sac
-from ...rl.actors.pathwise import pathwise_values
-from ...rl.state import actor_optimiser, critic_optimiser, q_inputs
+from entroflow.agents.learner import change
+from entroflow.agents.settings import of_algorithm
+from entroflow.agents.tasks import task as find
+from entroflow.agents.training import Training
+from entroflow.flow import FlowPolicy
+from entroflow.isfm import Candidates, descend, draw_candidates, isfm_loss, move, stratified_times
+from entroflow.rl import buffer, sac
+from entroflow.rl.actors.pathwise import pathwise_values
+from entroflow.rl.state import actor_optimiser, critic_optimiser, q_inputs
+
 from .measure import Row, in_turns
 from .ours import noise
 from .peers import REPLAY

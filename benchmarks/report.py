@@ -6,7 +6,9 @@ from typing import Any
 
 import matplotlib as mpl
 
-from ... import plotting
+from entroflow import plotting
+from experiments import frame
+
 from .accuracy import DIVERGENCES, METHODS, pareto
 from .algorithms import OURS, PEERS
 from .measure import Row
@@ -31,10 +33,10 @@ def text(document: Row) -> str:
     """Return the report in Markdown.
 
     Args:
-        document: what `study` has written: for every part, by task or size, the machine and what was found.
+        document: what `run` has written: for every part, by task or size, the machine and what was found.
     """
     sections = [_targets(document), *_algorithms(document), _start(document), _pieces(document), _scaling(document)]
-    sections += [_accuracy(document), _machines(document)]
+    sections += [_accuracy(document), _export(document), _machines(document)]
     return "\n\n".join(["# Benchmarks", *(section for section in sections if section)]) + "\n"
 
 
@@ -54,8 +56,7 @@ def _found(document: Row, part: str) -> Iterator[tuple[str, Any]]:
 
 
 def _table(headers: list[str], rows: list[list[str]]) -> str:
-    lines = [headers, ["---"] + ["---:"] * (len(headers) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return frame.markdown(headers, rows).rstrip()
 
 
 def _number(value: float) -> str:
@@ -175,6 +176,18 @@ def _accuracy(document: Row) -> str:
         "precision and an adaptive solver, and processor time for all of them."
     )
     return "\n\n".join(["## What accuracy of log π costs", *parts, note]) if parts else ""
+
+
+def _export(document: Row) -> str:
+    rows = []
+    for name, found in _found(document, "export"):
+        for row in found:
+            kinds = [row[kind] for kind in ("JAX", "StableHLO", "ONNX")]
+            times = [f"{_number(1e6 * kind['cpu'])} ({_number(1e6 * kind['cpu_median'])})" for kind in kinds]
+            rows.append([name, f"{row['batch']}", *times, f"{max(kind['difference'] for kind in kinds):.0e}"])
+    headers = ["policy", "observations", "JAX, µs", "StableHLO, µs", "ONNX, µs", "largest difference"]
+    note = "Processor time of a call, 10th percentile (median), from NumPy to NumPy."
+    return f"## Exported policies\n\n{_table(headers, rows)}\n\n{note}" if rows else ""
 
 
 def _targets(document: Row) -> str:

@@ -1,41 +1,45 @@
-"""`entroflow bench`: measures the parts that it is asked for, and shows all that its folder holds.
+"""The benchmarks: this measures the parts that it is asked for, and shows all that its folder holds.
 
 Times are those of the processor, on one core, in turns: see `measure`; only starts have the clock and all cores. Every
 part is written as soon as it is measured, so that the parts can be measured one by one, and what another call has
 measured stays.
 """
 
-import contextlib
 import json
 import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
+from tyro.conf import Positional
 
-from ... import checks
-from ...agents.tasks import task as find
-from ...storage.folder import cache_compilations, lock, plain
-from ...storage.tables import replace
-from . import accuracy, algorithms, pieces, report, scaling
+from entroflow import checks
+from entroflow.agents.tasks import task as find
+from entroflow.storage.folder import cache_compilations, lock, plain
+from entroflow.storage.tables import replace
+from experiments import frame
+
+from . import accuracy, algorithms, exported, pieces, report, scaling
 from .measure import machine, one_core
 
-PARTS = ("start", *algorithms.QUANTITIES, "pieces", "scaling", "accuracy")
+PARTS = ("start", *algorithms.QUANTITIES, "pieces", "scaling", "accuracy", "export")
 DENSITIES = ("ring4", "many_well_8")
 FILE = "bench.json"
 
 
 @dataclass(frozen=True)
-class BenchCommand:
-    """Measure speed: beside other libraries, how it grows with sizes, what accuracy costs.
+class Options:
+    """Measure speed: beside other libraries, how it grows with sizes, what accuracy costs, of exported policies.
 
     Writes bench.json, bench.md and figures into a folder; what an earlier call measured there stays, part by part.
     """
 
-    parts: tuple[str, ...] = ("all",)
-    """update, act, density, steps, start, pieces, scaling, accuracy, or all."""
+    parts: Positional[tuple[str, ...]] = ("all",)
+    """update, act, density, steps, start, pieces, scaling, accuracy, export, or all."""
     task: tuple[str, ...] = ("HalfCheetah-v5", "Humanoid-v5")
     """Gymnasium tasks, whose shapes the data have."""
     peers: Path | None = None
@@ -44,60 +48,75 @@ class BenchCommand:
     """Rounds in which everything takes its turn."""
     out: Path = Path("out/bench")
     """Output folder."""
+    resume: bool = False
+    """Leave out what the folder holds already: go on with a call that was stopped or killed."""
 
 
-def run(command: BenchCommand) -> int:
-    """Do what the command says; return the exit code.
+def run(options: Options) -> int:
+    """Do what the options say; return the exit code.
 
     Raises:
         ValueError: for bad input, before anything is measured.
     """
-    wanted = PARTS if command.parts == ("all",) else command.parts
+    wanted = PARTS if options.parts == ("all",) else options.parts
     for part in wanted:
         checks.choice("part", part, PARTS)
-    rounds = checks.positive_int("--rounds", command.rounds)
-    tasks = [find(task).name for task in command.task]
-    if command.peers is not None:
-        _check_python(command.peers)
+    rounds = checks.positive_int("--rounds", options.rounds)
+    tasks = [find(task).name for task in options.task]
+    if options.peers is not None:
+        _check_python(options.peers)
+    timed = [part for part in wanted if part in algorithms.QUANTITIES]
     console = Console()
-    with lock(command.out), contextlib.ExitStack() as stack:
-        results = _Results(command.out, console)
-        if "start" in wanted:
+    with lock(options.out):
+        results = Results(options.out, console, keep=options.resume)
+        for task in tasks if "start" in wanted else []:
+            results.measure("start", task, lambda task=task: algorithms.start_up(task, options.peers))
+        with one_core():
+            cache_compilations()
             for task in tasks:
-                results.add("start", task, algorithms.start_up(task, command.peers))
-        stack.enter_context(one_core())
-        cache_compilations()
-        _algorithms(results, [part for part in wanted if part in algorithms.QUANTITIES], tasks, command.peers, rounds)
-        if "pieces" in wanted:
-            for task in tasks:
-                results.add("pieces", task, pieces.measure(task, rounds))
-        if "scaling" in wanted:
-            for axis in scaling.SIZES:
-                results.add("scaling", axis, scaling.measure(axis, rounds))
-        if "accuracy" in wanted:
-            for name in DENSITIES:
-                results.add("accuracy", name, accuracy.measure(name, rounds))
+                if parts := [part for part in timed if results.lacks(part, task)]:
+                    for part, found in algorithms.compare(parts, task, options.peers, rounds).items():
+                        results.add(part, task, found)
+            kinds: dict[str, tuple[Any, Callable[[str, int], Any]]] = {
+                "pieces": (tasks, pieces.measure),
+                "scaling": (scaling.SIZES, scaling.measure),
+                "accuracy": (DENSITIES, accuracy.measure),
+                "export": (exported.POLICIES, exported.measure),
+            }
+            for part in [part for part in kinds if part in wanted]:
+                names, measure = kinds[part]
+                for name in names:
+                    results.measure(part, name, lambda name=name, measure=measure: measure(name, rounds))
         text = report.text(results.document)
-        replace(command.out / "bench.md", text)
-        report.draw(command.out, results.document)
-        console.print(Markdown(text))
-        console.print(f"{FILE}, bench.md and figures are in {command.out}", soft_wrap=True)
+        replace(options.out / "bench.md", text)
+        report.draw(options.out, results.document)
+    console.print(Markdown(text))
+    console.print(f"{FILE}, bench.md and figures are in {options.out}", soft_wrap=True)
     return 0
 
 
-class _Results:
+class Results:
     """The file of all that was measured, by part and by what it was measured for."""
 
-    def __init__(self, out: Path, console: Console):
-        self._path, self._console = out / FILE, console
+    def __init__(self, out: Path, console: Console, *, keep: bool):
+        self._path, self._console, self._keep = out / FILE, console, keep
         self.document: dict[str, Any] = {}
         if self._path.exists():
             try:
                 self.document = json.loads(self._path.read_text(encoding="utf-8"))
             except ValueError:
                 given, remedy = f"{str(self._path)!r}, which is damaged", "pass another folder"
-                raise checks.error("--out", given, "results of entroflow bench", remedy) from None
+                raise checks.error("--out", given, "results of benchmarks", remedy) from None
         self._machine = machine()
+
+    def lacks(self, part: str, name: str) -> bool:
+        """Whether a part is to be measured for this name."""
+        return not self._keep or name not in self.document.get(part, {})
+
+    def measure(self, part: str, name: str, work: Callable[[], Any]) -> None:
+        """Measure a part for one name, unless it is there and to be kept."""
+        if self.lacks(part, name):
+            self.add(part, name, work())
 
     def add(self, part: str, name: str, found: Any) -> None:
         """Write what was found for one name in place of what is there."""
@@ -106,16 +125,6 @@ class _Results:
         self.document.setdefault(part, {})[name] = plain({"machine": machine, "found": found})
         replace(self._path, json.dumps(self.document, indent=1) + "\n")
         self._console.print(f"measured: {part}, {name}", highlight=False)
-
-
-def _algorithms(results: _Results, parts: list[str], tasks: list[str], peers: Path | None, rounds: int) -> None:
-    """Measure the parts for which algorithms take turns."""
-    names = [name for part in parts for name in algorithms.QUANTITIES[part]]
-    for task in tasks if names else []:
-        found = algorithms.compare(names, task, peers, rounds)
-        for part in parts:
-            kept = (*algorithms.QUANTITIES[part], "versions")
-            results.add(part, task, {name: {k: row[k] for k in kept} for name, row in found.items()})
 
 
 def _check_python(python: Path) -> None:
@@ -128,3 +137,12 @@ def _check_python(python: Path) -> None:
     if not good:
         given, expected = f"{str(python)!r}", "a Python that has stable-baselines3 and sbx-rl"
         raise checks.error("--peers", given, expected, "make one with: make peers")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    return frame.command("benchmarks.run", Options, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...agents.settings import of_algorithm
-from ...commands.lqr.job import settings as lqr_settings
-from ...envs import LQREnv
-from ...flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from ...lqr import systems
-from ...rl import loop_jax, sac
-from ...rl.actors.flow import MIDPOINT_4
+from entroflow.agents.settings import of_algorithm
+from entroflow.commands.lqr.job import settings as lqr_settings
+from entroflow.envs import LQREnv
+from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from entroflow.lqr import systems
+from entroflow.rl import loop_jax, sac
+from entroflow.rl.actors.flow import MIDPOINT_4
+
 from .measure import Row, blocks_in_turns, matmul_rate, summary
 from .operations import Flow, improvement
 

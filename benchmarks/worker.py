@@ -69,14 +69,15 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not come between the answers
     algorithm, task = sys.argv[1:]
-    # Ours through the package, the others without it.
+    # Ours through the library, the others without it.
     begun = time.perf_counter()
     if algorithm in ("sb3", "sbx"):
         peers = runpy.run_path(str(Path(__file__).with_name("peers.py")))
         import_module(peers["LIBRARIES"][algorithm])
         make = peers["make"]
     else:
-        from entroflow.studies.bench.ours import make
+        sys.path[0] = str(Path(__file__).parents[1])
+        make = import_module("benchmarks.ours").make
     imports = time.perf_counter() - begun
     made, versions = make(algorithm, task)
     calls = {name: Call(run, units) for name, (run, units) in made.items()}

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import settings
 from jaxtyping import PRNGKeyArray, install_import_hook
 
-# Before entroflow is imported: beartype checks every annotation of the package on every call. An int may stand for a
-# float, as type checkers have it.
-install_import_hook("entroflow", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+# Before entroflow is imported: beartype checks every annotation on every call. An int may stand for a float, as type
+# checkers have it.
+CHECKED = ["entroflow", "experiments", "benchmarks"]
+install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
