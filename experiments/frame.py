@@ -75,7 +75,7 @@ class Job:
         self.clock: dict[str, float] = dict(keeper.numbers.get("seconds", {}))
         self.trees: dict[str, Any] = {}
         self.cells = 1
-        self._step, self._finished = keeper.step, 0
+        self._step, self._finished, self._asked = keeper.step, 0, False
         self._begun = time.perf_counter() - self.clock.get("total", 0.0)
         self._task = progress.add_task("", total=None)
 
@@ -87,25 +87,33 @@ class Job:
             work: returns numbers, lists, rows, NumPy arrays.
 
         Raises:
-            Stopped: if the job was asked to stop meanwhile.
+            Stopped: if there is work, but the job was asked to stop in an earlier cell.
         """
         if name not in self.found:
+            self.pause()
             self.show(0.0, name)
-            found = json.loads(json.dumps(work(), default=lambda part: part.tolist()))
-            self.found[name] = found
-            self.keep()
+            self.found[name] = json.loads(json.dumps(work(), default=lambda part: part.tolist()))
+            self._save()
         self._finished += 1
         self.show(0.0)
         return self.found[name]
 
     def keep(self) -> None:
-        """Write down what was found, unless that was done just now.
+        """Keep `found` and `trees` as they are within a cell, unless that was done just now.
 
         Raises:
             Stopped: if the job was asked to stop.
         """
-        self._step += 1
-        if self._keeper.keep(self._step, self._state):
+        self._save()
+        self.pause()
+
+    def pause(self) -> None:
+        """End here if the job was asked to stop and has kept what it found since.
+
+        Raises:
+            Stopped: if so.
+        """
+        if self._asked:
             raise Stopped
 
     def restored(self, name: str, like: T) -> T:
@@ -139,6 +147,10 @@ class Job:
         self._count()
         write_results(self.out, document, self.clock)
         self._keeper.finished()
+
+    def _save(self) -> None:
+        self._step += 1
+        self._asked = self._keeper.keep(self._step, self._state)
 
     def _state(self) -> tuple[Row, checkpoint.Arrays]:
         """Return what going on needs; what was found is text, since JSON has no infinity."""

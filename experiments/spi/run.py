@@ -215,6 +215,7 @@ class Study:
 
     def improve(self, policies: FlowPolicy, evaluated: Evaluated, k: int) -> FlowPolicy:
         """Policy improvement of all runs; k = −1 stands for the start."""
+        self.job.pause()
         self.job.show(0.0, f"iteration {k + 1}")
         keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(self._keys, k + 1)
         parameters = jnp.asarray(evaluated.parameters, jnp.float32)

@@ -9,16 +9,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
-from rich.console import Console
-
-import entroflow
-from entroflow import cli
 from entroflow.studies.theorem2 import fits as theorem2_fits
 from entroflow.studies.theorem2 import report as theorem2_report
 from entroflow.studies.theorem2 import study as theorem2_study
 from entroflow.studies.theorem2 import weights as theorem2_weights
 from entroflow.studies.theorem2.figure import draw, theorem2_figure
+from matplotlib.image import imread
+from rich.console import Console
+
+import entroflow
+from entroflow import cli
 
 SMALL = {
     "SIZES": (16, 64),

@@ -1,10 +1,11 @@
-"""`entroflow spi`: what it writes, what it refuses, and how it stops."""
+"""Soft policy iteration, a tiny size of it: what it writes, what it refuses, how it stops and goes on."""
 
 import contextlib
 import csv
 import io
 import json
 import os
+import signal
 from types import SimpleNamespace
 
 import jax
@@ -13,12 +14,10 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from entroflow import cli
 from entroflow.isfm import FitConfig
 from entroflow.lqr import LQR, systems
-from entroflow.studies.spi import lqr as spi_lqr
-from entroflow.studies.spi import rooms as spi_rooms
-from entroflow.studies.spi import study as spi_study
+from entroflow.storage import keeping
+from experiments.spi import figures, lqr_problem, rooms_problem, run
 
 OPTIONS = ["--alpha", "0.2", "1", "--seeds", "2", "--seed", "3", "--iterations", "2"]
 RUNS = [(0.2, 3), (0.2, 4), (1.0, 3), (1.0, 4)]
@@ -29,12 +28,12 @@ FIGURES = {"coupled": ("errors", "trajectories"), "rooms": ("errors", "policies_
 def small():
     """Everything about the study is small."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spi_lqr.LQRProblem, "config", FitConfig(steps=4, candidates=4, pairs=1))
-        patch.setattr(spi_rooms.RoomsProblem, "config", FitConfig(steps=4, candidates=8, pairs=1, ess_floor=0.0))
-        patch.setattr(spi_lqr, "BATCH", 4)
-        patch.setattr(spi_lqr, "STATES", 8)
-        patch.setattr(spi_lqr, "SAMPLES", 16)
-        patch.setattr(spi_rooms, "POINTS", 64)
+        patch.setattr(lqr_problem.LQRProblem, "config", FitConfig(steps=4, candidates=4, pairs=1))
+        patch.setattr(rooms_problem.RoomsProblem, "config", FitConfig(steps=4, candidates=8, pairs=1, ess_floor=0.0))
+        patch.setattr(lqr_problem, "BATCH", 4)
+        patch.setattr(lqr_problem, "STATES", 8)
+        patch.setattr(lqr_problem, "SAMPLES", 16)
+        patch.setattr(rooms_problem, "POINTS", 64)
         yield patch
 
 
@@ -42,28 +41,28 @@ def small():
 def study(request, tmp_path_factory):
     """One tiny study, and a way to run the same compiled programs again, with some of the study's parts replaced."""
     out, kept = tmp_path_factory.mktemp("study") / "out", []
-    compile = spi_study._Study._compile
-    argv = ["spi", "--system", request.param, *OPTIONS, "--out"]
+    compile = run.Study.compile
+    argv = ["--system", request.param, *OPTIONS, "--out"]
 
-    def remember(self, start):
-        policies = compile(self, start)
+    def remember(self):
+        policies = compile(self)
         kept.append((policies, self._keys, self._improve, self._measure))
         return policies
 
-    def recall(self, start):
+    def recall(self):
         policies, self._keys, self._improve, self._measure = kept[0]
         return policies
 
-    def again(out, **parts):
+    def again(out, *options, **parts):
         with small() as patch:
-            patch.setattr(spi_study._Study, "_compile", recall)
+            patch.setattr(run.Study, "compile", recall)
             for name, part in parts.items():
-                patch.setattr(spi_study._Study, name, part)
-            return cli.main([*argv, str(out)])
+                patch.setattr(run.Study, name, part)
+            return run.main([*argv, str(out), *options])
 
     with small() as patch:
-        patch.setattr(spi_study._Study, "_compile", remember)
-        assert cli.main([*argv, str(out)]) == 0
+        patch.setattr(run.Study, "compile", remember)
+        assert run.main([*argv, str(out)]) == 0
     return SimpleNamespace(name=request.param, out=out, again=again)
 
 
@@ -81,8 +80,8 @@ def strict(text):
 
 def test_files(study):
     """Figures that are not blank, a row per iteration and run, and results that repeat them with what was kept."""
-    figures = {f"{name}.{kind}" for name in FIGURES[study.name] for kind in ("png", "pdf")}
-    assert set(os.listdir(study.out)) == figures | {"results.json", "metrics.csv"}
+    drawn = {f"{name}.{kind}" for name in FIGURES[study.name] for kind in ("png", "pdf")}
+    assert set(os.listdir(study.out)) == drawn | {"results.json", "metrics.csv", "config.json", ".lock"}
     for name in FIGURES[study.name]:
         assert imread(study.out / f"{name}.png").std() > 0.01
     rows, results = metrics(study.out), strict((study.out / "results.json").read_text())
@@ -112,30 +111,30 @@ def test_exact_columns_are_the_exact_trajectory(study):
             assert row["gain_error"] == pytest.approx(error)
 
 
-def test_a_run_can_be_repeated(study, tmp_path):
-    """The same command gives the same numbers."""
-    assert study.again(tmp_path / "again") == 0
-    assert metrics(tmp_path / "again") == metrics(study.out)
+def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, monkeypatch):
+    """SIGTERM in an improvement: that iteration is finished; resumed, the results are those of a study in peace."""
+    monkeypatch.setattr(keeping, "SHARE", np.inf)
+    improve = run.Study.improve
 
-
-def test_ctrl_c_keeps_finished_iterations(study, tmp_path, capsys):
-    """Stopped during the second improvement: exit code 130, one sentence, metrics of what was finished."""
-    improve = spi_study._Study.improve
-
-    def interrupted(self, policies, evaluated, k):
-        if k == 1:
-            raise KeyboardInterrupt
+    def signalled(self, policies, evaluated, k):
+        if k == 0:
+            signal.raise_signal(signal.SIGTERM)
         return improve(self, policies, evaluated, k)
 
-    assert study.again(tmp_path / "out", improve=interrupted) == 130
-    assert "what was finished is in" in capsys.readouterr().out
-    assert os.listdir(tmp_path / "out") == ["metrics.csv"]
-    assert metrics(tmp_path / "out") == metrics(study.out)[:8]
+    out = tmp_path / "out"
+    assert study.again(out, improve=signalled) == 128 + signal.SIGTERM
+    assert metrics(out) == metrics(study.out)[:8] and not (out / "results.json").exists()
+    assert study.again(out, "--resume") == 0
+    assert metrics(out) == metrics(study.out)
+    found, expected = (strict((folder / "results.json").read_text()) for folder in (out, study.out))
+    assert found["iterations"] == expected["iterations"]
+    for name in FIGURES[study.name]:
+        assert np.array_equal(imread(out / f"{name}.png"), imread(study.out / f"{name}.png"))
 
 
 def test_a_policy_that_breaks_down_ends_the_run(study, tmp_path, capsys):
     """Actions that are not finite: exit code 1 and a sentence that names the run, not a traceback."""
-    evaluate = spi_study._Study.evaluate
+    evaluate = run.Study.evaluate
 
     def broken(self, policies):
         measure = self._measure
@@ -148,8 +147,8 @@ def test_a_policy_that_breaks_down_ends_the_run(study, tmp_path, capsys):
 
 def test_a_policy_that_does_not_stabilise_has_no_soft_q():
     """On LQR evaluation refuses a gain under which returns diverge, with a sentence about it."""
-    problem = spi_lqr.LQRProblem(systems.get("unstable"))
-    fit = spi_lqr.LinearFit(np.zeros((3, 3)), np.eye(3), np.zeros((3, 3)))
+    problem = lqr_problem.LQRProblem(systems.get("unstable"))
+    fit = lqr_problem.LinearFit(np.zeros((3, 3)), np.eye(3), np.zeros((3, 3)))
     with pytest.raises(ValueError, match="closed loop"):
         problem.evaluate(fit, 0.5)
 
@@ -158,9 +157,9 @@ def test_optima_of_zero_have_no_relative_distance():
     """Without a future the optimal gain is zero: its relative distance is NaN, which results.json writes as null."""
     coupled = systems.get("coupled")
     lqr = LQR(**{**coupled.to_dict(), "discount": 0.0})
-    problem = spi_lqr.LQRProblem(lqr)
+    problem = lqr_problem.LQRProblem(lqr)
     start = problem.start(0.5)
-    fit = spi_lqr.LinearFit(start.K, start.covariance, np.zeros((2, 2)))
+    fit = lqr_problem.LinearFit(start.K, start.covariance, np.zeros((2, 2)))
     numbers, _ = problem.compare(0.5, fit, start, None)
     assert np.isnan(numbers["gain_error"]) and numbers["covariance_error"] == 0
     assert all((unit > 0).all() for unit in problem.units(0.5).values())
@@ -169,16 +168,16 @@ def test_optima_of_zero_have_no_relative_distance():
 def test_the_table_is_at_most_80_columns_wide(study):
     """The closing table fits a terminal of 80 columns without losing a digit."""
     rows = strict((study.out / "results.json").read_text())["iterations"]
-    problem = spi_rooms.RoomsProblem if study.name == "rooms" else spi_lqr.LQRProblem
+    problem = rooms_problem.RoomsProblem if study.name == "rooms" else lqr_problem.LQRProblem
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(spi_study.table(problem, rows))
+    console.print(figures.table(problem, rows))
     assert max(len(line.rstrip()) for line in console.export_text().splitlines()) <= 80
 
 
 def refused(capsys, argv, out):
     """Run a command that must end with 2; return its message."""
     try:
-        code = cli.main([*argv, "--out", str(out)])
+        code = run.main([*argv, "--out", str(out)])
     except SystemExit as stop:
         code = stop.code
     captured = capsys.readouterr()
@@ -207,12 +206,12 @@ def refused(capsys, argv, out):
 )
 def test_bad_options_are_refused(capsys, tmp_path, arguments, words):
     """An option that cannot be: exit code 2, its name in the message, nothing written."""
-    assert words in refused(capsys, ["spi", *arguments], tmp_path / "out")
+    assert words in refused(capsys, arguments, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_output_folder_in_use_is_refused(capsys, tmp_path):
     """Another run: exit code 2, and what is there stays as it is."""
     (tmp_path / "results.json").write_text("{}")
-    assert "already holds another run" in refused(capsys, ["spi"], tmp_path)
+    assert "already holds another run" in refused(capsys, [], tmp_path)
     assert os.listdir(tmp_path) == ["results.json"] and (tmp_path / "results.json").read_text() == "{}"

@@ -7,12 +7,12 @@ import math
 
 import numpy as np
 import pytest
+from entroflow.studies.densities import fit as densities_fit
+from entroflow.studies.densities import study as densities_study
 from matplotlib.image import imread
 
 from entroflow import cli
 from entroflow.densities import get
-from entroflow.studies.densities import fit as densities_fit
-from entroflow.studies.densities import study as densities_study
 
 SMALL = {"EVALUATIONS": 4, "ESTIMATE": 200, "REPETITIONS": 3, "W2_SAMPLES": 100, "FLOORS": 2, "GRID": 21, "PATHS": 8}
 CONFIG = functools.partial(

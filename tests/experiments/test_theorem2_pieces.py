@@ -4,10 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
-
-from entroflow.diagnostics import gaussian_renyi
-from entroflow.isfm import diagnose
 from entroflow.studies.theorem2 import fits, study
 from entroflow.studies.theorem2 import weights as weighing
 from entroflow.studies.theorem2.data import (
@@ -23,6 +19,10 @@ from entroflow.studies.theorem2.data import (
     slope,
 )
 from entroflow.studies.theorem2.report import verdict
+from scipy import stats
+
+from entroflow.diagnostics import gaussian_renyi
+from entroflow.isfm import diagnose
 
 NORMAL = Mixture(1, (1.0,), (0.0,), (1.0,))
 GAUSSIAN = study.SHIFTED  # N(1, 0.5²)

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from entroflow.studies.multigoal import measure as multigoal_measure
+from entroflow.studies.multigoal import report as multigoal_report
+from entroflow.studies.multigoal import study as multigoal_study
 from matplotlib.image import imread
 from rich.console import Console
 
 from entroflow import cli
-from entroflow.studies.multigoal import measure as multigoal_measure
-from entroflow.studies.multigoal import report as multigoal_report
-from entroflow.studies.multigoal import study as multigoal_study
 
 NAMES = ["sac_isfm", "gaussian_sac", "denoising"]
 RUN = NAMES[1:]

@@ -10,14 +10,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from entroflow.studies.bench import accuracy, algorithms, operations, report, scaling, study
+from entroflow.studies.bench.measure import one_core, summary
+from entroflow.studies.bench.worker import Block
 from matplotlib.image import imread
 
 from entroflow import cli
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import FitConfig
-from entroflow.studies.bench import accuracy, algorithms, operations, report, scaling, study
-from entroflow.studies.bench.measure import one_core, summary
-from entroflow.studies.bench.worker import Block
 
 TIMES = {"cpu", "cpu_median", "wall", "wall_median", "system_median", "faults_median", "blocks"}
 

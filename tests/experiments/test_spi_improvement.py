@@ -7,13 +7,12 @@ import pytest
 from scipy.stats import t
 
 from entroflow.commands.lqr.evaluate import normal_points
-from entroflow.envs.rooms import Rooms
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import FitConfig, fit
 from entroflow.lqr import systems
-from entroflow.rl.spi import fit_linear, quadratic_q
-from entroflow.studies.spi.lqr import LQRProblem
-from entroflow.studies.spi.rooms import Pushed, RoomsProblem
+from experiments.spi.lqr_problem import LQRProblem, fit_linear, quadratic_q
+from experiments.spi.rooms import Rooms
+from experiments.spi.rooms_problem import Pushed, RoomsProblem
 
 ALPHA, SEEDS = 0.5, 4
 LQR = systems.get("coupled")
