@@ -1,22 +1,23 @@
-"""`entroflow densities`: what it learns and writes, what it refuses, and how it stops."""
+"""Densities, a tiny size of it: what it learns and writes, what it refuses, how it stops and goes on."""
 
 import csv
 import functools
 import json
 import math
+import signal
 
 import numpy as np
 import pytest
-from entroflow.studies.densities import fit as densities_fit
-from entroflow.studies.densities import study as densities_study
 from matplotlib.image import imread
 
-from entroflow import cli
 from entroflow.densities import get
+from entroflow.storage import keeping
+from experiments import frame
+from experiments.densities import fit, run
 
 SMALL = {"EVALUATIONS": 4, "ESTIMATE": 200, "REPETITIONS": 3, "W2_SAMPLES": 100, "FLOORS": 2, "GRID": 21, "PATHS": 8}
 CONFIG = functools.partial(
-    densities_fit.Config, candidates=128, points=128, times=16, width=16, reuse=4, solver_steps=3, ess_floor=0.3
+    fit.Config, candidates=128, points=128, times=16, width=16, reuse=4, solver_steps=3, ess_floor=0.3
 )
 
 
@@ -29,8 +30,8 @@ def small(monkeypatch):
 
 def shrink(patch):
     for name, value in SMALL.items():
-        patch.setattr(densities_study, name, value)
-    patch.setattr(densities_fit, "Config", CONFIG)
+        patch.setattr(run, name, value)
+    patch.setattr(fit, "Config", CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("densities") / "out"
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch)
-        command = ["densities", "--target", "ring4", "gaussian_3", "--seeds", "2", "--seed", "5", "--steps", "150"]
-        assert cli.main([*command, "--out", str(folder)]) == 0
+        command = ["--target", "ring4", "gaussian_3", "--seeds", "2", "--seed", "5", "--steps", "150"]
+        assert run.main([*command, "--out", str(folder)]) == 0
     return folder
 
 
@@ -95,7 +96,7 @@ def test_the_table_fits_a_terminal(out):
     for row in results[0]["seeds"]:
         row.update(w2=123.456, log_z_error=12.3456, mode_error=None)
     console = Console(width=200, record=True)
-    console.print(densities_study.table(results))
+    console.print(run.table(results))
     assert max(len(line.rstrip()) for line in console.export_text().splitlines()) <= 80
 
 
@@ -114,45 +115,57 @@ def test_the_table_fits_a_terminal(out):
 )
 def test_bad_input_is_refused_in_one_sentence(tmp_path, capsys, arguments, message):
     """Exit code 2, one line that names the option or the target, and nothing written."""
-    assert cli.main(["densities", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert run.main([*arguments, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_used_folder_is_refused(tmp_path, capsys):
-    """An earlier run's results are never overwritten."""
-    (tmp_path / "results.json").write_text("{}")
-    assert cli.main(["densities", "--out", str(tmp_path)]) == 2
-    assert "already holds another run" in capsys.readouterr().err
-
-
 @pytest.fixture
 def fake(small):
-    """Nothing is trained: the last training is interrupted or breaks down, the others are judged like this."""
+    """Nothing is trained, and policies are judged like this; what happens before a training is given by its number."""
 
-    def install(last):
-        trained = iter(["first", last])
+    def install(**happens):
+        trained = []
 
-        def train(self, target, writer, tick):
-            if (result := next(trained)) is KeyboardInterrupt:
-                raise KeyboardInterrupt
-            return result
+        def train(self, target):
+            trained.append(target.name)
+            happens.get(f"at_{len(trained)}", lambda: None)()
+            return [], [{"target": target.name, "seed": 0}]
 
         row = {"seed": 0, "ess": 0.9, "log_z_error": 0.01, "w2": 0.2, "mode_error": 0.01}
         judge = lambda self, target, _: {"target": target.name, "size": 2, "w2_floor": 0.1, "seeds": [row]}  # noqa: E731
-        small.setattr(densities_study._Study, "_train", train)
-        small.setattr(densities_study._Study, "_judge", judge)
+        small.setattr(keeping, "SHARE", math.inf)
+        small.setattr(run.Study, "train", train)
+        small.setattr(run.Study, "judge", judge)
+        return trained
 
     return install
 
 
-@pytest.mark.parametrize(("last", "code"), [(KeyboardInterrupt, 130), (None, 1)])
-def test_finished_targets_survive(tmp_path, capsys, fake, last, code):
-    """After Ctrl-C, or where a loss is not finite, results.json holds the targets that were finished."""
-    fake(last)
-    out = tmp_path / "out"
-    assert cli.main(["densities", "--target", "ring4", "grid9", "--seeds", "1", "--out", str(out)]) == code
-    results = json.loads((out / "results.json").read_text())
-    assert [target["target"] for target in results["targets"]] == ["ring4"]
-    assert ("stopped" if code == 130 else "not finite") in capsys.readouterr().out
+def diverge():
+    raise frame.Broken("the loss on grid9 is not finite")
+
+
+@pytest.mark.parametrize(
+    ("happens", "code", "said", "made"),
+    [
+        (diverge, 1, "the loss on grid9 is not finite", ["grid9", "two_moons"]),
+        (
+            lambda: signal.raise_signal(signal.SIGINT),
+            130,
+            "to go on: python -m experiments.densities.run",
+            ["two_moons"],
+        ),
+    ],
+)
+def test_finished_targets_survive(tmp_path, capsys, fake, happens, code, said, made):
+    """After Ctrl-C, or where a loss is not finite, going on leaves out the targets that were finished."""
+    command = ["--target", "ring4", "grid9", "two_moons", "--seeds", "1", "--out", str(tmp_path / "out")]
+    fake(at_2=happens)
+    assert run.main(command) == code
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert (trained := fake()) == [] and run.main([*command, "--resume"]) == 0
+    assert trained == made
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [target["target"] for target in results["targets"]] == ["ring4", "grid9", "two_moons"]

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from entroflow.studies.densities import fit as densities_fit
-from entroflow.studies.densities import study as densities_study
 
 from entroflow.densities import double_well, two_moons
 from entroflow.isfm import Control
+from experiments.densities import fit as densities_fit
+from experiments.densities import run as densities_study
 
 CONFIG = densities_fit.Config(points=24, times=6, width=8)
 

@@ -1,24 +1,24 @@
-"""`entroflow theorem2`: what it writes, what it refuses, and how it stops."""
+"""Theorem 2, a tiny size of it: what it writes, what it refuses, how it stops and goes on."""
 
+import contextlib
 import copy
 import csv
 import io
 import json
 import math
+import signal
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
-from entroflow.studies.theorem2 import fits as theorem2_fits
-from entroflow.studies.theorem2 import report as theorem2_report
-from entroflow.studies.theorem2 import study as theorem2_study
-from entroflow.studies.theorem2 import weights as theorem2_weights
-from entroflow.studies.theorem2.figure import draw, theorem2_figure
 from matplotlib.image import imread
 from rich.console import Console
 
 import entroflow
-from entroflow import cli
+from entroflow.storage import keeping
+from experiments.theorem2 import fits, report, run, weights
+from experiments.theorem2.figure import draw, theorem2_figure
 
 SMALL = {
     "SIZES": (16, 64),
@@ -30,22 +30,65 @@ SMALL = {
     "REPEATS": 200,
     "POINTS": {1: 64, 2: 32},
 }
-COMMAND = ["theorem2", "--seeds", "2", "--seed", "3", "--steps", "4"]
+COMMAND = ["--seeds", "2", "--seed", "3", "--steps", "4"]
 CELLS = 2 * 3 + 4 + 6  # two sweeps of N with their floors, four divergences, six proposals
+
+
+@contextlib.contextmanager
+def small():
+    """Everything about the study is small."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL.items():
+            patch.setattr(run, name, value)
+        for name, value in {"WIDTH": 4, "STATES": 2, "BATCH": 8}.items():
+            patch.setattr(fits, name, value)
+        patch.setattr(weights, "PAIRS", 4)
+        yield patch
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """One tiny study made by the command."""
+    """One tiny study, made by a process that was stopped among the proposals and by another one that went on."""
     out = tmp_path_factory.mktemp("study") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in SMALL.items():
-            patch.setattr(theorem2_study, name, value)
-        for name, value in {"WIDTH": 4, "STATES": 2, "BATCH": 8}.items():
-            patch.setattr(theorem2_fits, name, value)
-        patch.setattr(theorem2_weights, "PAIRS", 4)
-        assert cli.main([*COMMAND, "--out", str(out)]) == 0
-    return SimpleNamespace(out=out, results=json.loads((out / "results.json").read_text()))
+    with small() as patch:
+        patch.setattr(keeping, "SHARE", math.inf)
+        studies, made = [], run.Study.__init__
+
+        def init(self, *arguments):
+            made(self, *arguments)
+            studies.append(self)
+            if len(studies) == 2:  # without compiling again
+                for name in ("learn", "learn_afresh", "push", "draw"):
+                    setattr(self, name, getattr(studies[0], name))
+
+        def stop(self, *arguments):
+            if len(studies) == 1:
+                signal.raise_signal(signal.SIGTERM)
+            return exact_samples(self, *arguments)
+
+        exact_samples = run.Study._exact_samples
+        patch.setattr(run.Study, "__init__", init)
+        patch.setattr(run.Study, "_exact_samples", stop)
+        assert run.main([*COMMAND, "--out", str(out)]) == 128 + signal.SIGTERM
+        assert len(rows_of(out)) == 2 * (CELLS - 5)
+        assert run.main([*COMMAND, "--out", str(out), "--resume"]) == 0
+    return SimpleNamespace(out=out, results=json.loads((out / "results.json").read_text()), studies=studies)
+
+
+def rows_of(out):
+    with (out / "cells.csv").open(newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def test_going_on_changes_no_number(study):
+    """The process that went on fitted policies anew: their cells are those that the first process would have made."""
+    first, second = study.studies
+    with small():
+        drawn, log_weights, _ = first._draw_policies(first.floor(2), 1.5)
+        expected = first._w2_squared(first._learn(drawn, log_weights), run.TARGETS[2])
+        assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first.floor(2), second.floor(2)))
+    (cell,) = (cell for cell in study.results["cells"] if cell["proposal"] == "policy, noise × 1.5")
+    assert cell["w2_squared"] == expected
 
 
 def test_the_figure_is_there(study):
@@ -71,7 +114,7 @@ def test_results_name_every_cell(study):
 
 def test_proposals_are_compared_at_equal_n(study):
     """Policies, the Gaussian and boxes: one N, and the wider box is further away and has fewer effective samples."""
-    rows = {row["proposal"]: row for row in theorem2_report.proposal_rows(study.results)}
+    rows = {row["proposal"]: row for row in report.proposal_rows(study.results)}
     assert len(rows) == 7 and {row["candidates"] for row in rows.values()} == {16}
     assert rows["uniform, ±10"]["renyi_4"] > rows["uniform, ±4"]["renyi_4"] > rows["Gaussian"]["renyi_4"] > 0
     assert rows["exact samples"]["ess"] == pytest.approx(1)
@@ -99,7 +142,7 @@ def test_normalisations_are_measured_and_fitted(study):
 
 def test_results_say_how_they_came_about(study):
     """results.json tells all settings, the versions and where the time went."""
-    given = {"seeds": 2, "seed": 3, "steps": 4, "out": str(study.out), "width": 4, "candidates": 16}
+    given = {"seeds": 2, "seed": 3, "steps": 4, "width": 4, "candidates": 16}
     assert given.items() <= study.results["settings"].items()
     assert study.results["versions"]["entroflow"] == entroflow.__version__
     assert 0 < study.results["seconds"]["fits"] <= study.results["seconds"]["total"]
@@ -107,8 +150,7 @@ def test_results_say_how_they_came_about(study):
 
 def test_cells_are_on_disk_as_rows(study):
     """cells.csv has one row per cell and seed, with the values of results.json."""
-    with (study.out / "cells.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file, strict=True))
+    rows = rows_of(study.out)
     assert [row["seed"] for row in rows] == ["3", "4"] * CELLS
     values = [value for cell in study.results["cells"] for value in cell["w2_squared"]]
     assert [float(row["w2_squared"]) for row in rows] == values
@@ -124,7 +166,7 @@ def test_the_tables_fit_80_columns(study):
     for fit in document["fitted"].values():
         fit["mean"], fit["variance"] = [0.012, 2.3], [3.0, 0.01]
     console = Console(width=80, record=True, file=io.StringIO())
-    for table in theorem2_report.tables(document):
+    for table in report.tables(document):
         console.print(table)
     text = console.export_text()
     assert "…" not in text and max(map(len, text.splitlines())) <= 80
@@ -140,7 +182,7 @@ def test_the_figure_can_be_drawn_again_from_results(study, tmp_path, recwarn):
     broken["w2_squared"][0] = None
     theorem2_figure(document)
     assert (
-        theorem2_report.summarise(
+        report.summarise(
             [cell | {"renyi_4": math.inf} if cell["renyi_4"] is None else cell for cell in document["cells"]],
             document["weights"],
             document["fitted"],
@@ -148,30 +190,6 @@ def test_the_figure_can_be_drawn_again_from_results(study, tmp_path, recwarn):
         == "too few points"
     )
     assert not recwarn.list
-
-
-def test_ctrl_c_leaves_the_finished_cells(tmp_path, monkeypatch, capsys):
-    """After Ctrl-C the exit code is 130 and the output says where the finished cells are; no traceback."""
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(theorem2_study._Study, "_cell", interrupt)
-    out = tmp_path / "[/]out"  # a name that a terminal's markup would stumble over
-    assert cli.main([*COMMAND, "--out", str(out)]) == 130
-    said = capsys.readouterr()
-    assert str(out) in said.out and "Traceback" not in said.out + said.err
-
-
-def test_a_fault_of_the_program_is_not_bad_input(tmp_path, monkeypatch):
-    """A ValueError from inside of the study is no exit code 2 with a sentence: it shows where it came from."""
-
-    def fail(*_):
-        raise ValueError("shapes do not match")
-
-    monkeypatch.setattr(theorem2_study._Study, "_cell", fail)
-    with pytest.raises(RuntimeError):
-        cli.main([*COMMAND, "--out", str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize(
@@ -191,21 +209,12 @@ def test_a_fault_of_the_program_is_not_bad_input(tmp_path, monkeypatch):
 )
 def test_bad_options_are_refused(capsys, tmp_path, monkeypatch, arguments, words):
     """An option that cannot be: exit code 2, its name in the message, nothing written."""
-    monkeypatch.setattr(theorem2_study, "_Study", None)  # the study must not begin
+    monkeypatch.setattr(run, "Study", None)  # the study must not begin
     try:
-        code = cli.main(["theorem2", *arguments, "--out", str(tmp_path / "out")])
+        code = run.main([*arguments, "--out", str(tmp_path / "out")])
     except SystemExit as stop:  # tyro's own messages
         code = stop.code
     captured = capsys.readouterr()
     said = " ".join((captured.err + captured.out).split())
     assert code == 2 and words in said and "Traceback" not in said
     assert not (tmp_path / "out").exists()
-
-
-def test_an_output_folder_in_use_is_refused(capsys, tmp_path, monkeypatch):
-    """Nothing is ever overwritten."""
-    monkeypatch.setattr(theorem2_study, "_Study", None)
-    (tmp_path / "mine").write_text("precious")
-    assert cli.main(["theorem2", "--out", str(tmp_path)]) == 2
-    assert "already holds another run" in capsys.readouterr().err
-    assert (tmp_path / "mine").read_text() == "precious"

@@ -1,12 +1,17 @@
-"""The pieces of `entroflow theorem2` against closed forms: distances, divergences, weights and fits."""
+"""The pieces of the experiment on Theorem 2 against closed forms: distances, divergences, weights and fits."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from entroflow.studies.theorem2 import fits, study
-from entroflow.studies.theorem2 import weights as weighing
-from entroflow.studies.theorem2.data import (
+from scipy import stats
+
+from entroflow.diagnostics import gaussian_renyi
+from entroflow.isfm import diagnose
+from experiments.theorem2 import fits
+from experiments.theorem2 import run as study
+from experiments.theorem2 import weights as weighing
+from experiments.theorem2.data import (
     Mixture,
     Resampled,
     box,
@@ -18,11 +23,7 @@ from entroflow.studies.theorem2.data import (
     set_w2_squared,
     slope,
 )
-from entroflow.studies.theorem2.report import verdict
-from scipy import stats
-
-from entroflow.diagnostics import gaussian_renyi
-from entroflow.isfm import diagnose
+from experiments.theorem2.report import verdict
 
 NORMAL = Mixture(1, (1.0,), (0.0,), (1.0,))
 GAUSSIAN = study.SHIFTED  # N(1, 0.5²)
