@@ -1,4 +1,4 @@
-"""`entroflow multigoal`: what it writes, what it refuses, and how it stops."""
+"""The multi-goal comparison, a tiny size of it: what it writes, what it refuses, how it stops and goes on."""
 
 import contextlib
 import csv
@@ -12,13 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from entroflow.studies.multigoal import measure as multigoal_measure
-from entroflow.studies.multigoal import report as multigoal_report
-from entroflow.studies.multigoal import study as multigoal_study
 from matplotlib.image import imread
 from rich.console import Console
 
-from entroflow import cli
+from entroflow.storage import keeping
+from experiments.multigoal import measure, report, run
 
 NAMES = ["sac_isfm", "gaussian_sac", "denoising"]
 RUN = NAMES[1:]
@@ -27,22 +25,22 @@ RUN = NAMES[1:]
 @contextlib.contextmanager
 def small():
     """Everything about the study is small."""
-    settings = multigoal_study.settings
+    settings = run.settings
     with pytest.MonkeyPatch.context() as patch:
         tiny = {"width": 8, "depth": 1, "states": 8}
         for name, more in zip(NAMES, ({"candidates": 4}, {}, {"candidates": 4, "steps": 3}), strict=True):
-            actor = dataclasses.replace(multigoal_study.ALGORITHMS[name], **tiny, **more)
-            patch.setitem(multigoal_study.ALGORITHMS, name, actor)
+            actor = dataclasses.replace(run.ALGORITHMS[name], **tiny, **more)
+            patch.setitem(run.ALGORITHMS, name, actor)
         patch.setattr(
-            multigoal_study,
+            run,
             "settings",
             lambda *made_of: dataclasses.replace(settings(*made_of), critic_width=8, critic_depth=1, batch_size=16),
         )
-        patch.setattr(multigoal_study, "ENVIRONMENTS", 4)
-        patch.setattr(multigoal_study, "RESOLUTION", 5)
+        patch.setattr(run, "ENVIRONMENTS", 4)
+        patch.setattr(run, "RESOLUTION", 5)
         for name, value in {"STATES": 3, "POINTS": 32, "SAMPLES": 64, "EPISODES": 8, "HORIZON": 35}.items():
-            patch.setattr(multigoal_measure, name, value)
-        patch.setattr(multigoal_measure, "ENTROPY_STATES", 4)
+            patch.setattr(measure, name, value)
+        patch.setattr(measure, "ENTROPY_STATES", 4)
         yield patch
 
 
@@ -52,7 +50,7 @@ def study(tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "out"
     with small():
         options = ["--algorithm", *RUN, "--steps", "3", "--seeds", "2", "--seed", "5", "--out", str(out)]
-        assert cli.main(["multigoal", *options]) == 0
+        assert run.main(options) == 0
     return out
 
 
@@ -103,29 +101,16 @@ def test_the_table_is_at_most_80_columns_wide(study):
     """The closing table fits a terminal of 80 columns, with a row for every algorithm and one for the exact policy."""
     results = strict(study)
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(multigoal_report.table(results["runs"], results["exact"]))
+    console.print(report.table(results["runs"], results["exact"]))
     text = console.export_text()
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     assert all(name in text for name in [*RUN, "exact"])
 
 
-def test_ctrl_c_keeps_what_was_written(tmp_path, capsys, monkeypatch):
-    """Stopped in training: exit code 130, one sentence, metrics.csv kept."""
-
-    def interrupted(self, config):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(multigoal_study._Study, "_program", interrupted)
-    with small():
-        assert cli.main(["multigoal", "--steps", "3", "--out", str(tmp_path / "out")]) == 130
-    assert "what was finished is in" in capsys.readouterr().out
-    assert set(os.listdir(tmp_path / "out")) == {".lock", "config.json", "metrics.csv"}
-
-
 def results_of(out):
-    """What results.json says, but for the time it took and where it lies."""
+    """What results.json says, but for the time it took."""
     found = strict(out)
-    del found["seconds"], found["settings"]["out"]
+    del found["seconds"]
     return found
 
 
@@ -133,7 +118,7 @@ def results_of(out):
 def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, monkeypatch, moment):
     """SIGTERM in training: exit code 143; resumed in another folder, the files are those of the uninterrupted study."""
     programs, calls = {}, []
-    program = multigoal_study._Study._program
+    program = run.Study.program
 
     def remember(self, config):
         if config not in programs:
@@ -148,13 +133,14 @@ def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, monkeypatch, 
 
         return jax.tree.map(jnp.copy, loop), counted
 
-    monkeypatch.setattr(multigoal_study._Study, "_program", remember)
+    monkeypatch.setattr(run.Study, "program", remember)
+    monkeypatch.setattr(keeping, "SHARE", np.inf)
     out, moved = tmp_path / "out", tmp_path / "moved"
     with small():
-        options = ["--algorithm", *RUN, "--steps", "3", "--seeds", "2", "--seed", "5", "--out", str(out)]
-        assert cli.main(["multigoal", *options]) == 128 + signal.SIGTERM
+        options = ["--algorithm", *RUN, "--steps", "3", "--seeds", "2", "--seed", "5"]
+        assert run.main([*options, "--out", str(out)]) == 128 + signal.SIGTERM
         out.rename(moved)
-        assert cli.main(["resume", str(moved)]) == 0
+        assert run.main([*options, "--out", str(moved), "--resume"]) == 0
     assert (moved / "metrics.csv").read_bytes() == (study / "metrics.csv").read_bytes()
     assert results_of(moved) == results_of(study) and not (moved / "checkpoints").exists()
 
@@ -178,7 +164,7 @@ def test_bad_options_are_refused(capsys, tmp_path, arguments, words):
     """An option that cannot be: exit code 2, its name in the message, nothing written."""
     with small():
         try:
-            code = cli.main(["multigoal", *arguments, "--out", str(tmp_path / "out")])
+            code = run.main([*arguments, "--out", str(tmp_path / "out")])
         except SystemExit as stop:
             code = stop.code
     captured = capsys.readouterr()
