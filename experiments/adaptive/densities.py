@@ -75,7 +75,8 @@ def run(job: frame.Job, fresh: bool = False) -> tuple[frame.Row, list[Any]]:
 def train(policy: FlowPolicy, target: Mixture, rule: Array, c: Array, steps: Array, seed: Array) -> tuple[Array, Array]:
     """Fit one policy; return its error, the candidates drawn, and how many were drawn in each tenth of the steps."""
     key, test_key = jax.random.split(jax.random.fold_in(jax.random.key(7), seed))
-    warm, total = 0.02 * steps, steps.astype(jnp.float32)
+    total = steps.astype(jnp.float32)
+    warm = 0.02 * total
 
     def rate(count):  # as `entroflow.isfm.optimiser`, for a number of steps that the program is not compiled for
         count = count.astype(jnp.float32)

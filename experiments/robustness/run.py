@@ -11,8 +11,7 @@ import numpy as np
 from rich.markdown import Markdown
 from tyro.conf import Positional
 
-from entroflow import checks
-from entroflow.agents.learner import load_agent
+from entroflow import checks, load
 from entroflow.agents.load import LAST
 from entroflow.agents.perturb import Perturbation
 
@@ -72,7 +71,7 @@ def name_of(agent: Any) -> str:
 
 def measure(path: Path) -> list[frame.Row]:
     """Evaluate an agent under all changes that its task knows."""
-    agent, rows = load_agent(path), []
+    agent, rows = load(path), []
     for change, how in CHANGES.items():
         if agent.task.name.startswith("Pendulum") and (how.mass, how.friction) != (1.0, 1.0):
             continue  # not simulated by MuJoCo

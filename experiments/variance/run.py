@@ -151,7 +151,7 @@ def moments(lever: Lever, n: int, policy, target, flags) -> tuple[jax.Array, jax
     shift = gradient(jax.random.key(3))  # of the order of the mean, so that float32 squares do not cancel
 
     def add(total, keys):
-        draws = jax.vmap(gradient)(keys) - shift
+        draws = jax.vmap(gradient)(keys) - shift[None]
         return (total[0] + jnp.sum(draws, axis=0), total[1] + jnp.sum(draws**2, axis=0)), None
 
     repeats = REPEATS[n]
@@ -268,7 +268,7 @@ def draw(rows: Sequence[frame.Row]) -> Figure:
     """Return the figure of the gains at equal network calls."""
     with mpl.rc_context(STYLE):
         figure = new_figure(9.0, 4.6, "Variance of the ISFM gradient: gain over the plain estimator at equal cost")
-        axes = figure.subplots(1, 2, sharey=True)
+        axes = figure.subplots(1, len(SIZES), sharey=True, squeeze=False)[0]
         for ax, n in zip(axes, SIZES, strict=True):
             ax.set_title(f"N = {n}")
             marks = {("gaussian", "early"): ("o", QUIET), ("gaussian", "late"): ("o", LEARNED)}

@@ -1,4 +1,4 @@
-"""`entroflow bench`: what it measures and writes, what it keeps, what it refuses. Nothing here asserts speed."""
+"""The benchmarks: what they measure and write, what they keep, what they refuse. Nothing here asserts speed."""
 
 import dataclasses
 import json
@@ -10,12 +10,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
-from entroflow.studies.bench import accuracy, algorithms, operations, report, scaling, study
-from entroflow.studies.bench.measure import one_core, summary
-from entroflow.studies.bench.worker import Block
 from matplotlib.image import imread
 
-from entroflow import cli
+from benchmarks import accuracy, algorithms, exported, operations, report, run, scaling
+from benchmarks.measure import one_core, summary
+from benchmarks.worker import Block
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import FitConfig
 
@@ -30,12 +29,12 @@ def out(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(algorithms, "OURS", ("gaussian_sac",))
         patch.setattr(scaling, "SIZES", {"action dimension": (1, 2)})
-        patch.setattr(study, "DENSITIES", ("gaussian_2",))
+        patch.setattr(run, "DENSITIES", ("gaussian_2",))
         patch.setattr(accuracy, "FIT", FitConfig(steps=5, candidates=16))
         patch.setattr(accuracy, "POINTS", 8)
         patch.setattr(accuracy, "settings", lambda: [accuracy.Setting("closed form", "rk4", n) for n in (1, 4)])
-        assert cli.main(["bench", "update", *common]) == 0
-        assert cli.main(["bench", "scaling", "accuracy", *common]) == 0
+        assert run.main(["update", *common]) == 0
+        assert run.main(["scaling", "accuracy", *common]) == 0
     return folder
 
 
@@ -73,6 +72,33 @@ def test_the_report_shows_all_parts(out):
         assert f"## {heading}" in text
     for name in ("scaling.png", "accuracy.png"):
         assert imread(out / name).ndim == 3
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The options of a call that measures an exported Gaussian at one observation."""
+    monkeypatch.setattr(exported, "POLICIES", ("gaussian_sac",))
+    monkeypatch.setattr(exported, "BATCHES", (1,))
+    return ["export", "--task", "Pendulum-v1", "--rounds", "1", "--out", str(tmp_path / "out")]
+
+
+def test_exported_policies_are_measured_once(tiny, tmp_path, monkeypatch):
+    """Both files agree with the library, the table shows them, and --resume leaves alone what is there."""
+    assert run.main(tiny) == 0
+    before = (tmp_path / "out" / "bench.json").read_bytes()
+    (row,) = json.loads(before)["export"]["gaussian_sac"]["found"]
+    assert all(set(row[kind]) == TIMES | {"difference"} for kind in ("JAX", "StableHLO", "ONNX"))
+    assert all(row[kind]["difference"] < 1e-5 for kind in ("StableHLO", "ONNX")) and row["bytes"]["onnx"] > 0
+    assert "| gaussian_sac | 1 |" in (tmp_path / "out" / "bench.md").read_text()
+    monkeypatch.setattr(exported, "measure", None)
+    assert run.main([*tiny, "--resume"]) == 0
+    assert (tmp_path / "out" / "bench.json").read_bytes() == before
+
+
+def test_the_committed_tables_are_those_of_the_committed_times():
+    """bench.md is what the report makes of bench.json."""
+    folder = Path(run.__file__).parent / "results"
+    assert report.text(json.loads((folder / "bench.json").read_text())) == (folder / "bench.md").read_text()
 
 
 def test_the_report_sets_ratios_against_their_targets():
@@ -153,7 +179,7 @@ def test_one_core_gives_back_what_it_took():
 def test_bad_options_are_refused_in_one_sentence(options, message, tmp_path, capsys):
     """Nothing is measured or written for bad input."""
     folder = tmp_path / "out"
-    assert cli.main(["bench", *options, "--out", str(folder)]) == 2
+    assert run.main([*options, "--out", str(folder)]) == 2
     printed = capsys.readouterr().err
     assert len(printed.splitlines()) == 1 and re.search(message, printed), printed
     assert not folder.exists()
@@ -162,7 +188,7 @@ def test_bad_options_are_refused_in_one_sentence(options, message, tmp_path, cap
 def test_damaged_results_are_refused(tmp_path, capsys):
     """A results file that cannot be read is left as it is."""
     (tmp_path / "bench.json").write_text("{")
-    assert cli.main(["bench", "update", "--task", "Pendulum-v1", "--out", str(tmp_path)]) == 2
+    assert run.main(["update", "--task", "Pendulum-v1", "--out", str(tmp_path)]) == 2
     assert "which is damaged" in capsys.readouterr().err
     assert (tmp_path / "bench.json").read_text() == "{"
 
