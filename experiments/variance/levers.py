@@ -146,7 +146,9 @@ def loss(lever: Lever, n: int, policy: FlowPolicy, key: Array, target: Mixture, 
         return x1 - x0 + jnp.where(flags.stein, stein, 0.0)
 
     def target_at(x1: Array, x0: Array, time: Array, score: Array, own_fisher: Array) -> Array:
-        others = x0[None] + time / (1 - time) * (x1[None] - latents)  # the noises that lead from all candidates to the same x_τ
+        others = x0[None] + time / (1 - time) * (
+            x1[None] - latents
+        )  # the noises that lead from all candidates to the same x_τ
         posterior = jax.nn.softmax(log_weights - 0.5 * jnp.sum(others**2, axis=1))
         average = posterior @ jax.vmap(regress, in_axes=(0, 0, None, 0, 0))(latents, others, time, scores, fisher)
         return jnp.where(flags.posterior, average, regress(x1, x0, time, score, own_fisher))

@@ -60,10 +60,10 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """Go on with a training, or a study of lqr or multigoal, from its last checkpoint, as if it had never stopped."""
+    """Go on with a training, or a job of lqr, from its last checkpoint, as if it had never stopped."""
 
     folder: Positional[Path]
-    """Folder of the training or study."""
+    """Folder of the training or job."""
     steps: int | None = None
     """Environment steps of every seed, if a training is to make others than planned."""
 

@@ -231,6 +231,15 @@ def test_make_passes_arguments_on(target, words):
     assert all(word in last for word in words) and last.count("--out") <= 1
 
 
+def test_the_library_knows_nothing_of_experiments():
+    """The package imports neither experiments nor benchmarks."""
+    modules = list((ROOT / "src").rglob("*.py"))
+    known = [
+        path for path in modules if re.search(r"^ *(from|import) (experiments|benchmarks)\b", path.read_text(), re.M)
+    ]
+    assert modules and known == []
+
+
 def test_make_asks_for_a_name():
     """Without one the message says what to write."""
     told = subprocess.run(["make", "--dry-run", "experiment"], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,8 +1,8 @@
 """Soft policy iteration (Algorithm 1), for any kind of policy.
 
-    repeat
-        policy evaluation: Q_k, the fixed point of equation (1) for π_k
-        policy improvement: (4)  π_{k+1} = exp(Q_k/α)/Z; for a flow policy by ISFM to convergence (`entroflow.isfm.fit`)
+repeat
+    policy evaluation: Q_k, the fixed point of equation (1) for π_k
+    policy improvement: (4)  π_{k+1} = exp(Q_k/α)/Z; for a flow policy by ISFM to convergence (`entroflow.isfm.fit`)
 """
 
 from collections.abc import Callable, Iterator
