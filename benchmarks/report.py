@@ -26,6 +26,7 @@ PARTS = {
     "steps": [("steps", "a step of training, all included", 1e3, "ms")],
 }
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "black")
+STARTS = ("cold", 20), ("warm", 3)  # and what is aimed at, in seconds
 MARKERS = {"closed form": "o", "exact, by JVP": "s", "Hutchinson, 1 probe": "x", "Hutchinson, 16 probes": "+"}
 
 
@@ -161,14 +162,8 @@ def _scaling(document: Row) -> str:
 def _accuracy(document: Row) -> str:
     parts = []
     for name, found in _found(document, "accuracy"):
-        rows = [
-            [
-                f"{row['divergence']}, {row['method']}, {row['steps']} steps",
-                f"{row['error']:.1e}",
-                _number(1e3 * row["cpu"]),
-            ]
-            for row in pareto(found["rows"])
-        ]
+        names = lambda row: f"{row['divergence']}, {row['method']}, {row['steps']} steps"  # noqa: E731
+        rows = [[names(row), f"{row['error']:.1e}", _number(1e3 * row["cpu"])] for row in pareto(found["rows"])]
         differ = f"The two references, of different schemes, differ by {found['references_differ_by']:.0e}."
         parts.append(_table([f"{name} (d = {found['size']})", "error", "ms"], rows) + f"\n\n{differ}")
     note = (
@@ -201,18 +196,12 @@ def _targets(document: Row) -> str:
         rows += _ratio(f"one drawn action, SAC-ISFM / SBX, {task}", found, "act_1", "sac_isfm", "sbx", 2)
     for axis, found in _found(document, "scaling"):
         if axis == "action dimension":
-            rows.append(
-                _line(
-                    "sampling with log π / sampling alone, worst of all action dimensions", flatness(found["rows"]), 1.3
-                )
-            )
+            label = "sampling with log π / sampling alone, worst of all action dimensions"
+            rows.append(_line(label, flatness(found["rows"]), 1.3))
     for task, found in _found(document, "start"):
-        for name in OURS:
-            for kind, most in (("cold", 20), ("warm", 3)):
-                if name in found:
-                    rows.append(
-                        _line(f"first update, {kind}, {NAMES[name]}, {task}, s", found[name][kind]["wall"], most)
-                    )
+        for name, kind, most in [(name, *limit) for name in OURS if name in found for limit in STARTS]:
+            label = f"first update, {kind}, {NAMES[name]}, {task}, s"
+            rows.append(_line(label, found[name][kind]["wall"], most))
     return f"## Targets\n\n{_table(['', 'measured', 'at most', ''], rows)}" if rows else ""
 
 
@@ -251,18 +240,12 @@ def _draw_scaling(path: Path, part: Row) -> None:
         label = "measured" if axis != "action dimension" else "with log π"
         ax.loglog(sizes, [1e3 * row["cpu"] for row in found["rows"]], "o-", color=plotting.LEARNED, label=label)
         if "alone" in found["rows"][0]:
-            ax.loglog(
-                sizes,
-                [1e3 * row["alone"]["cpu"] for row in found["rows"]],
-                "s--",
-                color=COLOURS[1],
-                label="sampling alone",
-            )
+            alone = [1e3 * row["alone"]["cpu"] for row in found["rows"]]
+            ax.loglog(sizes, alone, "s--", color=COLOURS[1], label="sampling alone")
         work = [row["operations"] or row["size"] for row in found["rows"]]
         last = 1e3 * found["rows"][-1]["cpu"]
-        ax.loglog(
-            sizes, [last * amount / work[-1] for amount in work], ":", color=plotting.QUIET, label="as the operations"
-        )
+        expected = [last * amount / work[-1] for amount in work]
+        ax.loglog(sizes, expected, ":", color=plotting.QUIET, label="as the operations")
         ax.set_title(axis)
         ax.set_ylabel("ms")
         if i in (0, 1):
@@ -283,14 +266,8 @@ def _draw_accuracy(path: Path, part: Row) -> None:
                 style = "-" if divergence == "closed form" else ":"
                 ax.loglog(x, y, style, marker=MARKERS[divergence], color=colour, label=f"{divergence}, {method}", ms=4)
         best = pareto(found["rows"])
-        ax.step(
-            [1e3 * row["cpu"] for row in best],
-            [row["error"] for row in best],
-            where="post",
-            color="0.8",
-            lw=4,
-            zorder=0,
-        )
+        x, y = [1e3 * row["cpu"] for row in best], [row["error"] for row in best]
+        ax.step(x, y, where="post", color="0.8", lw=4, zorder=0)
         ax.set_title(f"{name}, d = {found['size']}")
         ax.set_xlabel("ms")
         ax.set_ylabel("root mean square error")

@@ -5,6 +5,7 @@ part is written as soon as it is measured, so that the parts can be measured one
 measured stays.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -139,10 +140,7 @@ def _check_python(python: Path) -> None:
         raise checks.error("--peers", given, expected, "make one with: make peers")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.command("benchmarks.run", Options, run, argv)
-
+main = functools.partial(frame.read, "benchmarks.run", Options, run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -167,25 +167,29 @@ Work = Callable[[Job], tuple[Row, Sequence[RenderableType]]]
 """What an experiment does: the document of results.json (settings beyond the options under "settings"), and tables."""
 
 
-def main(name: str, kind: type[Options], plan: Callable[[Any], Work], argv: list[str] | None = None) -> int:
-    """Run `python -m experiments.NAME.run`.
+def command(name: str, kind: type[Options], plan: Callable[[Any], Work]) -> Callable[..., int]:
+    """Return `main(argv=None)` of `python -m experiments.NAME.run`.
 
     Args:
         name: the experiment's folder.
         kind: its options.
         plan: checks the options and returns the work; raises a `ValueError` for bad input.
-        argv: arguments; those of the process if not given.
 
     Returns:
-        The exit code: 0 for success, 1 if the work broke down, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
+        A function that takes the arguments, those of the process if not given, and returns the exit code: 0 for
+        success, 1 if the work broke down, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     module = f"experiments.{name}.run"
-    given = sys.argv[1:] if argv is None else argv
-    again = shlex.join(["python", "-m", module, *given, *["--resume"] * ("--resume" not in given)])
-    return command(module, kind, lambda options: _run(name, options, plan(options), again), argv)
+
+    def main(argv: list[str] | None = None) -> int:
+        given = sys.argv[1:] if argv is None else argv
+        again = shlex.join(["python", "-m", module, *given, *["--resume"] * ("--resume" not in given)])
+        return read(module, kind, lambda options: _run(name, options, plan(options), again), given)
+
+    return main
 
 
-def command(module: str, kind: type[T], do: Callable[[T], int], argv: list[str] | None) -> int:
+def read(module: str, kind: type[T], do: Callable[[T], int], argv: list[str] | None = None) -> int:
     """Read the options of `python -m MODULE` and do what they say; return the exit code, 2 for bad input."""
     try:
         no_repeats(sys.argv[1:] if argv is None else argv)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from rich.markdown import Markdown
 
-from entroflow import checks
 from entroflow.agents.learner import change
 from entroflow.agents.settings import of_algorithm
 from entroflow.agents.tasks import task
@@ -44,23 +43,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class Options(frame.Options):
     """Change one setting of SAC-ISFM at a time, on two tasks; write results.csv and table.md into a folder."""
 
-    variants: tuple[str, ...] = tuple(VARIANTS)
-    """Which, by their names in the table."""
 
-
-def plan(options: Options) -> frame.Work:
-    """Check the options; return the work."""
-    for variant in checks.distinct("--variants", options.variants, "variants"):
-        checks.choice("--variants", variant, VARIANTS)
-    return functools.partial(run, options.variants)
-
-
-def run(variants: Sequence[str], job: frame.Job) -> tuple[frame.Row, list[Any]]:
+def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Train all variants on all tasks."""
-    pairs, rows = [(variant, name) for variant in variants for name in TASKS], []
+    pairs, rows = [(name, variant) for variant in VARIANTS for name in TASKS], []
     job.cells = len(pairs)
-    for variant, name in pairs:
-        rows += job.cell(f"{name}, {variant}", functools.partial(train, name, variant))
+    for pair in pairs:
+        rows += job.cell(", ".join(pair), functools.partial(train, *pair))
         job.rows("results.csv", rows)
     job.text("table.md", table(rows))
     return {"settings": {"steps": STEPS, "seeds": SEEDS, "episodes": EPISODES}}, [Markdown(table(rows))]
@@ -117,10 +106,7 @@ def _mean(values: Sequence[Any]) -> str:
     return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.main("ablations", Options, plan, argv)
-
+main = frame.command("ablations", Options, lambda _: run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -26,10 +26,7 @@ class Options(frame.Options):
     """fresh: some settings of the densities, with seeds on which no rule was chosen."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.main("adaptive", Options, lambda options: WORK[options.problem], argv)
-
+main = frame.command("adaptive", Options, lambda options: WORK[options.problem])
 
 if __name__ == "__main__":
     sys.exit(main())

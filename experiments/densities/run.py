@@ -253,10 +253,7 @@ def table(results: list[dict[str, Any]]) -> Table:
     return table
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.main("densities", Options, plan, argv)
-
+main = frame.command("densities", Options, plan)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -215,10 +215,7 @@ class Study:
             return loop, jax.jit(divided, donate_argnums=0).lower(loop, jnp.int32(1)).compile()
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.main("multigoal", Options, plan, argv)
-
+main = frame.command("multigoal", Options, plan)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from scipy.stats import norm, qmc
 
-from entroflow import checks
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import (
     BroadenedPolicy,
@@ -258,49 +257,33 @@ def figure_of(results: frame.Row, collapsed: FlowPolicy, fitted: FlowPolicy) -> 
     return figure
 
 
-PARTS = "miss", "recover", "cost"
-
-
 @dataclass(frozen=True)
 class Options(frame.Options):
     """A policy that has collapsed to one of four modes, under many proposals; write results.json and a figure."""
 
-    parts: tuple[str, ...] = PARTS
-    """miss: what diagnostics tell; recover: what finds the modes again; cost: whether a population pays."""
 
-
-def plan(options: Options) -> frame.Work:
-    """Check the options; return the work."""
-    for part in checks.distinct("--parts", options.parts, "parts"):
-        checks.choice("--parts", part, PARTS)
-    return functools.partial(run, options.parts)
-
-
-def run(parts: tuple[str, ...], job: frame.Job) -> tuple[frame.Row, list[Any]]:
-    """Run the parts that were asked for; return results and tables."""
+def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
+    """Tell what diagnostics miss, what finds the modes again, whether a population pays; return results and tables."""
     settings = {"seeds": SEEDS, "candidates": N, "pairs": PAIRS, "steps": STEPS, "rate": RATE, "batches": BATCHES}
-    document: frame.Row = {"settings": settings | {"tolerance": TOLERANCE, "log_z_exact": 0.0}}
     collapse_keys, recover_keys = jax.random.split(jax.random.key(0), (2, SEEDS))
     with job.timed("collapse"):
         policies = collapse(collapse_keys)
     first = jax.tree.map(lambda leaf: leaf[0], policies)
     recovered = functools.cache(lambda name: recover(policies, recover_keys, RECOVER[name]))
-    tables, job.cells = [], len(MISS) * ("miss" in parts) + len(RECOVER) * ("recover" in parts) + 4 * ("cost" in parts)
-    if "miss" in parts:
-        rows = {name: job.cell(f"miss: {name}", functools.partial(miss, first, MISS[name])) for name in MISS}
-        document["miss"] = rows
-        tables.append(_table("one mode of four: the first step's diagnostics", rows))
-    if "recover" in parts:
-        runs = {name: job.cell(f"recover: {name}", lambda name=name: recovered(name)[1]) for name in RECOVER}
-        document["recover"] = runs
-        save(job.out, "figure", figure_of(runs, policies, recovered(BEST)[0]))
-        shown = {name: {key: run[key] for key in ("steps", "ess_start", "ess_end")} for name, run in runs.items()}
-        tables.append(_table("gradient steps until all modes are found", shown))
-    if "cost" in parts:
-        todo = cases(policies, recovered(BEST)[0]).items()
-        document["cost"] = {case: job.cell(f"cost: {case}", functools.partial(cost, *given)) for case, given in todo}
-        tables += [_table(case, rows) for case, rows in document["cost"].items()]
-    return document, tables
+    job.cells = len(MISS) + len(RECOVER) + 4
+    missed = {name: job.cell(f"miss: {name}", functools.partial(miss, first, MISS[name])) for name in MISS}
+    runs = {name: job.cell(f"recover: {name}", lambda name=name: recovered(name)[1]) for name in RECOVER}
+    todo = cases(policies, recovered(BEST)[0]).items()
+    costs = {case: job.cell(f"cost: {case}", functools.partial(cost, *given)) for case, given in todo}
+    save(job.out, "figure", figure_of(runs, policies, recovered(BEST)[0]))
+    shown = {name: {key: run[key] for key in ("steps", "ess_start", "ess_end")} for name, run in runs.items()}
+    settings |= {"tolerance": TOLERANCE, "log_z_exact": 0.0}
+    tables = [
+        _table("one mode of four: the first step's diagnostics", missed),
+        _table("gradient steps until all modes are found", shown),
+        *(_table(case, rows) for case, rows in costs.items()),
+    ]
+    return {"settings": settings, "miss": missed, "recover": runs, "cost": costs}, tables
 
 
 def _table(title: str, rows: dict[str, frame.Row]) -> Table:
@@ -312,10 +295,7 @@ def _table(title: str, rows: dict[str, frame.Row]) -> Table:
     return table
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.main("proposals", Options, plan, argv)
-
+main = frame.command("proposals", Options, lambda _: run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,6 +7,7 @@ with those of the run that was left in peace.
 
 import csv
 import functools
+import itertools
 import json
 import random
 import shutil
@@ -50,60 +51,51 @@ def plan(options: Options) -> frame.Work:
 def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Kill and resume runs of every task until there were enough kills."""
     document: frame.Row = {"kills": {}}
-    kills, job.cells = [], len(options.task)
+    kills, job.cells = [], len(options.task) * options.kills
+    table = frame.new_table("killed and resumed", "", ["run", "kills", "while writing", "mismatches"])
     for task in options.task:
         if task == "memory":
             document["memory"] = job.cell(task, functools.partial(memory_of, job.out))
             continue
-        found = job.cell(task, functools.partial(kills_of, job, task, options.kills))
+        job.cell(f"{task} in peace", functools.partial(in_peace, task, job.out / task / "whole"))
+        found: list[frame.Row] = []
+        for chain in itertools.count():
+            if len(found) >= options.kills:
+                break
+            work = functools.partial(killed, job.out / task, task, chain, options.kills - len(found))
+            found += job.cell(f"{task}, run {chain}", work)
+            job.rows("kills.csv", kills + found)
         kills += found
-        job.rows("kills.csv", kills)
-        document["kills"][task] = {
+        counts = {
             "kills": len(found),
             "while_writing": sum(row["moment"] != "any" for row in found),
             "resumes": len(found),
             "mismatches": len({row["run"] for row in found if row["different"]}),
         }
-    table = frame.new_table("killed and resumed", "", ["run", "kills", "while writing", "mismatches"])
-    for task, row in document["kills"].items():
-        table.add_row(task, *(str(row[name]) for name in ("kills", "while_writing", "mismatches")))
+        document["kills"][task] = counts
+        table.add_row(task, *(str(counts[name]) for name in ("kills", "while_writing", "mismatches")))
     return document, [table]
 
 
-def kills_of(job: frame.Job, task: str, wanted: int) -> list[frame.Row]:
-    """Kill and resume runs of a task until there were enough kills; return one row for each.
-
-    Every run that came to its end, with its kills, is kept, and the random numbers that chose them.
-    """
-    draw, out, kept = random.Random(task), job.out / task, job.found.setdefault(f"{task}: runs", [])
-    if kept:
-        draw.setstate(_state(kept[-1]["draw"]))
-    if not (out / "whole" / "finished").exists():
-        shutil.rmtree(out / "whole", ignore_errors=True)
-        start(task, out / "whole")
-        (out / "whole" / "finished").touch()
-    whole = content(out / "whole")
-    while (done := sum(len(run["kills"]) for run in kept)) < wanted:
-        chain, killed = len(kept), []
-        folder = out / f"killed-{chain}"
-        shutil.rmtree(folder, ignore_errors=True)
-        while True:
-            moment = draw.choice(MOMENTS[task]) if done + len(killed) < wanted else "never"
-            if start(task, folder, moment, draw.randrange(2**31)) == 0:
-                break
-            steps = list(checkpoint.folders(folder / "checkpoints"))
-            killed.append({"task": task, "run": chain, "moment": moment, "resumed_from": steps[-1] if steps else 0})
-            job.show((done + len(killed)) / wanted, f"{task}: {moment}")
-        found = content(folder)
-        different = sorted(part for part in whole.keys() | found.keys() if whole.get(part) != found.get(part))
-        kept.append({"kills": [row | {"different": " ".join(different)} for row in killed], "draw": draw.getstate()})
-        job.keep()
-    return [row for run in kept for row in run["kills"]]
+def in_peace(task: str, folder: Path) -> int:
+    """Make a run that nothing happens to."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return start(task, folder)
 
 
-def _state(kept: list[Any]) -> tuple[Any, ...]:
-    version, numbers, spare = kept
-    return version, tuple(numbers), spare
+def killed(out: Path, task: str, chain: int, most: int) -> list[frame.Row]:
+    """Kill and resume a run until it comes to its end; return a row for every kill, with what is different then."""
+    draw, folder, rows = random.Random(f"{task} {chain}"), out / f"killed-{chain}", []
+    shutil.rmtree(folder, ignore_errors=True)
+    while True:
+        moment = draw.choice(MOMENTS[task]) if len(rows) < most else "never"
+        if start(task, folder, moment, draw.randrange(2**31)) == 0:
+            break
+        steps = list(checkpoint.folders(folder / "checkpoints"))
+        rows.append({"task": task, "run": chain, "moment": moment, "resumed_from": steps[-1] if steps else 0})
+    whole, found = content(out / "whole"), content(folder)
+    different = sorted(part for part in whole.keys() | found.keys() if whole.get(part) != found.get(part))
+    return [row | {"different": " ".join(different)} for row in rows]
 
 
 def start(task: str, folder: Path, moment: str = "never", seed: int = 0) -> int:
@@ -145,10 +137,7 @@ def memory_of(out: Path) -> list[dict[str, float]]:
     return json.loads((out / "memory.json").read_text())
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.main("resume", Options, plan, argv)
-
+main = frame.command("resume", Options, plan)
 
 if __name__ == "__main__":
     sys.exit(main())

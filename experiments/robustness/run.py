@@ -107,10 +107,7 @@ def table(rows: Sequence[frame.Row]) -> str:
     return frame.markdown(["change", *(f"{task}: {agent}, {actions}" for task, agent, actions in columns)], lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.main("robustness", Options, plan, argv)
-
+main = frame.command("robustness", Options, plan)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -68,19 +68,10 @@ def errors_figure(title: str, shown: Sequence[Shown], rows: Rows) -> Figure:
             for ax, temperature in zip(line, temperatures, strict=True):
                 errors, k = by_seed(rows, temperature, quantity.error)
                 exact, _ = by_seed(rows, temperature, quantity.exact)
+                style = {"markersize": 3, "linewidth": 0.8}
                 for seed in errors:
-                    ax.plot(
-                        k,
-                        seed,
-                        "o-",
-                        color=LEARNED,
-                        markersize=3,
-                        linewidth=0.8,
-                        label="flow policy to exact policy π_k (one seed)",
-                    )
-                ax.plot(
-                    k, exact[0], "s--", color=EXACT, markersize=3, linewidth=0.8, label="exact policy π_k to optimum π*"
-                )
+                    ax.plot(k, seed, "o-", color=LEARNED, label="flow policy to exact policy π_k (one seed)", **style)
+                ax.plot(k, exact[0], "s--", color=EXACT, label="exact policy π_k to optimum π*", **style)
                 ax.axhline(TARGET, color=QUIET, linestyle=":", linewidth=1, label=f"{100 * TARGET:g} %")
                 ax.set_yscale("log")
                 largest = np.nanmax([np.nanmax(errors), np.nanmax(exact), TARGET], initial=TARGET)
@@ -164,9 +155,8 @@ def policies_figure(
             for state, ax in enumerate(line):
                 order = np.argsort(actions[:, state])
                 density = np.exp(log_probs[order, state])
-                ax.fill_between(
-                    actions[order, state], density, color=LEARNED, alpha=0.35, linewidth=0, label="flow policy"
-                )
+                style = {"color": LEARNED, "alpha": 0.35, "linewidth": 0, "label": "flow policy"}
+                ax.fill_between(actions[order, state], density, **style)
                 ax.plot(grid, np.exp(log_exact[:, state]), color=EXACT, linewidth=1, label="exact, on a grid")
                 ax.set_xlim(-1, 1)
                 ax.set_ylim(bottom=0)

@@ -41,7 +41,7 @@ class LinearFit(NamedTuple):
 
 
 class LQRProblem:
-    """Max-entropy LQR, as a `Problem` of the study. A policy's soft Q is given by the matrix of its quadratic form."""
+    """Max-entropy LQR. The parameters that determine a policy's soft Q are the matrix of its quadratic form."""
 
     config = FitConfig(steps=800, candidates=16, pairs=2, target="stein")
     shown = (

@@ -37,7 +37,7 @@ class Exact(NamedTuple):
 
 
 class RoomsProblem:
-    """The five rooms, as a `Problem` of the study. A policy's soft Q is given by its values."""
+    """The five rooms. The parameters that determine a policy's soft Q are its values."""
 
     # Uniform candidates reach every mode, need no density of the policy, and cost no integration.
     config = FitConfig(steps=1000, candidates=128, pairs=2, ess_floor=0.0, target="posterior")

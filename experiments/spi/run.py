@@ -8,31 +8,31 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
-from matplotlib.figure import Figure
 
 from entroflow import checks
 from entroflow.devices import over_runs, use_all_cores
 from entroflow.flow import FlowPolicy
-from entroflow.isfm import FitConfig, Proposal, fit
+from entroflow.isfm import fit
 from entroflow.lqr import systems
 from entroflow.rl.spi import soft_policy_iteration
 
 from .. import frame
-from .figures import Shown, draw, table
+from .figures import draw, table
 from .lqr_problem import LQRProblem
 from .rooms import Rooms
 from .rooms_problem import RoomsProblem
 
 Run = tuple[float, int]  # temperature and seed
+Problem = LQRProblem | RoomsProblem  # `parameters` of either are what determines a policy's soft Q
 LAST = 0.05  # fraction of an improvement's steps over which its diagnostics are averaged
 
 
@@ -54,70 +54,6 @@ class Options(frame.Options):
     """Number of policy improvements."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""
-
-
-@runtime_checkable
-class Problem(Protocol):
-    """A problem whose exact soft policy iteration is known; `parameters` are what determines a soft Q."""
-
-    name: str
-    description: str
-    config: FitConfig
-    shown: tuple[Shown, ...]
-
-    def document(self) -> dict[str, Any]:
-        """Return what results.json says about the problem."""
-        ...
-
-    def start_parameters(self, temperature: float) -> np.ndarray:
-        """Return the parameters of a Q for which exp(Q/α)/Z is the start π_0."""
-        ...
-
-    def exact(self, temperature: float, iterations: int) -> Sequence[Any]:
-        """Return the exact iterates π_0, …, π_iterations."""
-        ...
-
-    def units(self, temperature: float) -> dict[str, np.ndarray]:
-        """Return what `policy` needs to know about the temperature."""
-        ...
-
-    def policy(self, key: PRNGKeyArray, units: dict[str, Array]) -> FlowPolicy:
-        """Return an untrained flow policy."""
-        ...
-
-    def propose(self, policy: FlowPolicy) -> Proposal:
-        """Return where the candidates of an improvement come from."""
-        ...
-
-    def observe(self, policy: FlowPolicy, key: PRNGKeyArray) -> Array:
-        """Draw the states of a gradient step, (b, n)."""
-        ...
-
-    def q(self, parameters: Array, obs: Array, action: Array) -> Array:
-        """Return Q(s, a), up to a constant."""
-        ...
-
-    def measure(self, policy: FlowPolicy) -> Any:
-        """Return all that is to be known of a flow policy, a tuple of JAX arrays."""
-        ...
-
-    def evaluate(self, measured: Any, temperature: float) -> np.ndarray:
-        """Return the parameters of the soft Q of what was measured, or raise a ValueError if it has none."""
-        ...
-
-    def compare(
-        self, temperature: float, measured: Any, exact: Any, previous: Any | None
-    ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Compare a flow with the exact policy of its iteration: columns of metrics.csv, and more for results.json."""
-        ...
-
-    def picture(self, measured: Any) -> Any:
-        """Return what `figures` needs of a policy beyond its record, in numbers and arrays."""
-        ...
-
-    def figures(self, iterates: list[dict[str, Any]], pictures: list[list[Any]]) -> Iterator[tuple[str, Figure]]:
-        """Draw the problem's own figures, with their names; pictures by iteration, then by temperature."""
-        ...
 
 
 def plan(options: Options) -> frame.Work:
@@ -256,10 +192,7 @@ class Study:
         return {"rows": rows, "kept": kept, "pictures": pictures}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.main("spi", Options, plan, argv)
-
+main = frame.command("spi", Options, plan)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -304,10 +304,7 @@ def _diagnosed(log_weights: Float[np.ndarray, "runs N"]) -> Diagnostics:
     return jax.vmap(diagnose)(jnp.asarray(log_weights, jnp.float32))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.main("theorem2", Options, plan, argv)
-
+main = frame.command("theorem2", Options, plan)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.markdown import Markdown
 
-from entroflow import checks
 from entroflow.flow import FlowPolicy
 from entroflow.isfm import FitConfig, descend, fit, move, optimiser
 from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
@@ -40,45 +39,27 @@ FIT_CALLS = 500_000  # of the velocity, by every fit
 FIT_CANDIDATES, SEEDS, RATE = 64, 4, 1e-2
 PHASES = ("early", "late")
 LATE = FitConfig(steps=1000, candidates=256, pairs=2, ess_floor=0.3)  # how the late policy is fitted
-PARTS = "gradients", "milliseconds", "fits"
 
 
 @dataclass(frozen=True)
 class Options(frame.Options):
     """Compare estimators of the ISFM loss; write results.json, table.md and gains.png into a folder."""
 
-    parts: tuple[str, ...] = PARTS
-    """gradients, milliseconds, fits; the table and the figure need all of them."""
 
-
-def plan(options: Options) -> frame.Work:
-    """Check the options; return the work."""
-    for part in checks.distinct("--parts", options.parts, "parts"):
-        checks.choice("--parts", part, PARTS)
-    return functools.partial(run, options.parts)
-
-
-def run(parts: Sequence[str], job: frame.Job) -> tuple[frame.Row, list[Any]]:
-    """Measure the parts that are asked for; return results and tables."""
-    document: frame.Row = {}
-    job.cells = sum(len(SIZES) * len(LEVERS if part == "gradients" else FITS) for part in parts)
-    if "gradients" in parts:
-        document["gradients"] = gradients(job)
-    if "milliseconds" in parts:
-        policy = new_policy(jax.random.key(0))
-        document["milliseconds"] = {
-            name: [job.cell(f"ms: {n} {name}", functools.partial(clock, LEVERS[name], n, policy)) for n in SIZES]
-            for name in FITS
-        }
-    if "fits" in parts:
-        document["fits"] = fits(job)
-    if len(document) < len(PARTS):
-        return document, []
-    rows = compare(document["gradients"])
-    text = table(rows, document["fits"], document["milliseconds"])
+def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
+    """Measure gradients, their time, and fits; return results and tables."""
+    job.cells, policy = len(SIZES) * (len(LEVERS) + 2 * len(FITS)), new_policy(jax.random.key(0))
+    found = {"gradients": gradients(job)}
+    milliseconds = {
+        name: [job.cell(f"ms: {n} {name}", functools.partial(clock, LEVERS[name], n, policy)) for n in SIZES]
+        for name in FITS
+    }
+    found["fits"] = fits(job)
+    rows = compare(found["gradients"])
+    text = table(rows, found["fits"], milliseconds)
     job.text("table.md", text)
     save(job.out, "gains", draw(rows))
-    return document, [Markdown(text)]
+    return found | {"milliseconds": milliseconds}, [Markdown(text)]
 
 
 def flat(tree: Any) -> jax.Array:
@@ -286,10 +267,7 @@ def draw(rows: Sequence[frame.Row]) -> Figure:
     return figure
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return the exit code."""
-    return frame.main("variance", Options, plan, argv)
-
+main = frame.command("variance", Options, lambda _: run)
 
 if __name__ == "__main__":
     sys.exit(main())

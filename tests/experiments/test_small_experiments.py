@@ -131,6 +131,7 @@ def test_adaptive_on_lqr(tmp_path, monkeypatch, capsys):
 def test_ablations(tmp_path, monkeypatch):
     """Rows for every seed and evaluation; stopped after the first variant and gone on with, each is trained once."""
     sizes = {"TASKS": ("Pendulum-v1",), "SEEDS": (0, 1), "STEPS": 30, "EVERY": 15, "EPISODES": 1, "COMMON": TINY}
+    sizes |= {"VARIANTS": {name: ablations.VARIANTS[name] for name in ("Gaussian SAC", "defaults")}}
     for name, value in sizes.items():
         monkeypatch.setattr(ablations, name, value)
     trained, train = [], ablations.train
@@ -142,7 +143,7 @@ def test_ablations(tmp_path, monkeypatch):
         return train(name, "Gaussian SAC")
 
     monkeypatch.setattr(ablations, "train", counted)
-    command = ["--variants", "Gaussian SAC", "defaults", "--out", str(tmp_path / "out")]
+    command = ["--out", str(tmp_path / "out")]
     assert ablations.main(command) == 128 + signal.SIGTERM
     assert ablations.main([*command, "--resume"]) == 0
     assert trained == ["Gaussian SAC", "defaults"]
