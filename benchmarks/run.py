@@ -34,10 +34,7 @@ FILE = "bench.json"
 
 @dataclass(frozen=True)
 class Options:
-    """Measure speed: beside other libraries, how it grows with sizes, what accuracy costs, of exported policies.
-
-    Writes bench.json, bench.md and figures into a folder; what an earlier call measured there stays, part by part.
-    """
+    """What can be chosen."""
 
     parts: Positional[tuple[str, ...]] = ("all",)
     """update, act, density, steps, start, pieces, scaling, accuracy, export, or all."""
@@ -140,7 +137,7 @@ def _check_python(python: Path) -> None:
         raise checks.error("--peers", given, expected, "make one with: make peers")
 
 
-main = functools.partial(frame.read, "benchmarks.run", Options, run)
+main = functools.partial(frame.read, "benchmarks.run", run, Options)
 
 if __name__ == "__main__":
     sys.exit(main())

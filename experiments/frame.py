@@ -167,13 +167,13 @@ Work = Callable[[Job], tuple[Row, Sequence[RenderableType]]]
 """What an experiment does: the document of results.json (settings beyond the options under "settings"), and tables."""
 
 
-def command(name: str, kind: type[Options], plan: Callable[[Any], Work]) -> Callable[..., int]:
+def command(name: str, plan: Callable[[Any], Work], kind: type[Options] = Options) -> Callable[..., int]:
     """Return `main(argv=None)` of `python -m experiments.NAME.run`.
 
     Args:
         name: the experiment's folder.
-        kind: its options.
         plan: checks the options and returns the work; raises a `ValueError` for bad input.
+        kind: its options.
 
     Returns:
         A function that takes the arguments, those of the process if not given, and returns the exit code: 0 for
@@ -184,16 +184,30 @@ def command(name: str, kind: type[Options], plan: Callable[[Any], Work]) -> Call
     def main(argv: list[str] | None = None) -> int:
         given = sys.argv[1:] if argv is None else argv
         again = shlex.join(["python", "-m", module, *given, *["--resume"] * ("--resume" not in given)])
-        return read(module, kind, lambda options: _run(name, options, plan(options), again), given)
+        return read(module, lambda options: _run(name, options, plan(options), again), kind, given, plan.__module__)
 
     return main
 
 
-def read(module: str, kind: type[T], do: Callable[[T], int], argv: list[str] | None = None) -> int:
-    """Read the options of `python -m MODULE` and do what they say; return the exit code, 2 for bad input."""
+def read(
+    module: str, do: Callable[[T], int], kind: type[T], argv: list[str] | None = None, told_in: str | None = None
+) -> int:
+    """Read the options of `python -m MODULE` and do what they say.
+
+    Args:
+        module: the module's name.
+        do: does what the options say and returns the exit code; raises a `ValueError` for bad input.
+        kind: the options.
+        argv: arguments; those of the process if not given.
+        told_in: the module whose docstring `--help` shows; that of `do` if not given.
+
+    Returns:
+        The exit code, 2 for bad input.
+    """
     try:
         no_repeats(sys.argv[1:] if argv is None else argv)
-        return do(tyro.cli(kind, prog=f"python -m {module}", args=argv))
+        description = sys.modules[told_in or do.__module__].__doc__
+        return do(tyro.cli(kind, prog=f"python -m {module}", description=description, args=argv))
     except ValueError as problem:
         print(f"{module}: {problem}", file=sys.stderr)
         return 2

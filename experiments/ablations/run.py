@@ -4,7 +4,6 @@ import functools
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,11 +36,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "weights by state": {"normalise": "state"},
     "weights raw": {"normalise": "raw"},
 }
-
-
-@dataclass(frozen=True)
-class Options(frame.Options):
-    """Change one setting of SAC-ISFM at a time, on two tasks; write results.csv and table.md into a folder."""
 
 
 def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
@@ -106,7 +100,7 @@ def _mean(values: Sequence[Any]) -> str:
     return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
-main = frame.command("ablations", Options, lambda _: run)
+main = frame.command("ablations", lambda _: run)
 
 if __name__ == "__main__":
     sys.exit(main())

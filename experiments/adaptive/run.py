@@ -17,16 +17,13 @@ WORK: dict[str, frame.Work] = {
 
 @dataclass(frozen=True)
 class Options(frame.Options):
-    """How many candidates are drawn until an error is reached, with fixed and with adaptive numbers of them.
-
-    Writes data, a table in Markdown and a figure into a folder.
-    """
+    """What can be chosen."""
 
     problem: Literal["densities", "fresh", "lqr"] = "densities"
     """fresh: some settings of the densities, with seeds on which no rule was chosen."""
 
 
-main = frame.command("adaptive", Options, lambda options: WORK[options.problem])
+main = frame.command("adaptive", lambda options: WORK[options.problem], Options)
 
 if __name__ == "__main__":
     sys.exit(main())

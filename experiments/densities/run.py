@@ -39,10 +39,7 @@ SOLVER = RungeKutta("rk4", 16)
 
 @dataclass(frozen=True)
 class Options(frame.Options):
-    """ISFM alone, as a sampler of densities whose samples and normalising constants are known exactly.
-
-    Writes one figure per target, results.json and metrics.csv into a folder.
-    """
+    """What can be chosen."""
 
     target: tuple[str, ...] = ("all",)
     """Names, such as grid9, gmm40, two_moons, gaussian_8 or many_well_32, or all."""
@@ -253,7 +250,7 @@ def table(results: list[dict[str, Any]]) -> Table:
     return table
 
 
-main = frame.command("densities", Options, plan)
+main = frame.command("densities", plan, Options)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -50,10 +50,7 @@ ALGORITHMS: dict[str, Actor] = {
 
 @dataclass(frozen=True)
 class Options(frame.Options):
-    """Train several algorithms on the multi-goal world and compare them with its exact soft-optimal policy.
-
-    Writes figures, results.json and metrics.csv into a folder.
-    """
+    """What can be chosen."""
 
     algorithm: tuple[str, ...] = ("all",)
     """sac_isfm, gaussian_sac (plain SAC), denoising (a diffusion policy without a density), or all."""
@@ -215,7 +212,7 @@ class Study:
             return loop, jax.jit(divided, donate_argnums=0).lower(loop, jnp.int32(1)).compile()
 
 
-main = frame.command("multigoal", Options, plan)
+main = frame.command("multigoal", plan, Options)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -257,11 +257,6 @@ def figure_of(results: frame.Row, collapsed: FlowPolicy, fitted: FlowPolicy) -> 
     return figure
 
 
-@dataclass(frozen=True)
-class Options(frame.Options):
-    """A policy that has collapsed to one of four modes, under many proposals; write results.json and a figure."""
-
-
 def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Tell what diagnostics miss, what finds the modes again, whether a population pays; return results and tables."""
     settings = {"seeds": SEEDS, "candidates": N, "pairs": PAIRS, "steps": STEPS, "rate": RATE, "batches": BATCHES}
@@ -295,7 +290,7 @@ def _table(title: str, rows: dict[str, frame.Row]) -> Table:
     return table
 
 
-main = frame.command("proposals", Options, lambda _: run)
+main = frame.command("proposals", lambda _: run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Options(frame.Options):
-    """Kill trainings, resume them, and compare them with others in peace; write results.json and kills.csv."""
+    """What can be chosen."""
 
     task: tuple[str, ...] = TASKS
     """What is killed: train, lqr, multigoal; memory: the memory that a training in peace takes."""
@@ -137,7 +137,7 @@ def memory_of(out: Path) -> list[dict[str, float]]:
     return json.loads((out / "memory.json").read_text())
 
 
-main = frame.command("resume", Options, plan)
+main = frame.command("resume", plan, Options)
 
 if __name__ == "__main__":
     sys.exit(main())

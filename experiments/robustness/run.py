@@ -33,10 +33,7 @@ CHANGES = {
 
 @dataclass(frozen=True)
 class Options(frame.Options):
-    """Evaluate the last agents of runs of `entroflow train` in changed tasks; write results.csv and table.md.
-
-    The runs are those of SAC-ISFM, Gaussian SAC and SAC-ISFM at a temperature near zero, of one or of several tasks.
-    """
+    """What can be chosen."""
 
     folders: Positional[tuple[Path, ...]] = ()
     """Folders of the runs."""
@@ -107,7 +104,7 @@ def table(rows: Sequence[frame.Row]) -> str:
     return frame.markdown(["change", *(f"{task}: {agent}, {actions}" for task, agent, actions in columns)], lines)
 
 
-main = frame.command("robustness", Options, plan)
+main = frame.command("robustness", plan, Options)
 
 if __name__ == "__main__":
     sys.exit(main())

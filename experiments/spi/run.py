@@ -38,11 +38,7 @@ LAST = 0.05  # fraction of an improvement's steps over which its diagnostics are
 
 @dataclass(frozen=True)
 class Options(frame.Options):
-    """Soft policy iteration (Algorithm 1) with flow policies, compared with the exact one at every iteration.
-
-    On LQR the exact iterates follow from Lemma 1, in the finite world `rooms` from quadrature. Writes figures,
-    results.json and metrics.csv into a folder.
-    """
+    """What can be chosen."""
 
     system: str = "double_integrator"
     """A named LQR system (double_integrator, coupled, unstable, cartpole, mass_spring), a JSON file, or rooms."""
@@ -192,7 +188,7 @@ class Study:
         return {"rows": rows, "kept": kept, "pictures": pictures}
 
 
-main = frame.command("spi", Options, plan)
+main = frame.command("spi", plan, Options)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -64,10 +64,7 @@ Weighted = tuple[Float[np.ndarray, "runs N d"], Float[np.ndarray, "runs N"], Seq
 
 @dataclass(frozen=True)
 class Options(frame.Options):
-    """Measure Theorem 2: W_2² of the learned distribution against the number of candidates and the proposal.
-
-    Writes a figure, results.json and cells.csv into a folder.
-    """
+    """What can be chosen."""
 
     seeds: int = 8
     """Number of seeds for every cell, at least 2."""
@@ -304,7 +301,7 @@ def _diagnosed(log_weights: Float[np.ndarray, "runs N"]) -> Diagnostics:
     return jax.vmap(diagnose)(jnp.asarray(log_weights, jnp.float32))
 
 
-main = frame.command("theorem2", Options, plan)
+main = frame.command("theorem2", plan, Options)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,7 +4,6 @@ import functools
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -39,11 +38,6 @@ FIT_CALLS = 500_000  # of the velocity, by every fit
 FIT_CANDIDATES, SEEDS, RATE = 64, 4, 1e-2
 PHASES = ("early", "late")
 LATE = FitConfig(steps=1000, candidates=256, pairs=2, ess_floor=0.3)  # how the late policy is fitted
-
-
-@dataclass(frozen=True)
-class Options(frame.Options):
-    """Compare estimators of the ISFM loss; write results.json, table.md and gains.png into a folder."""
 
 
 def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
@@ -267,7 +261,7 @@ def draw(rows: Sequence[frame.Row]) -> Figure:
     return figure
 
 
-main = frame.command("variance", Options, lambda _: run)
+main = frame.command("variance", lambda _: run)
 
 if __name__ == "__main__":
     sys.exit(main())

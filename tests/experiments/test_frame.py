@@ -59,7 +59,7 @@ class Halving:
         return {"cell": np.int64(i), "value": np.float32(state[0]), "infinite": math.inf}
 
     def main(self, *argv):
-        return frame.command("halving", Options, self.plan)(list(argv))
+        return frame.command("halving", self.plan, Options)(list(argv))
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys, options, message):
 def test_another_experiment_is_not_gone_on_with(tmp_path, capsys):
     """The folder says whose it is."""
     stop(tmp_path)
-    assert frame.command("doubling", Options, Halving().plan)(["--out", str(tmp_path), "--resume"]) == 2
+    assert frame.command("doubling", Halving().plan, Options)(["--out", str(tmp_path), "--resume"]) == 2
     assert "--resume: got command 'doubling' where 'halving' was" in capsys.readouterr().err
 
 
