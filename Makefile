@@ -2,10 +2,11 @@
 # if it is missing or older than its lock file.
 #
 #   make lqr ARGS="--system double_integrator --alpha 0.1 0.5"     arguments for the command
+#   make experiment NAME=theorem2 ARGS="--seeds 4"                 one of the folders of experiments/
 #   make test ARGS="-k riccati"                                    arguments for pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help lqr test test-all check lint types format peers lock clean
+.PHONY: help lqr experiment bench test test-all check lint types format peers lock clean
 
 PYTHON ?=
 ARGS ?=
@@ -14,10 +15,18 @@ BIN := .venv/bin
 READY := .venv/ready
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+lqr: OUT := $(if $(findstring --out,$(ARGS)),,--out out/lqr-$(shell date +%Y%m%d-%H%M%S))
 lqr: $(READY)  ## the main job: train on max-entropy LQR, draw the figures into a new folder under out/
-	@out="out/lqr-$$(date +%Y%m%d-%H%M%S)"; echo "results go to $$out"; $(BIN)/entroflow lqr --out "$$out" $(ARGS)
+	@$(if $(OUT),echo "results go to $(lastword $(OUT))";) $(BIN)/entroflow lqr $(OUT) $(ARGS)
+
+experiment: $(READY)  ## run an experiment, NAME=theorem2, into a new folder under out/; ARGS="--help" lists its options
+	@$(if $(NAME),,$(error name a folder of experiments/, as in make experiment NAME=theorem2))\
+	$(BIN)/python -m experiments.$(NAME).run $(ARGS)
+
+bench: $(READY)  ## measure speed, ours or beside other libraries (see benchmarks/README.md)
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
@@ -38,7 +47,7 @@ format: $(READY)  ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-peers: $(READY)  ## the environment that `entroflow bench` times other libraries in: .cache/peers
+peers: $(READY)  ## the environment that `make bench` times other libraries in: .cache/peers
 	$(BIN)/python -m venv .cache/peers
 	.cache/peers/bin/python -m pip install --quiet torch==2.13.0 # first, or the next line brings CUDA along
 	.cache/peers/bin/python -m pip install --quiet stable-baselines3==2.9.2 sbx-rl==0.28.0 jax==0.10.2 "gymnasium[mujoco]==1.4.0"
@@ -50,7 +59,7 @@ lock: $(READY)  ## write requirements-dev.lock anew from pyproject.toml
 
 clean:  ## remove the environment and all caches; out/ stays
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis dist build
-	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests examples experiments benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A candidate must be new enough and able to make environments (some systems ship Python without ensurepip).
 $(READY): pyproject.toml requirements-dev.lock

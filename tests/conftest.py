@@ -16,9 +16,10 @@ import pytest
 from hypothesis import settings
 from jaxtyping import PRNGKeyArray, install_import_hook
 
-# Before entroflow is imported: beartype checks every annotation of the package on every call. An int may stand for a
-# float, as type checkers have it.
-install_import_hook("entroflow", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+# Before entroflow is imported: beartype checks every annotation on every call. An int may stand for a float, as type
+# checkers have it.
+CHECKED = ["entroflow", "experiments", "benchmarks"]
+install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 from entroflow.agents.settings import KINDS, Settings  # noqa: E402
 from entroflow.isfm import FitConfig  # noqa: E402

@@ -1,23 +1,21 @@
 """Proposals on a ring of four equal Gaussians: what a missed mode looks like, and what finds it again.
 
-    python experiments/proposals/run.py                 all parts, about five minutes on one core
-    python experiments/proposals/run.py --parts miss    one part anew: miss, recover or cost
-
-Writes results.json and figure.png beside this file, or into --out; parts that are not run keep their results.
 The target is normalised: log Z = 0.
 """
 
-import argparse
-import json
+import functools
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
 from scipy.stats import norm, qmc
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
@@ -39,8 +37,9 @@ from entroflow.isfm import (
     move,
     optimiser,
 )
-from entroflow.plotting import STYLE, legend_below, new_figure
-from entroflow.storage.folder import cache_compilations, timed, write_results
+from entroflow.plotting import STYLE, legend_below, new_figure, save
+
+from .. import frame
 
 MODES, SD = jnp.array([[5.0, 0.0], [0.0, 5.0], [-5.0, 0.0], [0.0, -5.0]]), 0.5477
 SPACE = Unbounded(2, scale=3.55)  # the standard deviation of the whole target, per component
@@ -48,7 +47,9 @@ OBS = jnp.zeros(1)
 SEEDS, N, PAIRS, WIDTH = 4, 64, 2, 32
 STEPS, EVERY, RATE, AVERAGE = 600, 20, 1e-2, 0.03  # gradient steps, between measurements; averaging: 1/0.03 steps
 TOLERANCE = 0.05
-BATCHES = 200
+BATCHES, COST_BATCHES = 200, 256
+COLLAPSE = FitConfig(steps=300, candidates=N, pairs=PAIRS)
+BEST = "defensive 0.25"  # what is drawn, and what the fitted policy of `cost` comes from
 
 
 def normal(action, mean, sd):
@@ -77,12 +78,13 @@ def box(policy):
 
 
 Propose = Callable[[FlowPolicy], Proposal]
+Q = Callable[..., jax.Array]
 RECOVER: dict[str, Propose] = {
     "policy": CurrentPolicy,
     "broadened 1.5": lambda policy: BroadenedPolicy(policy, 1.5),
     "broadened 2": lambda policy: BroadenedPolicy(policy, 2.0),
     "population": lambda policy: PopulationProposal(policy, ring, 1.0),
-    "GaussianProposal": lambda policy: GaussianProposal.over_actions(policy.action_space, [0.0, 0.0], 16.0),
+    "Gaussian": lambda policy: GaussianProposal.over_actions(policy.action_space, [0.0, 0.0], 16.0),
     "uniform": box,
     "defensive 0.05": lambda policy: defensive(policy, box(policy), 0.05),
     "defensive 0.1": lambda policy: defensive(policy, box(policy), 0.1),
@@ -97,7 +99,7 @@ MISS: dict[str, Propose] = {
     "population": RECOVER["population"],
     "Gaussian around two modes": lambda policy: GaussianProposal.over_actions(policy.action_space, [2.5, -2.5], 4.0),
     "uniform without the upper mode": lambda policy: UniformProposal(policy.action_space, -8.0, [8.0, 2.5]),
-    "Gaussian, all modes": RECOVER["GaussianProposal"],
+    "Gaussian, all modes": RECOVER["Gaussian"],
     "uniform, all modes": box,
     "defensive 0.1": RECOVER["defensive 0.1"],
     "defensive 0.25": RECOVER["defensive 0.25"],
@@ -107,34 +109,31 @@ COLORS = ["0.6", "0.75", "0.5", "#cc79a7", "#e69f00", "black", "#9ad1f5", "#56b4
 
 def collapse(keys):
     """Policies that have been fitted to one mode, one per key."""
-    config = FitConfig(steps=300, candidates=N, pairs=PAIRS)
-    run = lambda key: fit(config, initial(key), key, lambda _: OBS[None], one_mode, 1.0)  # noqa: E731
+    run = lambda key: fit(COLLAPSE, initial(key), key, lambda _: OBS[None], one_mode, 1.0)  # noqa: E731
     policies, metrics = jax.jit(jax.vmap(run))(keys)
     check_faults(metrics.faults)
     return policies
 
 
-def miss(policy: FlowPolicy) -> dict:
-    """Diagnostics of the first step of improvement under every proposal, over many batches."""
+def miss(policy: FlowPolicy, propose: Propose) -> frame.Row:
+    """Diagnostics of the first step of improvement under a proposal, over many batches."""
 
-    def batch(propose: Propose, key) -> Diagnostics:
+    def batch(key) -> Diagnostics:
         return draw_candidates(key, policy, OBS, ring, 1.0, n=N, proposal=propose(policy)).diagnostics
 
-    results = {}
-    for name, propose in MISS.items():
-        draw = jax.jit(jax.vmap(lambda key, propose=propose: batch(propose, key)))
-        found = jax.device_get(draw(jax.random.split(jax.random.key(1), BATCHES)))
-        fields = found._asdict()
-        mean_z = np.log(np.mean(np.exp(np.asarray(found.log_z, np.float64))))  # of all batches together
-        results[name] = {field: float(np.mean(value)) for field, value in fields.items()}
-        results[name] |= {"log_z_all": float(mean_z), "log_z_sd": float(np.std(found.log_z))}
-        # A batch warns if its ESS is below what one mode in four would cost anybody, N/4, or one weight dominates.
-        results[name]["warned"] = float(np.mean((found.ess < 0.25) | (found.max_weight > 0.25)))
-        results[name]["batches_with_log_z_below_half"] = float(np.mean(found.log_z < np.log(0.5)))
-    return results
+    found = jax.device_get(jax.jit(jax.vmap(batch))(jax.random.split(jax.random.key(1), BATCHES)))
+    mean_z = np.log(np.mean(np.exp(np.asarray(found.log_z, np.float64))))  # of all batches together
+    row = {field: float(np.mean(value)) for field, value in found._asdict().items()}
+    # A batch warns if its ESS is below what one mode in four would cost anybody, N/4, or one weight dominates.
+    return row | {
+        "log_z_all": float(mean_z),
+        "log_z_sd": float(np.std(found.log_z)),
+        "warned": float(np.mean((found.ess < 0.25) | (found.max_weight > 0.25))),
+        "batches_with_log_z_below_half": float(np.mean(found.log_z < np.log(0.5))),
+    }
 
 
-def recover(policies: FlowPolicy, keys, propose: Propose) -> tuple[FlowPolicy, dict]:
+def recover(policies: FlowPolicy, keys, propose: Propose) -> tuple[FlowPolicy, frame.Row]:
     """Improve collapsed policies on the whole target; measure the weights of the modes on the way."""
     noises = jnp.asarray(norm.ppf(qmc.Sobol(2, rng=0).random(512)), jnp.float32)
     muon = optimiser(RATE, 0.02, STEPS)
@@ -192,111 +191,106 @@ def peaked(_, action):
     return normal(action, 0.5, 0.3)
 
 
-def cost(policies: FlowPolicy, fitted: FlowPolicy) -> dict:
-    """ESS of the population against that of the policy, with the time that a batch takes."""
+def cases(policies: FlowPolicy, fitted: FlowPolicy) -> dict[str, tuple[FlowPolicy, Q]]:
+    """Return policies and what they are to follow: far from it, collapsed, close to it, and in six dimensions."""
     wide = FlowPolicy(VelocityNetwork(1, 6, width=WIDTH, depth=1, key=jax.random.key(0)), Unbounded(6))
     first = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)  # noqa: E731
-    cases = {
+    return {
         "first policy": (initial(jax.random.key(0)), ring),
         "collapsed policy": (first(policies), ring),
         "fitted policy": (first(fitted), ring),
         "narrow target in 6-D": (wide, peaked),
     }
+
+
+def cost(policy: FlowPolicy, q: Q) -> frame.Row:
+    """ESS of the population against that of the policy, with the time that a batch takes."""
+    narrow = 0.5 * N ** (-1 / (policy.action_space.size + 4))
+    proposals: dict[str, Propose] = {
+        "policy": CurrentPolicy,
+        "population": lambda policy: PopulationProposal(policy, q, 1.0),
+        "population, half as wide": lambda policy: PopulationProposal(policy, q, 1.0, narrow),
+    }
     results = {}
-    for case, (policy, q) in cases.items():
-        proposals: dict[str, Propose] = {
-            "policy": CurrentPolicy,
-            "population": lambda policy, q=q: PopulationProposal(policy, q, 1.0),
-            "population, half as wide": lambda policy, q=q: PopulationProposal(
-                policy, q, 1.0, 0.5 * N ** (-1 / (policy.action_space.size + 4))
-            ),
+    for name, propose in proposals.items():
+
+        def batch(key, propose=propose):
+            return draw_candidates(key, policy, OBS, q, 1.0, n=N, proposal=propose(policy)).diagnostics
+
+        draw, keys = jax.jit(jax.vmap(batch)), jax.random.split(jax.random.key(2), COST_BATCHES)
+        found = jax.block_until_ready(draw(keys))
+        clock = []
+        for _ in range(7):
+            begun = time.process_time()
+            jax.block_until_ready(draw(keys))
+            clock.append(time.process_time() - begun)
+        ess, milliseconds = float(jnp.mean(found.ess)), 1e3 * min(clock) / len(keys)
+        results[name] = {
+            "ess": ess,
+            "log_z": float(jnp.mean(found.log_z)),
+            "log_z_sd": float(jnp.std(found.log_z)),
+            "ms_per_batch": milliseconds,
+            "effective_samples_per_ms": ess * N / milliseconds,
         }
-        for name, propose in proposals.items():
-
-            def batch(key, policy=policy, q=q, propose=propose):
-                return draw_candidates(key, policy, OBS, q, 1.0, n=N, proposal=propose(policy)).diagnostics
-
-            draw, keys = jax.jit(jax.vmap(batch)), jax.random.split(jax.random.key(2), 256)
-            found = jax.block_until_ready(draw(keys))
-            clock = []
-            for _ in range(7):
-                begun = time.process_time()
-                jax.block_until_ready(draw(keys))
-                clock.append(time.process_time() - begun)
-            ess, milliseconds = float(jnp.mean(found.ess)), 1e3 * min(clock) / len(keys)
-            results.setdefault(case, {})[name] = {
-                "ess": ess,
-                "log_z": float(jnp.mean(found.log_z)),
-                "log_z_sd": float(jnp.std(found.log_z)),
-                "ms_per_batch": milliseconds,
-                "effective_samples_per_ms": ess * N / milliseconds,
-            }
     return results
 
 
-def draw_figure(results: dict, collapsed: FlowPolicy, fitted: FlowPolicy, path: Path) -> None:
-    """Left: samples before and after; right: how far the worst mode's weight is from a quarter."""
+def figure_of(results: frame.Row, collapsed: FlowPolicy, fitted: FlowPolicy) -> Figure:
+    """Return the figure: left samples before and after; right how far the worst mode's weight is from a quarter."""
     with mpl.rc_context(STYLE):
         figure = new_figure(8.5, 4.6, "A policy that has collapsed to one of four modes")
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
         keys = jax.random.split(jax.random.key(3), 600)
-        for policy, color, label in ((fitted, "#0072b2", "after defensive 0.25"), (collapsed, "black", "before")):
+        for policy, color, label in ((fitted, "#0072b2", f"after {BEST}"), (collapsed, "black", "before")):
             policy = jax.tree.map(lambda leaf: leaf[0], policy)
             actions = np.asarray(jax.vmap(policy.sample, in_axes=(0, None))(keys, OBS))
             left.scatter(*actions.T, s=3, color=color, alpha=0.6, linewidths=0)
             left.annotate(label, (-7.5, 7 if color == "black" else 6), color=color, fontsize=8)
         left.set(xlim=(-8, 8), ylim=(-8, 8), aspect="equal", xlabel="$a_1$", ylabel="$a_2$", title="actions")
         steps = EVERY * np.arange(1, STEPS // EVERY + 1)
-        for (name, run), color in zip(results.items(), COLORS, strict=True):
+        for (name, run), color in zip(results.items(), COLORS, strict=False):
             style = "--" if run["recovered"] == 0 else "-"
             right.plot(steps, np.median(run["deviation"], axis=0), style, color=color, label=name)
         right.axhline(TOLERANCE, color="0.6", linewidth=0.8, linestyle=":")
         right.set(ylim=(0, 0.8), xlabel="gradient steps", title="largest |mode weight − ¼|, median over seeds")
         legend_below(figure, "", columns=4)
-        figure.savefig(path, dpi=130)
+    return figure
 
 
-def main() -> None:
-    """Run the parts that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--parts", nargs="+", choices=["miss", "recover", "cost"], default=["miss", "recover", "cost"])
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    cache_compilations()
-
-    before = arguments.out / "results.json"
-    document: dict = json.loads(before.read_text()) if before.exists() else {}
-    seconds, clock = document.pop("seconds", {}), {}
+def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
+    """Tell what diagnostics miss, what finds the modes again, whether a population pays; return results and tables."""
     settings = {"seeds": SEEDS, "candidates": N, "pairs": PAIRS, "steps": STEPS, "rate": RATE, "batches": BATCHES}
-    document |= {"settings": settings | {"tolerance": TOLERANCE, "log_z_exact": 0.0}}
     collapse_keys, recover_keys = jax.random.split(jax.random.key(0), (2, SEEDS))
-    with timed(clock, "collapse"):
+    with job.timed("collapse"):
         policies = collapse(collapse_keys)
-    if "miss" in arguments.parts:
-        with timed(clock, "miss"):
-            document["miss"] = miss(jax.tree.map(lambda leaf: leaf[0], policies))
-        for name, row in document["miss"].items():
-            print(
-                f"{name:32}", *(f"{field} {row[field]:7.3f}" for field in (*Diagnostics._fields, "log_z_all", "warned"))
-            )
-    chosen = list(RECOVER) if "recover" in arguments.parts else ["defensive 0.25"] if "cost" in arguments.parts else []
-    runs, fitted = {}, {}
-    for name in chosen:
-        with timed(clock, f"recover: {name}"):
-            fitted[name], runs[name] = recover(policies, recover_keys, RECOVER[name])
-        print(f"{name:32} steps {runs[name]['steps']} ESS/N {runs[name]['ess_start']:.3f} {runs[name]['ess_end']:.3f}")
-    if "recover" in arguments.parts:
-        document["recover"] = runs
-        draw_figure(runs, policies, fitted["defensive 0.25"], arguments.out / "figure.png")
-    if "cost" in arguments.parts:
-        with timed(clock, "cost"):
-            document["cost"] = cost(policies, fitted["defensive 0.25"])
-        for case, rows in document["cost"].items():
-            for name, row in rows.items():
-                print(f"{case:22}{name:26}", *(f"{field} {value:8.3f}" for field, value in row.items()))
-    write_results(arguments.out, document, seconds | clock)
+    first = jax.tree.map(lambda leaf: leaf[0], policies)
+    recovered = functools.cache(lambda name: recover(policies, recover_keys, RECOVER[name]))
+    job.cells = len(MISS) + len(RECOVER) + 4
+    missed = {name: job.cell(f"miss: {name}", functools.partial(miss, first, MISS[name])) for name in MISS}
+    runs = {name: job.cell(f"recover: {name}", lambda name=name: recovered(name)[1]) for name in RECOVER}
+    todo = cases(policies, recovered(BEST)[0]).items()
+    costs = {case: job.cell(f"cost: {case}", functools.partial(cost, *given)) for case, given in todo}
+    save(job.out, "figure", figure_of(runs, policies, recovered(BEST)[0]))
+    shown = {name: {key: run[key] for key in ("steps", "ess_start", "ess_end")} for name, run in runs.items()}
+    settings |= {"tolerance": TOLERANCE, "log_z_exact": 0.0}
+    tables = [
+        _table("one mode of four: the first step's diagnostics", missed),
+        _table("gradient steps until all modes are found", shown),
+        *(_table(case, rows) for case, rows in costs.items()),
+    ]
+    return {"settings": settings, "miss": missed, "recover": runs, "cost": costs}, tables
 
+
+def _table(title: str, rows: dict[str, frame.Row]) -> Table:
+    names = list(next(iter(rows.values())))
+    table = frame.new_table(title, "", ["proposal", *names])
+    for name, row in rows.items():
+        cells = (f"{row[key]:.3f}" if isinstance(row[key], float) else str(row[key]) for key in names)
+        table.add_row(name, *cells)
+    return table
+
+
+main = frame.command("proposals", lambda _: run)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,23 +1,22 @@
-"""Trained agents in tasks that are not quite those that they were trained on.
+"""Trained agents in tasks that are not quite those that they were trained on."""
 
-python experiments/robustness/run.py FOLDER...: evaluates the last agents of these runs of `entroflow train` (SAC-ISFM,
-Gaussian SAC, SAC-ISFM at a temperature near zero, of one or of several tasks), writes results.csv and table.md.
-"""
-
-import csv
+import functools
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import track
+from rich.markdown import Markdown
+from tyro.conf import Positional
 
-from entroflow.agents.learner import load_agent
+from entroflow import checks, load
 from entroflow.agents.load import LAST
 from entroflow.agents.perturb import Perturbation
-from entroflow.storage.folder import cache_compilations
 
-HERE = Path(__file__).parent
+from .. import frame
+
 EPISODES, FIRST_EPISODE = 10, 1000  # resets that no evaluation during training has seen
 CHANGES = {
     "none": Perturbation(),
@@ -30,7 +29,34 @@ CHANGES = {
     "friction −20 %": Perturbation(friction=0.8),
     "friction +20 %": Perturbation(friction=1.2),
 }
-FIELDS = ("task", "agent", "seed", "actions", "change", "episode", "return")
+
+
+@dataclass(frozen=True)
+class Options(frame.Options):
+    """What can be chosen."""
+
+    folders: Positional[tuple[Path, ...]] = ()
+    """Folders of the runs."""
+
+
+def plan(options: Options) -> frame.Work:
+    """Check the options; return the work."""
+    agents = []
+    for folder in checks.distinct("folders", options.folders, "folders of runs"):
+        agents += (found := sorted((folder / LAST).glob("seed=*")))
+        if not found:
+            raise checks.error("folders", repr(str(folder)), "a folder with trained agents", "make it: entroflow train")
+    return functools.partial(run, agents)
+
+
+def run(agents: Sequence[Path], job: frame.Job) -> tuple[frame.Row, list[Any]]:
+    """Evaluate all agents."""
+    rows, job.cells = [], len(agents)
+    for path in agents:
+        rows += job.cell(str(path), functools.partial(measure, path))
+        job.rows("results.csv", rows)
+    job.text("table.md", table(rows))
+    return {"settings": {"episodes": EPISODES, "first_episode": FIRST_EPISODE}}, [Markdown(table(rows))]
 
 
 def name_of(agent: Any) -> str:
@@ -40,56 +66,45 @@ def name_of(agent: Any) -> str:
     return {"sac_isfm": "SAC-ISFM", "gaussian_sac": "Gaussian SAC", "denoising": "diffusion"}[agent.algorithm]
 
 
-def measure(folder: Path) -> list[dict[str, Any]]:
-    """Evaluate all agents of a run under all changes that its task knows."""
-    rows = []
-    for path in sorted((folder / LAST).glob("seed=*")):
-        agent = load_agent(path)
-        for change, how in CHANGES.items():
-            if agent.task.name.startswith("Pendulum") and (how.mass, how.friction) != (1.0, 1.0):
-                continue  # not simulated by MuJoCo
-            for actions in ("best of 16", "drawn"):
-                best = actions == "best of 16"
-                found = agent.evaluate(EPISODES, deterministic=best, seed=FIRST_EPISODE, perturbation=how)
-                row = {"task": agent.task.name, "agent": name_of(agent), "seed": agent.seed, "actions": actions}
-                rows += [row | {"change": change, "episode": i, "return": r} for i, r in enumerate(found.returns)]
+def measure(path: Path) -> list[frame.Row]:
+    """Evaluate an agent under all changes that its task knows."""
+    agent, rows = load(path), []
+    for change, how in CHANGES.items():
+        if agent.task.name.startswith("Pendulum") and (how.mass, how.friction) != (1.0, 1.0):
+            continue  # not simulated by MuJoCo
+        for actions in ("best of 16", "drawn"):
+            best = actions == "best of 16"
+            found = agent.evaluate(EPISODES, deterministic=best, seed=FIRST_EPISODE, perturbation=how)
+            row = {"task": agent.task.name, "agent": name_of(agent), "seed": agent.seed, "actions": actions}
+            returns = [round(float(part), 2) for part in found.returns]
+            rows += [row | {"change": change, "episode": i, "return": part} for i, part in enumerate(returns)]
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: Sequence[frame.Row]) -> str:
     """Return a Markdown table: the mean return ± its standard error over seeds, and the share of the unchanged one."""
-    columns = list(dict.fromkeys((row["task"], row["agent"], row["actions"]) for row in rows))
-    lines = ["| change | " + " | ".join(f"{task}: {agent}, {actions}" for task, agent, actions in columns) + " |"]
-    lines.append("|---|" + "---|" * len(columns))
+    returns: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        key = row["task"], row["agent"], row["actions"], row["change"], row["seed"]
+        returns.setdefault(key, []).append(float(row["return"]))
+
+    def seed_means(column: tuple[Any, ...], change: str) -> list[float]:
+        return [float(np.mean(part)) for key, part in returns.items() if key[:4] == (*column, change)]
+
+    columns = list(dict.fromkeys(key[:3] for key in returns))
+    lines = []
     for change in CHANGES:
-        cells = []
+        cells = [change]
         for column in columns:
-            means = _seed_means(rows, column, change)
-            share = np.mean(means) / np.mean(_seed_means(rows, column, "none")) if means else np.nan
+            means = seed_means(column, change)
+            share = np.mean(means) / np.mean(seed_means(column, "none")) if means else np.nan
             error = np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.nan
             cells.append(f"{np.mean(means):.0f} ± {error:.0f} ({share:.2f})" if means else "–")
-        lines.append(f"| {change} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append(cells)
+    return frame.markdown(["change", *(f"{task}: {agent}, {actions}" for task, agent, actions in columns)], lines)
 
 
-def _seed_means(rows: list[dict[str, Any]], column: tuple[str, str, str], change: str) -> list[float]:
-    seeds: dict[Any, list[float]] = {}
-    for row in rows:
-        if (row["task"], row["agent"], row["actions"], row["change"]) == (*column, change):
-            seeds.setdefault(row["seed"], []).append(float(row["return"]))
-    return [float(np.mean(returns)) for returns in seeds.values()]
-
-
-def main() -> None:
-    """Evaluate; write the results."""
-    cache_compilations()
-    rows = [row for folder in track([Path(name) for name in sys.argv[1:]]) for row in measure(folder)]
-    with (HERE / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(row | {"return": round(float(row["return"]), 2)} for row in rows)
-    (HERE / "table.md").write_text(table(rows), encoding="utf-8")
-
+main = frame.command("robustness", plan, Options)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

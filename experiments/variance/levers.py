@@ -28,7 +28,7 @@ class Mixture(NamedTuple):
 
     def log_density(self, x: Array) -> Array:
         """Return log density, shape ()."""
-        z = (x - self.means) / self.sd
+        z = (x[None] - self.means) / self.sd[None]
         logs = -0.5 * jnp.sum(z**2, axis=1) - jnp.sum(jnp.log(self.sd)) - self.means.shape[1] * 0.9189385
         return jax.nn.logsumexp(logs) - jnp.log(self.means.shape[0])
 
@@ -36,15 +36,15 @@ class Mixture(NamedTuple):
         """Draw n points, shape (n, d)."""
         which, noise = jax.random.split(key)
         means = self.means[jax.random.randint(which, (n,), 0, self.means.shape[0])]
-        return means + self.sd * jax.random.normal(noise, means.shape)
+        return means + self.sd[None] * jax.random.normal(noise, means.shape)
 
     def velocity(self, x: Array, time: Array) -> Array:
         """Return E[x_1 − x_0 | x_τ = x], shape (d,)."""
         variance = time**2 * self.sd**2 + (1 - time) ** 2
-        offsets = x - time * self.means
-        responsibility = jax.nn.softmax(-0.5 * jnp.sum(offsets**2 / variance, axis=1))
+        offsets = x[None] - time * self.means
+        responsibility = jax.nn.softmax(-0.5 * jnp.sum(offsets**2 / variance[None], axis=1))
         slope = (time * self.sd**2 - (1 - time)) / variance
-        return responsibility @ (self.means + slope * offsets)
+        return responsibility @ (self.means + slope[None] * offsets)
 
 
 CORNERS = jnp.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
@@ -123,12 +123,13 @@ def loss(lever: Lever, n: int, policy: FlowPolicy, key: Array, target: Mixture, 
     log_weights = jax.nn.log_softmax(jnp.where(jnp.asarray(flags.ess_floor) > 0, tempered, log_weights))
 
     # Pairs of a candidate, a noise and a time
-    slots = (jnp.arange(count) + jax.random.uniform(slot_key)) / count
+    numbers = jnp.arange(count, dtype=jnp.float32)
+    slots = (numbers + jax.random.uniform(slot_key)) / count
     drawn = jnp.clip(jnp.searchsorted(jnp.cumsum(jnp.exp(log_weights)), slots), 0, n - 1)
     index = jnp.where(flags.resample, drawn, jnp.tile(jnp.arange(n), lever.pairs))
     weights = jnp.where(flags.resample, 1 / count, jnp.exp(log_weights)[index] / lever.pairs)
     even = stratified_times(time_key, n, lever.pairs).T.reshape(count)
-    golden = (GOLDEN * jnp.arange(count) + jax.random.uniform(time_key)) % 1.0  # neighbours are far apart
+    golden = (GOLDEN * numbers + jax.random.uniform(time_key)) % 1.0  # neighbours are far apart
     times = jnp.where(flags.resample, golden, even)
     times = jnp.where(flags.stratified, times, jax.random.uniform(time_key, (count,)))
     noises = jax.random.normal(noise_key, (count, 2))
@@ -145,7 +146,9 @@ def loss(lever: Lever, n: int, policy: FlowPolicy, key: Array, target: Mixture, 
         return x1 - x0 + jnp.where(flags.stein, stein, 0.0)
 
     def target_at(x1: Array, x0: Array, time: Array, score: Array, own_fisher: Array) -> Array:
-        others = x0 + time / (1 - time) * (x1 - latents)  # the noises that lead from all candidates to the same x_τ
+        others = x0[None] + time / (1 - time) * (
+            x1[None] - latents
+        )  # the noises that lead from all candidates to the same x_τ
         posterior = jax.nn.softmax(log_weights - 0.5 * jnp.sum(others**2, axis=1))
         average = posterior @ jax.vmap(regress, in_axes=(0, 0, None, 0, 0))(latents, others, time, scores, fisher)
         return jnp.where(flags.posterior, average, regress(x1, x0, time, score, own_fisher))

@@ -1,29 +1,28 @@
-"""Compare the variance reduction levers.
-
-python experiments/variance/run.py [--quick] [--only gradients|milliseconds|fits]; results.json keeps the other parts.
-"""
+"""Which levers lower the variance of the ISFM gradient, at what bias, and what fits at equal cost gain from them."""
 
 import functools
-import json
 import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
-from levers import LEVERS, TARGETS, Lever, exact_loss, loss, network_calls, new_policy, with_velocity
+from matplotlib.figure import Figure
+from rich.markdown import Markdown
 
+from entroflow.flow import FlowPolicy
 from entroflow.isfm import FitConfig, descend, fit, move, optimiser
-from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure
-from entroflow.storage.folder import cache_compilations
+from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
 
-HERE = Path(__file__).parent
-QUICK = "--quick" in sys.argv
+from .. import frame
+from .levers import LEVERS, TARGETS, Lever, exact_loss, loss, network_calls, new_policy, with_velocity
+
 SIZES = (8, 64)
-REPEATS = {8: 64, 64: 32} if QUICK else {8: 512, 64: 128}
-EXACT_POINTS, EXACT_BATCHES = 2**12, 4 if QUICK else 32
+REPEATS = {8: 512, 64: 128}
+EXACT_POINTS, EXACT_BATCHES = 2**12, 32
 TIMED_CANDIDATES, TIMED_CALLS = 512, 60
 PLAIN = next(iter(LEVERS))
 FITS = [
@@ -35,35 +34,48 @@ FITS = [
     "Stein + posterior, P = 1",
     "Stein + posterior + antithetic, P = 2",
 ]
-FIT_CALLS = 50_000 if QUICK else 500_000  # of the velocity, by every fit
-FIT_CANDIDATES, SEEDS, RATE = 64, 2 if QUICK else 4, 1e-2
+FIT_CALLS = 500_000  # of the velocity, by every fit
+FIT_CANDIDATES, SEEDS, RATE = 64, 4, 1e-2
+PHASES = ("early", "late")
+LATE = FitConfig(steps=1000, candidates=256, pairs=2, ess_floor=0.3)  # how the late policy is fitted
 
 
-def flat(tree) -> jax.Array:
+def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
+    """Measure gradients, their time, and fits; return results and tables."""
+    job.cells, policy = len(SIZES) * (len(LEVERS) + 2 * len(FITS)), new_policy(jax.random.key(0))
+    found = {"gradients": gradients(job)}
+    milliseconds = {
+        name: [job.cell(f"ms: {n} {name}", functools.partial(clock, LEVERS[name], n, policy)) for n in SIZES]
+        for name in FITS
+    }
+    found["fits"] = fits(job)
+    rows = compare(found["gradients"])
+    text = table(rows, found["fits"], milliseconds)
+    job.text("table.md", text)
+    save(job.out, "gains", draw(rows))
+    return found | {"milliseconds": milliseconds}, [Markdown(text)]
+
+
+def flat(tree: Any) -> jax.Array:
     """Return all leaves in one vector."""
     return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
 
 
-def policies() -> dict[tuple[str, str], object]:
+def policies() -> dict[tuple[str, str], FlowPolicy]:
     """Return an untrained policy and one that is fitted to the target, for every target."""
-    config = FitConfig(steps=200 if QUICK else 1000, candidates=256, pairs=2, ess_floor=0.3)
 
     @jax.jit
     def fitted(target):
         observe = lambda key: jnp.zeros((1, 1))  # noqa: E731
         q = lambda obs, x: target.log_density(x)  # noqa: E731
-        return fit(config, new_policy(jax.random.key(0)), jax.random.key(1), observe, q, 1.0)[0]
+        return fit(LATE, new_policy(jax.random.key(0)), jax.random.key(1), observe, q, 1.0)[0]
 
     far = new_policy(jax.random.key(0))
     return {(name, phase): far if phase == "early" else fitted(t) for name, t in TARGETS.items() for phase in PHASES}
 
 
-PHASES = ("early", "late")
-
-
-def gradients() -> list[dict]:
-    """Variance and squared bias of every lever's gradient, at an untrained and at a fitted policy."""
-    stands = policies()
+def exact_gradients(stands: dict[tuple[str, str], FlowPolicy]) -> dict[tuple[str, str], jax.Array]:
+    """Return the exact gradient at every policy."""
 
     @jax.jit
     def exact(policy, target):
@@ -71,40 +83,41 @@ def gradients() -> list[dict]:
         draws = jax.lax.map(one, jax.random.split(jax.random.key(2), EXACT_BATCHES))
         return jnp.mean(draws, axis=0)
 
-    references = {stand: exact(policy, TARGETS[stand[0]]) for stand, policy in stands.items()}
-    rows, estimates = [], {}
-    for n in SIZES:
-        for name, lever in LEVERS.items():
-            shape = n, lever.pairs, lever.local
-            if shape not in estimates:
-                estimates[shape] = jax.jit(functools.partial(moments, lever, n))
-            flags = jax.tree.map(jnp.asarray, lever.flags)
-            for stand, policy in stands.items():
-                mean, variance = estimates[shape](policy, TARGETS[stand[0]], flags)
-                bias = float(jnp.sum((mean - references[stand]) ** 2) - variance / REPEATS[n])
-                rows.append(
-                    {"target": stand[0], "policy": stand[1], "N": n, "lever": name, "variance": float(variance)}
-                    | {"bias_squared": bias, "gradient_squared": float(jnp.sum(references[stand] ** 2))}
-                    | {"network_calls": network_calls(lever, n)}
-                )
-            print(n, name, *[f"{row['variance']:.3g}" for row in rows[-4:]], flush=True)
-    return rows
+    return {stand: exact(policy, TARGETS[stand[0]]) for stand, policy in stands.items()}
 
 
-def clocks() -> dict[str, list[float]]:
-    """Milliseconds of the gradients that are fitted with, for each of the sizes."""
-    policy = new_policy(jax.random.key(0))
-    return {name: [clock(LEVERS[name], n, policy) for n in SIZES] for name in FITS}
+def gradients(job: frame.Job) -> list[frame.Row]:
+    """Variance and squared bias of every lever's gradient, at an untrained and at a fitted policy."""
+    stands = functools.cache(policies)
+    references = functools.cache(lambda: exact_gradients(stands()))
+    program = functools.cache(lambda n, pairs, local: jax.jit(functools.partial(moments, Lever(pairs, local), n)))
+
+    def measure(n: int, name: str) -> list[frame.Row]:
+        lever, rows = LEVERS[name], []
+        flags = jax.tree.map(jnp.asarray, lever.flags)
+        for stand, policy in stands().items():
+            reference = references()[stand]
+            mean, variance = program(n, lever.pairs, lever.local)(policy, TARGETS[stand[0]], flags)
+            bias = float(jnp.sum((mean - reference) ** 2) - variance / REPEATS[n])
+            rows.append(
+                {"target": stand[0], "policy": stand[1], "N": n, "lever": name, "variance": float(variance)}
+                | {"bias_squared": bias, "gradient_squared": float(jnp.sum(reference**2))}
+                | {"network_calls": network_calls(lever, n)}
+            )
+        return rows
+
+    found = [job.cell(f"gradients: {n} {name}", functools.partial(measure, n, name)) for n in SIZES for name in LEVERS]
+    return [row for rows in found for row in rows]
 
 
-def compare(rows: list[dict]) -> list[dict]:
+def compare(rows: Sequence[frame.Row]) -> list[frame.Row]:
     """Relate every lever to the plain estimator, at equal network calls."""
+    found = []
     for row in rows:
         plain = next(r for r in rows if r["lever"] == PLAIN and all(r[k] == row[k] for k in ("target", "policy", "N")))
-        row["relative_variance"] = row["variance"] / plain["variance"]
-        row["relative_bias"] = row["bias_squared"] / plain["variance"]
-        row["gain_calls"] = plain["variance"] * plain["network_calls"] / (row["variance"] * row["network_calls"])
-    return rows
+        gain = plain["variance"] * plain["network_calls"] / (row["variance"] * row["network_calls"])
+        found.append(row | {"gain_calls": gain, "relative_bias": row["bias_squared"] / plain["variance"]})
+    return found
 
 
 def moments(lever: Lever, n: int, policy, target, flags) -> tuple[jax.Array, jax.Array]:
@@ -113,7 +126,7 @@ def moments(lever: Lever, n: int, policy, target, flags) -> tuple[jax.Array, jax
     shift = gradient(jax.random.key(3))  # of the order of the mean, so that float32 squares do not cancel
 
     def add(total, keys):
-        draws = jax.vmap(gradient)(keys) - shift
+        draws = jax.vmap(gradient)(keys) - shift[None]
         return (total[0] + jnp.sum(draws, axis=0), total[1] + jnp.sum(draws**2, axis=0)), None
 
     repeats = REPEATS[n]
@@ -140,29 +153,30 @@ def clock(lever: Lever, n: int, policy) -> float:
     return 1000 * float(np.percentile(seconds[1:], 10))
 
 
-def fits() -> list[dict]:
+def fits(job: frame.Job) -> list[frame.Row]:
     """Final error of policies fitted with the same number of network calls by different levers."""
-    rows, programs = [], {}
-    for n in SIZES:
-        for name in FITS:
-            lever, states = LEVERS[name], FIT_CANDIDATES // n
-            steps = int(FIT_CALLS / (states * network_calls(lever, n)))
-            if (n, lever.pairs) not in programs:
-                one = functools.partial(train_one, lever, n, steps)
-                programs[n, lever.pairs] = jax.jit(jax.vmap(one, in_axes=(0, None, None)))
-            train, flags = programs[n, lever.pairs], jax.tree.map(jnp.asarray, lever.flags)
-            for target_name, target in TARGETS.items():
-                errors, mean, covariance = (np.asarray(x, np.float64) for x in train(jnp.arange(SEEDS), target, flags))
-                true_mean, true_cov = exact_moments(target)
-                scale = np.sqrt(np.trace(true_cov))
-                rows.append(
-                    {"target": target_name, "N": n, "lever": name, "steps": steps}
-                    | {"velocity_error": errors.tolist()}
-                    | {"mean_error": (np.linalg.norm(mean - true_mean, axis=1) / scale).tolist()}
-                    | {"cov_error": (np.linalg.norm(covariance - true_cov, 2, (1, 2)) / scale**2).tolist()}
-                )
-                print(target_name, n, name, steps, f"{np.sqrt(errors).mean():.4f}", flush=True)
-    return rows
+
+    @functools.cache
+    def program(n: int, pairs: int, local: int, steps: int) -> Any:
+        return jax.jit(jax.vmap(functools.partial(train_one, Lever(pairs, local), n, steps), in_axes=(0, None, None)))
+
+    def measure(n: int, name: str) -> list[frame.Row]:
+        lever, rows = LEVERS[name], []
+        steps = int(FIT_CALLS / (FIT_CANDIDATES // n * network_calls(lever, n)))
+        train, flags = program(n, lever.pairs, lever.local, steps), jax.tree.map(jnp.asarray, lever.flags)
+        for target_name, target in TARGETS.items():
+            errors, mean, covariance = (np.asarray(x, np.float64) for x in train(jnp.arange(SEEDS), target, flags))
+            true_mean, true_cov = exact_moments(target)
+            scale = np.sqrt(np.trace(true_cov))
+            rows.append(
+                {"target": target_name, "N": n, "lever": name, "steps": steps, "velocity_error": errors}
+                | {"mean_error": np.linalg.norm(mean - true_mean, axis=1) / scale}
+                | {"cov_error": np.linalg.norm(covariance - true_cov, 2, (1, 2)) / scale**2}
+            )
+        return rows
+
+    found = [job.cell(f"fits: {n} {name}", functools.partial(measure, n, name)) for n in SIZES for name in FITS]
+    return [row for rows in found for row in rows]
 
 
 def exact_moments(target) -> tuple[np.ndarray, np.ndarray]:
@@ -197,46 +211,39 @@ def train_one(lever: Lever, n: int, steps: int, seed, target, flags):
     return exact_loss(final, test_key, target, 2**14), jnp.mean(samples, axis=0), jnp.cov(samples.T)
 
 
-def table(rows: list[dict], results: list[dict], milliseconds: dict[str, list[float]]) -> str:
+def table(rows: Sequence[frame.Row], results: Sequence[frame.Row], milliseconds: dict[str, list[float]]) -> str:
     """Write both tables in Markdown."""
     settings = [(t, p, n) for n in SIZES for t in TARGETS for p in PHASES]
     text = "Gradient of the ISFM loss: gain over the plain estimator at equal network calls, that is the ratio\n"
     text += "of variance times calls, above 1 is better; in brackets the squared bias over the plain variance.\n\n"
-    text += _head(["lever"] + [f"{t} {p} N={n}" for t, p, n in settings])
+    lines = []
     for name in LEVERS:
         cells = [name]
         for setting in settings:
             row = next(r for r in rows if (r["target"], r["policy"], r["N"], r["lever"]) == (*setting, name))
             cells.append(f"{row['gain_calls']:.2f} ({row['relative_bias']:.3f})")
-        text += _line(cells)
+        lines.append(cells)
+    text += frame.markdown(["lever"] + [f"{t} {p} N={n}" for t, p, n in settings], lines)
     text += f"\nFits with {FIT_CALLS:,} network calls each, {SEEDS} seeds: root mean square error of the velocity\n"
     text += "in 1e-3, mean ± standard error; and the milliseconds of a gradient with "
     text += f"{TIMED_CANDIDATES} candidates (tenth percentile).\n\n"
-    pairs = [(t, n) for n in SIZES for t in TARGETS]
-    text += _head(["lever"] + [f"{t} N={n}" for t, n in pairs] + [f"ms N={n}" for n in SIZES])
+    pairs, lines = [(t, n) for n in SIZES for t in TARGETS], []
     for name in FITS:
         cells = [name]
         for setting in pairs:
             row = next(r for r in results if (r["target"], r["N"], r["lever"]) == (*setting, name))
             roots = 1000 * np.sqrt(row["velocity_error"])
             cells.append(f"{roots.mean():.1f} ± {roots.std(ddof=1) / np.sqrt(SEEDS):.1f}")
-        text += _line(cells + [f"{ms:.1f}" for ms in milliseconds[name]])
-    return text
+        lines.append(cells + [f"{ms:.1f}" for ms in milliseconds[name]])
+    headers = ["lever"] + [f"{t} N={n}" for t, n in pairs] + [f"ms N={n}" for n in SIZES]
+    return text + frame.markdown(headers, lines)
 
 
-def _head(cells: list[str]) -> str:
-    return _line(cells) + "|---" * len(cells) + "|\n"
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |\n"
-
-
-def draw(rows: list[dict]) -> None:
-    """Draw the gains at equal network calls."""
+def draw(rows: Sequence[frame.Row]) -> Figure:
+    """Return the figure of the gains at equal network calls."""
     with mpl.rc_context(STYLE):
         figure = new_figure(9.0, 4.6, "Variance of the ISFM gradient: gain over the plain estimator at equal cost")
-        axes = figure.subplots(1, 2, sharey=True)
+        axes = figure.subplots(1, len(SIZES), sharey=True, squeeze=False)[0]
         for ax, n in zip(axes, SIZES, strict=True):
             ax.set_title(f"N = {n}")
             marks = {("gaussian", "early"): ("o", QUIET), ("gaussian", "late"): ("o", LEARNED)}
@@ -251,26 +258,10 @@ def draw(rows: list[dict]) -> None:
             ax.set_yticks(np.arange(len(LEVERS)), list(LEVERS))
         axes[0].invert_yaxis()
         legend_below(figure, "right of the line is better", columns=4)
-        figure.savefig(HERE / "gains.png", dpi=130)
+    return figure
 
 
-def main() -> None:
-    """Measure the parts that are asked for, and write results.json, table.md and gains.png from all that is there."""
-    cache_compilations()
-    file = HERE / "results.json"
-    document = json.loads(file.read_text()) if file.exists() else {}
-    only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else None
-    for name, measure in {"gradients": gradients, "milliseconds": clocks, "fits": fits}.items():
-        if only in (None, name):
-            document[name] = measure()
-            file.write_text(json.dumps(document, indent=1) + "\n")
-    if len(document) == 3:
-        rows = compare(document["gradients"])
-        text = table(rows, document["fits"], document["milliseconds"])
-        (HERE / "table.md").write_text(text)
-        draw(rows)
-        print(text)
-
+main = frame.command("variance", lambda _: run)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         SIGTERM.
     """
     try:
-        _no_repeats(sys.argv[1:] if argv is None else argv)
+        no_repeats(sys.argv[1:] if argv is None else argv)
         chosen = tyro.extras.subcommand_cli_from_dict(
             {name: kind for name, (kind, _) in COMMANDS.items()},
             prog="entroflow",
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _no_repeats(argv: list[str]) -> None:
+def no_repeats(argv: list[str]) -> None:
     """Refuse options given twice: of `--set a=1 --set b=2` the first would be lost without a word."""
     given = [part.split("=")[0] for part in argv if part.startswith("--")]
     for option in given:

@@ -63,7 +63,7 @@ class ResumeOptions:
     """Go on with a training, or a job of lqr, from its last checkpoint, as if it had never stopped."""
 
     folder: Positional[Path]
-    """Folder of the training or study."""
+    """Folder of the training or job."""
     steps: int | None = None
     """Environment steps of every seed, if a training is to make others than planned."""
 

@@ -48,7 +48,7 @@ def state_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
 
     The two halves are independent, so that the weights of a state are right up to a common factor, unlike those of
     self-normalising. The factor's mean exceeds one, since E[1/Ẑ] > 1/Z, and with few candidates it varies without
-    bounds: not to be used below some 64 candidates (`entroflow theorem2` measures it).
+    bounds: not to be used below some 64 candidates (`experiments/theorem2` measures it).
 
     Raises:
         ValueError: for an odd number of candidates.

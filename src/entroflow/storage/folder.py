@@ -17,6 +17,7 @@ from typing import Any
 import filelock
 
 from .. import checks
+from .tables import replace
 
 PACKAGES = ("entroflow", "jax", "equinox", "optax", "numpy", "scipy")
 
@@ -74,7 +75,7 @@ def write_results(out: Path, document: dict[str, Any], seconds: dict[str, float]
     """
     rounded = {name: round(value, 2) for name, value in seconds.items()}
     text = json.dumps(plain(document | {"versions": versions(), "seconds": rounded}), indent=2, allow_nan=False)
-    (out / "results.json").write_text(text + "\n", encoding="utf-8")
+    replace(out / "results.json", text + "\n")
 
 
 def versions() -> dict[str, str]:

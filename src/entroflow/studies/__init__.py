@@ -1,1 +1,0 @@
-"""The studies behind the commands: one folder per question, with its protocol, measures and figures."""

@@ -1,1 +1,0 @@
-"""ISFM alone as a sampler of known densities."""

@@ -1,1 +1,0 @@
-"""Max-entropy LQR, SAC-ISFM against the exact optimum (Section IV)."""

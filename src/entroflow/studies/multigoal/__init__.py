@@ -1,1 +1,0 @@
-"""Three algorithms on the multi-goal world, against its exact soft optimum."""

@@ -1,1 +1,0 @@
-"""Soft policy iteration (Algorithm 1), against the exact iterates."""

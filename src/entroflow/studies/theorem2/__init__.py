@@ -1,1 +1,0 @@
-"""The error bound of Theorem 2, measured."""

@@ -1,0 +1,53 @@
+"""Committed tables are what the code of today makes of the committed data."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+import experiments
+from experiments.ablations import run as ablations
+from experiments.adaptive import densities, lqr
+from experiments.lqr.table import table as table_of_lqr
+from experiments.robustness import run as robustness
+from experiments.variance import run as variance
+
+ROOT = Path(experiments.__file__).parent
+
+
+def rows(path):
+    with (ROOT / path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def document(path):
+    return json.loads((ROOT / path).read_text())
+
+
+def variance_table():
+    """Both tables of the levers."""
+    found = document("variance/results.json")
+    return variance.table(variance.compare(found["gradients"]), found["fits"], found["milliseconds"])
+
+
+@pytest.mark.parametrize(
+    ("path", "make"),
+    [
+        ("ablations/table.md", lambda: ablations.table(rows("ablations/results.csv"))),
+        ("robustness/table.md", lambda: robustness.table(rows("robustness/results.csv"))),
+        ("adaptive/table.md", lambda: densities.table(document("adaptive/results.json")["densities"])),
+        ("adaptive/fresh.md", lambda: densities.table(document("adaptive/fresh.json")["densities"])),
+        ("adaptive/lqr.md", lambda: lqr.table(lqr.columns(rows("adaptive/lqr.csv")))),
+        ("variance/table.md", variance_table),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_tables(path, make):
+    """To the letter."""
+    assert make() == (ROOT / path).read_text()
+
+
+def test_the_readme_has_the_table_of_lqr():
+    """The first table that a reader sees."""
+    assert table_of_lqr() in (ROOT.parent / "README.md").read_text()

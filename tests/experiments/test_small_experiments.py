@@ -1,0 +1,221 @@
+"""A tiny size of the experiments that have no file of their own: they run to their end and write what they promise."""
+
+import csv
+import dataclasses
+import json
+import math
+import random
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+import entroflow
+from entroflow.storage import checkpoint, keeping
+from experiments.ablations import run as ablations
+from experiments.adaptive import densities, lqr
+from experiments.adaptive import run as adaptive
+from experiments.proposals import run as proposals
+from experiments.resume import run as resume
+from experiments.robustness import run as robustness
+from experiments.variance import run as variance
+
+TINY = {"width": 8, "critic_width": 8, "depth": 1, "batch_size": 16, "learning_starts": 10}
+
+
+@pytest.fixture(autouse=True)
+def every_cell(monkeypatch):
+    """Cells are kept however fast they are."""
+    monkeypatch.setattr(keeping, "SHARE", math.inf)
+
+
+def results_of(out):
+    return json.loads((out / "results.json").read_text())
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def test_variance(tmp_path, monkeypatch):
+    """A row of gradients for each lever, target and policy; fits; the tables and the figure."""
+    chosen = [variance.PLAIN, "stratified τ, P = 1"]
+    sizes = {"SIZES": (8,), "REPEATS": {8: 16}, "EXACT_POINTS": 64, "EXACT_BATCHES": 2, "TIMED_CANDIDATES": 64}
+    sizes |= {"TIMED_CALLS": 2, "FIT_CALLS": 2000, "SEEDS": 2, "FITS": chosen}
+    sizes |= {"LATE": dataclasses.replace(variance.LATE, steps=5, candidates=16)}
+    sizes |= {"LEVERS": {name: variance.LEVERS[name] for name in chosen}}
+    for name, value in sizes.items():
+        monkeypatch.setattr(variance, name, value)
+    assert variance.main(["--out", str(tmp_path / "out")]) == 0
+    found = results_of(tmp_path / "out")
+    assert len(found["gradients"]) == 2 * 2 * 2 and len(found["fits"]) == 2 * 2
+    assert all(row["variance"] > 0 for row in found["gradients"])
+    assert all(np.isfinite(row["velocity_error"]).all() for row in found["fits"])
+    assert (tmp_path / "out" / "table.md").read_text().count("stratified τ, P = 1") == 2
+    assert imread(tmp_path / "out" / "gains.png").std() > 0.01
+
+
+def test_proposals(tmp_path, monkeypatch):
+    """Diagnostics, runs from collapse and costs, for a few proposals, and the figure."""
+    names = ["policy", proposals.BEST]
+    sizes = {"SEEDS": 2, "N": 8, "STEPS": 4, "EVERY": 2, "BATCHES": 4, "COST_BATCHES": 4, "WIDTH": 8}
+    sizes |= {"COLLAPSE": dataclasses.replace(proposals.COLLAPSE, steps=2, candidates=8)}
+    sizes |= {"RECOVER": {name: proposals.RECOVER[name] for name in names}}
+    sizes |= {"MISS": {name: proposals.MISS[name] for name in ("policy (one mode)", "uniform, all modes")}}
+    sizes |= {
+        "cases": lambda collapsed, fitted: {"first policy": (proposals.initial(jax.random.key(0)), proposals.ring)}
+    }
+    for name, value in sizes.items():
+        monkeypatch.setattr(proposals, name, value)
+    assert proposals.main(["--out", str(tmp_path / "out")]) == 0
+    found = results_of(tmp_path / "out")
+    assert list(found["miss"]) == list(sizes["MISS"]) and list(found["recover"]) == names
+    assert all(0 < row["ess"] <= 1 for row in found["miss"].values())
+    assert all(np.shape(run["deviation"]) == (2, 2) for run in found["recover"].values())
+    assert all(row["ms_per_batch"] > 0 for rows in found["cost"].values() for row in rows.values())
+    assert imread(tmp_path / "out" / "figure.png").std() > 0.01
+
+
+def test_adaptive_on_a_density(tmp_path, monkeypatch):
+    """A fixed number of candidates draws what it says, a schedule between the smallest and the largest number."""
+    sizes = {"STEPS": (2, 4), "SEEDS": 2, "SIZES": (4, 8), "BUDGETS": {"fixed": (4,), "ess": (4.0,)}, "TEST_POINTS": 64}
+    sizes |= {"TARGETS": {"gaussian": densities.TARGETS["gaussian"]}, "LEVELS": {"gaussian": 0.1}}
+    for name, value in sizes.items():
+        monkeypatch.setattr(densities, name, value)
+    monkeypatch.setattr(densities, "draw", lambda rows: densities.new_figure(1.0, 1.0, ""))
+    assert adaptive.main(["--out", str(tmp_path / "out")]) == 0
+    rows = results_of(tmp_path / "out")["densities"]
+    assert [(row["rule"], row["steps"]) for row in rows] == [("fixed", 2), ("fixed", 4), ("ess", 2), ("ess", 4)]
+    for row in rows:
+        most = row["steps"] * densities.STATES * np.array([4, 4 if row["rule"] == "fixed" else 8])
+        assert all(most[0] <= drawn <= most[1] for drawn in row["drawn"]) and min(row["error"]) > 0
+    assert "| ess, budget 4 |" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_adaptive_on_lqr(tmp_path, monkeypatch, capsys):
+    """Every setting is one command, begun or gone on with; the data, table and figure are those committed."""
+    commands, committed = [], rows_of(Path(lqr.__file__).with_name("lqr.csv"))
+
+    def entroflow(command, **_):
+        """Write what the command would have written; the first time another setting's is killed."""
+        commands.append(command[3:])
+        out = tmp_path / "out" / ("8" if "resume" in command else command[command.index("--candidates") + 1])
+        out.mkdir(exist_ok=True)
+        (out / "config.json").write_text("{}")
+        if out.name == "8" and "resume" not in command:
+            return SimpleNamespace(returncode=137)
+        with (out / "metrics.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, lqr.KEPT, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(row for row in committed if row["setting"] == out.name)
+        (out / "results.json").write_text("{}")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(lqr.subprocess, "run", entroflow)
+    command = ["--problem", "lqr", "--out", str(tmp_path / "out")]
+    assert adaptive.main(command) == 1
+    assert "ended with exit code 137" in " ".join(capsys.readouterr().out.split())
+    assert adaptive.main([*command, "--resume"]) == 0
+    assert [words[0] for words in commands] == ["lqr", "lqr", "resume", *["lqr"] * (len(lqr.SETTINGS) - 2)]
+    assert rows_of(tmp_path / "out" / "lqr.csv") == committed
+    table = Path(lqr.__file__).with_name("lqr.md").read_text()
+    assert (tmp_path / "out" / "lqr.md").read_text() == table
+    assert imread(tmp_path / "out" / "lqr.png").std() > 0.01
+
+
+def test_ablations(tmp_path, monkeypatch):
+    """Rows for every seed and evaluation; stopped after the first variant and gone on with, each is trained once."""
+    sizes = {"TASKS": ("Pendulum-v1",), "SEEDS": (0, 1), "STEPS": 30, "EVERY": 15, "EPISODES": 1, "COMMON": TINY}
+    sizes |= {"VARIANTS": {name: ablations.VARIANTS[name] for name in ("Gaussian SAC", "defaults")}}
+    for name, value in sizes.items():
+        monkeypatch.setattr(ablations, name, value)
+    trained, train = [], ablations.train
+
+    def counted(name, variant):
+        if not trained:
+            signal.raise_signal(signal.SIGTERM)
+        trained.append(variant)
+        return train(name, "Gaussian SAC")
+
+    monkeypatch.setattr(ablations, "train", counted)
+    command = ["--out", str(tmp_path / "out")]
+    assert ablations.main(command) == 128 + signal.SIGTERM
+    assert ablations.main([*command, "--resume"]) == 0
+    assert trained == ["Gaussian SAC", "defaults"]
+    rows = rows_of(tmp_path / "out" / "results.csv")
+    assert [(row["seed"], row["step"]) for row in rows] == [("0", "15"), ("1", "15"), ("0", "30"), ("1", "30")] * 2
+    assert all(-2000 < float(row["return"]) < 0 for row in rows)
+    first, second = rows[:4], rows[4:]
+    assert [row["return"] for row in first] == [row["return"] for row in second], "the same seeds, the same returns"
+    assert "| Gaussian SAC | -" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_ablations_say_what_broke_down():
+    """A variant whose numbers are not finite has rows without a return, and says so in the table."""
+    label = {"task": "Pendulum-v1", "variant": "weights raw", "seed": 0, "step": 2000, "return": math.nan}
+    (line,) = [line for line in ablations.table([label]).splitlines() if line.startswith("| weights raw |")]
+    assert line.count("broke down") == 4 and line.count("not run") == 4
+
+
+def test_robustness(tmp_path, monkeypatch, capsys):
+    """Every change that the task knows, both ways to act, all episodes; a folder without agents is refused."""
+    monkeypatch.setattr(robustness, "EPISODES", 2)
+    agent = entroflow.GaussianSAC("Pendulum-v1", seed=3, width=8, critic_width=8, depth=1)
+    agent.save(tmp_path / "run" / robustness.LAST / "seed=3")
+    assert robustness.main([str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
+    rows = rows_of(tmp_path / "out" / "results.csv")
+    known = [name for name in robustness.CHANGES if not name.startswith(("mass", "friction"))]
+    assert list(dict.fromkeys(row["change"] for row in rows)) == known
+    assert len(rows) == len(known) * 2 * 2 and {row["seed"] for row in rows} == {"3"}
+    returns = {change: {row["return"] for row in rows if row["change"] == change} for change in known}
+    assert returns["action noise 0.3"] != returns["none"] != returns["observation noise 0.1"]
+    (line,) = [line for line in (tmp_path / "out" / "table.md").read_text().splitlines() if "| none |" in line]
+    assert line.count("(1.00)") == 2
+    assert robustness.main([str(tmp_path), "--out", str(tmp_path / "other")]) == 2
+    assert "expected a folder with trained agents" in capsys.readouterr().err
+
+
+def test_resume_finds_what_is_different(tmp_path, monkeypatch):
+    """A run whose resumed process writes other arrays, or another row, is told; one that does not is not."""
+    faults = {"killed-1": "arrays", "killed-2": "rows"}
+
+    def start(task, folder, moment="never", seed=0):
+        """Write half of a run and be killed, or all of it, with a fault or without."""
+        folder.mkdir(parents=True, exist_ok=True)
+        fault = faults.get(folder.name)
+        checkpoint.save(folder / "checkpoints", 4, {}, {"a": 1}, {"x": np.arange(3.0) + (fault == "arrays")})
+        (folder / "metrics.csv").write_text(f"step,loss,seconds\n4,{2 if fault == 'rows' else 1},{random.random()}\n")
+        return 0 if moment == "never" else -9
+
+    monkeypatch.setattr(resume, "start", start)
+    command = ["--task", "lqr", "--kills", "40", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(resume.random, "Random", lambda seed: Draws())
+    assert resume.main(command) == 0
+    rows = rows_of(tmp_path / "out" / "kills.csv")
+    assert len(rows) == 40 and all(row["resumed_from"] == "4" for row in rows)
+    different = {row["run"]: row["different"] for row in rows}
+    assert different == {"0": "", "1": "checkpoint 4", "2": "metrics.csv", "3": ""}
+    assert results_of(tmp_path / "out")["kills"]["lqr"]["mismatches"] == 2
+
+
+class Draws(random.Random):
+    """Every tenth moment is to be left in peace."""
+
+    count = 0
+
+    def choice(self, seq):
+        self.count += 1
+        return "never" if self.count % 11 == 0 else seq[0]
+
+
+@pytest.mark.slow
+def test_resume(tmp_path):
+    """One kill of a real process; what comes after it is bit for bit what would have been."""
+    assert resume.main(["--task", "multigoal", "--kills", "1", "--out", str(tmp_path / "out")]) == 0
+    (row,) = rows_of(tmp_path / "out" / "kills.csv")
+    assert row["different"] == ""
