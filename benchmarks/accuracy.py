@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array
 
 from entroflow.densities import Density, get
-from entroflow.flow import AdaptiveSolver, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.flow.divergence import ClosedForm, DivergenceMethod, ExactJVP, Hutchinson
+from entroflow.flow import AdaptiveSolver, ClosedForm, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from entroflow.flow.divergence import DivergenceMethod, ExactJVP, Hutchinson
 from entroflow.isfm import FitConfig, fit
 
 from .measure import Row, in_turns

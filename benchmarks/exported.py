@@ -13,18 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from entroflow.agents.settings import ALGORITHMS, of_algorithm
-from entroflow.commands.lqr.job import ACTING_SOLVER
-from entroflow.commands.lqr.job import settings as lqr_settings
+from entroflow.agents.settings import of_algorithm
+from entroflow.commands.lqr.plan import ACTING_SOLVER
+from entroflow.commands.lqr.plan import settings as lqr_settings
 from entroflow.export import programs as export
 from entroflow.flow import Box, Unbounded
-from entroflow.rl import sac
+from entroflow.rl import ACTORS, sac
 
 from .measure import Row, in_turns
 
 BATCHES = 1, 256
 OF_LQR, BEST = "sac_isfm of LQR", ", best of 16"
-POLICIES = (*ALGORITHMS, f"sac_isfm{BEST}", OF_LQR)
+POLICIES = (*ACTORS, f"sac_isfm{BEST}", OF_LQR)
 
 
 def program(name: str) -> export.Program:

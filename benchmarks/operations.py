@@ -91,5 +91,6 @@ def improvement(config: Config, obs: int, action: int) -> int:
     """Return the operations of one improvement step of SAC-ISFM."""
     actor: Any = config.actor
     flow = Flow(obs, action, actor.width, actor.depth, actor.state_width, actor.solver)
-    sizes = actor.states, actor.candidates, actor.pairs, config.critics, config.critic_width
+    critic: Any = config.critic
+    sizes = actor.states, actor.candidates, actor.pairs, critic.members, critic.width
     return flow.improve(*sizes, pathwise=actor.pathwise > 0)

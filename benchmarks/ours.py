@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from jaxtyping import Array
 
-from entroflow.agents.learner import BY_NAME, Learner
+from entroflow.agents.agent import BY_NAME, SAC
 from entroflow.agents.settings import of_algorithm
 from entroflow.agents.tasks import task as find
 from entroflow.agents.training import Training
@@ -45,11 +45,11 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
     one = obs[0]
 
     def update() -> None:
-        training.loop, metrics = loop_gym.learn(training.config, training.loop, None, improve=True)
+        training.loop, metrics = loop_gym.learn(training.config, training.loop, None, update_policy=True)
         jax.block_until_ready((training.loop, metrics))
 
     @functools.cache  # made where it is first used, so that the time to the first update does not hold it
-    def agent() -> Learner:
+    def agent() -> SAC:
         return BY_NAME[algorithm](task, settings=dataclasses.replace(settings, buffer_size=BATCH))
 
     @functools.cache

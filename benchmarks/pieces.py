@@ -11,15 +11,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from entroflow.agents.learner import change
-from entroflow.agents.settings import of_algorithm
+from entroflow import optimise
+from entroflow.agents.settings import change, of_algorithm
 from entroflow.agents.tasks import task as find
 from entroflow.agents.training import Training
 from entroflow.flow import FlowPolicy
-from entroflow.isfm import Candidates, descend, draw_candidates, isfm_loss, move, stratified_times
+from entroflow.isfm import Candidates, draw_candidates, isfm_loss, stratified_times
 from entroflow.rl import buffer, sac
-from entroflow.rl.actors.pathwise import pathwise_values
-from entroflow.rl.state import actor_optimiser, critic_optimiser, q_inputs
+from entroflow.rl.soft_bellman import pathwise_values
 
 from .measure import Row, in_turns
 from .ours import noise
@@ -42,10 +41,10 @@ def measure(task: str, rounds: int) -> dict[str, Row]:
     config: Any = training.config
     actor = config.actor
     agent = jax.tree.map(lambda leaf: leaf[0], training.agents)
-    without = Training(find(task), change(of_algorithm("sac_isfm"), {"layer_norm": False}), [0], REPLAY)
+    without = Training(find(task), change(of_algorithm("sac_isfm"), {"critic_layer_norm": False}), [0], REPLAY)
     plain = jax.tree.map(lambda leaf: leaf[0], without.agents)
     replay = jax.tree.map(lambda leaf: leaf[0], noise(training.loop.replay, training.task.action_space))
-    key, count, zero = jax.random.key(0), jnp.int32(REPLAY), jnp.zeros(())
+    key, count = jax.random.key(0), jnp.int32(REPLAY)
     take = jax.jit(lambda replay, key, count: buffer.sample(replay, key, count, config.batch_size))
     batch = take(replay, key, count)
     obs = batch.obs[: actor.states]
@@ -54,7 +53,7 @@ def measure(task: str, rounds: int) -> dict[str, Row]:
         return sac.policy(config, agent)
 
     def q(agent: sac.State) -> Any:
-        return functools.partial(sac.q_value, config, agent, critics=config.policy_critic)
+        return functools.partial(config.critic.policy_q, agent.critic)
 
     @jax.jit
     def sample(agent, obs, key):
@@ -99,10 +98,7 @@ def measure(task: str, rounds: int) -> dict[str, Row]:
 
     @jax.jit
     def actor_step(agent, gradient):
-        _, network, state = descend(
-            actor_optimiser(config), lambda _: (zero, gradient), agent.actor, agent.actor_optimiser
-        )
-        return network, state
+        return optimise.descend(optimise.optimiser(actor.rate, 0, None), gradient, agent.actor, agent.actor_optimiser)
 
     @jax.jit
     def next_actions(agent, obs, key):
@@ -114,15 +110,17 @@ def measure(task: str, rounds: int) -> dict[str, Row]:
 
     @jax.jit
     def critic_gradient(agent, batch):
-        inputs = jax.vmap(functools.partial(q_inputs, agent))(batch.obs, batch.action)
-        loss = lambda critic: jnp.mean((jax.vmap(critic)(inputs) - batch.reward) ** 2)  # noqa: E731
-        return jax.vmap(jax.value_and_grad(loss))(agent.q)
+        state, normal = agent.critic, lambda units, values: jax.vmap(units.normalise)(values)
+        parts = normal(state.obs_units, batch.obs), normal(state.action_units, batch.action)
+        inputs = jnp.concatenate(parts, axis=1)
+        loss = lambda network: jnp.mean((jax.vmap(network)(inputs) - batch.reward) ** 2)  # noqa: E731
+        return jax.vmap(jax.value_and_grad(loss))(state.q)
 
     @jax.jit
     def critic_step(agent, gradient):
-        step = lambda q, g, state: descend(critic_optimiser(config), lambda _: (zero, g), q, state)  # noqa: E731
-        _, critics, state = jax.vmap(step)(agent.q, gradient, agent.q_optimiser)
-        return state, critics, move(agent.q_target, critics, config.target_rate)
+        state, adam = agent.critic, optimise.optimiser(config.critic.rate, 0, None)
+        networks, optimiser = jax.vmap(functools.partial(optimise.descend, adam))(gradient, state.q, state.q_optimiser)
+        return optimiser, networks, optimise.follow(state.q_target, networks, config.critic.target_rate)
 
     drawn, latents = draw(agent, obs, key), sample(agent, obs, key)
     actor_gradient, q_gradient = regress(agent, obs, drawn, key)[1], critic_gradient(agent, batch)[1]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from entroflow.agents.settings import of_algorithm
-from entroflow.commands.lqr.job import settings as lqr_settings
+from entroflow.commands.lqr.plan import settings as lqr_settings
 from entroflow.envs import LQREnv
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.lqr import systems

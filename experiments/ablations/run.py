@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from rich.markdown import Markdown
 
-from entroflow.agents.learner import change
-from entroflow.agents.settings import of_algorithm
+from entroflow.agents.settings import change, of_algorithm
 from entroflow.agents.tasks import task
 from entroflow.agents.training import NotFinite, Training
 from entroflow.flow import RungeKutta

@@ -15,8 +15,11 @@ from jaxtyping import Array
 from matplotlib.figure import Figure
 from rich.markdown import Markdown
 
+from entroflow import optimise
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import MEMORY, SIZES, descend, improvement, move
+from entroflow.isfm import weighted_regression
+from entroflow.isfm.schedule import SIZES
+from entroflow.isfm.weights import MEMORY
 from entroflow.plotting import LEARNED, STYLE, legend_below, new_figure, save
 
 from .. import frame
@@ -78,7 +81,7 @@ def train(policy: FlowPolicy, target: Mixture, rule: Array, c: Array, steps: Arr
     total = steps.astype(jnp.float32)
     warm = 0.02 * total
 
-    def rate(count):  # as `entroflow.isfm.optimiser`, for a number of steps that the program is not compiled for
+    def rate(count):  # as `entroflow.optimise.planned`, for a number of steps that the program is not compiled for
         count = count.astype(jnp.float32)
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * (count - warm) / (total - warm)))
         return RATE * jnp.where(count < warm, count / warm, cosine)
@@ -87,11 +90,11 @@ def train(policy: FlowPolicy, target: Mixture, rule: Array, c: Array, steps: Arr
     q_function = lambda obs, action: target.log_density(action)  # noqa: E731
     sizes = jnp.asarray(SIZES, jnp.float32)
 
-    def improve(n, velocity, key):
+    def regress(n, velocity, key):
         current = replace(policy, velocity=velocity)
-        drawn, loss = improvement(
-            current, key, jnp.zeros((STATES, 1)), q_function, 1.0, candidates=n, pairs=PAIRS, ess_floor=ESS_FLOOR
-        )
+        sizes = {"candidates": n, "pairs": PAIRS, "ess_floor": ESS_FLOOR}
+        keys = jax.random.split(key, 3)
+        drawn, loss = weighted_regression(current, keys, jnp.zeros((STATES, 1)), q_function, 1.0, **sizes)
         mean = jax.tree.map(jnp.mean, drawn.diagnostics)
         return jax.value_and_grad(loss)(velocity), jnp.stack([mean.renyi_4, mean.ess, mean.ess * mean.kl])
 
@@ -99,13 +102,13 @@ def train(policy: FlowPolicy, target: Mixture, rule: Array, c: Array, steps: Arr
         velocity, average, state, seen, drawn = carry
         wanted = jnp.stack([c, jnp.exp(1.5 * seen[0]) / c**2, c / seen[1], c / jnp.maximum(seen[2], 1e-9)])[rule]
         index = jnp.sum(wanted > sizes[:-1])
-        branches = [functools.partial(improve, n) for n in SIZES]
-        found, new = jax.lax.switch(index, branches, velocity, jax.random.fold_in(key, number))
-        _, velocity, state = descend(muon, lambda _: found, velocity, state)
+        branches = [functools.partial(regress, n) for n in SIZES]
+        (_, gradient), new = jax.lax.switch(index, branches, velocity, jax.random.fold_in(key, number))
+        velocity, state = optimise.descend(muon, gradient, velocity, state)
         number = number.astype(jnp.float32)
         seen = seen + jnp.maximum(MEMORY, 1 / (1 + number)) * (new - seen)
         drawn = drawn.at[(10 * number / total).astype(int)].add(STATES * sizes[index])
-        return velocity, move(average, velocity, 1 / (1 + 0.1 * number)), state, seen, drawn
+        return velocity, optimise.follow(average, velocity, 1 / (1 + 0.1 * number)), state, seen, drawn
 
     seen = jnp.array([5.0, 0.1, 0.0])  # all rules begin with the largest size
     start = policy.velocity, policy.velocity, muon.init(policy.velocity), seen, jnp.zeros(10)

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.markdown import Markdown
 
-from entroflow.isfm import SIZES
+from entroflow.isfm.schedule import SIZES
 from entroflow.plotting import LEARNED, STYLE, legend_below, new_figure, save
 
 from .. import frame

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from entroflow import optimise
 from entroflow.densities import Density
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.flow.velocity import VelocityField
@@ -28,10 +29,7 @@ from entroflow.isfm import (
     Control,
     GaussianProposal,
     defensive,
-    descend,
     draw_candidates,
-    move,
-    optimiser,
     posterior_velocity,
     stein_control,
 )
@@ -116,7 +114,7 @@ def start(config: Config, target: Density, rounds: int, key: PRNGKeyArray) -> St
     init_key, key = jax.random.split(key)
     policy = new_policy(config, target, init_key)
     velocity = eqx.tree_at(lambda velocity: velocity.state_layers, policy.velocity, replace=None)
-    muon = optimiser(config.rate, config.warmup, rounds * config.reuse)
+    muon = optimise.planned(config.rate, config.warmup, rounds * config.reuse)
     return State(velocity, velocity, muon.init(cast(optax.Params, velocity)), key, jnp.int32(0))
 
 
@@ -133,7 +131,7 @@ def advance(config: Config, target: Density, rounds: int, state: State, count: I
     Returns:
         The state and the metrics averaged over these rounds.
     """
-    muon = optimiser(config.rate, config.warmup, rounds * config.reuse)
+    muon = optimise.planned(config.rate, config.warmup, rounds * config.reuse)
     assemble = partial(with_velocity, config, target)
     obs = jnp.asarray(OBS, jnp.float32)
     deviation = config.broad_deviation * config.latent_deviation
@@ -171,8 +169,9 @@ def advance(config: Config, target: Density, rounds: int, state: State, count: I
                 found = jax.vmap(of_points, in_axes=(0, 0, None))(x, times, policy.condition(obs))
                 return jnp.mean(jnp.sum((found - wanted) ** 2, axis=-1))
 
-            error, velocity, optimiser_state = descend(muon, jax.value_and_grad(loss), velocity, optimiser_state)
-            average = move(average, velocity, 1 / (1 + config.average * number))
+            error, gradient = jax.value_and_grad(loss)(velocity)
+            velocity, optimiser_state = optimise.descend(muon, gradient, velocity, optimiser_state)
+            average = optimise.follow(average, velocity, 1 / (1 + config.average * number))
             return (velocity, average, optimiser_state), error
 
         numbers = state.rounds.astype(jnp.float32) * config.reuse + jnp.arange(config.reuse, dtype=jnp.float32)

@@ -24,7 +24,7 @@ from entroflow.devices import mesh_of, use_all_cores
 from entroflow.envs import MultiGoalEnv
 from entroflow.flow import Box
 from entroflow.multigoal import MultiGoal, Solution, solve
-from entroflow.rl import loop_jax, sac
+from entroflow.rl import MLPCritic, loop_jax, sac
 from entroflow.rl.actors import Actor, Denoising, Flow, Gaussian
 
 from .. import frame
@@ -65,23 +65,19 @@ class Options(frame.Options):
 
 
 def settings(actor: Actor, updates: int) -> sac.Config:
-    """Return the settings for an actor: one critic, since a minimum is biased; no entropy without a density."""
-    return sac.Config(
-        actor,
-        updates,
-        critic_width=128,
-        critic_depth=3,
+    """Return the settings for an actor: one critic, since a minimum is biased."""
+    critic = MLPCritic(
+        width=128,
+        depth=3,
         layer_norm=False,
-        critics=1,
-        critic_value="mean",
-        entropy_in_target=not isinstance(actor, Denoising),
-        batch_size=1024,
-        critic_rate=5e-3,
+        members=1,
+        ensemble="mean",
+        improve_on="target",
+        rate=5e-3,
         target_rate=0.1,
         final_target_rate=0.02,
-        policy_critic="target",
-        recent=0.6,
     )
+    return sac.Config(actor, critic, updates, batch_size=1024, recent=0.6)
 
 
 def plan(options: Options) -> frame.Work:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from scipy.stats import norm, qmc
 
+from entroflow import optimise
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import (
     BroadenedPolicy,
@@ -26,16 +27,14 @@ from entroflow.isfm import (
     FitConfig,
     GaussianProposal,
     PopulationProposal,
-    Proposal,
+    Propose,
     UniformProposal,
     check_faults,
+    current_policy,
     defensive,
-    descend,
     draw_candidates,
     fit,
-    improvement,
-    move,
-    optimiser,
+    weighted_regression,
 )
 from entroflow.plotting import STYLE, legend_below, new_figure, save
 
@@ -77,28 +76,29 @@ def box(policy):
     return UniformProposal(policy.action_space, -8.0, 8.0)
 
 
-Propose = Callable[[FlowPolicy], Proposal]
 Q = Callable[..., jax.Array]
 RECOVER: dict[str, Propose] = {
-    "policy": CurrentPolicy,
-    "broadened 1.5": lambda policy: BroadenedPolicy(policy, 1.5),
-    "broadened 2": lambda policy: BroadenedPolicy(policy, 2.0),
-    "population": lambda policy: PopulationProposal(policy, ring, 1.0),
-    "Gaussian": lambda policy: GaussianProposal.over_actions(policy.action_space, [0.0, 0.0], 16.0),
+    "policy": current_policy,
+    "broadened 1.5": lambda policy, *_: BroadenedPolicy(policy, 1.5),
+    "broadened 2": lambda policy, *_: BroadenedPolicy(policy, 2.0),
+    "population": PopulationProposal,
+    "Gaussian": lambda policy, *_: GaussianProposal.over_actions(policy.action_space, [0.0, 0.0], 16.0),
     "uniform": box,
-    "defensive 0.05": lambda policy: defensive(policy, box(policy), 0.05),
-    "defensive 0.1": lambda policy: defensive(policy, box(policy), 0.1),
-    "defensive 0.25": lambda policy: defensive(policy, box(policy), 0.25),
-    "defensive 0.5": lambda policy: defensive(policy, box(policy), 0.5),
-    "defensive 0.25, broadened 8": lambda policy: defensive(policy, BroadenedPolicy(policy, 8.0), 0.25),
+    "defensive 0.05": lambda policy, *_: defensive(policy, box(policy), 0.05),
+    "defensive 0.1": lambda policy, *_: defensive(policy, box(policy), 0.1),
+    "defensive 0.25": lambda policy, *_: defensive(policy, box(policy), 0.25),
+    "defensive 0.5": lambda policy, *_: defensive(policy, box(policy), 0.5),
+    "defensive 0.25, broadened 8": lambda policy, *_: defensive(policy, BroadenedPolicy(policy, 8.0), 0.25),
 }
 MISS: dict[str, Propose] = {
-    "policy (one mode)": CurrentPolicy,
-    "the same, solved more finely": lambda policy: CurrentPolicy(policy.with_solver(RungeKutta("rk4", 32))),
+    "policy (one mode)": current_policy,
+    "the same, solved more finely": lambda policy, *_: CurrentPolicy(policy.with_solver(RungeKutta("rk4", 32))),
     "broadened 2": RECOVER["broadened 2"],
     "population": RECOVER["population"],
-    "Gaussian around two modes": lambda policy: GaussianProposal.over_actions(policy.action_space, [2.5, -2.5], 4.0),
-    "uniform without the upper mode": lambda policy: UniformProposal(policy.action_space, -8.0, [8.0, 2.5]),
+    "Gaussian around two modes": lambda policy, *_: GaussianProposal.over_actions(
+        policy.action_space, [2.5, -2.5], 4.0
+    ),
+    "uniform without the upper mode": lambda policy, *_: UniformProposal(policy.action_space, -8.0, [8.0, 2.5]),
     "Gaussian, all modes": RECOVER["Gaussian"],
     "uniform, all modes": box,
     "defensive 0.1": RECOVER["defensive 0.1"],
@@ -119,7 +119,7 @@ def miss(policy: FlowPolicy, propose: Propose) -> frame.Row:
     """Diagnostics of the first step of improvement under a proposal, over many batches."""
 
     def batch(key) -> Diagnostics:
-        return draw_candidates(key, policy, OBS, ring, 1.0, n=N, proposal=propose(policy)).diagnostics
+        return draw_candidates(key, policy, OBS, ring, 1.0, n=N, proposal=propose(policy, ring, 1.0)).diagnostics
 
     found = jax.device_get(jax.jit(jax.vmap(batch))(jax.random.split(jax.random.key(1), BATCHES)))
     mean_z = np.log(np.mean(np.exp(np.asarray(found.log_z, np.float64))))  # of all batches together
@@ -136,7 +136,7 @@ def miss(policy: FlowPolicy, propose: Propose) -> frame.Row:
 def recover(policies: FlowPolicy, keys, propose: Propose) -> tuple[FlowPolicy, frame.Row]:
     """Improve collapsed policies on the whole target; measure the weights of the modes on the way."""
     noises = jnp.asarray(norm.ppf(qmc.Sobol(2, rng=0).random(512)), jnp.float32)
-    muon = optimiser(RATE, 0.02, STEPS)
+    muon = optimise.planned(RATE, 0.02, STEPS)
 
     def weights(policy):
         actions = jax.vmap(policy.push, in_axes=(None, 0))(OBS, noises)
@@ -146,9 +146,9 @@ def recover(policies: FlowPolicy, keys, propose: Propose) -> tuple[FlowPolicy, f
     def run(policy, key):
         def step(carry, key):
             velocity, average, state = carry
-            drawn, loss = improvement(
+            drawn, loss = weighted_regression(
                 replace(policy, velocity=velocity),
-                key,
+                jax.random.split(key, 3),
                 OBS[None],
                 ring,
                 1.0,
@@ -156,8 +156,11 @@ def recover(policies: FlowPolicy, keys, propose: Propose) -> tuple[FlowPolicy, f
                 pairs=PAIRS,
                 propose=propose,
             )
-            _, velocity, state = descend(muon, jax.value_and_grad(loss), velocity, state)
-            return (velocity, move(average, velocity, AVERAGE), state), (drawn.diagnostics.ess[0], drawn.faults)
+            velocity, state = optimise.descend(muon, jax.grad(loss)(velocity), velocity, state)
+            return (velocity, optimise.follow(average, velocity, AVERAGE), state), (
+                drawn.diagnostics.ess[0],
+                drawn.faults,
+            )
 
         def block(carry, keys):
             carry, (ess, faults) = jax.lax.scan(step, carry, keys)
@@ -207,15 +210,15 @@ def cost(policy: FlowPolicy, q: Q) -> frame.Row:
     """ESS of the population against that of the policy, with the time that a batch takes."""
     narrow = 0.5 * N ** (-1 / (policy.action_space.size + 4))
     proposals: dict[str, Propose] = {
-        "policy": CurrentPolicy,
-        "population": lambda policy: PopulationProposal(policy, q, 1.0),
-        "population, half as wide": lambda policy: PopulationProposal(policy, q, 1.0, narrow),
+        "policy": current_policy,
+        "population": PopulationProposal,
+        "population, half as wide": functools.partial(PopulationProposal, width=narrow),
     }
     results = {}
     for name, propose in proposals.items():
 
         def batch(key, propose=propose):
-            return draw_candidates(key, policy, OBS, q, 1.0, n=N, proposal=propose(policy)).diagnostics
+            return draw_candidates(key, policy, OBS, q, 1.0, n=N, proposal=propose(policy, q, 1.0)).diagnostics
 
         draw, keys = jax.jit(jax.vmap(batch)), jax.random.split(jax.random.key(2), COST_BATCHES)
         found = jax.block_until_ready(draw(keys))

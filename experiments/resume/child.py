@@ -20,6 +20,7 @@ import numpy as np
 from entroflow import cli
 from entroflow.commands import train as training
 from entroflow.commands.lqr import job as lqr
+from entroflow.commands.lqr import plan as lqr_plan
 from entroflow.commands.lqr import report as lqr_report
 from entroflow.storage import checkpoint, keeping, tables
 
@@ -54,17 +55,22 @@ def make_small() -> None:
     sizes = {"ENVIRONMENTS": 8, "HORIZON": 10, "TRAJECTORIES": 8, "EVALUATIONS": 40, "PROGRESS_STATES": 4}
     sizes |= {"PROGRESS_SAMPLES": 64, "FINAL_STATES": 6, "FINAL_SAMPLES": 256}
     for name, value in sizes.items():
-        setattr(lqr, name, value)
+        for module in (lqr, lqr_plan):
+            if hasattr(module, name):
+                setattr(module, name, value)
     lqr_report.PICTURE_SAMPLES = 64
     of_lqr, of_multigoal = lqr.settings, multigoal.settings
 
     def small_lqr(updates, candidates):
         config = of_lqr(updates, candidates)
         actor = dataclasses.replace(cast(Any, config.actor), width=8, states=16)
-        return dataclasses.replace(config, actor=actor, critic_width=8, batch_size=64)
+        critic = dataclasses.replace(cast(Any, config.critic), width=8)
+        return dataclasses.replace(config, actor=actor, critic=critic, batch_size=64)
 
     def small_multigoal(actor, updates):
-        return dataclasses.replace(of_multigoal(actor, updates), critic_width=8, critic_depth=1, batch_size=16)
+        config = of_multigoal(actor, updates)
+        critic = dataclasses.replace(cast(Any, config.critic), width=8, depth=1)
+        return dataclasses.replace(config, critic=critic, batch_size=16)
 
     lqr.settings, multigoal.settings = small_lqr, small_multigoal
     small = dataclasses.replace(cast(Any, multigoal.ALGORITHMS["gaussian_sac"]), width=8, depth=1, states=8)

@@ -16,6 +16,7 @@ from entroflow.commands.lqr.evaluate import normal_points
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import CurrentPolicy, FitConfig
 from entroflow.lqr import LQR, LinearGaussian
+from entroflow.moments import Moments
 
 from .figures import Shown, trajectories_figure
 
@@ -101,7 +102,9 @@ class LQRProblem:
         size, inputs = self.lqr.B.shape
         space = Unbounded(inputs, scale=units["action_scale"])
         velocity = VelocityNetwork(size, inputs, width=32, depth=1, key=key)
-        return FlowPolicy(velocity, space, solver=TRAINING_SOLVER, obs_scale=units["obs_scale"])
+        return FlowPolicy(
+            velocity, space, solver=TRAINING_SOLVER, obs_units=Moments(jnp.zeros(size), units["obs_scale"])
+        )
 
     def propose(self, policy: FlowPolicy) -> CurrentPolicy:
         """Return where candidates come from: the paper's proposal."""
@@ -109,7 +112,7 @@ class LQRProblem:
 
     def observe(self, policy: FlowPolicy, key: PRNGKeyArray) -> Float[Array, "b n"]:
         """Draw states, as wide as visited ones, but uncorrelated, so that all directions count."""
-        return jax.random.normal(key, (BATCH, self.lqr.B.shape[0])) * policy.obs_scale[None]
+        return jax.random.normal(key, (BATCH, self.lqr.B.shape[0])) * policy.obs_units.scale[None]
 
     def q(self, parameters: Float[Array, "m m"], obs: Float[Array, " n"], action: Float[Array, " d"]) -> Array:
         """Return Q(s, a)."""
@@ -117,7 +120,7 @@ class LQRProblem:
 
     def measure(self, policy: FlowPolicy) -> LinearFit:
         """Return what is known of a flow policy."""
-        return fit_linear(policy.with_solver(MEASURING_SOLVER), self.states * policy.obs_scale[None], self.points)
+        return fit_linear(policy.with_solver(MEASURING_SOLVER), self.states * policy.obs_units.scale[None], self.points)
 
     def evaluate(self, measured: LinearFit, temperature: float) -> Float[np.ndarray, "m m"]:
         """Return the parameters of the policy's soft Q (Lemma 1).

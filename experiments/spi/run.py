@@ -139,7 +139,7 @@ class Study:
             lambda key: problem.observe(policy, key),
             lambda obs, action: problem.q(parameters, obs, action),
             temperature,
-            propose=problem.propose,
+            propose=lambda policy, *_: problem.propose(policy),
         )
         parts = {"loss": metrics.loss, "beta": metrics.beta, "ess": metrics.diagnostics.ess}
         last = math.ceil(LAST * problem.config.steps)

@@ -31,7 +31,7 @@ def learn(steps: int, key: PRNGKeyArray, candidates: Resampled) -> FlowPolicy:
         lambda _: jnp.zeros((STATES, 1)),
         lambda _, action: jnp.zeros((), action.dtype),
         1.0,
-        propose=lambda _: candidates,
+        propose=lambda *_: candidates,
     )
     return policy
 
@@ -56,7 +56,7 @@ def learn_afresh(steps: int, key: PRNGKeyArray, normalisation: Int[Array, ""]) -
         lambda _: jnp.zeros((STATES * BATCH // FEW, 1)),
         lambda _, action: weighing.log_target(action[0]),
         1.0,
-        propose=lambda _: GaussianProposal([0.0], 1.0),
+        propose=lambda *_: GaussianProposal([0.0], 1.0),
         normalise=lambda log_weights: jnp.stack([f(log_weights) for f in weighing.WEIGHTS.values()])[normalisation],
     )
     return policy

@@ -47,7 +47,7 @@ class Table(NamedTuple):
 def tabulate(policy: FlowPolicy) -> Table:
     """Tabulate the functions for a policy with one action component and an observation of zeros."""
     times = stratified_times(jax.random.key(0), 1, PAIRS)
-    obs = jnp.zeros_like(policy.obs_mean)
+    obs = jnp.zeros_like(policy.obs_units.mean)
 
     def value(policy: FlowPolicy, x: Float[Array, ""]) -> Float[Array, ""]:
         return isfm_loss(policy, jax.random.key(1), obs, x[None, None], jnp.ones(1), times)

@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.markdown import Markdown
 
+from entroflow import optimise
 from entroflow.flow import FlowPolicy
-from entroflow.isfm import FitConfig, descend, fit, move, optimiser
+from entroflow.isfm import FitConfig, fit
 from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
 
 from .. import frame
@@ -188,7 +189,7 @@ def exact_moments(target) -> tuple[np.ndarray, np.ndarray]:
 def train_one(lever: Lever, n: int, steps: int, seed, target, flags):
     """Fit one policy, averaging its parameters at the end as `fit` does; return its errors."""
     policy = new_policy(jax.random.fold_in(jax.random.key(6), seed))
-    muon = optimiser(RATE, 0.02, steps)
+    muon = optimise.planned(RATE, 0.02, steps)
     key, test_key, sample_key = jax.random.split(jax.random.fold_in(jax.random.key(7), seed), 3)
 
     def step(carry, inputs):
@@ -200,8 +201,8 @@ def train_one(lever: Lever, n: int, steps: int, seed, target, flags):
             trained = with_velocity(policy, velocity)
             return jnp.mean(jax.vmap(lambda key: loss(lever, n, trained, key, target, flags))(keys))
 
-        _, velocity, state = descend(muon, jax.value_and_grad(objective), velocity, state)
-        return (velocity, move(average, velocity, 1 / (1 + 0.1 * number)), state), None
+        velocity, state = optimise.descend(muon, jax.grad(objective)(velocity), velocity, state)
+        return (velocity, optimise.follow(average, velocity, 1 / (1 + 0.1 * number)), state), None
 
     start = policy.velocity, policy.velocity, muon.init(policy.velocity)
     numbers = jnp.arange(steps, dtype=jnp.float32)

@@ -289,8 +289,8 @@ def test_observations_and_actions_of_any_shape():
 
 def test_a_saved_agent_remembers_its_task(tmp_path):
     """Time limit, arguments and Gymnasium's wrappers come back; what files cannot tell is asked for."""
-    bounds = np.float32([-1.0, 1.0])
-    env = gymnasium.wrappers.RescaleAction(gymnasium.make("Pendulum-v1", max_episode_steps=7), *bounds)
+    short = gymnasium.make("Pendulum-v1", max_episode_steps=7)
+    env = gymnasium.wrappers.RescaleAction(short, np.float32(-1.0), np.float32(1.0))
     entroflow.GaussianSAC(env, **SMALL).save(tmp_path / "agent")
     loaded = entroflow.load(tmp_path / "agent")
     assert loaded.evaluate(1).lengths.tolist() == [7]

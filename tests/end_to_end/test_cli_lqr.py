@@ -187,7 +187,7 @@ def test_policies_on_disk_are_those_of_the_results(study, alpha, seed):
     agent = entroflow.load(study.out, temperature=alpha, seed=seed)
     run = study.results["runs"][RUNS.index((alpha, seed))]
     assert (agent.settings.temperature, agent.seed) == (alpha, seed)
-    assert agent.task.spec["kwargs"]["system"] == study.results["system"]
+    assert agent.task.spec and agent.task.spec["kwargs"]["system"] == study.results["system"]
     assert agent.policy.solver == lqr_plan.ACTING_SOLVER
     assert bool(eqx.tree_equal(entroflow.load(study.out / run["policy"]).state, agent.state))
     with pytest.raises(ValueError, match="after 6 updates, expected a training of 6 updates, as planned"):

@@ -88,7 +88,7 @@ def test_the_chosen_policy_comes_back_exactly(out):
         assert bool(eqx.tree_equal(loaded.policy, saved.policy)) and loaded.policy.solver == ACCURATE
         alone = entroflow.load(out / policy_folder(temperature, seed))
         assert bool(eqx.tree_equal(alone.state, saved.state))
-        assert loaded.task.spec["kwargs"]["system"] == system(2).to_dict()
+        assert loaded.task.spec and loaded.task.spec["kwargs"]["system"] == system(2).to_dict()
 
 
 @pytest.mark.parametrize("batch", [(2,), (1, 2, 1)])

@@ -15,11 +15,13 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
+from entroflow.rl import MLPCritic
 from entroflow.storage import keeping
 from experiments.multigoal import measure, report, run
 
 NAMES = ["sac_isfm", "gaussian_sac", "denoising"]
 RUN = NAMES[1:]
+SMALL_CRITIC = MLPCritic(width=8, depth=1, layer_norm=False, members=1, ensemble="mean", improve_on="target")
 
 
 @contextlib.contextmanager
@@ -34,7 +36,7 @@ def small():
         patch.setattr(
             run,
             "settings",
-            lambda *made_of: dataclasses.replace(settings(*made_of), critic_width=8, critic_depth=1, batch_size=16),
+            lambda *made_of: dataclasses.replace(settings(*made_of), critic=SMALL_CRITIC, batch_size=16),
         )
         patch.setattr(run, "ENVIRONMENTS", 4)
         patch.setattr(run, "RESOLUTION", 5)

@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal, norm
 
 from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded
 from entroflow.lqr import systems
+from entroflow.moments import Moments
 from entroflow.rl.spi import soft_policy_iteration
 from experiments.spi.lqr_problem import LQRProblem, fit_linear, gaussian_q, quadratic_q
 from experiments.spi.rooms import Rooms, Weighted
@@ -73,7 +74,9 @@ def test_the_quadratic_of_a_gaussian_is_its_log_density():
 def test_gain_and_covariance_of_a_linear_flow():
     """The fit finds the exact gain and covariance of a flow that is linear, in any units, and no residual."""
     space = Unbounded(2, scale=jnp.float32([0.5, 3.0]))
-    policy = FlowPolicy(LinearField(), space, solver=RungeKutta("rk4", 8), obs_scale=jnp.float32([2.0, 0.1]))
+    policy = FlowPolicy(
+        LinearField(), space, solver=RungeKutta("rk4", 8), obs_units=Moments(jnp.zeros(2), jnp.float32([2.0, 0.1]))
+    )
     rng = np.random.default_rng(0)
     points = rng.normal(size=(500, 2))
     points = (points - points.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(points.T, bias=True))).T

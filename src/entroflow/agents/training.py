@@ -79,6 +79,10 @@ class Training:
             self._loop = loop_gym.start(self._agents, self._learn_keys, capacity=self._capacity, **sizes)
         return self._loop
 
+    @loop.setter
+    def loop(self, loop: loop_gym.Loop) -> None:
+        self._loop = loop
+
     def advance(self, steps: int, stop: Callable[[], bool] = lambda: False) -> list[Row]:
         """Make steps in the environments, and the updates that belong to them.
 
@@ -203,7 +207,7 @@ class Training:
         capacity = self.loop.replay.reward.shape[1]
         full = {n: _with_room(part, capacity) for n, part in arrays.items() if n.startswith("loop.replay.")}
         shapes = jax.eval_shape(lambda: self.loop)
-        self._loop = checkpoint.unflatten("loop", shapes, arrays | full)
+        self.loop = checkpoint.unflatten("loop", shapes, arrays | full)
         if numbers["step"]:
             count = self.settings.num_envs
             pending = jax.tree.map(
@@ -263,11 +267,11 @@ class Training:
             return
         self._stored += self.settings.num_envs
         if self._stored <= self.settings.learning_starts:
-            self._loop = loop_gym.remember(self.loop, transitions)
+            self.loop = loop_gym.remember(self.loop, transitions)
             return
         for _ in range(self.settings.updates_per_step * self.settings.num_envs):
             update_policy = self._updates % self.settings.policy_delay == 0
-            self._loop, metrics = loop_gym.learn(self.config, self.loop, transitions, update_policy=update_policy)
+            self.loop, metrics = loop_gym.learn(self.config, self.loop, transitions, update_policy=update_policy)
             for name, value in metrics.items():
                 self._metrics.setdefault(name, []).append(value)
             self._updates, transitions = self._updates + 1, None

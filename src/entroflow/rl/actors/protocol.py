@@ -70,6 +70,11 @@ class NoisePolicy(Policy, Protocol):
     """A policy that makes an action of noise that it is given, which is what can be exported."""
 
     @property
+    def obs_units(self) -> Moments:
+        """Moments by which observations are normalised, leaves of shape (n,)."""
+        ...
+
+    @property
     def noise_shape(self) -> tuple[int, ...]:
         """Shape of the standard normal noise that an action is made of."""
         ...
