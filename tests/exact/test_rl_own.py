@@ -13,7 +13,7 @@ import pytest
 from entroflow.envs.functional import FunctionalEnv
 from entroflow.flow import ActionSpace, Box, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import BroadenedPolicy, CurrentPolicy, self_normalised
-from entroflow.moments import standard
+from entroflow.moments import forgetting_rate, standard
 from entroflow.rl import Config, Flow, loop_gym, loop_jax, sac
 from entroflow.rl.actors import Step
 from entroflow.types import Transition
@@ -40,6 +40,7 @@ class Ascent:
     """An actor that goes up the critic, and knows no more than the protocol asks for."""
 
     states: int = 4
+    variance: float | None = None
     name: ClassVar[str] = "ascent"
     has_density: ClassVar[bool] = False
     values_are_soft: ClassVar[bool] = False
@@ -60,7 +61,8 @@ class Ascent:
             return -jnp.mean(values), values
 
         (error, values), gradient = jax.value_and_grad(loss, has_aux=True)(network)
-        return Step(error, gradient, values, {"climb": -error})
+        variance = None if self.variance is None else jnp.float32([self.variance, 1.0])
+        return Step(error, gradient, values, {"climb": -error}, variance)
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,18 @@ def test_an_update_with_an_actor_and_a_critic_of_one_s_own():
     np.testing.assert_allclose(after.log_temperature - state.log_temperature, 1e-2, rtol=1e-3)  # below its target
 
 
+@pytest.mark.parametrize(("variance", "counted"), [(4.0, 4.0), (1e6, 10.0), (None, 1.0)])
+def test_units_of_unbounded_actions_follow_the_variance_once(variance, counted):
+    """By the forgetting rate toward the width that the actor tells of, a factor of √10 at most; others stay."""
+    config, state = (
+        replace(CONFIG, actor=Ascent(variance=variance)),
+        replace(begin(jax.random.key(1)), step=jnp.float32(5)),
+    )
+    after, *_ = jax.jit(functools.partial(sac.improve_policy, config))(state, transitions(4).obs, jax.random.key(2))
+    rate = float(forgetting_rate(state.step, np.inf))
+    np.testing.assert_allclose(after.action_space.scale, [counted ** (rate / 2), 1.0], rtol=1e-5)
+
+
 def test_both_of_one_s_own_pass_through_the_loop():
     """They act, are remembered and learn, run by run, and what they learn is what `sac.update` makes of the batches."""
     space = Box(LOW, HIGH)
@@ -191,7 +205,7 @@ def test_loops_draw_from_the_recent_part(loop, recent):
             runs = loop_gym.remember(runs, rewards)
         _, metrics = loop_gym.learn(config, runs, None, update_policy=False)
     else:
-        env = Counting(jnp.full(2, -jnp.inf), jnp.full(2, jnp.inf))
+        env = Counting(action_low=jnp.full(2, -jnp.inf), action_high=jnp.full(2, jnp.inf))
         runs = loop_jax.start(env, agents, keys, environments=1, capacity=64)
         advance = jax.jit(functools.partial(loop_jax.advance, config, env))
         runs, _ = advance(runs, jnp.ones(1), jnp.int32(steps - 1))
