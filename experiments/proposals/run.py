@@ -71,7 +71,7 @@ def initial(key) -> FlowPolicy:
     return FlowPolicy(VelocityNetwork(1, 2, width=WIDTH, depth=1, key=key), SPACE)
 
 
-def box(policy):
+def box(policy: FlowPolicy, *_: Any) -> UniformProposal:
     """Uniform over a box that holds the whole target."""
     return UniformProposal(policy.action_space, -8.0, 8.0)
 
