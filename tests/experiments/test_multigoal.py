@@ -116,9 +116,8 @@ def results_of(out):
     return found
 
 
-@pytest.mark.parametrize("moment", [3, 5], ids=["between", "second"])
-def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, monkeypatch, moment):
-    """SIGTERM in training: exit code 143; resumed in another folder, the files are those of the uninterrupted study."""
+def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, monkeypatch):
+    """SIGTERM at the end of the first training, then within the second; the folder moves in between: the same files."""
     programs, calls = {}, []
     program = run.Study.program
 
@@ -129,7 +128,7 @@ def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, monkeypatch, 
 
         def counted(loop, steps):
             calls.append(steps)
-            if len(calls) == moment:
+            if len(calls) in (3, 5):
                 signal.raise_signal(signal.SIGTERM)
             return advance(loop, steps)
 
@@ -137,12 +136,15 @@ def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(run.Study, "program", remember)
     monkeypatch.setattr(keeping, "SHARE", np.inf)
+    monkeypatch.setattr(report, "draw", lambda *_: None)
     out, moved = tmp_path / "out", tmp_path / "moved"
     with small():
         options = ["--algorithm", *RUN, "--steps", "3", "--seeds", "2", "--seed", "5"]
         assert run.main([*options, "--out", str(out)]) == 128 + signal.SIGTERM
         out.rename(moved)
+        assert run.main([*options, "--out", str(moved), "--resume"]) == 128 + signal.SIGTERM
         assert run.main([*options, "--out", str(moved), "--resume"]) == 0
+    assert len(calls) == 6, "no step is made twice"
     assert (moved / "metrics.csv").read_bytes() == (study / "metrics.csv").read_bytes()
     assert results_of(moved) == results_of(study) and not (moved / "checkpoints").exists()
 

@@ -122,14 +122,13 @@ def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, monkeypatch):
         return improve(self, policies, evaluated, k)
 
     out = tmp_path / "out"
+    monkeypatch.setattr(run, "draw", lambda *_: None)
     assert study.again(out, improve=signalled) == 128 + signal.SIGTERM
     assert metrics(out) == metrics(study.out)[:8] and not (out / "results.json").exists()
     assert study.again(out, "--resume") == 0
     assert metrics(out) == metrics(study.out)
     found, expected = (strict((folder / "results.json").read_text()) for folder in (out, study.out))
     assert found["iterations"] == expected["iterations"]
-    for name in FIGURES[study.name]:
-        assert np.array_equal(imread(out / f"{name}.png"), imread(study.out / f"{name}.png"))
 
 
 def test_a_policy_that_breaks_down_ends_the_run(study, tmp_path, capsys):
