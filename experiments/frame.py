@@ -28,7 +28,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from entroflow import checks
-from entroflow.cli import no_repeats
+from entroflow.options import refuse_repeats
 from entroflow.storage import checkpoint
 from entroflow.storage.folder import plain, timed, write_results
 from entroflow.storage.keeping import Keeper, conduct, keeping, read_plan
@@ -205,7 +205,7 @@ def read(
         The exit code, 2 for bad input.
     """
     try:
-        no_repeats(sys.argv[1:] if argv is None else argv)
+        refuse_repeats(sys.argv[1:] if argv is None else argv)
         description = sys.modules[told_in or do.__module__].__doc__
         return do(tyro.cli(kind, prog=f"python -m {module}", description=description, args=argv))
     except ValueError as problem:

@@ -127,7 +127,11 @@ def measure(against: Reference, config: sac.Config, agents: sac.State, seeds: li
 
         def step(carry: tuple[Array, Array], key: PRNGKeyArray) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
             states, going = carry
-            actions, log_probs = jax.vmap(policy.sample_and_log_prob)(jax.random.split(key, len(starts)), states)
+            keys = jax.random.split(key, len(starts))
+            if config.actor.has_density:
+                actions, log_probs = jax.vmap(policy.sample_and_log_prob)(keys, states)
+            else:  # entropies come from histograms
+                actions, log_probs = jax.vmap(policy.sample)(keys, states), jnp.zeros(len(starts))
             following = jax.vmap(functools.partial(env.transition, key))(states, actions)
             still = going & ~jax.vmap(env.terminal)(following)
             following = jnp.where(going[:, None], following, states)
@@ -155,7 +159,7 @@ def measure(against: Reference, config: sac.Config, agents: sac.State, seeds: li
     actions = np.asarray(over_runs(draw, runs)(agents, keys[:, 1], where), float)
     count = len(against.states)
     densities = [None] * runs
-    if hasattr(acting(jax.tree.map(lambda leaf: leaf[0], agents)), "log_prob"):
+    if config.actor.has_density:
         densities = np.exp(np.asarray(over_runs(look, runs)(agents), float)).reshape(runs, count, POINTS, POINTS)
     found = zip(episodes, actions, densities, strict=True)
     return [

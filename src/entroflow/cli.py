@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         SIGTERM.
     """
     try:
-        no_repeats(sys.argv[1:] if argv is None else argv)
+        options.refuse_repeats(sys.argv[1:] if argv is None else argv)
         chosen = tyro.extras.subcommand_cli_from_dict(
             {name: kind for name, (kind, _) in COMMANDS.items()},
             prog="entroflow",
@@ -46,14 +46,3 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("entroflow: stopped", file=sys.stderr)
         return 130
-
-
-def no_repeats(argv: list[str]) -> None:
-    """Refuse options given twice: of `--set a=1 --set b=2` the first would be lost without a word."""
-    given = [part.split("=")[0] for part in argv if part.startswith("--")]
-    for option in given:
-        if given.count(option) > 1:
-            from . import checks
-
-            remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
-            raise checks.error(option, f"it {given.count(option)} times", "it once", remedy)

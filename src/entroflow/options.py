@@ -146,3 +146,14 @@ class CompareOptions:
 @dataclass(frozen=True)
 class VersionOptions:
     """Print the version."""
+
+
+def refuse_repeats(argv: list[str]) -> None:
+    """Refuse options given twice: of `--set a=1 --set b=2` the first would be lost without a word."""
+    given = [part.split("=")[0] for part in argv if part.startswith("--")]
+    for option in given:
+        if given.count(option) > 1:
+            from . import checks  # brings NumPy, which options do not need
+
+            remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
+            raise checks.error(option, f"it {given.count(option)} times", "it once", remedy)
