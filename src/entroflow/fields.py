@@ -120,7 +120,7 @@ def named(name: str, value: Any, table: Mapping[str, T], protocol: type[Any]) ->
         missing = sorted(part for part in _members(protocol) if not hasattr(value, part))
         remedy = "pass an object made of it" if isinstance(value, type) else f"it has no {' and no '.join(missing)}"
         raise checks.error(name, given, expected, remedy)
-    return value
+    return _hashed(name, value)
 
 
 @functools.cache
@@ -149,8 +149,19 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if kind is bool and not isinstance(value, bool):
         raise checks.error(name, repr(value), "true or false", "pass one of these")
     origin = get_origin(kind) or kind
-    if kind is not Any and isinstance(origin, type) and not isinstance(value, origin):
-        raise checks.error(name, repr(value), f"an object of the kind {origin.__name__}", "leave it out, or make one")
+    if kind is not Any and isinstance(origin, type) and (isinstance(value, type) or not isinstance(value, origin)):
+        given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        raise checks.error(name, given, f"an object of the kind {origin.__name__}", "leave it out, or make one")
+    return _hashed(name, value)
+
+
+def _hashed(name: str, value: T) -> T:
+    """Return an object that JAX can tell from others, for which it compiles programs of their own."""
+    try:
+        hash(value)
+    except TypeError as problem:
+        given, remedy = f"{type(value).__name__}, which has no hash ({problem})", "make it a frozen dataclass"
+        raise checks.error(name, given, "an object that can be compared", remedy) from None
     return value
 
 

@@ -40,7 +40,7 @@ def sampling(policy: Any) -> Program:
     """Return what draws one action; with its log-density, where the policy has one.
 
     Args:
-        policy: a `FlowPolicy`, a `GaussianPolicy`, or another one with `noise_shape` and `push`.
+        policy: a `FlowPolicy`, a `GaussianPolicy`, or another one with `noise_shape`, `push` and `obs_units`.
 
     Returns:
         The program. Its noise has the policy's `noise_shape`.
@@ -48,9 +48,9 @@ def sampling(policy: Any) -> Program:
     Raises:
         ValueError: for a policy that does not say what noise its actions are made of.
     """
-    if not (hasattr(policy, "push") and hasattr(policy, "noise_shape")):
-        remedy = "give it these two, see FlowPolicy"
-        raise checks.error("policy", type(policy).__name__, "one with noise_shape and push", remedy)
+    if not all(hasattr(policy, part) for part in ("noise_shape", "push", "obs_units")):
+        remedy = "give it these three, see GaussianPolicy"
+        raise checks.error("policy", type(policy).__name__, "one with noise_shape, push and obs_units", remedy)
     obs_size = policy.obs_units.mean.shape[0]
     if hasattr(policy, "push_and_log_prob"):
         return Program(policy.push_and_log_prob, obs_size, policy.noise_shape, ("action", "log_prob"))
