@@ -118,7 +118,7 @@ def named(name: str, value: Any, table: Mapping[str, T], protocol: type[Any]) ->
         expected = f"one of {', '.join(table)}, or an object with the methods of {protocol.__name__}"
         missing = [part for part in _members(protocol) if not hasattr(value, part)]
         raise _no_such_thing(name, value, expected, f"it has no {' and no '.join(missing)}")
-    return value
+    return _hashed(name, value)
 
 
 @functools.cache
@@ -164,6 +164,16 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     origin = get_origin(kind) or kind
     if kind is not Any and isinstance(origin, type) and not _is_one(value, origin):
         raise _no_such_thing(name, value, f"an object of the kind {origin.__name__}", "leave it out, or make one")
+    return _hashed(name, value)
+
+
+def _hashed(name: str, value: T) -> T:
+    """Return an object that JAX can tell from others, for which it compiles programs of their own."""
+    try:
+        hash(value)
+    except TypeError as problem:
+        given, remedy = f"{type(value).__name__}, which has no hash ({problem})", "make it a frozen dataclass"
+        raise checks.error(name, given, "an object that can be compared", remedy) from None
     return value
 
 

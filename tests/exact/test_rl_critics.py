@@ -65,10 +65,9 @@ def test_targets_follow_ever_more_slowly_in_a_planned_training(updates, step, ra
     state = eqx.tree_at(lambda state: state.q_target, state, CRITIC.init(keys[::-1], updates=updates, **sizes).q)
     # Data of mean zero and variance one leave the units alone even where they are not settled.
     signs = jnp.float32([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
-    experience = Experience(signs[:, :2], signs[:, 2:], signs[:, :2], None, lambda _: signs[:, 0])
-    after, _ = jax.jit(lambda state, step: CRITIC.update(state, experience, standard(2), step, updates))(
-        state, jnp.float32(step)
-    )
+    parts = signs[:, :2], signs[:, 2:], signs[:, :2], None, lambda _: signs[:, 0], None, standard(2)
+    update = jax.jit(lambda state, step: CRITIC.update(state, Experience(*parts, step, updates)))
+    after, _ = update(state, jnp.float32(step))
     for old, new, online in zip(*map(jax.tree.leaves, (state.q_target, after.q_target, after.q)), strict=True):
         np.testing.assert_allclose(new - old, rate * (online - old), rtol=2e-2, atol=1e-6)
         assert np.abs(online - old).max() > 0.1

@@ -69,7 +69,6 @@ class Ascent:
 class Linear:
     """A critic Q(s, a) = w·(s, a) without target networks or V; the policy climbs one that is twice as steep."""
 
-    name: ClassVar[str] = "linear"
     learns_v: ClassVar[bool] = False
 
     def init(self, keys, *, obs_size, action_size, obs_units, updates):
@@ -81,7 +80,7 @@ class Linear:
     def policy_q(self, state, obs, action):
         return 2 * self.q(state, obs, action)
 
-    def update(self, state, experience, obs_units, step, updates):
+    def update(self, state, experience):
         q = jax.vmap(functools.partial(self.q, state))
         inputs = jnp.concatenate([experience.obs, experience.action], axis=1)
         targets = experience.target(q(experience.next_obs, experience.next_action))

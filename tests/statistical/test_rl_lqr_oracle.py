@@ -36,7 +36,6 @@ class Oracle:
     Its state is what it knows.
     """
 
-    name: str = "oracle"
     learns_v: bool = False
 
     def init(self, keys, *, obs_size, action_size, obs_units, updates):
@@ -50,7 +49,7 @@ class Oracle:
 
     policy_q = q
 
-    def update(self, state, experience, obs_units, step, updates):
+    def update(self, state, experience):
         return state, {}
 
 

@@ -1,29 +1,39 @@
 """Soft policy iteration and actor-critic (sections III-A and III-D of the paper)."""
 
-from .actors import ACTORS, Actor, Denoising, Flow, Gaussian
+from .actors import ACTORS, Actor, ActorSettings, Denoising, DensityPolicy, Flow, Gaussian, Policy, Step
 from .config import Config
-from .critics import CRITICS, Critic, MLPCritic
+from .critics import CRITICS, Critic, Experience, MLPCritic, VCritic
 from .loop_gym import best_of
 from .sac import State, evaluate_policy, improve_policy, init, policy, q_value, update
+from .soft_bellman import pathwise_values, soft_target, soft_value
 from .spi import soft_policy_iteration
 
 __all__ = [
     "ACTORS",
     "CRITICS",
     "Actor",
+    "ActorSettings",
     "Config",
     "Critic",
     "Denoising",
+    "DensityPolicy",
+    "Experience",
     "Flow",
     "Gaussian",
     "MLPCritic",
+    "Policy",
     "State",
+    "Step",
+    "VCritic",
     "best_of",
     "evaluate_policy",
     "improve_policy",
     "init",
+    "pathwise_values",
     "policy",
     "q_value",
     "soft_policy_iteration",
+    "soft_target",
+    "soft_value",
     "update",
 ]

@@ -27,6 +27,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import optimise
+from ..checks import error
 from ..flow import ActionSpace, Unbounded
 from ..isfm.weights import running_ess
 from ..moments import Moments, forgetting_rate, settled, standard
@@ -126,17 +127,23 @@ def init(
 
     Returns:
         The state.
+
+    Raises:
+        ValueError: if a network of the actor or the critic is no tree of arrays.
     """
     keys = jax.random.split(key, 3)
     actor = config.actor.network(obs_size, action_space.size, key=keys[0])
+    _check_arrays(f"network of {config.actor.name}", actor)
     units = standard(obs_size, limit=config.obs_limit if config.normalise_obs else None)
     sizes = {"obs_size": obs_size, "action_size": action_space.size}
+    critic = config.critic.init(keys[1:], **sizes, obs_units=units, updates=config.updates)
+    _check_arrays(f"state of {type(config.critic).__name__}", critic)
     log_temperature = jnp.log(temperature)
     return State(
         actor=actor,
         actor_average=actor,
         action_space=action_space,
-        critic=config.critic.init(keys[1:], **sizes, obs_units=units, updates=config.updates),
+        critic=critic,
         actor_optimiser=_actor_optimiser(config).init(actor),
         temperature_optimiser=_temperature_optimiser(config).init(log_temperature),
         obs_units=units,
@@ -241,8 +248,10 @@ def evaluate_policy(
     obs_units = state.obs_units
     if config.normalise_obs:
         obs_units = obs_units.update(batch.obs, forgetting_rate(state.step, settled(config.updates)))
-    experience = Experience(batch.obs, batch.action, batch.next_obs, actions, target, values)
-    learned, found = critic.update(state.critic, experience, obs_units, state.step, config.updates)
+    experience = Experience(
+        batch.obs, batch.action, batch.next_obs, actions, target, values, obs_units, state.step, config.updates
+    )
+    learned, found = critic.update(state.critic, experience)
     state = dataclasses.replace(state, critic=learned, obs_units=obs_units)
     if config.target_entropy is not None:
         state = _steer_temperature(config, state, metrics["entropy"], config.target_entropy)
@@ -281,6 +290,14 @@ def _follow_width(config: Config, state: State, variance: Float[Array, " d"] | N
     rate = jnp.where(begun, forgetting_rate(state.step, settled(config.updates)), 0.0)
     change = jnp.clip(variance, 0.1, 10.0) ** (rate / 2)  # few candidates may say anything at first
     return Unbounded(space.size, space.center, space.scale * change)
+
+
+def _check_arrays(name: str, tree: Any) -> None:
+    """Raise if a tree holds what is no array, such as an activation function."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not eqx.is_array(leaf):
+            given = f"{leaf!r} at {jax.tree_util.keystr(path)}"
+            raise error(name, given, "arrays alone", "make it a static field, eqx.field(static=True)")
 
 
 def _actor_optimiser(config: Config) -> optax.GradientTransformation:

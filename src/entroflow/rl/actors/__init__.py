@@ -3,7 +3,7 @@
 from .denoising import Denoising, DenoisingPolicy
 from .flow import PROPOSALS, Flow
 from .gaussian import Gaussian, GaussianNetwork, GaussianPolicy
-from .protocol import Actor, DensityPolicy, NoiseDensityPolicy, NoisePolicy, Policy, Step
+from .protocol import Actor, ActorSettings, DensityPolicy, NoiseDensityPolicy, NoisePolicy, Policy, Step
 
 ACTORS: dict[str, Actor] = {actor.name: actor for actor in (Flow(), Gaussian(), Denoising())}
 
@@ -11,6 +11,7 @@ __all__ = [
     "ACTORS",
     "PROPOSALS",
     "Actor",
+    "ActorSettings",
     "Denoising",
     "DenoisingPolicy",
     "DensityPolicy",

@@ -26,17 +26,17 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import error
-from ...fields import Count, NonNegative, Positive, Share, check_fields
+from ...fields import Count, NonNegative
 from ...flow import ActionSpace, Box, VelocityNetwork
 from ...flow.velocity import Context
 from ...isfm import QFunction
 from ...moments import Moments
-from .protocol import Step
+from .protocol import ActorSettings, Step
 
 
 @dataclass(frozen=True)
-class Denoising:
-    """Settings of the diffusion policy and of its improvement.
+class Denoising(ActorSettings):
+    """Settings of the diffusion policy and of its improvement, beside those of `ActorSettings`.
 
     Attributes:
         width: width of the network that predicts the noise.
@@ -48,12 +48,6 @@ class Denoising:
         pairs: noised actions per state.
         exploration: standard deviation of the noise added to actions, over α and the box's half-width; the authors' is
             0.1 for their α, which is five times ours.
-        rate: learning rate; its peak in a planned training.
-        warmup: fraction of a planned training over which the rate rises.
-        average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
-
-    Raises:
-        ValueError: in one sentence, for a value that is not possible.
     """
 
     width: Count = 128
@@ -64,12 +58,6 @@ class Denoising:
     candidates: Count = 64
     pairs: Count = 1
     exploration: NonNegative = 0.5
-    rate: Positive = 3e-4
-    warmup: Share = 0.1
-    average: NonNegative = 0.0
-
-    def __post_init__(self):
-        check_fields(self)
 
     @property
     def name(self) -> str:
@@ -84,11 +72,6 @@ class Denoising:
     @property
     def values_are_soft(self) -> bool:
         """Whether `Step.values` estimate the soft value of the policy: they are without entropy."""
-        return False
-
-    @property
-    def branches(self) -> bool:
-        """Whether a step chooses among several programs."""
         return False
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> VelocityNetwork:

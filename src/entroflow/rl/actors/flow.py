@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import error
-from ...fields import Count, NonNegative, Positive, Share, check_fields, named
+from ...fields import Count, NonNegative, Positive, Share, named
 from ...flow import ActionSpace, FlowPolicy, RungeKutta, Solver, VelocityNetwork
 from ...isfm import (
     NORMALISATIONS,
@@ -38,7 +38,7 @@ from ...isfm import (
 from ...isfm.schedule import at_size
 from ...moments import Moments
 from ..soft_bellman import pathwise_values, soft_value_from_weights
-from .protocol import Step
+from .protocol import ActorSettings, Step
 
 MIDPOINT_4 = RungeKutta("midpoint", 4)
 DEFENSIVE_SHARE = 0.1  # of uniform candidates in the defensive mixture
@@ -67,8 +67,8 @@ PROPOSALS: dict[str, Propose] = {
 
 
 @dataclass(frozen=True)
-class Flow:
-    """Settings of the flow policy and of its improvement.
+class Flow(ActorSettings):
+    """Settings of the flow policy and of its improvement, beside those of `ActorSettings`.
 
     Attributes:
         width: width of the velocity network.
@@ -76,7 +76,7 @@ class Flow:
         state_width: width of these, which cost once per state.
         solver: integrator of the policy's ODE.
         states: states per policy update.
-        candidates: candidates N per state, a number or a schedule such as `Adaptive()`.
+        candidates: candidates N per state, a number or a schedule such as `AdaptiveCandidates()`.
         pairs: pairs (x_0, τ) per candidate.
         ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering). Zero:
             never.
@@ -87,9 +87,6 @@ class Flow:
         normalise: normalisation of the weights, "self", "state" or "raw", or a function of one's own of the N
             log-weights of a state.
         rate: learning rate; its peak in a planned training.
-        warmup: fraction of a planned training over which the rate rises; long, so that the policy does not follow
-            untrained critics.
-        average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
 
     Raises:
         ValueError: in one sentence, for a value that is not possible.
@@ -108,30 +105,23 @@ class Flow:
     proposal: str | Propose = "policy"
     normalise: str | Normalisation = "self"
     rate: Positive = 1e-3
-    warmup: Share = 0.1
-    average: NonNegative = 0.0
 
     def __post_init__(self):
         named("proposal", self.proposal, PROPOSALS, Propose)
         named("normalise", self.normalise, NORMALISATIONS, Normalisation)
-        check_fields(self)
+        super().__post_init__()
         if self.target == "difference" and self.proposal not in ("policy", current_policy):
             remedy = "choose 'posterior': only the current policy's candidates tell its velocity"
             given = "'difference' with another proposal than the current policy"
             raise error("target", given, "one or the other", remedy)
         if self.pathwise > 0 and not isinstance(self.solver, RungeKutta):
-            remedy = "use RungeKutta, or pathwise=0"
-            raise error("pathwise", f"{self.pathwise} with an adaptive solver", "a solver of fixed steps", remedy)
+            given, remedy = f"{self.pathwise} with {type(self.solver).__name__}", "use RungeKutta, or pathwise=0"
+            raise error("pathwise", given, "a solver of fixed steps", remedy)
 
     @property
     def name(self) -> str:
         """The algorithm's name."""
         return "sac_isfm"
-
-    @property
-    def has_density(self) -> bool:
-        """Whether the policy's density is known."""
-        return True
 
     @property
     def values_are_soft(self) -> bool:

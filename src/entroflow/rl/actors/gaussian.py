@@ -11,61 +11,34 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ...fields import Count, NonNegative, Positive, Share, check_fields
+from ...fields import Count
 from ...flow import ActionSpace
 from ...isfm import QFunction
 from ...moments import Moments
 from ..soft_bellman import pathwise_values
-from .protocol import Step
+from .protocol import ActorSettings, Step
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(ActorSettings):
     """Settings of the Gaussian policy, improved along the gradient of Q: with it soft actor-critic is plain SAC.
+
+    Those of `ActorSettings` are beside them.
 
     Attributes:
         width: width of each hidden layer.
         depth: number of hidden layers.
-        states: states per policy update.
-        rate: learning rate; its peak in a planned training.
-        warmup: fraction of a planned training over which the rate rises.
-        average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
-
-    Raises:
-        ValueError: in one sentence, for a value that is not possible.
     """
 
     width: Count = 256
     depth: Count = 2
-    states: Count = 256
-    rate: Positive = 3e-4
-    warmup: Share = 0.1
-    average: NonNegative = 0.0
-
-    def __post_init__(self):
-        check_fields(self)
 
     @property
     def name(self) -> str:
         """The algorithm's name."""
         return "gaussian_sac"
-
-    @property
-    def has_density(self) -> bool:
-        """Whether the policy's density is known."""
-        return True
-
-    @property
-    def values_are_soft(self) -> bool:
-        """Whether `Step.values` estimate the soft value of the policy."""
-        return True
-
-    @property
-    def branches(self) -> bool:
-        """Whether a step chooses among several programs."""
-        return False
 
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> "GaussianNetwork":
         """Make the network of mean and standard deviation, see `Actor.network`."""

@@ -1,9 +1,11 @@
 """What soft actor-critic asks of an actor: a policy, and the gradient of one step of policy improvement."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ...fields import Count, NonNegative, Positive, Share, check_fields
 from ...flow import ActionSpace
 from ...isfm import QFunction
 from ...moments import Moments
@@ -13,12 +15,11 @@ Metrics = dict[str, Float[Array, ""]]
 
 @runtime_checkable
 class Policy(Protocol):
-    """A policy for one state and one action; `vmap` outside."""
+    """A policy for one state and one action; `vmap` outside.
 
-    @property
-    def action_space(self) -> ActionSpace:
-        """The map from latents to actions."""
-        ...
+    To be exported it also says of what noise its actions are made: `noise_shape`, `push` and `obs_units`, as
+    `GaussianPolicy` does.
+    """
 
     def sample(self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Any = 1.0) -> Float[Array, " d"]:
         """Draw an action.
@@ -134,7 +135,8 @@ class Actor(Protocol):
     """A class of policies and its improvement. Actors are settings: what is learned is in the network.
 
     One of your own is any object with what is below that compares equal to itself, such as a frozen dataclass:
-    `SAC("Pendulum-v1", actor=MyActor())`. `examples/own_actor.py` is one.
+    `SAC("Pendulum-v1", actor=MyActor())`. Made from `ActorSettings`, it says only `network`, `policy` and
+    `loss_and_gradient`. `examples/own_actor.py` is one.
 
     Attributes:
         name: name of the algorithm that it makes of soft actor-critic.
@@ -175,7 +177,7 @@ class Actor(Protocol):
             key: random key of the initial parameters.
 
         Returns:
-            The network, a tree of arrays.
+            The network, a tree of arrays: whatever else it holds is static (`eqx.field(static=True)`).
         """
         ...
 
@@ -218,3 +220,47 @@ class Actor(Protocol):
             The step.
         """
         ...
+
+
+@dataclass(frozen=True)
+class ActorSettings:
+    """What actors have in common: inherit from it, and say what differs.
+
+    Attributes:
+        states: states per policy update.
+        rate: learning rate; its peak in a planned training.
+        warmup: fraction of a planned training over which the rate rises; long, so that the policy does not follow
+            untrained critics.
+        average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
+
+    Raises:
+        ValueError: in one sentence, for a value that is not possible.
+    """
+
+    states: Count = 256
+    rate: Positive = 3e-4
+    warmup: Share = 0.1
+    average: NonNegative = 0.0
+
+    def __post_init__(self):
+        check_fields(self)
+
+    @property
+    def name(self) -> str:
+        """The algorithm's name: the class's."""
+        return type(self).__name__
+
+    @property
+    def has_density(self) -> bool:
+        """Whether the policy's density is known."""
+        return True
+
+    @property
+    def values_are_soft(self) -> bool:
+        """Whether `Step.values` estimate the soft value of the policy."""
+        return True
+
+    @property
+    def branches(self) -> bool:
+        """Whether a step chooses among several programs."""
+        return False

@@ -81,11 +81,6 @@ class MLPCritic:
         check_fields(self)
 
     @property
-    def name(self) -> str:
-        """What it is called."""
-        return "mlp"
-
-    @property
     def learns_v(self) -> bool:
         """Whether soft values come from a network."""
         return self.soft_value == "network"
@@ -123,14 +118,7 @@ class MLPCritic:
         assert state.v is not None
         return state.value_units.restore(state.v(state.obs_units.normalise(obs)))
 
-    def update(
-        self,
-        state: MLPCriticState,
-        experience: Experience,
-        obs_units: Moments,
-        step: Float[Array, ""],
-        updates: int | None,
-    ) -> tuple[MLPCriticState, Metrics]:
+    def update(self, state: MLPCriticState, experience: Experience) -> tuple[MLPCriticState, Metrics]:
         """Make one gradient step of every network, see `Critic.update`.
 
         The metrics are "critic_error", the root mean squared error before the step in units of the return, "q", the
@@ -140,15 +128,15 @@ class MLPCritic:
         if experience.next_action is not None:
             next_q = jax.vmap(functools.partial(self.q, state))(experience.next_obs, experience.next_action)
         targets = experience.target(next_q)
-        state = self._follow_data(state, experience, obs_units, targets, step, updates)
-        descend = functools.partial(optimise.descend, optimise.optimiser(self.rate, self.warmup, updates))
+        state = self._follow_data(state, experience, targets)
+        descend = functools.partial(optimise.descend, optimise.optimiser(self.rate, self.warmup, experience.updates))
 
         inputs = jax.vmap(functools.partial(_inputs, state))(experience.obs, experience.action)
         normal = jax.vmap(state.value_units.normalise)(targets)
         errors, gradients = jax.vmap(_squared_error(inputs, normal))(state.q)
         q, q_optimiser = jax.vmap(descend)(gradients, state.q, state.q_optimiser)
         metrics = {"critic_error": jnp.sqrt(jnp.mean(errors)) * state.value_units.scale, "q": jnp.mean(targets)}
-        q_target = optimise.follow(state.q_target, q, self._target_rate(step, updates))
+        q_target = optimise.follow(state.q_target, q, self._target_rate(experience.step, experience.updates))
         state = dataclasses.replace(state, q=q, q_target=q_target, q_optimiser=q_optimiser)
         if state.v is None:
             return state, metrics
@@ -166,16 +154,10 @@ class MLPCritic:
         return state.value_units.restore(jnp.mean(values) if self.ensemble == "mean" else jnp.min(values))
 
     def _follow_data(
-        self,
-        state: MLPCriticState,
-        experience: Experience,
-        obs: Moments,
-        targets: Float[Array, " b"],
-        step: Float[Array, ""],
-        updates: int | None,
+        self, state: MLPCriticState, experience: Experience, targets: Float[Array, " b"]
     ) -> MLPCriticState:
         """Bring the units up to date; the networks stay the functions that they were."""
-        rate = forgetting_rate(step, settled(updates))
+        rate, obs = forgetting_rate(experience.step, settled(experience.updates)), experience.obs_units
         action = state.action_units.update(experience.action, rate)
         value = state.value_units.update(targets, rate)
         inputs, outputs = (join(state.obs_units, state.action_units), join(obs, action)), (state.value_units, value)

@@ -22,6 +22,9 @@ class Experience(NamedTuple):
             shapes (b,) and (b,); where `next_action` is None it takes None. What it is given should carry no gradient.
         values: states, shape (b', n), and soft values of the policy at them, shape (b',), as policy improvement found
             them; None if there was none.
+        obs_units: moments of observations from now on.
+        step: number of updates before this one, shape ().
+        updates: number of updates of a planned training; None if it has no planned end.
     """
 
     obs: Float[Array, "b n"]
@@ -29,7 +32,10 @@ class Experience(NamedTuple):
     next_obs: Float[Array, "b n"]
     next_action: Float[Array, "b d"] | None
     target: Callable[[Float[Array, " b"] | None], Float[Array, " b"]]
-    values: tuple[Float[Array, "c n"], Float[Array, " c"]] | None = None
+    values: tuple[Float[Array, "c n"], Float[Array, " c"]] | None
+    obs_units: Moments
+    step: Float[Array, ""]
+    updates: int | None
 
 
 @runtime_checkable
@@ -42,13 +48,10 @@ class Critic(Protocol):
     `examples/own_critic.py` is one.
 
     Attributes:
-        name: what it is called, in files and messages.
         learns_v: whether it learns V(s), too, so that targets need no actions; it is a `VCritic` then, and policy
             evaluation is given `Experience.values`.
     """
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
     @property
     def learns_v(self) -> bool: ...  # noqa: D102
 
@@ -95,17 +98,12 @@ class Critic(Protocol):
         """
         ...
 
-    def update(
-        self, state: Any, experience: Experience, obs_units: Moments, step: Float[Array, ""], updates: int | None
-    ) -> tuple[Any, Metrics]:
+    def update(self, state: Any, experience: Experience) -> tuple[Any, Metrics]:
         """Make one step of policy evaluation.
 
         Args:
             state: the critic's state.
             experience: what to learn from.
-            obs_units: moments of observations from now on.
-            step: number of updates before this one, shape ().
-            updates: number of updates of a planned training; None if it has no planned end.
 
         Returns:
             The next state, and numbers to log, of shape ().
