@@ -17,7 +17,7 @@ from entroflow.devices import over_runs
 from entroflow.envs import MultiGoalEnv
 from entroflow.flow import FlowPolicy, RungeKutta
 from entroflow.multigoal import Solution
-from entroflow.multigoal.distance import (
+from .distance import (
     CELLS,
     Trajectories,
     averaged,

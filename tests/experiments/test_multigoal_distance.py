@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from entroflow.multigoal import MultiGoal, distance, solve
+from entroflow.multigoal import MultiGoal, solve
+from experiments.multigoal import distance
 from entroflow.multigoal.world import GOALS
 
 ALPHA, POINTS = 0.5, 100
