@@ -17,6 +17,8 @@ from entroflow.devices import over_runs
 from entroflow.envs import MultiGoalEnv
 from entroflow.flow import FlowPolicy, RungeKutta
 from entroflow.multigoal import Solution
+from entroflow.rl import sac
+
 from .distance import (
     CELLS,
     Trajectories,
@@ -30,7 +32,6 @@ from .distance import (
     soft_return_gap,
     total_variation,
 )
-from entroflow.rl import sac
 
 STATES = 24  # visited by the optimal policy, at which policies are compared
 POINTS = 48  # of the grid of actions on which densities are compared, in each direction; a multiple of CELLS

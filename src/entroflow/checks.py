@@ -1,6 +1,19 @@
 """Argument checks at the edge, in one message style: what was given, what was expected, what to do.
 
 Every check returns the value in the type that the library goes on with, or raises a `ValueError` of one sentence.
+
+What the functions have in common:
+
+Args:
+    name: what the message calls the value.
+    value: what was given.
+    remedy: what the message says to do.
+
+Returns:
+    The value in the type that the library goes on with, unless said otherwise.
+
+Raises:
+    ValueError: of one sentence, for anything else.
 """
 
 import difflib
@@ -19,10 +32,8 @@ def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
     """The one message style of the library, as an exception to raise.
 
     Args:
-        name: what the message calls the value.
         given: what was given.
         expected: what was expected.
-        remedy: what to do.
 
     Returns:
         The exception.
@@ -40,16 +51,7 @@ def number(
     """A finite real number; text and truth values are refused rather than converted.
 
     Args:
-        name: what the message calls the value.
-        value: what was given.
         expected: what the message expects.
-        remedy: what it says to do.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: for anything else.
     """
     scalar = value.item() if getattr(value, "ndim", None) == 0 else value
     try:
@@ -61,19 +63,7 @@ def number(
 
 
 def positive_number(name: str, value: Any, remedy: str = "pass a positive number such as 0.5") -> float:
-    """A finite number above zero.
-
-    Args:
-        name: what the message calls the value.
-        value: what was given.
-        remedy: what the message says to do.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """A finite number above zero."""
     expected = "a finite number above 0"
     result = number(name, value, expected, remedy)
     if result <= 0:
@@ -82,18 +72,7 @@ def positive_number(name: str, value: Any, remedy: str = "pass a positive number
 
 
 def discount(name: str, value: Any) -> float:
-    """A discount factor in [0, 1).
-
-    Args:
-        name: what the message calls the value.
-        value: what was given.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """A discount factor in [0, 1)."""
     expected, remedy = "a number in [0, 1)", "pass for example 0.95"
     result = number(name, value, expected, remedy)
     if not 0 <= result < 1:
@@ -107,16 +86,7 @@ def positive_int(
     """A whole number above zero, no larger than `most`; 3.0 is refused like 3.5.
 
     Args:
-        name: what the message calls the value.
-        value: what was given.
-        remedy: what the message says to do.
         most: the largest number allowed; None: any.
-
-    Returns:
-        The number.
-
-    Raises:
-        ValueError: for anything else.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise error(name, repr(value), "a whole number above 0", remedy)
@@ -126,18 +96,7 @@ def positive_int(
 
 
 def seed(name: str, value: Any) -> int:
-    """A seed of 32 bits.
-
-    Args:
-        name: what the message calls the value.
-        value: what was given.
-
-    Returns:
-        The seed.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """A seed of 32 bits."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**32:
         raise error(name, repr(value), "a whole number of at least 0 and below 2**32", "pass for example 0")
     return int(value)
@@ -167,7 +126,6 @@ def distinct(name: str, values: Sequence[Any], what: str) -> list[Any]:
     """One or more values, no two of them equal.
 
     Args:
-        name: what the message calls the values.
         values: what was given.
         what: what they are, in the plural.
 
@@ -186,16 +144,7 @@ def choice(name: str, value: Any, options: Iterable[str], remedy: str = "choose 
     """One of the given names; the nearest name is suggested for a misspelt one.
 
     Args:
-        name: what the message calls the value.
-        value: what was given.
         options: the names to choose from.
-        remedy: what the message says to do where no name is near.
-
-    Returns:
-        The name.
-
-    Raises:
-        ValueError: for anything else.
 
     Example:
         >>> choice("method", "eulr", ["euler", "heun"])
@@ -214,8 +163,6 @@ def finite_array(name: str, value: Any, shape: tuple[int | None, ...], meaning: 
     """A float64 copy of an array of finite numbers with a given shape.
 
     Args:
-        name: what the message calls the array.
-        value: a nested list or an array of numbers; text, truth values and ragged lists are refused.
         shape: the expected shape, None where any length of at least one will do.
         meaning: what the shape stands for, such as "one row and one column per state".
 

@@ -62,10 +62,10 @@ def told(holder):
 def complaints(tree, node=None, prefix=""):
     """What the docstrings of a module's public classes, methods and functions leave out.
 
-    Functions of two or more arguments name each of them, their result and their errors, or the protocol that does; so
-    do classes for those of `__init__`, or else for their fields if they have two or more.
+    Functions of two or more arguments name each of them, their result and their errors, or a function that does, or the
+    module does for all of its functions; so do classes for those of `__init__`, or else for their fields.
     """
-    checks = imported_checks(tree)
+    checks, common = imported_checks(tree), sections(ast.get_docstring(tree))
     for child in (node or tree).body:
         if not isinstance(child, ast.FunctionDef | ast.ClassDef) or child.name.startswith("_"):
             continue
@@ -83,9 +83,10 @@ def complaints(tree, node=None, prefix=""):
             silent = any(raises(maker, checks) for maker in makers.values()) and "Raises" not in found
         else:
             arguments = argument_names(child)
-            if len(arguments) < 2 or refers(ast.get_docstring(child) or "", child.name):
+            if len(arguments) < 2 or refers(ast.get_docstring(child) or "", arguments):
                 continue
-            undocumented = missing(arguments, found.get("Args", ""))
+            undocumented = missing(arguments, found.get("Args", "") + common.get("Args", ""))
+            found = common | found
             silent = raises(child, checks) and "Raises" not in found
             has_result = child.returns is None or ast.unparse(child.returns) not in ("None", "NoReturn")
             if has_result and not found.keys() & {"Returns", "Yields"}:
@@ -96,28 +97,24 @@ def complaints(tree, node=None, prefix=""):
             yield f"{name} does not say what it raises"
 
 
-def refers(docstring, name):
-    """Whether a method is said to be that of a protocol, whose docstring tells the arguments: see `Solver.solve`."""
-    referred = re.search(r"see `(\w+)\.(\w+)`", docstring)
-    return referred is not None and referred[2] == name and referred[0][5:-1] in PROTOCOLS
+def refers(docstring, arguments):
+    """Whether a docstring names one that tells the same arguments: see `Solver.solve`."""
+    referred = re.search(r"see `([\w.]+)`", docstring)
+    return referred is not None and not missing(arguments, DOCUMENTED.get(referred[1], ""))
 
 
-def protocol_methods():
-    """Methods of the package's protocols with sections in their docstrings, as Protocol.method."""
+def documented():
+    """The arguments that functions and methods of the package tell, by their names, as f, m and Class.m."""
     for path in MODULES.values():
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef) and (node.name == "FunctionalEnv" or is_protocol(node)):
-                methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
-                yield from (
-                    f"{node.name}.{part.name}" for part in methods if "Args:" in (ast.get_docstring(part) or "")
-                )
+            parts = node.body if isinstance(node, ast.ClassDef) else [node]
+            for part in parts:
+                if isinstance(part, ast.FunctionDef) and (told := sections(ast.get_docstring(part)).get("Args")):
+                    yield part.name, told
+                    yield f"{node.name}.{part.name}", told
 
 
-def is_protocol(node):
-    return any("Protocol" in ast.unparse(base) for base in node.bases)
-
-
-PROTOCOLS = set(protocol_methods())
+DOCUMENTED = dict(documented())
 
 
 def argument_names(function):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from entroflow.multigoal import MultiGoal, solve
-from experiments.multigoal import distance
 from entroflow.multigoal.world import GOALS
+from experiments.multigoal import distance
 
 ALPHA, POINTS = 0.5, 100
 

@@ -106,16 +106,7 @@ class FlowPolicy(eqx.Module):
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw an action with its log-density, from one integration.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-            noise_scale: standard deviation of the noise x_0, positive; the density is that of this distribution.
-
-        Returns:
-            The action a, shape (d,), and log π(a|s), shape ().
-        """
+        """Draw the action of `sample` with log π(a|s), from one integration, see `FlowPolicy.sample`."""
         latent, log_prob = self.sample_latent_and_log_prob(key, obs, noise_scale)
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
 
@@ -171,29 +162,13 @@ class FlowPolicy(eqx.Module):
         return jnp.where(self.action_space.contains(action), log_prob, -jnp.inf)
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
-        """Return the action that a given noise is carried to.
-
-        Args:
-            obs: observation s, shape (n,).
-            noise: noise x_0, shape (d,).
-
-        Returns:
-            The action a, shape (d,).
-        """
+        """Return the action that a given noise x_0 is carried to, see `NoisePolicy.push`."""
         return self.action_space.to_action(self._push_latent(obs, noise))
 
     def push_and_log_prob(
         self, obs: Float[Array, " n"], noise: Float[Array, " d"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return the action that a given noise is carried to, with its log-density.
-
-        Args:
-            obs: observation s, shape (n,).
-            noise: noise x_0, shape (d,).
-
-        Returns:
-            The action a, shape (d,), and log π(a|s), shape ().
-        """
+        """Return that action with its log-density, see `NoiseDensityPolicy.push_and_log_prob`."""
         latent, integral = self.solver.solve_with_integral(*self._fields(obs, None), noise)
         log_prob = _normal_log_prob(noise, 1.0) - integral
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
@@ -203,32 +178,14 @@ class FlowPolicy(eqx.Module):
     def sample_latent(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
     ) -> Float[Array, " d"]:
-        """Draw a latent; see `sample`.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-            noise_scale: standard deviation of the noise x_0.
-
-        Returns:
-            The latent u, shape (d,).
-        """
+        """Draw a latent u, shape (d,), see `FlowPolicy.sample`."""
         noise_key, _ = jax.random.split(key)
         return self._push_latent(obs, self._noise(noise_key, noise_scale))
 
     def sample_latent_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw a latent with its log-density; see `sample_and_log_prob`.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-            noise_scale: standard deviation of the noise x_0, positive.
-
-        Returns:
-            The latent u, shape (d,), and log π_u(u|s), shape ().
-        """
+        """Draw a latent u with log π_u(u|s), see `FlowPolicy.sample`."""
         noise_key, probe_key = jax.random.split(key)
         noise = self._noise(noise_key, noise_scale)
         latent, integral = self.solver.solve_with_integral(*self._fields(obs, probe_key), noise)

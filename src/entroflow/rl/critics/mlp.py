@@ -110,7 +110,7 @@ class MLPCritic:
         return self._value(state, state.q_target, obs, action)
 
     def policy_q(self, state: MLPCriticState, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return Q(s, a) of the networks that `improve_on` names, see `Critic.policy_q`."""
+        """Return Q(s, a) of the networks that `improve_on` names, see `Critic.q`."""
         return self._value(state, state.q_target if self.improve_on == "target" else state.q, obs, action)
 
     def v(self, state: MLPCriticState, obs: Float[Array, " n"]) -> Float[Array, ""]:

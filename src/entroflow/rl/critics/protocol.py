@@ -86,16 +86,7 @@ class Critic(Protocol):
         ...
 
     def policy_q(self, state: Any, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return Q(s, a) for policy improvement.
-
-        Args:
-            state: the critic's state.
-            obs: observation s, shape (n,).
-            action: action a, shape (d,).
-
-        Returns:
-            The value in the units of the return, shape ().
-        """
+        """Return Q(s, a) for policy improvement, see `Critic.q`."""
         ...
 
     def update(self, state: Any, experience: Experience) -> tuple[Any, Metrics]:
