@@ -10,6 +10,7 @@ from matplotlib.image import imread
 
 from entroflow.lqr import figures, systems
 from entroflow.lqr.figures import Curve, Picture
+from entroflow.plotting import save
 
 FIGURES = {"returns": "figure1", "errors": "figure2", "learning": "figure3", "policies": "policies"}
 
@@ -53,10 +54,13 @@ def test_every_figure_is_a_png_and_a_pdf(tmp_path, alphas, seeds, actions, evalu
     """One run or sixty, one action or four: eight files that open, whatever characters the title has."""
     curves = [curve(a, s, -1 - a * np.ones(evaluations)) for a in alphas for s in range(seeds)]
     title = "costs $5 and 50% of_{it"
-    figures.draw_returns(tmp_path, curves, {(c.alpha, c.seed): -1.0 for c in curves}, title)
-    figures.draw_errors(tmp_path, [run(a, s, 1e-9) for a in alphas for s in range(seeds)], title)
-    figures.draw_learning(tmp_path, curves, title)
-    figures.draw_policies(tmp_path, list(pictures(alphas, actions, np.random.default_rng(0))), title)
+    optimal = {(c.alpha, c.seed): -1.0 for c in curves}
+    save(tmp_path, "figure1", figures.returns_figure(curves, optimal, title))
+    runs = [run(a, s, 1e-9) for a in alphas for s in range(seeds)]
+    save(tmp_path, "figure2", figures.errors_figure(runs, title))
+    save(tmp_path, "figure3", figures.learning_figure(curves, title))
+    shown = list(pictures(alphas, actions, np.random.default_rng(0)))
+    save(tmp_path, "policies", figures.policies_figure(shown, title))
     assert {path.name for path in tmp_path.iterdir()} == {f"{f}.{k}" for f in FIGURES.values() for k in ("png", "pdf")}
     for name in FIGURES.values():
         image = imread(tmp_path / f"{name}.png")

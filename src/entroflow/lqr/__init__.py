@@ -1,7 +1,8 @@
 """Max-entropy LQR (Section IV of the paper): exact answers, named systems and shared-noise simulation, without JAX."""
 
 from entroflow.lqr import systems
-from entroflow.lqr.exact import LQR, Evaluation, LinearGaussian, Optimum, Quadratic, Returns
+from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic, Returns
+from entroflow.lqr.exact import LQR
 from entroflow.lqr.simulate import Noise, Trajectories, sample_noise, simulate
 
 __all__ = [

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Float
@@ -19,84 +19,10 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from entroflow import checks
+from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic, Returns
 from entroflow.lqr.matrices import gaussian_entropy, spectral_radius, symmetric, uncontrollable_mode
 
 _MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov")
-
-
-class LinearGaussian(NamedTuple):
-    """The policy a ~ N(−K s, covariance).
-
-    Attributes:
-        K: gain, (d, n).
-        covariance: covariance of the action, (d, d).
-    """
-
-    K: Float[np.ndarray, "d n"]
-    covariance: Float[np.ndarray, "d d"]
-
-
-class Returns(NamedTuple):
-    """Expected discounted returns over s_0 ~ N(0, initial_cov).
-
-    Attributes:
-        standard_return: the sum of rewards.
-        soft_return: the same with temperature × entropy for each step.
-    """
-
-    standard_return: float
-    soft_return: float
-
-
-class Evaluation(NamedTuple):
-    """A linear Gaussian policy's value, −sᵀPs plus a constant, and its expected returns.
-
-    Attributes:
-        P: value matrix, (n, n).
-        standard_return: the expected sum of rewards.
-        soft_return: the same with temperature × entropy for each step.
-    """
-
-    P: Float[np.ndarray, "n n"]
-    standard_return: float
-    soft_return: float
-
-
-class Optimum(NamedTuple):
-    """The optimal policy N(−K s, covariance) of Theorem 3.
-
-    Attributes:
-        K: gain, (d, n).
-        P: value matrix, (n, n).
-        covariance: covariance of the action, (d, d).
-        standard_return: the expected sum of rewards.
-        soft_return: the same with temperature × entropy for each step.
-        entropy: the policy's entropy in nats, the same at all states.
-    """
-
-    K: Float[np.ndarray, "d n"]
-    P: Float[np.ndarray, "n n"]
-    covariance: Float[np.ndarray, "d d"]
-    standard_return: float
-    soft_return: float
-    entropy: float
-
-
-class Quadratic(NamedTuple):
-    """The function x ↦ constant − xᵀ matrix x, where x is the concatenation of the arguments.
-
-    Attributes:
-        matrix: symmetric, (m, m).
-        constant: the value at zero.
-    """
-
-    matrix: Float[np.ndarray, "m m"]
-    constant: float
-
-    def __call__(self, *parts: Float[np.ndarray, "*batch _"]) -> Float[np.ndarray, "*batch"]:
-        """Value at x = (s) or x = (s, a), given as arrays (..., n) and (..., d)."""
-        x = np.concatenate(parts, axis=-1)
-        return np.asarray(self.constant - np.einsum("...i,ij,...j->...", x, self.matrix, x))
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -143,8 +69,7 @@ class LQR:
         name: str = "custom",
     ):
         square = "one row and one column per state"
-        A = checks.finite_array("A", A, (None, None), square)
-        n = A.shape[0]
+        n = len(checks.finite_array("A", A, (None, None), square))
         A = checks.finite_array("A", A, (n, n), square)
         B = checks.finite_array("B", B, (n, None), "one row per state of A, one column per action")
         d = B.shape[1]
@@ -181,21 +106,9 @@ class LQR:
         root = np.sqrt(self.discount)
         return root * self.A, root * self.B
 
-    # --- files ----------------------------------------------------------------------------------------------------
-
     @classmethod
     def from_json(cls, path: str | Path) -> "LQR":
-        """Read a system from a JSON file with the keys of the constructor; `name` is optional.
-
-        Args:
-            path: the file; matrices are lists of rows.
-
-        Returns:
-            The system.
-
-        Raises:
-            ValueError: naming the file and what is wrong with it, for anything that is not such a system.
-        """
+        """Read a system from a JSON file, see `from_dict`; a `ValueError` names the file and what is wrong with it."""
         given = checks.json_object(path)
         try:
             return cls.from_dict(given)
@@ -204,7 +117,7 @@ class LQR:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "LQR":
-        """Build a system from the dictionary that `to_dict` makes; unknown and missing keys are refused."""
+        """Build a system from its constructor's arguments, lists of rows for matrices; other keys are refused."""
         known = [field.name for field in fields(cls)]
         expected = f"the keys {', '.join(known)} (name is optional)"
         if unknown := sorted(set(given) - set(known)):
@@ -223,19 +136,8 @@ class LQR:
         matrices = {key: getattr(self, key).tolist() for key in _MATRICES}
         return {**matrices, "discount": self.discount, "name": self.name}
 
-    # --- the optimum (Theorem 3) ----------------------------------------------------------------------------------
-
     def optimal(self, temperature: SupportsFloat) -> Optimum:
-        """The optimal max-entropy policy (Theorem 3): Σ* = (α/2) M_P⁻¹, and K* does not depend on α.
-
-        Args:
-            temperature: entropy weight α > 0.
-
-        Returns:
-            The policy N(−K s, covariance), its value matrix P, its expected returns and its entropy in nats.
-
-        Raises:
-            ValueError: if the temperature is not positive and finite.
+        """The optimal max-entropy policy for α > 0 (Theorem 3): Σ* = (α/2) M_P⁻¹, and K* does not depend on α.
 
         Example:
             >>> from entroflow.lqr import systems
@@ -264,8 +166,6 @@ class LQR:
         remedy = "express states and actions in units that bring the matrices to similar sizes"
         raise checks.error(self.name, f"'{failure}'", "a Riccati equation that can be solved", remedy)
 
-    # --- soft policy iteration (Lemma 1) --------------------------------------------------------------------------
-
     def policy_iteration_step(self, K: ArrayLike, temperature: SupportsFloat) -> LinearGaussian:
         """One exact step of soft policy iteration (Lemma 1): K₊ = γ M⁻¹ BᵀP_K A, Σ₊ = (α/2) M⁻¹, M = M_{P_K}.
 
@@ -281,35 +181,25 @@ class LQR:
         """
         return self._improve(self._value_matrix(self.checked_gain(K)), temperature)
 
-    def policy_iteration(
-        self, K: ArrayLike, temperature: SupportsFloat, tolerance: float = 1e-9, max_steps: int = 100
-    ) -> list[LinearGaussian]:
-        """Soft policy iteration from a stabilising gain until K moves by less than `tolerance`, relatively.
+    def policy_iteration(self, K: ArrayLike, temperature: SupportsFloat) -> list[LinearGaussian]:
+        """Soft policy iteration from a stabilising gain until K moves by less than 1e-9, relatively.
 
         Args:
             K: (d, n) stabilising gain to start from.
             temperature: entropy weight α > 0.
-            tolerance: stop when no entry of K changes by more than this times the largest entry.
-            max_steps: stop in any case after this many steps.
 
         Returns:
-            The policies after each step, the last being the optimum.
+            The policies after each of at most 100 steps, the last being the optimum.
 
         Raises:
             ValueError: if √γ(A − BK) is not stable, or the temperature is not positive and finite.
-
-        Example:
-            >>> from entroflow.lqr import systems
-            >>> policies = systems.get("coupled").policy_iteration(np.zeros((2, 2)), temperature=0.5)
-            >>> len(policies), policies[-1].K.round(3).tolist()
-            (6, [[0.78, 0.125], [0.032, 0.667]])
         """
         policies: list[LinearGaussian] = []
         previous = self.checked_gain(K)
-        for _ in range(max_steps):
+        for _ in range(100):
             policies.append(self.policy_iteration_step(previous, temperature))
             change = np.abs(policies[-1].K - previous).max()
-            if change <= tolerance * np.abs(policies[-1].K).max():
+            if change <= 1e-9 * np.abs(policies[-1].K).max():
                 break
             previous = policies[-1].K
         return policies
@@ -319,8 +209,6 @@ class LQR:
         alpha = checks.positive_number("temperature", temperature)
         inverse = np.linalg.inv(self._curvature(P))
         return LinearGaussian(self._gain(P), alpha / 4 * (inverse + inverse.T))
-
-    # --- any linear Gaussian policy -------------------------------------------------------------------------------
 
     def evaluate(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Evaluation:
         """Value and expected returns of the policy N(−K s, covariance).
@@ -338,12 +226,6 @@ class LQR:
 
         Raises:
             ValueError: if √γ(A − BK) is not stable, or an argument is not what it must be.
-
-        Example:
-            >>> from entroflow.lqr import systems
-            >>> value = systems.get("coupled").evaluate(K=np.eye(2), covariance=0.1 * np.eye(2), temperature=0.5)
-            >>> f"{value.standard_return:.2f}, {value.soft_return:.2f}"
-            '-5.53, -2.85'
         """
         alpha, gamma = checks.positive_number("temperature", temperature), self.discount
         P, Sigma = self._value_matrix(self.checked_gain(K)), self.checked_covariance(covariance)
@@ -390,7 +272,7 @@ class LQR:
             horizon: number of steps H.
 
         Returns:
-            H + 1 covariances; every state has mean zero, so their average describes the visited states.
+            H + 1 covariances; every state has mean zero.
 
         Raises:
             ValueError: if the horizon is not positive.
@@ -405,18 +287,16 @@ class LQR:
     def finite_horizon_return(
         self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat, horizon: int
     ) -> Returns:
-        """Expected discounted returns of N(−K s, covariance) over the first `horizon` steps, stabilising or not.
-
-        This, not the infinite sum of `evaluate`, is what an average of H-step trajectories estimates.
+        """What an average over H-step trajectories of N(−K s, covariance) estimates, unlike `evaluate`'s infinite sum.
 
         Args:
-            K: (d, n) gain.
+            K: (d, n) gain, stabilising or not.
             covariance: (d, d) covariance of the action.
             temperature: entropy weight α > 0.
             horizon: number of rewards H.
 
         Returns:
-            The returns expected over s_0 ~ N(0, initial_cov), the noise and the actions.
+            The expected returns.
 
         Raises:
             ValueError: if the temperature or the horizon is not positive.
@@ -428,8 +308,6 @@ class LQR:
         cost = np.einsum("hij,ij->h", covariances, self.Q + K.T @ self.R @ K) + np.sum(self.R * Sigma)
         standard = -float(weights @ cost)
         return Returns(standard, standard + alpha * gaussian_entropy(Sigma) * float(weights.sum()))
-
-    # --- the matrices behind them ---------------------------------------------------------------------------------
 
     def _curvature(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "d d"]:
         """M_P = R + γ BᵀPB, minus half the curvature of Q in the action."""
@@ -446,14 +324,14 @@ class LQR:
         return (P + P.T) / 2
 
     def checked_gain(self, K: ArrayLike, stabilising: bool = True) -> Float[np.ndarray, "d n"]:
-        """K as a checked matrix.
+        """K in float64.
 
         Args:
-            K: the gain.
+            K: (d, n) gain.
             stabilising: whether √γ(A − BK) has to be stable, so that infinite sums exist.
 
         Returns:
-            K in float64, (d, n).
+            The gain, (d, n).
 
         Raises:
             ValueError: if it is not.
@@ -467,5 +345,5 @@ class LQR:
 
     def checked_covariance(self, covariance: ArrayLike) -> Float[np.ndarray, "d d"]:
         """The action covariance as a (d, d) positive semidefinite matrix."""
-        shape = self.R.shape
-        return symmetric("covariance", checks.finite_array("covariance", covariance, shape, "one row per action"))
+        given = checks.finite_array("covariance", covariance, self.R.shape, "one row per action")
+        return symmetric("covariance", given)

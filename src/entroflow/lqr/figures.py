@@ -1,11 +1,9 @@
 """The paper's two figures for LQR, the learning curves behind them and a picture of the learned policies.
 
-Each `..._figure` function returns a Matplotlib figure, each `draw_...` function saves one as PNG and PDF. Import
-this module by name: `entroflow.lqr` does not load Matplotlib.
+Import this module by name: `entroflow.lqr` does not load Matplotlib.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -16,102 +14,49 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from entroflow.lqr.matrices import matrix_root
-from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
+from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure
 
 RETURN_TOLERANCE = 0.01  # shaded about the optimal return
 ERROR_TARGETS = {"mean": 0.03, "covariance": 0.05}  # relative errors, drawn as dotted lines
 
 
 class Curve(NamedTuple):
-    """What was measured during one run, by E evaluations.
-
-    Attributes:
-        alpha: temperature.
-        seed: seed.
-        transitions: environment transitions seen.
-        standard_return: average return of the policy.
-        mean_error_relative: error of the mean action, relative to the optimum's.
-        covariance_error_relative: error of the covariance, relative to the optimum's.
-    """
+    """What was measured during one run, by E evaluations."""
 
     alpha: float
+    """Temperature."""
     seed: int
+    """Seed."""
     transitions: Real[np.ndarray, "E"]
+    """Environment transitions seen."""
     standard_return: Float[np.ndarray, "E"]
+    """Average return of the policy."""
     mean_error_relative: Float[np.ndarray, "E"]
+    """Error of the mean action, relative to the optimum's."""
     covariance_error_relative: Float[np.ndarray, "E"]
+    """Error of the covariance, relative to the optimum's."""
 
 
 class Picture(NamedTuple):
-    """Samples of one run's policy at one state, with the exact one.
-
-    Attributes:
-        alpha: temperature.
-        state: the state s, (n,).
-        actions: m samples, (m, d).
-        mean: −K*s, (d,).
-        covariance: Σ*, (d, d).
-    """
+    """Samples of one run's policy at one state, with the exact one."""
 
     alpha: float
+    """Temperature."""
     state: Float[np.ndarray, "n"]
+    """The state s."""
     actions: Float[np.ndarray, "m d"]
+    """Samples."""
     mean: Float[np.ndarray, "d"]
+    """−K*s."""
     covariance: Float[np.ndarray, "d d"]
-
-
-def draw_returns(
-    folder: Path, curves: Sequence[Curve], optimal_returns: Mapping[tuple[float, int], float], title: str
-) -> None:
-    """Save `returns_figure` as figure1.png and figure1.pdf.
-
-    Args:
-        folder: where to.
-        curves: one per run.
-        optimal_returns: see `returns_figure`.
-        title: the figure's title.
-    """
-    save(folder, "figure1", returns_figure(curves, optimal_returns, title))
-
-
-def draw_errors(folder: Path, runs: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Save `errors_figure` as figure2.png and figure2.pdf.
-
-    Args:
-        folder: where to.
-        runs: see `errors_figure`.
-        title: the figure's title.
-    """
-    save(folder, "figure2", errors_figure(runs, title))
-
-
-def draw_learning(folder: Path, curves: Sequence[Curve], title: str) -> None:
-    """Save `learning_figure` as figure3.png and figure3.pdf.
-
-    Args:
-        folder: where to.
-        curves: one per run.
-        title: the figure's title.
-    """
-    save(folder, "figure3", learning_figure(curves, title))
-
-
-def draw_policies(folder: Path, pictures: Sequence[Picture], title: str) -> None:
-    """Save `policies_figure` as policies.png and policies.pdf.
-
-    Args:
-        folder: where to.
-        pictures: see `policies_figure`.
-        title: the figure's title.
-    """
-    save(folder, "policies", policies_figure(pictures, title))
+    """Σ*."""
 
 
 def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float, int], float], title: str) -> Figure:
     """Figure 1: standard return during training, one panel per temperature, against the optimal policy's.
 
-    The line is the mean over seeds, broken where a seed's return is not finite; the band reaches from the worst to the
-    best seed. The return of an untrained policy may be any size, so a panel shows what lies near the optimum.
+    The line is the mean over seeds, broken where a seed's return is not finite; the band is their range. The return of
+    an untrained policy may be any size, so a panel shows what lies near the optimum.
 
     Args:
         curves: one per run.
@@ -133,14 +78,8 @@ def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float
             low, high = _limits_near(optimum, returns[:, returns.shape[1] // 2 :])
             drawable = np.clip(returns, low - 1e3 * (high - low), None)  # renderers stumble over 1e300
             drawable[~np.isfinite(returns)] = np.nan
-            tolerance = RETURN_TOLERANCE * abs(optimum)
-            ax.axhspan(
-                optimum - tolerance,
-                optimum + tolerance,
-                color="0.92",
-                label=f"within {_percent(RETURN_TOLERANCE)} of optimum",
-                zorder=0,
-            )
+            bounds = optimum - RETURN_TOLERANCE * abs(optimum), optimum + RETURN_TOLERANCE * abs(optimum)
+            ax.axhspan(*bounds, color="0.92", label=f"within {_percent(RETURN_TOLERANCE)} of optimum", zorder=0)
             label = f"mean over {len(runs)} seeds" if len(runs) > 1 else "learned policy"
             _mean_and_range(ax, runs[0].transitions, drawable, LEARNED, label)
             ax.axhline(optimum, color=EXACT, linestyle="--", linewidth=1.2, label="optimal policy")
@@ -153,11 +92,9 @@ def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float
                 ax.text(0.03, 0.05, note, bbox={"color": "white", "pad": 1}, **text)
         _tidy_grid(figure, columns, len(groups))
         figure.supylabel("standard return (no entropy)", fontsize=9)
-        note = "Returns are means over 100 trajectories" + (
-            "; bands: worst to best seed." if len(curves) > len(groups) else "."
-        )
-        note += "\nAxes show the optimum and the second half of training."
-        legend_below(figure, note)
+        bands = "; bands: worst to best seed" if len(curves) > len(groups) else ""
+        note = f"Returns are means over 100 trajectories{bands}."
+        legend_below(figure, f"{note}\nAxes show the optimum and the second half of training.")
     return figure
 
 
@@ -247,9 +184,8 @@ def learning_figure(curves: Sequence[Curve], title: str) -> Figure:
         for ax, (name, target) in zip(panels, ERROR_TARGETS.items(), strict=True):
             for colour, (alpha, runs) in zip(_colours(len(groups)), groups.items(), strict=True):
                 errors = np.stack([getattr(run, f"{name}_error_relative") for run in runs]).astype(float)
-                errors[~((errors > 0) & (errors < 1e30) & (runs[0].transitions > 0))] = (
-                    np.nan
-                )  # no place on a logarithmic axis
+                drawable = (errors > 0) & (errors < 1e30) & (runs[0].transitions > 0)  # on logarithmic axes
+                errors[~drawable] = np.nan
                 _mean_and_range(ax, runs[0].transitions, errors, colour, f"α = {alpha:g}")
             ax.axhline(target, color=EXACT, linestyle=":", linewidth=1)
             times = np.concatenate([run.transitions for run in curves])
@@ -263,9 +199,8 @@ def learning_figure(curves: Sequence[Curve], title: str) -> Figure:
             ax.set_title(f"action {name}", fontweight="bold")
             ax.grid(which="major", color="0.92", zorder=0)
         panels[0].set_ylabel("relative error in 2-norm")
-        legend_below(
-            figure, "Lines: mean over seeds. Bands: worst to best seed." if len(curves) > len(groups) else "", columns=6
-        )
+        note = "Lines: mean over seeds. Bands: worst to best seed." if len(curves) > len(groups) else ""
+        legend_below(figure, note, columns=6)
     return figure
 
 

@@ -42,14 +42,12 @@ def spectral_radius(matrix: Float[np.ndarray, "n n"]) -> float:
 def uncontrollable_mode(A: Float[np.ndarray, "n n"], B: Float[np.ndarray, "n d"]) -> float | None:
     """The size of a mode of A that neither decays nor can be reached through B: Popov–Belevitch–Hautus test.
 
-    (A, B) is stabilisable if there is none. With A.T and Q for A and B it is the test of detectability.
-
     Args:
-        A: (n, n) state matrix.
-        B: (n, d) input matrix.
+        A: (n, n) state matrix; for detectability, its transpose.
+        B: (n, d) input matrix; for detectability, the cost Q.
 
     Returns:
-        The size of the mode; None if there is none.
+        The size of the mode; None if there is none: (A, B) is stabilisable.
     """
     input_size = np.linalg.norm(B)
     if input_size > 0:

@@ -12,33 +12,27 @@ from entroflow.lqr.matrices import matrix_root
 
 
 class Noise(NamedTuple):
-    """Everything random in a set of trajectories, so that two policies can be compared on the same draws.
-
-    Attributes:
-        initial_states: s_0, (trajectories, n).
-        process: w, (horizon, trajectories, n).
-        action: z, standard normal, (horizon, trajectories, d).
-    """
+    """Everything random in a set of trajectories, so that two policies can be compared on the same draws."""
 
     initial_states: Float[np.ndarray, "trajectories n"]
+    """s_0."""
     process: Float[np.ndarray, "horizon trajectories n"]
+    """w."""
     action: Float[np.ndarray, "horizon trajectories d"]
+    """z, standard normal."""
 
 
 class Trajectories(NamedTuple):
-    """Simulated trajectories.
-
-    Attributes:
-        states: s_0, …, s_H, (horizon + 1, trajectories, n).
-        actions: (horizon, trajectories, d).
-        rewards: (horizon, trajectories).
-        discounted_returns: (trajectories,).
-    """
+    """Simulated trajectories."""
 
     states: Float[np.ndarray, "states trajectories n"]
+    """s_0, …, s_H: one more than the horizon."""
     actions: Float[np.ndarray, "horizon trajectories d"]
+    """a_0, …."""
     rewards: Float[np.ndarray, "horizon trajectories"]
+    """r_0, …."""
     discounted_returns: Float[np.ndarray, "trajectories"]
+    """Σ γ^h r_h."""
 
 
 def sample_noise(lqr: LQR, rng: np.random.Generator, trajectories: int, horizon: int) -> Noise:
@@ -54,7 +48,7 @@ def sample_noise(lqr: LQR, rng: np.random.Generator, trajectories: int, horizon:
         The draws; time is the first axis of `process` and `action`.
 
     Raises:
-        ValueError: if one of the numbers is not positive.
+        ValueError: for a number that is not positive.
     """
     trajectories = checks.positive_int("trajectories", trajectories)
     n, d = lqr.B.shape

@@ -69,16 +69,7 @@ CATALOGUE: dict[str, Callable[[], LQR]] = {
 
 
 def get(name: str) -> LQR:
-    """The named system.
-
-    Args:
-        name: a key of `CATALOGUE`.
-
-    Returns:
-        The system.
-
-    Raises:
-        ValueError: listing the names, with the nearest one, if there is no such system.
+    """The named system of `CATALOGUE`; a `ValueError` lists the names if there is none.
 
     Example:
         >>> get("coupled").A
@@ -90,17 +81,7 @@ def get(name: str) -> LQR:
 
 
 def load(system: str | PathLike[str] | LQR) -> LQR:
-    """A system given as itself, as a name of the catalogue, or as a JSON file.
-
-    Args:
-        system: an `LQR`, a key of `CATALOGUE`, or a path that ends in .json or contains a folder.
-
-    Returns:
-        The system.
-
-    Raises:
-        ValueError: if the name is unknown or the file is not a system.
-    """
+    """A system given as itself, as a name of the catalogue, or as a path that ends in .json or contains a folder."""
     if isinstance(system, LQR):
         return system
     path = Path(fspath(system))

@@ -16,17 +16,9 @@ BLOCK = 16384  # actions drawn at once
 
 
 class LQREvaluation(NamedTuple):
-    """What `evaluate` measures.
+    """What `evaluate` measures: of the actions at some states mean, covariance and average −log π(a|s)."""
 
-    Attributes:
-        standard_return: discounted return without entropy, averaged over the trajectories, shape ().
-        states: the states looked at, shape (m, n).
-        mean: mean of the actions at each, shape (m, d).
-        covariance: their covariance, shape (m, d, d).
-        entropy: average of −log π(a|s) over all of them, shape ().
-    """
-
-    standard_return: Float[Array, ""]
+    standard_return: Float[Array, ""]  # discounted, without entropy, averaged over the trajectories
     states: Float[Array, "m n"]
     mean: Float[Array, "m d"]
     covariance: Float[Array, "m d d"]
@@ -50,10 +42,6 @@ def evaluate(
         noise: initial states, process noise, and the noise x_0 of the policy's actions.
         visits: which of the H T visited states to look at, counted along the trajectories of step 0 first.
         points: standard normal noise, from which the actions at these states are made.
-
-    Returns:
-        The discounted standard return (no entropy), averaged over the trajectories; the m states with mean and
-        covariance of the actions; the average of −log π(a|s) over all of them.
     """
 
     def step(states: Float[Array, "T n"], draws: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
@@ -81,14 +69,8 @@ def evaluate(
 def normal_points(count: int, size: int) -> Float[np.ndarray, "k d"]:
     """Return standard normal points spread more evenly than random ones (Sobol's sequence, scrambled).
 
-    As noise they make means and covariances of actions far more accurate than random draws of the same number.
-
-    Args:
-        count: number of points, a power of two.
-        size: dimension d.
-
-    Returns:
-        The points, shape (k, d).
+    As noise they make means and covariances of actions far more accurate than random draws of the same number, which
+    is to be a power of two.
     """
     uniform = scipy.stats.qmc.Sobol(size, rng=0).random(count)
     return scipy.stats.norm.ppf(uniform).astype(np.float32)

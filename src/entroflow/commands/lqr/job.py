@@ -33,14 +33,13 @@ from ...agents.tasks import rebuilt
 from ...devices import mesh_of, use_all_cores
 from ...envs import LQREnv
 from ...flow import Unbounded
-from ...isfm import Schedule
 from ...lqr import LQR, systems
 from ...lqr.simulate import Noise
 from ...options import LQROptions
 from ...rl import loop_jax, sac
 from ...rl.actors import Flow
 from ...storage import checkpoint
-from ...storage.folder import timed
+from ...storage.folder import timed, write_results
 from ...storage.keeping import Keeper, conduct, keeping
 from . import report
 from .evaluate import LQREvaluation, evaluate, normal_points
@@ -67,26 +66,15 @@ RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
 
 
 def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
-    """Do what the command says; return the exit code.
-
-    Args:
-        options: the command's options.
-        resumed: of a study to go on with, what it is about: its system.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        ValueError: for bad input, before anything is written.
-    """
+    """Do what the command says; return the exit code. Of a study to go on with, `resumed` holds the system."""
     lqr = systems.load(options.system) if resumed is None else LQR.from_dict(resumed["system"])
     runs = plan(options, lqr)
-    candidates = schedule(options.candidates)
+    config = settings(options.steps, schedule(options.candidates))
     use_all_cores()
     given = {name: value for name, value in dataclasses.asdict(options).items() if name != "out"}
     again, facts = f"entroflow resume {options.out}", {"system": lqr.to_dict()}
     with keeping("lqr", options.out, given, facts, resumed=resumed is not None, again=again) as keeper:
-        job = lambda console: _Job(options, lqr, runs, candidates, console, keeper).run()  # noqa: E731
+        job = lambda console: _Job(options, lqr, runs, config, console, keeper).run()  # noqa: E731
         return conduct(options.out, job)
 
 
@@ -99,17 +87,11 @@ class _Job:
     """The runs and their records."""
 
     def __init__(
-        self,
-        options: LQROptions,
-        lqr: LQR,
-        runs: list[Run],
-        candidates: int | Schedule,
-        console: Console,
-        keeper: Keeper,
+        self, options: LQROptions, lqr: LQR, runs: list[Run], config: sac.Config, console: Console, keeper: Keeper
     ):
         self.options, self.lqr, self.runs, self.console, self.keeper = options, lqr, runs, console, keeper
         self.env = LQREnv(lqr, HORIZON)
-        self.config = settings(options.steps, candidates)
+        self.config = config
         self.noise = Noise(*[part.astype(np.float32) for part in noise(lqr)])
         self.mesh = mesh_of(len(runs))
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
@@ -156,20 +138,12 @@ class _Job:
                 with timed(self.clock, "evaluate"):
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
                 states = (after - before) * self.config.actor.states  # that drew candidates
-                rows = [
-                    {
-                        "alpha": run.temperature,
-                        "seed": run.seed,
-                        "step": after,
-                        "transitions": int(loop.count),
-                        **part,
-                        **{name: float(values[i]) for name, values in metrics.items()},
-                    }
-                    for i, (run, part) in enumerate(zip(runs, measured, strict=True))
-                ]
-                drawn = [drawn + row["candidates"] * states for drawn, row in zip(drawn, rows, strict=True)]
-                for row, total in zip(rows, drawn, strict=True):
-                    row["candidates_drawn"] = round(total)
+                drawn = [total + float(part) * states for total, part in zip(drawn, metrics["candidates"], strict=True)]
+                rows = []
+                for i, run in enumerate(runs):
+                    head = {"alpha": run.temperature, "seed": run.seed, "step": after, "transitions": int(loop.count)}
+                    learned = {name: float(values[i]) for name, values in metrics.items()}
+                    rows.append(head | measured[i] | learned | {"candidates_drawn": round(drawn[i])})
                 writer = writer or csv.DictWriter(file, rows[0])
                 if not self.rows:
                     writer.writeheader()
@@ -207,9 +181,8 @@ class _Job:
 
         def init(key: PRNGKeyArray, temperature: Float[Array, ""]) -> sac.State:
             discount = jnp.asarray(self.lqr.discount, jnp.float32)
-            return sac.init(
-                self.config, key, obs_size=n, action_space=Unbounded(d), temperature=temperature, discount=discount
-            )
+            spaces = {"obs_size": n, "action_space": Unbounded(d)}
+            return sac.init(self.config, key, **spaces, temperature=temperature, discount=discount)
 
         def start(keys: Key[Array, "runs 2"], temperatures: Float[Array, " runs"]) -> loop_jax.Loop:
             agents = jax.vmap(init)(keys[:, 0], temperatures)
@@ -265,13 +238,10 @@ class _Job:
                 folder = policy_folder(run.temperature, run.seed)
                 self._save(out / folder, run, agent)
                 last, measured = self.rows[i - len(self.runs)], report.errors(run, evaluation)
-                results.append(
-                    {"alpha": run.temperature, "seed": run.seed}
-                    | measured
-                    | report.floors(run, FINAL_SAMPLES, measured["mean_scale"])
-                    | {name: last[name] for name in ("ess", "transitions", "candidates_drawn")}
-                    | {"policy": folder}
-                )
+                floors = report.floors(run, FINAL_SAMPLES, measured["mean_scale"])
+                trained = {name: last[name] for name in ("ess", "transitions", "candidates_drawn")}
+                head = {"alpha": run.temperature, "seed": run.seed}
+                results.append(head | measured | floors | trained | {"policy": folder})
                 if run.seed == self.options.seed:
                     pictures += report.pictures(self.lqr, run, policy)
             report.draw(out, self.lqr.name, self.runs, self.rows, results, pictures)
@@ -286,7 +256,7 @@ class _Job:
             "acting_solver": to_json(ACTING_SOLVER),
             "sac": to_json(self.config),
         }
-        report.write(out, self.lqr, told, seconds, results)
+        write_results(out, {"system": self.lqr.to_dict(), "settings": told, "runs": results}, seconds)
         console.print(report.table(results))
         console.print(
             f"compile {seconds['compile']:.0f} s, train {seconds['train']:.0f} s, "

@@ -24,55 +24,17 @@ ACTING_SOLVER = RungeKutta("rk4", 4)
 
 
 def settings(updates: int, candidates: int | Schedule = 8) -> Config:
-    """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it.
-
-    Args:
-        updates: number of updates of the training.
-        candidates: candidates per state, a number or a schedule.
-
-    Returns:
-        The settings.
-    """
-    actor = Flow(
-        width=32,
-        depth=1,
-        state_width=32,
-        states=64,
-        candidates=candidates,
-        pairs=2,
-        target="pair",
-        pathwise=0.0,
-        rate=1e-2,
-        average=0.1,
-    )
-    critic = MLPCritic(
-        width=64,
-        layer_norm=False,
-        members=1,
-        ensemble="mean",
-        soft_value="network",
-        improve_on="target",
-        rate=5e-3,
-        target_rate=0.1,
-        final_target_rate=0.01,
-    )
+    """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
+    sizes = {"width": 32, "depth": 1, "state_width": 32, "states": 64, "candidates": candidates}
+    actor = Flow(**sizes, pairs=2, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
+    one = {"width": 64, "layer_norm": False, "members": 1, "ensemble": "mean", "soft_value": "network"}
+    critic = MLPCritic(**one, improve_on="target", rate=5e-3, target_rate=0.1, final_target_rate=0.01)
     # No limit on observations: an optimal controller is linear in states however far away.
     return Config(actor, critic, updates, batch_size=4096, obs_limit=None, recent=0.6)
 
 
 def plan(options: LQROptions, lqr: LQR) -> list[Run]:
-    """Check the options.
-
-    Args:
-        options: the command's options.
-        lqr: the system.
-
-    Returns:
-        The runs with their optima.
-
-    Raises:
-        ValueError: for bad input.
-    """
+    """Check the options, with a `ValueError` for bad ones; return the runs with their optima."""
     seeds = checks.seeds(options.seed, options.seeds)
     checks.positive_int("--steps", options.steps, most=np.iinfo(np.int32).max // ENVIRONMENTS)
     positive = [checks.positive_number("--alpha", temperature) for temperature in options.temperature]

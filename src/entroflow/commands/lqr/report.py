@@ -13,43 +13,29 @@ from rich.table import Table
 from ...agents import sampling
 from ...flow import FlowPolicy
 from ...lqr import LQR
-from ...lqr.figures import Curve, Picture, draw_errors, draw_learning, draw_policies, draw_returns
+from ...lqr.figures import Curve, Picture, errors_figure, learning_figure, policies_figure, returns_figure
 from ...lqr.matrices import matrix_root
-from ...storage.folder import write_results
+from ...plotting import save
 from .evaluate import LQREvaluation, normal_points
 
 PICTURE_SAMPLES = 4000
 
 
 class Run(NamedTuple):
-    """One run of the study with its exact optimum.
-
-    Attributes:
-        temperature: entropy weight α.
-        seed: seed.
-        K: the optimum's gain K*.
-        covariance: the optimum's covariance Σ*.
-        entropy: the optimum's entropy.
-        best_return: the optimum's average return on the noise that the learned policies are judged on.
-    """
+    """One run of the study with its exact optimum: gain, covariance, entropy."""
 
     temperature: float
     seed: int
     K: Float[np.ndarray, "d n"]
     covariance: Float[np.ndarray, "d d"]
     entropy: float
-    best_return: float
+    best_return: float  # the optimum's average return on the noise that the learned policies are judged on
 
 
 def errors(run: Run, evaluation: LQREvaluation) -> dict[str, float]:
     """Compare an evaluation with the optimum: averages and standard deviations over the visited states.
 
-    Args:
-        run: the run with its optimum.
-        evaluation: what was measured.
-
-    Returns:
-        The errors by name. A policy that does not stabilise the system may have overflowed: then they are NaN.
+    A policy that does not stabilise the system may have overflowed: then errors are NaN.
     """
     bounded = all(np.isfinite(part).all() for part in (evaluation.states, evaluation.mean, evaluation.covariance))
     if bounded:
@@ -95,16 +81,7 @@ def _spectral_norms(matrices: Float[np.ndarray, "m d d"]) -> Float[np.ndarray, "
 
 
 def floors(run: Run, samples: int, mean_scale: float) -> dict[str, float]:
-    """Return what the same estimates give for the optimum itself, whose errors are zero: the samples' own share.
-
-    Args:
-        run: the run with its optimum.
-        samples: number of samples at each state.
-        mean_scale: what errors of the mean are relative to.
-
-    Returns:
-        The floors by name.
-    """
+    """Return what the same estimates give for the optimum itself, whose errors are zero: the samples' own share."""
     actions = normal_points(samples, len(run.covariance)) @ matrix_root(run.covariance)
     mean = np.linalg.norm(actions.mean(axis=0))
     covariance = np.linalg.norm(np.atleast_2d(np.cov(actions.T, bias=True)) - run.covariance, 2)
@@ -118,16 +95,7 @@ def floors(run: Run, samples: int, mean_scale: float) -> dict[str, float]:
 
 
 def pictures(lqr: LQR, run: Run, policy: FlowPolicy) -> list[Picture]:
-    """Draw actions at three states: zero, and one standard deviation of s_0 in the first and last direction.
-
-    Args:
-        lqr: the system.
-        run: the run with its optimum.
-        policy: its policy.
-
-    Returns:
-        A picture for each state.
-    """
+    """Draw actions at three states: zero, and one standard deviation of s_0 in the first and last direction."""
     root = matrix_root(lqr.initial_cov)
     states = np.stack([np.zeros(len(root)), root[:, 0], -root[:, -1]])
     key = sampling.key_of(0)
@@ -144,40 +112,17 @@ def draw(
     results: list[dict[str, Any]],
     shown: list[Picture],
 ) -> None:
-    """Draw all figures.
-
-    Args:
-        out: the folder.
-        title: their title.
-        runs: the runs.
-        rows: the rows of metrics.csv.
-        results: the results of all runs.
-        shown: pictures of policies.
-    """
+    """Draw all figures of the runs into a folder, from rows of metrics.csv, results and pictures of policies."""
     columns = ("transitions", "standard_return", "mean_error_relative", "covariance_error_relative")
     curves = [
         Curve(run.temperature, run.seed, *[np.array([row[name] for row in rows[i :: len(runs)]]) for name in columns])
         for i, run in enumerate(runs)
     ]
-    draw_returns(out, curves, {(run.temperature, run.seed): run.best_return for run in runs}, title)
-    draw_errors(out, results, title)
-    draw_learning(out, curves, title)
-    draw_policies(out, shown, title)
-
-
-def write(
-    out: Path, lqr: LQR, settings: dict[str, Any], seconds: dict[str, float], results: list[dict[str, Any]]
-) -> None:
-    """Write results.json.
-
-    Args:
-        out: the folder.
-        lqr: the system.
-        settings: the settings of the job.
-        seconds: time by part of the work.
-        results: the results of all runs.
-    """
-    write_results(out, {"system": lqr.to_dict(), "settings": settings, "runs": results}, seconds)
+    optimal = {(run.temperature, run.seed): run.best_return for run in runs}
+    save(out, "figure1", returns_figure(curves, optimal, title))
+    save(out, "figure2", errors_figure(results, title))
+    save(out, "figure3", learning_figure(curves, title))
+    save(out, "policies", policies_figure(shown, title))
 
 
 def table(results: list[dict[str, Any]]) -> Table:
