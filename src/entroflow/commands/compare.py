@@ -32,11 +32,7 @@ LETTERS = 56  # in a line of the legend, at most
 
 
 def run(command: CompareOptions) -> int:
-    """Do what the command says; return the exit code.
-
-    Raises:
-        ValueError: for bad input, before anything is written.
-    """
+    """Do what the command says; return the exit code."""
     labels = command.labels or None
     found = compare([read(folder) for folder in command.folders], metric=command.metric, labels=labels)
     if not (command.out.is_dir() and {path.name for path in command.out.iterdir()} <= FILES):  # else: compare again
@@ -51,28 +47,12 @@ def run(command: CompareOptions) -> int:
 
 
 def draw_learning_curve(folder: str | Path, metric: str = "return") -> None:
-    """Write learning_curve.png and .pdf of one run into its folder.
-
-    Args:
-        folder: a run that has been evaluated at least once.
-        metric: as of `compare`.
-
-    Raises:
-        ValueError: where the folder is no run, or has no values of the metric.
-    """
+    """Write learning_curve.png and .pdf of one run into its folder."""
     plotting.save(Path(folder), "learning_curve", draw(compare([read(folder)], metric=metric)))
 
 
 def draw(comparison: Comparison) -> Figure:
-    """Draw one panel per task, and one for all tasks together if there is an aggregate.
-
-    Args:
-        comparison: what `compare` returned.
-
-    Returns:
-        The figure: a line per algorithm, the interquartile mean over seeds, with 95 % intervals as bands. Where a
-        single algorithm is shown, its seeds are thin lines.
-    """
+    """Draw one panel per task, and one for all tasks together if there is an aggregate."""
     curves = comparison.curves + comparison.aggregate
     tasks = list(dict.fromkeys(curve.task for curve in curves))
     styles = _styles(comparison)
@@ -152,14 +132,7 @@ def _label(ax: Axes, task: str, metric: str, *, titled: bool, first: bool) -> No
 
 
 def table(comparison: Comparison) -> Constrain:
-    """Return the closing tables, at most 80 columns wide, and the notes.
-
-    Args:
-        comparison: what `compare` returned.
-
-    Returns:
-        Final scores and areas by task; probabilities of improvement; notes.
-    """
+    """Return the closing tables, at most 80 columns wide, and the notes."""
     style = {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False}
     scores = Table(title=f"{comparison.metric}: interquartile mean [95 % interval]", **style)
     scores.add_column("", no_wrap=True)
@@ -210,12 +183,7 @@ def _short(value: float) -> str:
 
 
 def write(out: Path, comparison: Comparison) -> None:
-    """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table.
-
-    Args:
-        out: an existing folder.
-        comparison: what `compare` returned.
-    """
+    """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table."""
     document = {
         "metric": comparison.metric,
         "curves": [_curve(curve) for curve in comparison.curves],

@@ -83,12 +83,7 @@ class TrainingProgress:
             self.console.print(self.table())
 
     def update(self, step: int, rows: Sequence[Row]) -> None:
-        """Show that a step is done.
-
-        Args:
-            step: environment steps of every seed so far.
-            rows: one per seed, as for metrics.csv; what is None or NaN keeps its last value.
-        """
+        """Show that a step is done."""
         for row in rows:
             values = self._seen.setdefault(row["seed"], {})
             values.update({name: float(value) for name, value in row.items() if value is not None and value == value})
@@ -104,11 +99,7 @@ class TrainingProgress:
             self._print(f"{percent:>5}  {', '.join(part for part in (pace, self.status()) if part)}")
 
     def evaluated(self, rows: Sequence[Row]) -> None:
-        """Show an evaluation.
-
-        Args:
-            rows: one per seed and episode, as for evaluations.csv.
-        """
+        """Show an evaluation."""
         for seed in {row["seed"] for row in rows}:
             self._evaluated[seed] = _mean([row["return"] for row in rows if row["seed"] == seed])
         self._status.plain = self.status()

@@ -8,11 +8,7 @@ from . import train
 
 
 def resume(options: ResumeOptions) -> int:
-    """Go on with what stands in a folder; return the exit code.
-
-    Raises:
-        ValueError: if the folder holds nothing that can be gone on with.
-    """
+    """Go on with what stands in a folder; return the exit code."""
     plan = read_plan(options.folder)
     if plan is None:
         return train.resume(options)

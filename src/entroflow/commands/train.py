@@ -31,11 +31,7 @@ MADE_OF = ("algorithm", "env", "seeds", "settings")  # what a run is; its checkp
 
 
 def train(command: TrainOptions) -> int:
-    """Train; return the exit code.
-
-    Raises:
-        ValueError: for bad input, before anything is written.
-    """
+    """Train; return the exit code."""
     steps = checks.positive_int("--steps", command.steps)
     every = checks.positive_int("--evaluate-every", command.evaluate_every)
     episodes = checks.positive_int("--evaluation-episodes", command.evaluation_episodes)
@@ -60,11 +56,7 @@ def train(command: TrainOptions) -> int:
 
 
 def resume(command: ResumeOptions) -> int:
-    """Go on with the run in a folder; return the exit code.
-
-    Raises:
-        ValueError: if the folder holds no run, or none that can be gone on with.
-    """
+    """Go on with the run in a folder; return the exit code."""
     config = records.read_config(command.folder)
     steps = config["steps"] if command.steps is None else checks.positive_int("--steps", command.steps)
     return _train(command.folder, rebuilt(config["env"]), config, _settings(config), steps, new=False)
