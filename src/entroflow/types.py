@@ -6,20 +6,17 @@ from jaxtyping import Array, Bool, Float
 
 
 class Transition(NamedTuple):
-    """One step of experience, or a batch of them.
-
-    Attributes:
-        obs: observation s.
-        action: action a.
-        reward: r(s, a).
-        next_obs: the true next observation, never that of a fresh episode.
-        terminated: whether the return ends here.
-        truncated: whether only the recording ends here, so that the value of `next_obs` still counts.
-    """
+    """One step of experience, or a batch of them."""
 
     obs: Float[Array, "*batch n"]
+    """Observation s."""
     action: Float[Array, "*batch d"]
+    """Action a."""
     reward: Float[Array, "*batch"]
+    """r(s, a)."""
     next_obs: Float[Array, "*batch n"]
+    """The true next observation, never that of a fresh episode."""
     terminated: Bool[Array, "*batch"]
+    """Whether the return ends here."""
     truncated: Bool[Array, "*batch"]
+    """Whether only the recording ends here, so that the value of `next_obs` still counts."""

@@ -2,15 +2,4 @@
 
 from .targets import Density, double_well, gaussian, get, gmm40, grid9, many_well, names, ring4, two_moons
 
-__all__ = [
-    "Density",
-    "double_well",
-    "gaussian",
-    "get",
-    "gmm40",
-    "grid9",
-    "many_well",
-    "names",
-    "ring4",
-    "two_moons",
-]
+__all__ = ["Density", "double_well", "gaussian", "get", "gmm40", "grid9", "many_well", "names", "ring4", "two_moons"]

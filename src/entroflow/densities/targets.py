@@ -7,7 +7,7 @@ A target is exp(Q/α)/Z with a single state: `log_density` is Q/α. The catalogu
     grid9          nine Gaussians on a 3 × 3 grid (Zhang and Chen 2022, Path Integral Sampler)
     gmm40          forty Gaussians strewn over [−40, 40]² (Midgley et al. 2023, Flow Annealed Importance Sampling)
     two_moons      two interleaved half rings
-    double_well    exp(x₁/2 + 6x₁² − x₁⁴ − x₂²/2): two wells of unequal weights (Noé et al. 2019)
+    double_well    two wells of unequal weights (Noé et al. 2019)
     many_well_d    d/2 independent double wells, 2^(d/2) modes (Midgley et al. 2023)
 """
 
@@ -33,27 +33,24 @@ LARGEST_SIZE = 256
 
 
 class Density(NamedTuple):
-    """A density exp(log_density(x)) / Z on R^d.
-
-    Attributes:
-        name: what the command line calls it.
-        size: dimension d.
-        log_density: x ↦ Q/α, in JAX, shapes (d,) and ().
-        log_z: log ∫ exp(log_density), exact.
-        sample: exact samples, (generator, n) ↦ (n, d) in float64.
-        scale: typical distance of samples from the origin per component, the unit of the flow's latent.
-        modes: centres of the modes, (k, d), or None where there are too many or no clear ones.
-        mode_weights: their exact probabilities, (k,); a sample belongs to the nearest mode.
-    """
+    """A density exp(log_density(x)) / Z on R^d."""
 
     name: str
+    """What the command line calls it."""
     size: int
+    """Dimension d."""
     log_density: Callable[[Array], Array]
+    """x ↦ Q/α, in JAX, shapes (d,) and ()."""
     log_z: float
+    """log ∫ exp(log_density), exact."""
     sample: Callable[[np.random.Generator, int], Float[np.ndarray, "n d"]]
+    """Exact samples, (generator, n) ↦ (n, d) in float64."""
     scale: float
+    """Typical distance of samples from the origin per component, the unit of the flow's latent."""
     modes: Float[np.ndarray, "k d"] | None = None
+    """Centres of the modes; None where there are too many or no clear ones."""
     mode_weights: Float[np.ndarray, " k"] | None = None
+    """Their exact probabilities; a sample belongs to the nearest mode."""
 
 
 def names() -> list[str]:
@@ -63,16 +60,9 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Density:
-    """The named target.
+    """The named target: one of `names()`, or gaussian_d or many_well_d with another dimension d (even for many_well).
 
-    Args:
-        name: one of `names()`, or gaussian_d or many_well_d with another dimension d (even for many_well).
-
-    Returns:
-        The target.
-
-    Raises:
-        ValueError: listing the names, with the nearest one, if there is no such target.
+    A `ValueError` lists the names if there is none.
 
     Example:
         >>> target = get("ring4")
@@ -177,17 +167,7 @@ def double_well() -> Density:
 
 
 def many_well(size: int) -> Density:
-    """The product of d/2 double wells, whose coordinates alternate: (well, Gaussian, well, Gaussian, …).
-
-    Args:
-        size: dimension d, even.
-
-    Returns:
-        The target; its modes are listed up to d = 12.
-
-    Raises:
-        ValueError: for a size that is not an even number from 2 to 256.
-    """
+    """The product of d/2 double wells, d an even number to 256: coordinates are (well, Gaussian, well, Gaussian, …)."""
     _size("many_well", size, 2)
     wells = size // 2
     well = lambda x: 0.5 * x + 6.0 * x**2 - x**4  # noqa: E731

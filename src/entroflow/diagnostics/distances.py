@@ -17,28 +17,12 @@ from entroflow.lqr import matrices
 
 
 def gaussian_entropy(covariance: ArrayLike) -> float:
-    """Differential entropy of a Gaussian, ½ log det(2πe Σ).
-
-    Args:
-        covariance: (d, d), positive semidefinite.
-
-    Returns:
-        The entropy in nats, which may be negative; −∞ for a singular covariance.
-    """
+    """Differential entropy of a Gaussian, ½ log det(2πe Σ), which may be negative; −∞ for a singular covariance."""
     return matrices.gaussian_entropy(_covariance("covariance", covariance))
 
 
 def gaussian_kl(mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, covariance_q: ArrayLike) -> float:
-    """KL divergence KL(p‖q) = E_p[log p − log q] between two Gaussians: the Rényi divergence of order one.
-
-    Args:
-        mean_p: (d,).
-        covariance_p: (d, d), positive definite.
-        mean_q: (d,).
-        covariance_q: (d, d), positive definite.
-
-    Returns:
-        The divergence in nats, 0 or more.
+    """KL divergence KL(p‖q) = E_p[log p − log q] between two Gaussians: of order one, see `gaussian_renyi`.
 
     Example:
         >>> gaussian_kl([1.0], [[1.0]], [0.0], [[1.0]])
@@ -121,8 +105,8 @@ def gaussian_w2(mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, c
 def sample_w2(x: ArrayLike, y: ArrayLike) -> float:
     """Exact Wasserstein-2 distance between two sets of equally weighted points.
 
-    On a line it is the distance between the sorted points; in more dimensions it is an assignment problem, whose cost
-    grows with the cube of the number of points (milliseconds for 256, seconds for a few thousand).
+    In more than one dimension it is an assignment problem, whose cost grows with the cube of the number of points
+    (milliseconds for 256, seconds for a few thousand).
 
     Args:
         x: (n, d) points.
@@ -169,8 +153,8 @@ def _gaussians(
 def _covariance(name: str, value: ArrayLike, d: int | None = None) -> Float[np.ndarray, "d d"]:
     """A symmetric positive semidefinite matrix."""
     meaning = "pass one row and one column per dimension"
-    covariance = checks.finite_array(name, value, (d, d), meaning)
-    return matrices.symmetric(name, checks.finite_array(name, covariance, (len(covariance),) * 2, meaning))
+    d = len(checks.finite_array(name, value, (d, d), meaning))
+    return matrices.symmetric(name, checks.finite_array(name, value, (d, d), meaning))
 
 
 def _cholesky(name: str, covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:

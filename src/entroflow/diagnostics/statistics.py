@@ -19,14 +19,8 @@ from entroflow import checks
 def iqm(scores: ArrayLike) -> Float[np.ndarray, "*batch"]:
     """Interquartile mean: the mean of the middle half of all runs of all tasks together.
 
-    A quarter of the runs, rounded down, is dropped at either end. It is less noisy than the median and less moved by
-    outliers than the mean.
-
-    Args:
-        scores: (..., seeds, tasks).
-
-    Returns:
-        (...) interquartile means.
+    A quarter of the runs, rounded down, is dropped at either end: less noisy than the median, less moved by outliers
+    than the mean. Scores (..., seeds, tasks) ↦ (...).
 
     Example:
         >>> float(iqm([[0.0], [1.0], [2.0], [100.0]]))  # four seeds on one task
@@ -96,8 +90,7 @@ def bootstrap_interval(
     if not scores:
         raise checks.error("scores", "no array", "at least one array (seeds, tasks)", "pass it after the statistic")
     remedy = "pass one row per seed and one column per task, the same tasks in every array"
-    tasks = None
-    drawn = []
+    tasks, drawn = None, []
     for number, values in enumerate(scores):
         runs = checks.finite_array(f"scores[{number}]", values, (None, tasks), remedy)
         seeds, tasks = runs.shape
@@ -112,7 +105,6 @@ def _scores(name: str, value: ArrayLike) -> Float[np.ndarray, "*batch seeds task
     scores = np.asarray(value, dtype=np.float64)
     if scores.ndim < 2 or 0 in scores.shape or not np.isfinite(scores).all():
         given = f"shape {scores.shape}" if scores.ndim < 2 or 0 in scores.shape else "NaN or infinity"
-        raise checks.error(
-            name, given, "finite scores (..., seeds, tasks)", "pass one row per seed, one column per task"
-        )
+        remedy = "pass one row per seed, one column per task"
+        raise checks.error(name, given, "finite scores (..., seeds, tasks)", remedy)
     return scores

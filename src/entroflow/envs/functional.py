@@ -1,7 +1,16 @@
 """Stateless environments in pure JAX, and the step with autoreset that keeps the true final observation.
 
 Everything is written for one environment; a batch is `jax.vmap(step, in_axes=(None, 0, 0, 0))`, and since an
-environment is itself a PyTree of arrays, environments can be vmapped too.
+environment is itself a PyTree of arrays, environments can be vmapped too. What the functions have in common:
+
+Args:
+    env: the environment.
+    key: random key of this step.
+    current: state and time.
+    action: (d,) action.
+
+Returns:
+    The state and time to go on from; after a step, the transition too.
 """
 
 from abc import abstractmethod
@@ -16,19 +25,16 @@ from entroflow.types import Transition
 
 
 class FunctionalEnv(eqx.Module):
-    """The interface: what a Markov decision process is, without any stored state.
-
-    Attributes:
-        time_limit: number of steps after which an episode is truncated.
-        action_low: (d,) lower bounds of the action, −∞ where there is none.
-        action_high: (d,) upper bounds of the action, ∞ where there is none.
-        obs_size: n, the length of an observation.
-    """
+    """The interface: what a Markov decision process is, without any stored state."""
 
     time_limit: eqx.AbstractVar[int]
+    """Number of steps after which an episode is truncated."""
     action_low: eqx.AbstractVar[Float[Array, "d"]]
+    """Lower bounds of the action, −∞ where there is none."""
     action_high: eqx.AbstractVar[Float[Array, "d"]]
+    """Upper bounds of the action, ∞ where there is none."""
     obs_size: eqx.AbstractVar[int]
+    """n, the length of an observation."""
 
     @abstractmethod
     def initial(self, key: PRNGKeyArray) -> Any:
@@ -40,7 +46,7 @@ class FunctionalEnv(eqx.Module):
 
     @abstractmethod
     def transition(self, key: PRNGKeyArray, state: Any, action: Float[Array, "d"]) -> Any:
-        """Draw the next state.
+        """Draw the next state s'.
 
         Args:
             key: random key.
@@ -74,44 +80,23 @@ class FunctionalEnv(eqx.Module):
 
 
 class EnvState(NamedTuple):
-    """A state within its episode.
-
-    Attributes:
-        state: the environment's state.
-        time: steps taken since the start of the episode.
-    """
+    """A state within its episode."""
 
     state: PyTree
+    """The environment's state."""
     time: Int[Array, "*batch"]
+    """Steps taken since the start of the episode."""
 
 
 def reset(env: FunctionalEnv, key: PRNGKeyArray) -> EnvState:
-    """Start an episode.
-
-    Args:
-        env: the environment.
-        key: random key.
-
-    Returns:
-        The initial state, at time zero.
-    """
+    """Start an episode at time zero."""
     return EnvState(env.initial(key), jnp.int32(0))
 
 
 def advance(
     env: FunctionalEnv, key: PRNGKeyArray, current: EnvState, action: Float[Array, "d"]
 ) -> tuple[EnvState, Transition]:
-    """Take one step and do not start a new episode.
-
-    Args:
-        env: the environment.
-        key: random key of this step.
-        current: state and time.
-        action: (d,) action.
-
-    Returns:
-        The next state and time, and the transition.
-    """
+    """Take one step and do not start a new episode."""
     next_state = env.transition(key, current.state, action)
     time = current.time + 1
     terminated = env.terminal(next_state)
@@ -132,14 +117,7 @@ def step(
 ) -> tuple[EnvState, Transition]:
     """Take one step; where the episode ends, go on from a fresh initial state.
 
-    Args:
-        env: the environment.
-        key: random key of this step.
-        current: state and time.
-        action: (d,) action.
-
-    Returns:
-        The state and time to go on from, and the transition, whose `next_obs` belongs to the episode that ended.
+    The transition's `next_obs` belongs to the episode that ended.
 
     Example:
         >>> from entroflow.envs import MultiGoalEnv

@@ -17,9 +17,8 @@ _REGION = 3.0  # standard deviations
 class LQREnv(FunctionalEnv):
     """s' = A s + B a + w with w ~ N(0, W), reward −(sᵀQs + aᵀRa), s_0 ~ N(0, initial_cov); the state is observed.
 
-    Nothing terminates. An episode is truncated at the time limit and where a coordinate of the state leaves
-    ±`bound`, so that an unstable system under an untrained policy does not overflow. Because the value of the last
-    state still counts (it is truncation), the bound changes which states are seen and biases nothing.
+    Nothing terminates. An episode is truncated at the time limit and where a coordinate of the state leaves ±`bound`,
+    so that an unstable system under an untrained policy does not overflow; as truncation it biases nothing.
 
     The bound is three standard deviations of what the noise can do by itself: the covariance
     initial_cov + time_limit·W + B R⁻¹Bᵀ (the last for actions that cost about one), carried through the dynamics
@@ -65,15 +64,7 @@ class LQREnv(FunctionalEnv):
         return state
 
     def drift(self, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:
-        """The next state without noise, for trajectories on noise that is drawn beforehand.
-
-        Args:
-            state: s, (n,).
-            action: a, (d,).
-
-        Returns:
-            A s + B a, (n,).
-        """
+        """The next state without noise, A s + B a, see `FunctionalEnv.transition`."""
         return self.A @ state + self.B @ action
 
     def transition(self, key: PRNGKeyArray, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:

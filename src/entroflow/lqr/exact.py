@@ -169,30 +169,14 @@ class LQR:
     def policy_iteration_step(self, K: ArrayLike, temperature: SupportsFloat) -> LinearGaussian:
         """One exact step of soft policy iteration (Lemma 1): K₊ = γ M⁻¹ BᵀP_K A, Σ₊ = (α/2) M⁻¹, M = M_{P_K}.
 
-        Args:
-            K: (d, n) gain of the current policy; its covariance does not matter.
-            temperature: entropy weight α > 0.
-
-        Returns:
-            The next policy N(−K₊ s, Σ₊).
-
-        Raises:
-            ValueError: if √γ(A − BK) is not stable, or the temperature is not positive and finite.
+        The current policy's covariance does not matter; for the arguments see `LQR.evaluate`.
         """
         return self._improve(self._value_matrix(self.checked_gain(K)), temperature)
 
     def policy_iteration(self, K: ArrayLike, temperature: SupportsFloat) -> list[LinearGaussian]:
-        """Soft policy iteration from a stabilising gain until K moves by less than 1e-9, relatively.
+        """The policies after each step of soft policy iteration until K moves by less than 1e-9, relatively.
 
-        Args:
-            K: (d, n) stabilising gain to start from.
-            temperature: entropy weight α > 0.
-
-        Returns:
-            The policies after each of at most 100 steps, the last being the optimum.
-
-        Raises:
-            ValueError: if √γ(A − BK) is not stable, or the temperature is not positive and finite.
+        They are at most 100, the last one being the optimum; for the arguments see `LQR.evaluate`.
         """
         policies: list[LinearGaussian] = []
         previous = self.checked_gain(K)
@@ -234,48 +218,21 @@ class LQR:
         return Evaluation(P, standard, standard + alpha * gaussian_entropy(Sigma) / (1 - gamma))
 
     def soft_value(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Quadratic:
-        """Soft state value V(s) of the policy N(−K s, covariance), entropy at s included.
-
-        Args:
-            K: (d, n) gain with √γ(A − BK) stable.
-            covariance: (d, d) covariance of the action.
-            temperature: entropy weight α > 0.
-
-        Returns:
-            V as a function of s, (..., n) → (...).
-        """
+        """Soft value V(s) of a policy, (..., n) → (...), entropy at s included; see `LQR.evaluate`."""
         value = self.evaluate(K, covariance, temperature)
         return Quadratic(value.P, value.soft_return + float(np.sum(value.P * self.initial_cov)))
 
     def soft_q(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Quadratic:
-        """Soft action value Q(s, a) = r(s, a) + γ E[V(s')] of the policy N(−K s, covariance) (Lemma 1).
-
-        Args:
-            K: (d, n) gain with √γ(A − BK) stable.
-            covariance: (d, d) covariance of the action.
-            temperature: entropy weight α > 0.
-
-        Returns:
-            Q as a function of s and a, (..., n), (..., d) → (...).
-        """
+        """Soft value Q(s, a) = r(s, a) + γ E[V(s')] (Lemma 1), (..., n), (..., d) → (...); see `LQR.evaluate`."""
         P, constant = self.soft_value(K, covariance, temperature)
         cross = self.discount * self.A.T @ P @ self.B
         matrix = np.block([[self.Q + self.discount * self.A.T @ P @ self.A, cross], [cross.T, self._curvature(P)]])
         return Quadratic(matrix, self.discount * (constant - float(np.sum(P * self.noise_cov))))
 
     def state_covariances(self, K: ArrayLike, covariance: ArrayLike, horizon: int) -> Float[np.ndarray, "states n n"]:
-        """Covariance of s_0, …, s_H under N(−K s, covariance): X₊ = (A−BK) X (A−BK)ᵀ + BΣBᵀ + W.
+        """Covariance of s_0, …, s_H, all of mean zero: X₊ = (A−BK) X (A−BK)ᵀ + BΣBᵀ + W.
 
-        Args:
-            K: (d, n) gain, stabilising or not.
-            covariance: (d, d) covariance of the action.
-            horizon: number of steps H.
-
-        Returns:
-            H + 1 covariances; every state has mean zero.
-
-        Raises:
-            ValueError: if the horizon is not positive.
+        For the arguments see `LQR.finite_horizon_return`.
         """
         closed = self.A - self.B @ self.checked_gain(K, stabilising=False)
         spread = self.B @ self.checked_covariance(covariance) @ self.B.T + self.noise_cov

@@ -23,19 +23,16 @@ SUBCELLS = 8  # per direction
 
 @dataclass(frozen=True)
 class Solution:
-    """The soft-optimal value and policy.
-
-    Attributes:
-        world: the world solved.
-        temperature: entropy weight α.
-        axis: coordinates of the grid, the same in both directions, shape (m,).
-        value: soft value V(s) on the grid, shape (m, m).
-    """
+    """The soft-optimal value and policy."""
 
     world: MultiGoal
+    """The world solved."""
     temperature: float
+    """Entropy weight α."""
     axis: Float[np.ndarray, " m"]
+    """Coordinates of the grid, the same in both directions."""
     value: Float[np.ndarray, "m m"]
+    """Soft value V(s) on the grid."""
 
     def v(self, states: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
         """Soft value V(s), linear between the grid's points."""
@@ -70,7 +67,7 @@ class Solution:
             points: number k of midpoints in each direction.
 
         Returns:
-            The actions, shape (k, k, 2), and the density at them, shape (k, k), whose mean is 1/4.
+            The actions and the density at them, whose mean is 1/4.
         """
         edges = np.linspace(-1, 1, points + 1)
         middles = (edges[1:] + edges[:-1]) / 2
@@ -80,15 +77,7 @@ class Solution:
         return actions, density / density.mean() / 4
 
     def mode_weights(self, state: Float[np.ndarray, "2"], points: int = 200) -> Float[np.ndarray, "4"]:
-        """Probability that the action at a state points to each goal.
-
-        Args:
-            state: the state, (2,).
-            points: midpoints of actions in each direction.
-
-        Returns:
-            The probabilities, in the order of `GOALS`: 1/4 at the origin.
-        """
+        """Probability that the action points to each goal, in the order of `GOALS`; see `Solution.action_density`."""
         actions, density = self.action_density(state, points)
         # Midpoints on a diagonal belong to both of its sides.
         along = actions @ GOALS.T
@@ -106,12 +95,10 @@ def solve(
 ) -> Solution:
     """Iterate the soft Bellman equation on a grid to its fixed point.
 
-    Two resolutions tell how accurate a solution is.
-
     Args:
         world: the world.
         temperature: entropy weight α > 0.
-        steps_per_unit: grid points per unit of length.
+        steps_per_unit: grid points per unit of length; two resolutions tell how accurate a solution is.
         tolerance: the iteration stops when V changes by less.
         max_iterations: it stops with an error when it has not by then.
 

@@ -5,7 +5,25 @@
 
 A process that is killed at any instant leaves the old header with the old arrays or the new one with the new. What no
 header names is a leftover: it is ignored, and removed by the next checkpoint. A flipped bit in either file is found.
-Nothing is pickled; NumPy alone reads the arrays, on any device.
+Nothing is pickled; NumPy alone reads the arrays, on any device. What the functions have in common:
+
+Args:
+    path: file of the header, such as `agent.json`; the arrays lie beside it.
+    header: what to say of the arrays, in types that JSON knows, NumPy's included; "format" is one of them.
+    arrays: the arrays by name.
+    newest: the newest format that is known.
+    oldest: the oldest one that is; the newest if not given.
+    name: what names of arrays begin with; where they are in the tree follows.
+    tree: a tree of arrays; of random keys, their data is taken.
+    like: a tree of the same structure, or of its shapes and types alone.
+    root: folder of the run's checkpoints.
+    step: how far the run is.
+    run: what the checkpoint belongs to; only a run of which the same is said can go on from it.
+    numbers: its state besides arrays, in types that JSON knows.
+
+Raises:
+    ValueError: in one sentence, if a file is missing, damaged, or of another format or shape.
+    OSError: if the disk is full or the folder cannot be written to; what was there before is still whole.
 """
 
 import contextlib
@@ -38,16 +56,8 @@ CHECKPOINTS = "checkpoints"  # folder of a run that holds them
 def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> int:
     """Write a header and its arrays; what was there before is replaced only when all is on disk.
 
-    Args:
-        path: file of the header, such as `agent.json`; the arrays lie beside it.
-        header: what to say of the arrays, in types that JSON knows, NumPy's included; "format" is one of them.
-        arrays: the arrays by name.
-
     Returns:
         The size in bytes.
-
-    Raises:
-        OSError: if the disk is full or the folder cannot be written to; what was there before is still whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.npz.partial")
@@ -75,16 +85,8 @@ def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray
 def read_header(path: Path, newest: int, *, oldest: int | None = None) -> dict[str, Any]:
     """Read what `write` has written, without the arrays.
 
-    Args:
-        path: file of the header.
-        newest: the newest format that is known.
-        oldest: the oldest one that is; the newest if not given.
-
     Returns:
         The header.
-
-    Raises:
-        ValueError: in one sentence, if there is none, it is damaged or of another format.
     """
     header = checks.json_object(path)
     number, known = header.get("format"), range(newest if oldest is None else oldest, newest + 1)
@@ -93,64 +95,41 @@ def read_header(path: Path, newest: int, *, oldest: int | None = None) -> dict[s
         raise checks.error(str(path), f"format {number}", f"format {newest}", remedy)
     unsigned = {name: value for name, value in header.items() if name != "sha256"}
     if number not in known or path.read_text(encoding="utf-8") != _signed(unsigned):
-        raise damaged(path, "a header that was damaged or changed")
+        raise _damaged(path, "a header that was damaged or changed")
     return unsigned
 
 
 def read(path: Path, newest: int = FORMAT, *, oldest: int | None = None) -> tuple[dict[str, Any], Arrays]:
     """Read what `write` has written.
 
-    Args:
-        path: file of the header.
-        newest: the newest format that is known.
-        oldest: the oldest one that is; the newest if not given.
-
     Returns:
         The header and the arrays by name.
-
-    Raises:
-        ValueError: in one sentence, if a file is missing, damaged or of another format.
     """
     header = read_header(path, newest, oldest=oldest)
     file = path.with_name(header["arrays"]["file"])
     try:
         if file.stat().st_size != header["arrays"]["bytes"] or _sha256(file) != header["arrays"]["sha256"]:
-            raise damaged(file, "bytes that are not those that were written")
+            raise _damaged(file, "bytes that are not those that were written")
         with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
             return header, dict(arrays)
     except OSError as problem:
-        raise damaged(file, problem.strerror or "a file that cannot be read") from None
+        raise _damaged(file, problem.strerror or "a file that cannot be read") from None
 
 
 def flatten(name: str, tree: Any) -> Arrays:
     """Return the leaves of a tree as NumPy arrays.
 
-    Args:
-        name: what their names begin with; where they are in the tree follows.
-        tree: a tree of arrays; of random keys, their data is taken.
-
     Returns:
         The arrays by name.
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        _name(name, path): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for path, leaf in leaves
-    }
+    return {_name(name, path): np.asarray(_data(leaf)) for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def unflatten(name: str, like: T, arrays: Mapping[str, np.ndarray]) -> T:
     """Return the tree that `flatten` made arrays of, on the default device.
 
-    Args:
-        name: the name given to `flatten`.
-        like: a tree of the same structure, or of its shapes and types alone.
-        arrays: the arrays; others than those of the tree are left alone.
-
     Returns:
-        The tree, with the leaves of the arrays.
-
-    Raises:
-        ValueError: if an array is missing, or of another shape or type.
+        The tree.
     """
 
     def leaf(path: Any, like: Any) -> Any:
@@ -173,18 +152,8 @@ def folders(root: Path) -> dict[int, Path]:
 def save(root: Path, step: int, run: Mapping[str, Any], numbers: Mapping[str, Any], arrays: Arrays) -> int:
     """Write a checkpoint of a run, then remove all but the newest ones up to it.
 
-    Args:
-        root: folder of the run's checkpoints.
-        step: how far the run is.
-        run: what the checkpoint belongs to; only a run of which the same is said can go on from it.
-        numbers: its state besides arrays, in types that JSON knows.
-        arrays: its arrays.
-
     Returns:
         The size in bytes.
-
-    Raises:
-        OSError: if it cannot be written; the earlier ones are still there.
     """
     folder = root / f"step={step}"
     size = write(folder / HEADER, {"format": FORMAT, "step": step, "run": run, "numbers": numbers}, arrays)
@@ -196,26 +165,19 @@ def save(root: Path, step: int, run: Mapping[str, Any], numbers: Mapping[str, An
 
 
 def latest(root: Path, run: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Arrays, list[str]]:
-    """Read the newest checkpoint that is whole.
-
-    Args:
-        root: folder of the run's checkpoints.
-        run: what the checkpoint must belong to.
+    """Read the newest checkpoint that is whole; checkpoints of which none is, or of a newer format, are refused.
 
     Returns:
         Its header, None if the run never came to a checkpoint; its arrays; and what is wrong with newer checkpoints.
-
-    Raises:
-        ValueError: in one sentence, if there are checkpoints and none is whole, or the newest is of a newer format.
     """
     problems = []
     for folder in reversed(folders(root).values()):
         try:
             header, arrays = read(folder / HEADER)
             if header.get("run") != plain(run):
-                raise damaged(folder / HEADER, "the checkpoint of another run")
+                raise _damaged(folder / HEADER, "the checkpoint of another run")
             if header["step"] != int(folder.name[5:]):
-                raise damaged(folder / HEADER, f"the checkpoint of step {header['step']}")
+                raise _damaged(folder / HEADER, f"the checkpoint of step {header['step']}")
             return header, arrays, problems
         except ValueError as problem:
             if "update entroflow" in str(problem):
@@ -226,16 +188,8 @@ def latest(root: Path, run: Mapping[str, Any]) -> tuple[dict[str, Any] | None, A
     return None, {}, []
 
 
-def damaged(path: Path, given: str) -> ValueError:
-    """Return the error about a file that is not as entroflow wrote it.
-
-    Args:
-        path: the file.
-        given: what it is instead.
-
-    Returns:
-        The error, to raise.
-    """
+def _damaged(path: Path, given: str) -> ValueError:
+    """Return the error about a file that is not as entroflow wrote it, but as `given` says."""
     return checks.error(str(path), given, "a file as entroflow wrote it", "restore it, or begin anew in another folder")
 
 

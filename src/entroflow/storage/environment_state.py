@@ -31,19 +31,15 @@ class NotCaptured(Exception):
 
 
 def capture(envs: SyncVectorEnv) -> tuple[list[Any], checkpoint.Arrays]:
-    """Return the state of all environments: a JSON-ready document, and the arrays that it names.
-
-    Raises:
-        NotCaptured: if an environment is not one whose state is known, or an attribute is none that can be written.
-    """
+    """Return the state of all environments: a JSON-ready document, and the arrays that it names; or `NotCaptured`."""
     arrays: checkpoint.Arrays = {}
-    document = []
-    for i, env in enumerate(envs.envs):
-        layers = []
-        for depth, layer in enumerate(_layers(env)):
-            name = f"envs.{i}.{depth}"
-            layers.append({key: _encode(value, f"{name}.{key}", arrays) for key, value in _attributes(layer).items()})
-        document.append(layers)
+    document = [
+        [
+            {key: _encode(value, f"envs.{i}.{depth}.{key}", arrays) for key, value in _attributes(layer).items()}
+            for depth, layer in enumerate(_layers(env))
+        ]
+        for i, env in enumerate(envs.envs)
+    ]
     return document, arrays
 
 
@@ -53,7 +49,7 @@ def restore(envs: SyncVectorEnv, document: list[Any], arrays: checkpoint.Arrays)
     Args:
         envs: the environments.
         document: the first of what was captured.
-        arrays: the second, the arrays by name.
+        arrays: the second.
 
     Raises:
         NotCaptured: if they are others than those captured, such as a model of another version.

@@ -23,11 +23,7 @@ PACKAGES = ("entroflow", "jax", "equinox", "optax", "numpy", "scipy")
 
 
 def claim(folder: Path) -> None:
-    """Make the output folder.
-
-    Raises:
-        ValueError: if it holds anything or cannot be made.
-    """
+    """Make the output folder; a `ValueError` says so if it holds anything or cannot be made."""
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             given = f"{str(folder)!r}, which {'already holds another run' if folder.is_dir() else 'is a file'}"
@@ -40,13 +36,9 @@ def claim(folder: Path) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from working in a folder; the system takes the lock back from a process that is killed.
+    """Keep other processes from working in a folder, which is made if there is none.
 
-    Args:
-        folder: the folder, made if there is none.
-
-    Raises:
-        ValueError: if another process works there, or it cannot be written to.
+    The system takes the lock back from a process that is killed. A `ValueError` says that another process works there.
     """
     holder = filelock.FileLock(folder / ".lock", timeout=0)
     try:

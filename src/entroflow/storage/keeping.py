@@ -29,16 +29,13 @@ SHARE = 0.05  # of a job's time, at most, that goes into checkpoints
 class Keeper:
     """Keeps the state of a job: after a stretch of its work if that is cheap, and whenever it is stopped.
 
+    Its `step` is where the newest checkpoint is, zero if there is none, with its `numbers` and `arrays`.
+
     Args:
         out: the job's folder.
         run: what it is; only checkpoints of which the same is said are its own.
         stop: tells whether it is to stop.
         again: the command that goes on with it.
-
-    Attributes:
-        step: where the newest checkpoint is; zero if there is none.
-        numbers: its numbers.
-        arrays: its arrays.
     """
 
     def __init__(self, out: Path, run: dict[str, Any], stop: Stop, again: str):
@@ -147,16 +144,9 @@ def conduct(out: Path, job: Callable[[Console], int]) -> int:
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
-    """Read what the job in a folder is.
+    """Read what the job in a folder is: the command's name, its options and its facts; None if there is no job.
 
-    Args:
-        folder: the folder.
-
-    Returns:
-        The command's name, its options and its facts; None if the folder is not that of a job.
-
-    Raises:
-        ValueError: if it is one of another format, or a finished one.
+    A `ValueError` says that it is one of another format, or a finished one.
     """
     path = folder / CONFIG
     config = checks.json_object(path) if path.is_file() else {}
@@ -168,28 +158,3 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     if (folder / "results.json").exists():
         raise checks.error("folder", f"{str(folder)!r}, a finished study", "an unfinished one", "look inside")
     return config
-
-
-def options_of(kind: Callable[..., T], folder: Path, config: Mapping[str, Any]) -> T:
-    """Return the options of the job in a folder.
-
-    Args:
-        kind: the class of the options.
-        folder: the folder, which is their `out`.
-        config: what `read_plan` returned.
-
-    Returns:
-        The options.
-
-    Raises:
-        ValueError: if they are not those of such a job.
-    """
-    try:
-        options = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in config["options"].items()
-        }
-        return kind(**options, out=folder)
-    except (AttributeError, KeyError, TypeError) as problem:
-        given = f"fields that do not fit ({problem})"
-        remedy = "restore the file, or begin anew"
-        raise checks.error(str(folder / CONFIG), given, "the options of a study", remedy) from None

@@ -37,14 +37,7 @@ ACTORS = {"sac_isfm": "Flow", "gaussian_sac": "Gaussian", "denoising": "Denoisin
 
 
 def renamed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the arrays of a state by the names that they have now.
-
-    Args:
-        arrays: arrays by name, of this version or of an earlier one.
-
-    Returns:
-        The arrays.
-    """
+    """Return the arrays of a state, of this version or of an earlier one, by the names that they have now."""
     found: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         before, is_agent, after = name.partition("agent.")
@@ -79,17 +72,7 @@ def agent_header(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def policy_header(folder: Path) -> dict[str, Any]:
-    """Return the header of an agent that stands for a policy of `entroflow lqr`.
-
-    Args:
-        folder: a folder with `policy.json`.
-
-    Returns:
-        The fields of an agent's header.
-
-    Raises:
-        ValueError: if the files are no such policy.
-    """
+    """Return the fields of the header of an agent that stands for the policy in a folder with `policy.json`."""
     given = checks.json_object(folder / POLICY)
     if given.get("format") != 1:
         remedy = "read it with the version of entroflow that wrote it"

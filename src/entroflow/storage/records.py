@@ -23,19 +23,16 @@ EVALUATIONS = ("seed", "step", "seconds", "episode", "return", "length")
 
 
 class Record(NamedTuple):
-    """A run as it is on disk.
-
-    Attributes:
-        folder: where it is.
-        config: the object in config.json: algorithm, env, seeds, steps, settings, versions.
-        metrics: columns of metrics.csv, one row per seed and log interval; an empty field is NaN.
-        evaluations: columns of evaluations.csv, one row per episode of an evaluation.
-    """
+    """A run as it is on disk."""
 
     folder: Path
+    """Where it is."""
     config: dict[str, Any]
+    """The object in config.json: algorithm, env, seeds, steps, settings, versions."""
     metrics: Columns
+    """Columns of metrics.csv, one row per seed and log interval; an empty field is NaN."""
     evaluations: Columns
+    """Columns of evaluations.csv, one row per episode of an evaluation."""
 
 
 class Writer:
@@ -52,24 +49,17 @@ class Writer:
         self._sinks = sinks
 
     def metrics(self, rows: Sequence[Row]) -> None:
-        """Append rows to metrics.csv: seed, step, seconds, return, length, episodes, then the learner's metrics.
+        """Append rows to metrics.csv, one per seed: `METRICS`, then the learner's.
 
-        Args:
-            rows: one per seed; the first row of all fixes the columns. None is an empty field: no episode has ended.
-
-        Raises:
-            ValueError: for a column that the first row did not have and for what is no number; then no row is written.
+        The first row of all fixes the columns; for another one and for what is no number there is a `ValueError`, and
+        no row is written. None is an empty field: no episode has ended.
         """
         self._metrics.append(rows)
         for sink in self._sinks:
             sink.write("train", rows)
 
     def evaluations(self, rows: Sequence[Row]) -> None:
-        """Append rows to evaluations.csv: seed, step, seconds, episode, return, length.
-
-        Args:
-            rows: one per seed and episode. TensorBoard and Weights & Biases are given the mean over episodes.
-        """
+        """Append rows to evaluations.csv, one per seed and episode; the sinks are given the mean over episodes."""
         self._evaluations.append(rows)
         groups: dict[tuple[int, int], list[Row]] = {}
         for row in rows:
@@ -139,8 +129,7 @@ def create(
 def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int | None = None) -> Writer:
     """Open the records of an existing run, to go on from a step.
 
-    Rows after that step are dropped, for the continued run writes them again. A crash in between leaves either the old
-    table or the new one.
+    Rows after that step are dropped, for the continued run writes them again.
 
     Args:
         folder: the run.
@@ -164,17 +153,7 @@ def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int 
 
 
 def read(folder: str | Path) -> Record:
-    """Read a run, finished or not.
-
-    Args:
-        folder: the run.
-
-    Returns:
-        Its configuration and tables as NumPy columns, whole numbers as int64, others as float64.
-
-    Raises:
-        ValueError: of one sentence, where the folder holds no run, a damaged one or one of a newer format.
-    """
+    """Read a run, finished or not; a `ValueError` says where there is none, a damaged one or one of a newer format."""
     folder = Path(folder)
     config = read_config(folder)
     metrics = read_table(folder / "metrics.csv", METRICS)

@@ -39,8 +39,9 @@ class Table:
         columns, lines = self._columns, []
         if rows and not columns:
             columns = [*self._fixed, *(name for name in rows[0] if name not in self._fixed)]
-            for name in columns:
-                _check_name(self._path, name)
+            if wrong := [name for name in columns if not re.fullmatch(r"[A-Za-z_][\w./-]*", name, re.ASCII)]:
+                given = f"the column {wrong[0]!r}"
+                raise checks.error(self._path.name, given, "letters, digits and . / - _", "rename it")
             lines.append(columns)
         for row in rows:
             if new := [name for name in row if name not in columns]:
@@ -48,7 +49,7 @@ class Table:
                 remedy = "give every row the same names"
                 raise checks.error(self._path.name, given, "the columns of the first row", remedy)
             lines.append([_field(self._path, name, row.get(name)) for name in columns])
-        self._file.write("".join(",".join(line) + "\n" for line in lines).encode())
+        self._file.write(_text(lines).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
         self._columns = columns
@@ -56,11 +57,6 @@ class Table:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _check_name(path: Path, name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z_][\w./-]*", name, re.ASCII):
-        raise checks.error(path.name, f"the column {name!r}", "letters, digits and . / - _", "rename it")
 
 
 def _field(path: Path, name: str, value: Any) -> str:
@@ -76,6 +72,10 @@ def _field(path: Path, name: str, value: Any) -> str:
             return str(int(number) if name in WHOLE else number)
     expected = "a whole number of at least 0" if name in WHOLE else "a number"
     raise checks.error(f"{path.name}: {name}", repr(value), expected, "pass one number for each row")
+
+
+def _text(lines: Iterable[Iterable[str]]) -> str:
+    return "".join(",".join(line) + "\n" for line in lines)
 
 
 def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -143,9 +143,8 @@ def drop_after(path: Path, fixed: tuple[str, ...], step: int) -> None:
     kept = read_table(path, fixed)["step"] <= step  # also refuses a damaged table
     header, rows = _lines(path)
     lines = [header, *(row for row, keep in zip(rows, kept, strict=True) if keep)] if header else []
-    text = "".join(",".join(line) + "\n" for line in lines)
     if path.exists():
-        replace(path, text)
+        replace(path, _text(lines))
 
 
 def replace(path: Path, text: str) -> None:
