@@ -3,7 +3,7 @@
 from .denoising import Denoising, DenoisingPolicy
 from .flow import PROPOSALS, Flow
 from .gaussian import Gaussian, GaussianNetwork, GaussianPolicy
-from .protocol import Actor, ActorSettings, DensityPolicy, Policy, Step
+from .protocol import Actor, ActorDefaults, DensityPolicy, Goal, Policy, Step
 
 ACTORS: dict[str, Actor] = {actor.name: actor for actor in (Flow(), Gaussian(), Denoising())}
 
@@ -11,7 +11,7 @@ __all__ = [
     "ACTORS",
     "PROPOSALS",
     "Actor",
-    "ActorSettings",
+    "ActorDefaults",
     "Denoising",
     "DenoisingPolicy",
     "DensityPolicy",
@@ -19,6 +19,7 @@ __all__ = [
     "Gaussian",
     "GaussianNetwork",
     "GaussianPolicy",
+    "Goal",
     "Policy",
     "Step",
 ]

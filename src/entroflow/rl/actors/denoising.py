@@ -29,14 +29,13 @@ from ...checks import error
 from ...fields import Count, NonNegative
 from ...flow import ActionSpace, Box, VelocityNetwork
 from ...flow.velocity import Context
-from ...isfm import QFunction
 from ...moments import Moments
-from .protocol import ActorSettings, Step
+from .protocol import ActorDefaults, Goal, Step
 
 
 @dataclass(frozen=True)
-class Denoising(ActorSettings):
-    """Settings of the diffusion policy and of its improvement, beside those of `ActorSettings`.
+class Denoising(ActorDefaults):
+    """Settings of the diffusion policy and of its improvement, beside those of `ActorDefaults`.
 
     Attributes:
         width: width of the network that predicts the noise.
@@ -97,14 +96,7 @@ class Denoising(ActorSettings):
         return DenoisingPolicy(network, action_space, obs_units, deviation, self.steps)
 
     def loss_and_gradient(
-        self,
-        policy: "DenoisingPolicy",
-        network: VelocityNetwork,
-        key: PRNGKeyArray,
-        obs: Float[Array, "b n"],
-        q_function: QFunction,
-        temperature: Float[Array, ""],
-        ess: Float[Array, ""],
+        self, policy: "DenoisingPolicy", network: VelocityNetwork, key: PRNGKeyArray, goal: Goal
     ) -> Step:
         """Find the gradient of the regression on the weighted noise, at noised actions of the current policy.
 
@@ -112,15 +104,12 @@ class Denoising(ActorSettings):
             policy: current policy.
             network: its network.
             key: random key.
-            obs: states to improve the policy at, shape (b, n).
-            q_function: action value, (s, a) ↦ Q(s, a).
-            temperature: entropy weight α.
-            ess: not used.
+            goal: where to.
 
         Returns:
             The step. Its values are without entropy.
         """
-        del ess
+        obs, q_function, temperature, _ = goal
 
         def draw(key: PRNGKeyArray, obs: Float[Array, " n"]) -> tuple[Noised, Float[Array, ""]]:
             action_key, level_key, *keys = jax.random.split(key, 2 + self.pairs)
