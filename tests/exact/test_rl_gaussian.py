@@ -8,6 +8,7 @@ import scipy.stats
 
 from entroflow.flow import Box, Unbounded
 from entroflow.moments import Moments
+from entroflow.rl.actors import Goal
 from entroflow.rl.actors.gaussian import LOG_STD_MAX, LOG_STD_MIN, Gaussian, GaussianNetwork, GaussianPolicy
 
 OBS_UNITS = Moments(jnp.array([1.0, -2.0, 0.5]), jnp.array([2.0, 0.5, 1.0]))
@@ -85,7 +86,7 @@ def test_gradient_of_the_improvement_by_hand():
     @jax.jit
     def improve(policy):
         numbers = jnp.float32(alpha), jnp.float32(0)
-        step = Gaussian().loss_and_gradient(policy, policy.network, key, obs, q_function, *numbers)
+        step = Gaussian().loss_and_gradient(policy, policy.network, key, Goal(obs, q_function, *numbers))
         actions = jax.vmap(policy.sample)(jax.random.split(key, len(obs)), obs)
         return step, actions, jax.vmap(lambda obs: policy.network((obs - OBS_UNITS.mean) / OBS_UNITS.scale))(obs)
 

@@ -15,7 +15,7 @@ from entroflow.flow import ActionSpace, Box, RungeKutta, Unbounded, VelocityNetw
 from entroflow.isfm import BroadenedPolicy, CurrentPolicy, self_normalised
 from entroflow.moments import forgetting_rate, standard
 from entroflow.rl import Config, Flow, loop_gym, loop_jax, sac
-from entroflow.rl.actors import Step
+from entroflow.rl.actors import Goal, Step
 from entroflow.types import Transition
 
 SIZE, ALPHA, GAMMA, NOISE, RATE = 6, 0.5, 0.9, 0.3, 0.1
@@ -55,9 +55,9 @@ class Ascent:
     def policy(self, network, action_space, obs_units, temperature):
         return Pointing(network, action_space)
 
-    def loss_and_gradient(self, policy, network, key, obs, q_function, temperature, ess):
+    def loss_and_gradient(self, policy, network, key, goal):
         def loss(weight):
-            values = jax.vmap(lambda obs: q_function(obs, policy.action_space.to_action(weight @ obs)))(obs)
+            values = jax.vmap(lambda obs: goal.q_function(obs, policy.action_space.to_action(weight @ obs)))(goal.obs)
             return -jnp.mean(values), values
 
         (error, values), gradient = jax.value_and_grad(loss, has_aux=True)(network)
@@ -265,7 +265,7 @@ def steps():
     def program(ess):
         alpha, obs = jnp.float32(0.7), jnp.float32([[0.3, -1.0], [1.2, 0.4]])
         policy = plain.policy(network, Unbounded(1), standard(2), alpha)
-        arguments = policy, network, jax.random.key(1), obs, q_function, alpha, ess
+        arguments = policy, network, jax.random.key(1), Goal(obs, q_function, alpha, ess)
         return {name: actor.loss_and_gradient(*arguments) for name, actor in actors.items()}
 
     return {ess: program(jnp.float32(ess)) for ess in (0.1, 0.9)}

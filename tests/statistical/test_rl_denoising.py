@@ -11,7 +11,7 @@ import scipy.stats
 from entroflow.flow import Box, Unbounded
 from entroflow.moments import standard
 from entroflow.optimise import descend, planned
-from entroflow.rl.actors import Denoising, DensityPolicy, Policy
+from entroflow.rl.actors import Denoising, DensityPolicy, Goal, Policy
 from entroflow.rl.actors.denoising import reverse_sample
 
 ALPHA, LOW, HIGH = 0.5, -2.0, 3.0
@@ -43,7 +43,7 @@ def actions():
         def step(carry, key):
             network, state = carry
             policy = ACTOR.policy(network, BOX, units, alpha)
-            found = ACTOR.loss_and_gradient(policy, network, key, obs, q_function, alpha, jnp.zeros(()))
+            found = ACTOR.loss_and_gradient(policy, network, key, Goal(obs, q_function, alpha, jnp.zeros(())))
             return descend(muon, found.gradient, network, state), None
 
         (network, _), _ = jax.lax.scan(step, (network, muon.init(network)), jax.random.split(key, STEPS))

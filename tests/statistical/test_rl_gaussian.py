@@ -7,7 +7,7 @@ import numpy as np
 from entroflow.flow import Unbounded
 from entroflow.moments import standard
 from entroflow.optimise import descend, planned
-from entroflow.rl.actors import Gaussian, GaussianPolicy
+from entroflow.rl.actors import Gaussian, GaussianPolicy, Goal
 
 COST, SLOPE, ALPHA, STEPS, BATCH = np.array([1.0, 6.0]), np.array([1.0, -0.5]), 0.4, 1500, 64
 STATES = np.array([[-1.5], [0.0], [1.0]])
@@ -35,7 +35,8 @@ def test_trained_on_a_quadratic_q_it_is_the_soft_optimum():
             obs_key, key = jax.random.split(key)
             obs = jax.random.normal(obs_key, (BATCH, 1))
             temperature, ess = jnp.float32(ALPHA), jnp.float32(0)
-            found = actor.loss_and_gradient(policy_of(network), network, key, obs, q_function, temperature, ess)
+            goal = Goal(obs, q_function, temperature, ess)
+            found = actor.loss_and_gradient(policy_of(network), network, key, goal)
             return descend(muon, found.gradient, network, state), found.values
 
         (network, _), values = jax.lax.scan(step, (network, muon.init(network)), jax.random.split(key, STEPS))

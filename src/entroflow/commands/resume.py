@@ -1,14 +1,16 @@
 """The command resume: a training, or a job of lqr, from its last checkpoint."""
 
+from typing import Any
+
 from .. import checks
 from ..options import LQROptions, ResumeOptions
-from ..storage.keeping import options_of, read_plan
+from ..storage.keeping import read_plan
 from ..storage.records import CONFIG
 from . import train
 
 
 def resume(options: ResumeOptions) -> int:
-    """Go on with what stands in a folder; return the exit code."""
+    """Go on with what stands in a folder; return the exit code. A `ValueError` says why that cannot be."""
     plan = read_plan(options.folder)
     if plan is None:
         return train.resume(options)
@@ -21,7 +23,11 @@ def resume(options: ResumeOptions) -> int:
         raise checks.error(str(options.folder / CONFIG), given, expected, remedy)
     from .lqr import job
 
-    given = dict(plan["options"])
-    if "alpha" in given:  # as earlier versions called it
-        given["temperature"] = given.pop("alpha")
-    return job.run(options_of(LQROptions, options.folder, plan | {"options": given}), facts)
+    try:
+        known: dict[str, Any] = dict(plan["options"])
+        known["temperature"] = tuple(known.pop("alpha", None) or known["temperature"])  # alpha: in earlier versions
+        begun = LQROptions(**known, out=options.folder)
+    except (KeyError, TypeError, ValueError) as problem:
+        given, remedy = f"fields that do not fit ({problem})", "restore the file, or begin anew"
+        raise checks.error(str(options.folder / CONFIG), given, "the options of a study", remedy) from None
+    return job.run(begun, facts)

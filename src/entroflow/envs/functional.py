@@ -40,9 +40,9 @@ class FunctionalEnv(eqx.Module):
     def initial(self, key: PRNGKeyArray) -> Any:
         """Draw an initial state."""
 
-    @abstractmethod
     def observation(self, state: Any) -> Float[Array, "n"]:
-        """What the agent sees of a state."""
+        """What the agent sees of a state: all of it, unless an environment says otherwise."""
+        return state
 
     @abstractmethod
     def transition(self, key: PRNGKeyArray, state: Any, action: Float[Array, "d"]) -> Any:
@@ -70,13 +70,13 @@ class FunctionalEnv(eqx.Module):
             The reward, shape ().
         """
 
-    @abstractmethod
     def terminal(self, state: Any) -> Bool[Array, ""]:
-        """Whether the return ends here: no reward follows."""
+        """Whether the return ends here, for no reward follows: never, unless an environment says otherwise."""
+        return jnp.bool_(False)
 
-    @abstractmethod
     def out_of_region(self, state: Any) -> Bool[Array, ""]:
-        """Whether recording stops here, beside the time limit, although the return would go on."""
+        """Whether recording stops here, beside the time limit, although the return would go on: never, likewise."""
+        return jnp.bool_(False)
 
 
 class EnvState(NamedTuple):

@@ -59,10 +59,6 @@ class LQREnv(FunctionalEnv):
         """s_0 ~ N(0, initial_cov)."""
         return self.initial_root @ jax.random.normal(key, (self.obs_size,), jnp.float32)
 
-    def observation(self, state: Float[Array, "n"]) -> Float[Array, "n"]:
-        """The state itself."""
-        return state
-
     def drift(self, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:
         """The next state without noise, A s + B a, see `FunctionalEnv.transition`."""
         return self.A @ state + self.B @ action
@@ -77,10 +73,6 @@ class LQREnv(FunctionalEnv):
     ) -> Float[Array, ""]:
         """The reward, whatever the next state, see `FunctionalEnv.reward`."""
         return -(state @ self.Q @ state + action @ self.R @ action)
-
-    def terminal(self, state: Float[Array, "n"]) -> Bool[Array, ""]:
-        """Never."""
-        return jnp.bool_(False)
 
     def out_of_region(self, state: Float[Array, "n"]) -> Bool[Array, ""]:
         """Whether a coordinate is outside ±`bound`, or not a number."""

@@ -10,7 +10,9 @@ from entroflow.multigoal.world import GOALS, MultiGoal
 
 
 class MultiGoalEnv(FunctionalEnv):
-    """A point in the plane that can go to any of four goals; the state is observed. See `MultiGoal` for the numbers.
+    """A point in the plane that can go to any of four goals; the state is observed, and walls keep it in its square.
+
+    See `MultiGoal` for the numbers.
 
     Args:
         world: the world; the one of soft Q-learning if not given.
@@ -32,10 +34,6 @@ class MultiGoalEnv(FunctionalEnv):
         """s_0 ~ N(0, initial_std² I)."""
         return self.world.initial_std * jax.random.normal(key, (2,), jnp.float32)
 
-    def observation(self, state: Float[Array, "2"]) -> Float[Array, "2"]:
-        """The state itself."""
-        return state
-
     def transition(self, key: PRNGKeyArray, state: Float[Array, "2"], action: Float[Array, "2"]) -> Float[Array, "2"]:
         """The next state, for actions clipped to the box, see `FunctionalEnv.transition`."""
         action = jnp.clip(action, self.action_low, self.action_high)
@@ -52,10 +50,6 @@ class MultiGoalEnv(FunctionalEnv):
     def terminal(self, state: Float[Array, "2"]) -> Bool[Array, ""]:
         """Whether a goal is reached."""
         return self._squared_distance(state) < self.world.goal_radius**2
-
-    def out_of_region(self, state: Float[Array, "2"]) -> Bool[Array, ""]:
-        """Never: walls keep the state in its square."""
-        return jnp.bool_(False)
 
     def _squared_distance(self, state: Float[Array, "2"]) -> Float[Array, ""]:
         """Squared distance from the nearest goal."""

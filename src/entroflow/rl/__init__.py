@@ -1,6 +1,6 @@
 """Soft policy iteration and actor-critic (sections III-A and III-D of the paper)."""
 
-from .actors import ACTORS, Actor, ActorSettings, Denoising, DensityPolicy, Flow, Gaussian, Policy, Step
+from .actors import ACTORS, Actor, ActorDefaults, Denoising, DensityPolicy, Flow, Gaussian, Goal, Policy, Step
 from .config import Config
 from .critics import CRITICS, Critic, Experience, MLPCritic, VCritic
 from .loop_gym import best_of
@@ -12,7 +12,7 @@ __all__ = [
     "ACTORS",
     "CRITICS",
     "Actor",
-    "ActorSettings",
+    "ActorDefaults",
     "Config",
     "Critic",
     "Denoising",
@@ -20,6 +20,7 @@ __all__ = [
     "Experience",
     "Flow",
     "Gaussian",
+    "Goal",
     "MLPCritic",
     "Policy",
     "State",

@@ -32,6 +32,7 @@ from ..flow import ActionSpace, Unbounded
 from ..isfm.weights import running_ess
 from ..moments import Moments, forgetting_rate, settled, standard
 from ..types import Transition
+from .actors import Goal
 from .config import Config
 from .critics import Experience, VCritic
 from .soft_bellman import soft_target, soft_value, temperature_loss
@@ -135,8 +136,7 @@ def init(
     actor = config.actor.network(obs_size, action_space.size, key=keys[0])
     _check_arrays(f"network of {config.actor.name}", actor)
     units = standard(obs_size, limit=config.obs_limit if config.normalise_obs else None)
-    sizes = {"obs_size": obs_size, "action_size": action_space.size}
-    critic = config.critic.init(keys[1:], **sizes, obs_units=units, updates=config.updates)
+    critic = config.critic.init(keys[1:], units, action_space.size, config.updates)
     _check_arrays(f"state of {type(config.critic).__name__}", critic)
     log_temperature = jnp.log(temperature)
     return State(
@@ -194,9 +194,8 @@ def improve_policy(
     """
     actor = config.actor
     q_function = functools.partial(config.critic.policy_q, state.critic)
-    found = actor.loss_and_gradient(
-        policy(config, state), state.actor, key, obs, q_function, state.temperature, state.ess
-    )
+    goal = Goal(obs, q_function, state.temperature, state.ess)
+    found = actor.loss_and_gradient(policy(config, state), state.actor, key, goal)
     network, optimiser_state = optimise.descend(
         _actor_optimiser(config), found.gradient, state.actor, state.actor_optimiser
     )

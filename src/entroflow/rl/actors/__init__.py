@@ -3,7 +3,16 @@
 from .denoising import Denoising, DenoisingPolicy
 from .flow import PROPOSALS, Flow
 from .gaussian import Gaussian, GaussianNetwork, GaussianPolicy
-from .protocol import Actor, ActorSettings, DensityPolicy, NoiseDensityPolicy, NoisePolicy, Policy, Step
+from .protocol import (
+    Actor,
+    ActorDefaults,
+    DensityPolicy,
+    Goal,
+    NoiseDensityPolicy,
+    NoisePolicy,
+    Policy,
+    Step,
+)
 
 ACTORS: dict[str, Actor] = {actor.name: actor for actor in (Flow(), Gaussian(), Denoising())}
 
@@ -11,7 +20,7 @@ __all__ = [
     "ACTORS",
     "PROPOSALS",
     "Actor",
-    "ActorSettings",
+    "ActorDefaults",
     "Denoising",
     "DenoisingPolicy",
     "DensityPolicy",
@@ -19,6 +28,7 @@ __all__ = [
     "Gaussian",
     "GaussianNetwork",
     "GaussianPolicy",
+    "Goal",
     "NoiseDensityPolicy",
     "NoisePolicy",
     "Policy",

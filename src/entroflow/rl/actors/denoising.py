@@ -29,14 +29,13 @@ from ...checks import error
 from ...fields import Count, NonNegative
 from ...flow import ActionSpace, Box, VelocityNetwork
 from ...flow.velocity import Context
-from ...isfm import QFunction
 from ...moments import Moments
-from .protocol import ActorSettings, Step
+from .protocol import ActorDefaults, Goal, Step
 
 
 @dataclass(frozen=True)
-class Denoising(ActorSettings):
-    """Settings of the diffusion policy and of its improvement, beside those of `ActorSettings`.
+class Denoising(ActorDefaults):
+    """Settings of the diffusion policy and of its improvement, beside those of `ActorDefaults`.
 
     Attributes:
         width: width of the network that predicts the noise.
@@ -93,17 +92,10 @@ class Denoising(ActorSettings):
         return DenoisingPolicy(network, action_space, obs_units, deviation, self.steps)
 
     def loss_and_gradient(
-        self,
-        policy: "DenoisingPolicy",
-        network: VelocityNetwork,
-        key: PRNGKeyArray,
-        obs: Float[Array, "b n"],
-        q_function: QFunction,
-        temperature: Float[Array, ""],
-        ess: Float[Array, ""],
+        self, policy: "DenoisingPolicy", network: VelocityNetwork, key: PRNGKeyArray, goal: Goal
     ) -> Step:
         """Regress on the weighted noise, at noised actions of the policy, see `Actor.loss_and_gradient`."""
-        del ess
+        obs, q_function, temperature, _ = goal
 
         def draw(key: PRNGKeyArray, obs: Float[Array, " n"]) -> tuple[Noised, Float[Array, ""]]:
             action_key, level_key, *keys = jax.random.split(key, 2 + self.pairs)

@@ -38,7 +38,7 @@ from ...isfm import (
 from ...isfm.schedule import at_size
 from ...moments import Moments
 from ..soft_bellman import pathwise_values, soft_value_from_weights
-from .protocol import ActorSettings, Step
+from .protocol import ActorDefaults, Goal, Step
 
 MIDPOINT_4 = RungeKutta("midpoint", 4)
 DEFENSIVE_SHARE = 0.1  # of uniform candidates in the defensive mixture
@@ -67,8 +67,8 @@ PROPOSALS: dict[str, Propose] = {
 
 
 @dataclass(frozen=True)
-class Flow(ActorSettings):
-    """Settings of the flow policy and of its improvement, beside those of `ActorSettings`.
+class Flow(ActorDefaults):
+    """Settings of the flow policy and of its improvement, beside those of `ActorDefaults`.
 
     Attributes:
         width: width of the velocity network.
@@ -149,23 +149,15 @@ class Flow(ActorSettings):
         del temperature
         return FlowPolicy(network, action_space, solver=self.solver, obs_units=obs_units)
 
-    def loss_and_gradient(
-        self,
-        policy: FlowPolicy,
-        network: VelocityNetwork,
-        key: PRNGKeyArray,
-        obs: Float[Array, "b n"],
-        q_function: QFunction,
-        temperature: Float[Array, ""],
-        ess: Float[Array, ""],
-    ) -> Step:
+    def loss_and_gradient(self, policy: FlowPolicy, network: VelocityNetwork, key: PRNGKeyArray, goal: Goal) -> Step:
         """Take the ISFM loss, (7) and (9), and the pathwise term, see `Actor.loss_and_gradient`."""
         n = self.candidates
         if not isinstance(n, int):  # a schedule, with a program for each of its sizes
-            arguments = policy, network, key, obs, q_function, temperature, ess
+            arguments = policy, network, key, goal
             step = lambda size: dataclasses.replace(self, candidates=size).loss_and_gradient(*arguments)  # noqa: E731
-            return at_size(n, ess, step)[0]
+            return at_size(n, goal.ess, step)[0]
 
+        obs, q_function, temperature, ess = goal
         keys = jax.random.split(key, 4)
         candidates, isfm_loss = weighted_regression(
             policy,

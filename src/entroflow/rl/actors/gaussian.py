@@ -4,7 +4,8 @@ u = m(s) + σ(s) ∘ x_0,  x_0 ~ N(0, I),  a = map of u into the action space,
 log π(a|s) = log N(u; m, diag σ²) − log |det ∂a/∂u|.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import equinox as eqx
 import jax
@@ -13,19 +14,17 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...fields import Count
 from ...flow import ActionSpace
-from ...isfm import QFunction
 from ...moments import Moments
-from ..soft_bellman import pathwise_values
-from .protocol import ActorSettings, Step
+from .protocol import ActorDefaults
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
 @dataclass(frozen=True)
-class Gaussian(ActorSettings):
+class Gaussian(ActorDefaults):
     """Settings of the Gaussian policy, improved along the gradient of Q: with it soft actor-critic is plain SAC.
 
-    Those of `ActorSettings` are beside them.
+    Those of `ActorDefaults` are beside them.
 
     Attributes:
         width: width of each hidden layer.
@@ -54,27 +53,6 @@ class Gaussian(ActorSettings):
         """Return the Gaussian policy of a network, see `Actor.policy`."""
         del temperature
         return GaussianPolicy(network, action_space, obs_units)
-
-    def loss_and_gradient(
-        self,
-        policy: "GaussianPolicy",
-        network: "GaussianNetwork",
-        key: PRNGKeyArray,
-        obs: Float[Array, "b n"],
-        q_function: QFunction,
-        temperature: Float[Array, ""],
-        ess: Float[Array, ""],
-    ) -> Step:
-        """Take −E[Q(s, a) − α log π(a|s)], one action for each state, see `Actor.loss_and_gradient`."""
-        del ess
-
-        def loss(network: GaussianNetwork) -> tuple[Float[Array, ""], Float[Array, " b"]]:
-            draw = replace(policy, network=network).sample_and_log_prob
-            values = pathwise_values(draw, key, obs, q_function, temperature)
-            return -jnp.mean(values), values
-
-        (error, values), gradient = jax.value_and_grad(loss, has_aux=True)(network)
-        return Step(error, gradient, values, {})
 
 
 class GaussianNetwork(eqx.Module):
@@ -109,12 +87,12 @@ class GaussianPolicy(eqx.Module):
     The observation statistics and the action space are constants: no gradient reaches them.
 
     Args:
-        network: s ↦ (m, log σ).
+        network: s ↦ (m, log σ), such as a `GaussianNetwork`.
         action_space: map from the latent u ∈ R^d to actions.
         obs_units: moments by which observations are normalised, leaves of shape (n,).
     """
 
-    network: GaussianNetwork
+    network: Callable[[Array], tuple[Array, Array]]
     action_space: ActionSpace
     obs_units: Moments
 

@@ -1,14 +1,17 @@
 """What soft actor-critic asks of an actor: a policy, and the gradient of one step of policy improvement."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ...fields import Count, NonNegative, Positive, Share, check_fields
 from ...flow import ActionSpace
 from ...isfm import QFunction
 from ...moments import Moments
+from ..soft_bellman import pathwise_values
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -112,6 +115,22 @@ class NoiseDensityPolicy(NoisePolicy, Protocol):
         ...
 
 
+class Goal(NamedTuple):
+    """What one step of policy improvement is to come closer to: exp(Q/α)/Z at b states.
+
+    Attributes:
+        obs: states to improve the policy at, shape (b, n).
+        q_function: soft action value, (s, a) ↦ Q(s, a).
+        temperature: entropy weight α, shape ().
+        ess: running average of the metric "ess" of earlier steps, by which a schedule may choose, shape ().
+    """
+
+    obs: Float[Array, "b n"]
+    q_function: QFunction
+    temperature: Float[Array, ""]
+    ess: Float[Array, ""]
+
+
 class Step(NamedTuple):
     """One step of policy improvement at a batch of b states.
 
@@ -135,8 +154,8 @@ class Actor(Protocol):
     """A class of policies and its improvement. Actors are settings: what is learned is in the network.
 
     One of your own is any object with what is below that compares equal to itself, such as a frozen dataclass:
-    `SAC("Pendulum-v1", actor=MyActor())`. Made from `ActorSettings`, it says only `network`, `policy` and
-    `loss_and_gradient`. `examples/own_actor.py` is one.
+    `SAC("Pendulum-v1", actor=MyActor())`. Made from `ActorDefaults`, it need not say more than `network` and
+    `policy`. `examples/own_actor.py` is one.
 
     Attributes:
         name: name of the algorithm that it makes of soft actor-critic.
@@ -195,26 +214,14 @@ class Actor(Protocol):
         """
         ...
 
-    def loss_and_gradient(
-        self,
-        policy: Any,
-        network: Any,
-        key: PRNGKeyArray,
-        obs: Float[Array, "b n"],
-        q_function: QFunction,
-        temperature: Float[Array, ""],
-        ess: Float[Array, ""],
-    ) -> Step:
-        """Find loss and gradient of one step toward exp(Q/α)/Z at b states.
+    def loss_and_gradient(self, policy: Any, network: Any, key: PRNGKeyArray, goal: Goal) -> Step:
+        """Find loss and gradient of one step toward exp(Q/α)/Z.
 
         Args:
             policy: current policy.
-            network: its network.
+            network: its network, with respect to which the gradient is.
             key: random key.
-            obs: states to improve the policy at, shape (b, n).
-            q_function: soft action value, (s, a) ↦ Q(s, a).
-            temperature: entropy weight α.
-            ess: running average of the metric "ess" of earlier steps, by which a schedule may choose.
+            goal: where to.
 
         Returns:
             The step.
@@ -223,8 +230,11 @@ class Actor(Protocol):
 
 
 @dataclass(frozen=True)
-class ActorSettings:
-    """What actors have in common: inherit from it, and say what differs.
+class ActorDefaults:
+    """What an actor is unless it says otherwise: inherit from it, and say what differs.
+
+    It is improved along the gradient of Q, which asks for a policy with a density that is a dataclass with a field
+    `network`, and whose actions carry gradients to it.
 
     Attributes:
         states: states per policy update.
@@ -264,3 +274,24 @@ class ActorSettings:
     def branches(self) -> bool:
         """Whether a step chooses among several programs."""
         return False
+
+    def loss_and_gradient(self, policy: Any, network: Any, key: PRNGKeyArray, goal: Goal) -> Step:
+        """Find the gradient of −E[Q(s, a) − α log π(a|s)] through one reparameterised action per state.
+
+        Args:
+            policy: current policy.
+            network: its network.
+            key: random key.
+            goal: where to.
+
+        Returns:
+            The step.
+        """
+
+        def loss(network: Any) -> tuple[Float[Array, ""], Float[Array, " b"]]:
+            draw = replace(policy, network=network).sample_and_log_prob
+            values = pathwise_values(draw, key, goal.obs, goal.q_function, goal.temperature)
+            return -jnp.mean(values), values
+
+        (error, values), gradient = jax.value_and_grad(loss, has_aux=True)(network)
+        return Step(error, gradient, values, {})

@@ -85,10 +85,9 @@ class MLPCritic:
         """Whether soft values come from a network."""
         return self.soft_value == "network"
 
-    def init(
-        self, keys: Key[Array, "2"], *, obs_size: int, action_size: int, obs_units: Moments, updates: int | None
-    ) -> MLPCriticState:
+    def init(self, keys: Key[Array, "2"], obs_units: Moments, action_size: int, updates: int | None) -> MLPCriticState:
         """Make the state of a critic that has learned nothing, see `Critic.init`."""
+        obs_size = obs_units.mean.shape[0]
         make = functools.partial(MLP, width=self.width, depth=self.depth, layer_norm=self.layer_norm)
         members = jax.random.split(keys[0], self.members)
         q = eqx.filter_vmap(lambda key: make(obs_size + action_size, key=key))(members)

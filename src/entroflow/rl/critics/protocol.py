@@ -55,16 +55,13 @@ class Critic(Protocol):
     @property
     def learns_v(self) -> bool: ...  # noqa: D102
 
-    def init(
-        self, keys: Key[Array, "2"], *, obs_size: int, action_size: int, obs_units: Moments, updates: int | None
-    ) -> Any:
+    def init(self, keys: Key[Array, "2"], obs_units: Moments, action_size: int, updates: int | None) -> Any:
         """Make the state of a critic that has learned nothing.
 
         Args:
             keys: random keys of the initial parameters of Q, and of V where there is one.
-            obs_size: number of components n of an observation.
+            obs_units: moments of observations, at first; the mean's shape (n,) is an observation's.
             action_size: number of components d of an action.
-            obs_units: moments of observations, at first.
             updates: number of updates of a planned training; None if it has no planned end.
 
         Returns:
