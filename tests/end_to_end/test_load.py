@@ -235,6 +235,7 @@ def test_old_agents_load(name):
     assert (
         loaded.algorithm == name and loaded.num_timesteps == then["step"] and loaded.settings.config.critic.width == 8
     )
+    loaded._training.predict_keys = jax.random.key(1)[None]  # which earlier versions drew from
     actions, _ = loaded.predict(np.float32(then["obs"]), deterministic=True)
     np.testing.assert_allclose(actions, then["predict"], rtol=1e-3, atol=1e-4)
 

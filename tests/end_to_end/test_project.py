@@ -18,9 +18,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each may import what stands before it; what stands in one line, nothing of one another.
 LAYERS = [
-    {"checks", "options", "stopping", "types", "compiling", "devices", "plotting"},
-    {"moments", "fields", "optimise", "lqr", "diagnostics", "densities", "multigoal"},
-    {"flow", "envs"},
+    {"checks", "stopping", "types", "compiling", "devices", "plotting"},
+    {"options", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
+    {"diagnostics", "flow", "envs"},
     {"isfm"},
     {"rl"},
     {"storage", "export"},
@@ -126,7 +126,9 @@ def undocumented(node, name):
             if isinstance(child, ast.ClassDef):
                 yield from undocumented(child, f"{name}.{child.name}")
             elif not ast.get_docstring(child) and not any(
-                ast.unparse(decorator).endswith(("overload", ".setter")) for decorator in child.decorator_list
+                ast.unparse(decorator).endswith(("overload", ".setter"))
+                or (ast.unparse(decorator) == "property" and f"    {child.name}: " in (ast.get_docstring(node) or ""))
+                for decorator in child.decorator_list
             ):
                 yield f"{name}.{child.name}"
 
@@ -137,7 +139,10 @@ def test_everything_public_is_documented():
     assert missing == []
 
 
-@pytest.mark.parametrize("part", sorted({parts_of(path)[0] for path in MODULES if len(parts_of(path)) > 1}))
+PARTS = {parts_of(path)[0] for path in MODULES if len(parts_of(path)) > 1} - {"commands"}  # reached from the shell
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
 def test_what_a_package_promises_is_there(part):
     """Each name in `__all__` exists, and a sub-package is reachable from the top without an import of its own."""
     package = getattr(entroflow, part)

@@ -191,13 +191,14 @@ def test_density_integrates_to_one(space, points):
     assert abs(wrong - 1.0) > 0.05  # without the divergence it is not: the test can fail
 
 
-def test_log_prob_is_finite_at_and_beyond_the_bounds():
-    """Actions on the bounds of a box, or outside of it, have finite log-densities and gradients."""
+def test_log_prob_at_and_beyond_the_bounds():
+    """On a bound and close to it the log-density is finite, beyond it −∞, and no gradient is NaN."""
     policy = strong_policy(Box(jnp.array([-1.0]), jnp.array([2.0])))
     obs = jnp.array([0.5, -0.5])
     value_and_grad = jax.jit(jax.vmap(jax.value_and_grad(lambda action: policy.log_prob(obs, action))))
     values, gradients = value_and_grad(jnp.array([[-5.0], [-1.0], [-1.0 + 1e-7], [2.0], [2.0 + 1e-6], [7.0]]))
-    assert bool(jnp.all(jnp.isfinite(values)) & jnp.all(jnp.isfinite(gradients)))
+    assert jnp.isneginf(values).tolist() == [True, False, False, False, True, True]
+    assert bool(jnp.all(jnp.isfinite(values[1:4])) & jnp.all(jnp.isfinite(gradients)))
 
 
 def test_observations_are_normalised():

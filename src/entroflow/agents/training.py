@@ -47,9 +47,8 @@ class Training:
         self.task, self.settings, self.seeds = task, settings, [checks.seed("seed", seed) for seed in seeds]
         self.config = dataclasses.replace(settings.config, target_entropy=_target_entropy(task, settings))
         numbers = np.float32(settings.temperature), np.float32(settings.discount)
-        self._agents, keys = _init(
-            self.config, np.array(self.seeds, np.uint32), task.obs_size, task.policy_space(), *numbers
-        )
+        given = np.array(self.seeds, np.uint32), task.obs_size, task.policy_space()
+        self._agents, keys = _init(self.config, *given, *numbers)
         self._act_keys, self._evaluate_keys, self._learn_keys = keys["act"], keys["evaluate"], keys["learn"]
         self.predict_keys = keys["predict"]
         self._capacity = _capacity(settings, steps)
@@ -295,9 +294,8 @@ class Training:
         faults = np.zeros(1) if self._loop is None else np.asarray(self._loop.fault)
         if faults.any():
             i = int(np.flatnonzero(faults)[0])
-            what = finite.describe(
-                int(faults[i]), {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()}
-            )
+            metrics = {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()}
+            what = finite.describe(int(faults[i]), metrics)
             raise NotFinite(f"{what} of the run with seed {self.seeds[i]} is not finite at step {self.step}")
 
     def _check(self, obs: Float[np.ndarray, "runs e n"], reward: Float[np.ndarray, "runs e"]) -> None:
