@@ -1,6 +1,7 @@
 """`entroflow compare` and what it writes: the figure, the table, compare.json and compare.csv."""
 
 import csv
+import itertools
 import json
 import textwrap
 from collections.abc import Callable
@@ -32,11 +33,7 @@ LETTERS = 56  # in a line of the legend, at most
 
 
 def run(command: CompareOptions) -> int:
-    """Do what the command says; return the exit code.
-
-    Raises:
-        ValueError: for bad input, before anything is written.
-    """
+    """Do what the command says; return the exit code. Bad input is a `ValueError` before anything is written."""
     labels = command.labels or None
     found = compare([read(folder) for folder in command.folders], metric=command.metric, labels=labels)
     if not (command.out.is_dir() and {path.name for path in command.out.iterdir()} <= FILES):  # else: compare again
@@ -51,27 +48,15 @@ def run(command: CompareOptions) -> int:
 
 
 def draw_learning_curve(folder: str | Path, metric: str = "return") -> None:
-    """Write learning_curve.png and .pdf of one run into its folder.
-
-    Args:
-        folder: a run that has been evaluated at least once.
-        metric: as of `compare`.
-
-    Raises:
-        ValueError: where the folder is no run, or has no values of the metric.
-    """
+    """Write learning_curve.png and .pdf of one run into its folder."""
     plotting.save(Path(folder), "learning_curve", draw(compare([read(folder)], metric=metric)))
 
 
 def draw(comparison: Comparison) -> Figure:
     """Draw one panel per task, and one for all tasks together if there is an aggregate.
 
-    Args:
-        comparison: what `compare` returned.
-
-    Returns:
-        The figure: a line per algorithm, the interquartile mean over seeds, with 95 % intervals as bands. Where a
-        single algorithm is shown, its seeds are thin lines.
+    A line per algorithm is the interquartile mean over seeds, with 95 % intervals as bands. Where a single algorithm is
+    shown, its seeds are thin lines.
     """
     curves = comparison.curves + comparison.aggregate
     tasks = list(dict.fromkeys(curve.task for curve in curves))
@@ -102,11 +87,11 @@ def draw(comparison: Comparison) -> Figure:
 
 def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
     names = list(dict.fromkeys(curve.algorithm for curve in comparison.curves))
-    styles = {}
-    for i, name in enumerate(names):
-        dashes = DASHES[i // len(COLOURS) % len(DASHES)]
-        styles[name] = {"color": COLOURS[i % len(COLOURS)], "linestyle": dashes, "zorder": 3 - i / len(names)}
-    return styles
+    looks = itertools.cycle((colour, dashes) for dashes in DASHES for colour in COLOURS)
+    return {
+        name: {"color": colour, "linestyle": dashes, "zorder": 3 - i / len(names)}
+        for i, (name, (colour, dashes)) in enumerate(zip(names, looks, strict=False))
+    }
 
 
 def _draw_curve(ax: Axes, curve: Curve, style: dict[str, Any], *, alone: bool) -> None:
@@ -117,13 +102,10 @@ def _draw_curve(ax: Axes, curve: Curve, style: dict[str, Any], *, alone: bool) -
     if curve.interval is not None:
         low, high = curve.interval
         if len(curve.steps) == 1:
-            ax.errorbar(curve.steps, curve.iqm, [curve.iqm - low, high - curve.iqm], fmt="none", **_colour(style))
+            ends = [curve.iqm - low, high - curve.iqm]
+            ax.errorbar(curve.steps, curve.iqm, ends, fmt="none", color=style["color"])
         band = {"alpha": 0.18, "linewidth": 0.0, "zorder": style["zorder"] - 1}
-        ax.fill_between(curve.steps, low, high, **_colour(style), **band)
-
-
-def _colour(style: dict[str, Any]) -> dict[str, Any]:
-    return {"color": style["color"]}
+        ax.fill_between(curve.steps, low, high, color=style["color"], **band)
 
 
 def _shown(name: str) -> str:
@@ -152,14 +134,7 @@ def _label(ax: Axes, task: str, metric: str, *, titled: bool, first: bool) -> No
 
 
 def table(comparison: Comparison) -> Constrain:
-    """Return the closing tables, at most 80 columns wide, and the notes.
-
-    Args:
-        comparison: what `compare` returned.
-
-    Returns:
-        Final scores and areas by task; probabilities of improvement; notes.
-    """
+    """Return the closing tables, at most 80 columns wide: scores by task, probabilities of improvement, notes."""
     style = {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False}
     scores = Table(title=f"{comparison.metric}: interquartile mean [95 % interval]", **style)
     scores.add_column("", no_wrap=True)
@@ -169,8 +144,7 @@ def table(comparison: Comparison) -> Constrain:
     for curve in comparison.curves + comparison.aggregate:
         together = curve.task == ALL_TASKS
         if curve.task != before:
-            if before is not None:
-                scores.add_section()
+            scores.add_section()
             scores.add_row(f"[bold]{_wrapped(curve.task)}{', normalised' if together else ''}")
             before = curve.task
         digits = "{:.2f}".format if together else _short
@@ -210,12 +184,7 @@ def _short(value: float) -> str:
 
 
 def write(out: Path, comparison: Comparison) -> None:
-    """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table.
-
-    Args:
-        out: an existing folder.
-        comparison: what `compare` returned.
-    """
+    """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table."""
     document = {
         "metric": comparison.metric,
         "curves": [_curve(curve) for curve in comparison.curves],

@@ -6,11 +6,7 @@ from ..options import ExportOptions
 
 
 def run(options: ExportOptions) -> int:
-    """Do what `entroflow export` says; return the exit code.
-
-    Raises:
-        ValueError: for bad input.
-    """
+    """Do what `entroflow export` says; return the exit code."""
     agent = load(options.folder, temperature=options.temperature, seed=options.seed)
     program = acting(agent.config, agent.state, options.best_of)
     path = write(options.out, program)
