@@ -43,19 +43,9 @@ def record(
 ) -> Video:
     """Run a policy in a Gymnasium environment and film it.
 
-    Args:
-        env_id: the environment, which must be able to render images.
-        act: maps one observation to one action.
-        path: the file, .mp4 or .gif; without an ending it is an MP4 if imageio-ffmpeg is installed, a GIF if not.
-        episodes: number of episodes, one after the other in one film.
-        seed: of the first episode's reset; the next ones count up.
-        fps: frames per second; the environment's own if not given, so that the film runs in real time.
-        steps: most steps of an episode.
-        side: longest side of the film in pixels, at most; a GIF is never larger than 320 pixels.
-
-    Raises:
-        ValueError: of one sentence, where the environment cannot be made or rendered, ffmpeg is missing for an MP4,
-            or an argument is out of range.
+    Without an ending, .mp4 or .gif, the film is an MP4 if imageio-ffmpeg is installed, a GIF if not. Seeds of further
+    episodes count up. `steps` are the most of an episode, `side` the longest side in pixels, at most, of a GIF 320;
+    `fps` is the environment's own if not given: real time. What cannot be filmed is a `ValueError` of one sentence.
     """
     for name, value in {"episodes": episodes, "steps": steps, "side": side}.items():
         checks.positive_int(name, value)
