@@ -20,14 +20,12 @@ STYLE: dict[Any, Any] = {
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """Return an empty figure whose title is taken literally, dollar signs included.
-
-    Draw into it under `matplotlib.rc_context(STYLE)`.
+    """Return an empty figure, to draw into under `matplotlib.rc_context(STYLE)`.
 
     Args:
         width: its width in inches, at least 5.2.
         height: its height in inches.
-        title: its title, in as many lines as it takes.
+        title: its title, in as many lines as it takes, taken literally, dollar signs included.
 
     Returns:
         The figure.

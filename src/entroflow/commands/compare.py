@@ -1,6 +1,7 @@
 """`entroflow compare` and what it writes: the figure, the table, compare.json and compare.csv."""
 
 import csv
+import itertools
 import json
 import textwrap
 from collections.abc import Callable
@@ -32,7 +33,7 @@ LETTERS = 56  # in a line of the legend, at most
 
 
 def run(command: CompareOptions) -> int:
-    """Do what the command says; return the exit code."""
+    """Do what the command says; return the exit code. Bad input is a `ValueError` before anything is written."""
     labels = command.labels or None
     found = compare([read(folder) for folder in command.folders], metric=command.metric, labels=labels)
     if not (command.out.is_dir() and {path.name for path in command.out.iterdir()} <= FILES):  # else: compare again
@@ -52,7 +53,11 @@ def draw_learning_curve(folder: str | Path, metric: str = "return") -> None:
 
 
 def draw(comparison: Comparison) -> Figure:
-    """Draw one panel per task, and one for all tasks together if there is an aggregate."""
+    """Draw one panel per task, and one for all tasks together if there is an aggregate.
+
+    A line per algorithm is the interquartile mean over seeds, with 95 % intervals as bands. Where a single algorithm is
+    shown, its seeds are thin lines.
+    """
     curves = comparison.curves + comparison.aggregate
     tasks = list(dict.fromkeys(curve.task for curve in curves))
     styles = _styles(comparison)
@@ -82,11 +87,11 @@ def draw(comparison: Comparison) -> Figure:
 
 def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
     names = list(dict.fromkeys(curve.algorithm for curve in comparison.curves))
-    styles = {}
-    for i, name in enumerate(names):
-        dashes = DASHES[i // len(COLOURS) % len(DASHES)]
-        styles[name] = {"color": COLOURS[i % len(COLOURS)], "linestyle": dashes, "zorder": 3 - i / len(names)}
-    return styles
+    looks = itertools.cycle((colour, dashes) for dashes in DASHES for colour in COLOURS)
+    return {
+        name: {"color": colour, "linestyle": dashes, "zorder": 3 - i / len(names)}
+        for i, (name, (colour, dashes)) in enumerate(zip(names, looks, strict=False))
+    }
 
 
 def _draw_curve(ax: Axes, curve: Curve, style: dict[str, Any], *, alone: bool) -> None:
@@ -97,13 +102,10 @@ def _draw_curve(ax: Axes, curve: Curve, style: dict[str, Any], *, alone: bool) -
     if curve.interval is not None:
         low, high = curve.interval
         if len(curve.steps) == 1:
-            ax.errorbar(curve.steps, curve.iqm, [curve.iqm - low, high - curve.iqm], fmt="none", **_colour(style))
+            ends = [curve.iqm - low, high - curve.iqm]
+            ax.errorbar(curve.steps, curve.iqm, ends, fmt="none", color=style["color"])
         band = {"alpha": 0.18, "linewidth": 0.0, "zorder": style["zorder"] - 1}
-        ax.fill_between(curve.steps, low, high, **_colour(style), **band)
-
-
-def _colour(style: dict[str, Any]) -> dict[str, Any]:
-    return {"color": style["color"]}
+        ax.fill_between(curve.steps, low, high, color=style["color"], **band)
 
 
 def _shown(name: str) -> str:
@@ -132,7 +134,7 @@ def _label(ax: Axes, task: str, metric: str, *, titled: bool, first: bool) -> No
 
 
 def table(comparison: Comparison) -> Constrain:
-    """Return the closing tables, at most 80 columns wide, and the notes."""
+    """Return the closing tables, at most 80 columns wide: scores by task, probabilities of improvement, notes."""
     style = {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False}
     scores = Table(title=f"{comparison.metric}: interquartile mean [95 % interval]", **style)
     scores.add_column("", no_wrap=True)
@@ -142,8 +144,7 @@ def table(comparison: Comparison) -> Constrain:
     for curve in comparison.curves + comparison.aggregate:
         together = curve.task == ALL_TASKS
         if curve.task != before:
-            if before is not None:
-                scores.add_section()
+            scores.add_section()
             scores.add_row(f"[bold]{_wrapped(curve.task)}{', normalised' if together else ''}")
             before = curve.task
         digits = "{:.2f}".format if together else _short

@@ -5,7 +5,7 @@ one algorithm on one task; what is reported is the interquartile mean over runs,
 bootstrap. Episodes of one evaluation are averaged first, for they are not independent runs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,33 +25,20 @@ class Estimate(NamedTuple):
     """A number and its 95 % interval, which a single seed does not have."""
 
     value: float
-    """The number."""
     interval: tuple[float, float] | None
-    """The interval's ends."""
 
 
 class Curve(NamedTuple):
-    """One algorithm on one task, or on all tasks together.
+    """One algorithm on one task, or on all tasks together."""
 
-    Attributes:
-        task: the task's id, or `ALL_TASKS`.
-        algorithm: what the line is called.
-        steps: environment steps of one seed; for all tasks, per cent of the compared steps.
-        values: of every seed and task at these steps; normalised for all tasks.
-        iqm: interquartile mean over seeds and tasks.
-        interval: lower and upper ends of the 95 % intervals; none for a single seed.
-        area: the area under the curve, divided by its length: the average over the steps.
-        minutes: wall-clock time to the last step, for all seeds of a run folder together; the mean over run folders.
-    """
-
-    task: str
-    algorithm: str
-    steps: Num[np.ndarray, " t"]
-    values: Float[np.ndarray, "seeds tasks t"]
-    iqm: Float[np.ndarray, " t"]
-    interval: Float[np.ndarray, "2 t"] | None
-    area: Estimate
-    minutes: float
+    task: str  # its id, or ALL_TASKS
+    algorithm: str  # what the line is called
+    steps: Num[np.ndarray, " t"]  # environment steps of one seed; for all tasks, per cent of the compared steps
+    values: Float[np.ndarray, "seeds tasks t"]  # normalised for all tasks
+    iqm: Float[np.ndarray, " t"]  # over seeds and tasks
+    interval: Float[np.ndarray, "2 t"] | None  # of 95 %; none for a single seed
+    area: Estimate  # under the curve, divided by its length: the average over the steps
+    minutes: float  # to the last step, for all seeds of a run folder together; the mean over run folders
 
     @property
     def final(self) -> Estimate:
@@ -61,14 +48,7 @@ class Curve(NamedTuple):
 
 
 class Improvement(NamedTuple):
-    """Probability that a run of the first algorithm ends better than a run of another one, ties counting one half.
-
-    Attributes:
-        task: the task's id, or `ALL_TASKS`.
-        first: the first algorithm.
-        other: the other one.
-        probability: the probability.
-    """
+    """Probability that a run of the first algorithm ends better than a run of another one, ties counting one half."""
 
     task: str
     first: str
@@ -77,23 +57,14 @@ class Improvement(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What `compare` finds.
-
-    Attributes:
-        metric: what is compared.
-        curves: one per task and algorithm.
-        aggregate: one per algorithm over all tasks; empty unless every algorithm has all of several tasks.
-        bounds: for every task of the aggregate the values that its scores 0 and 1 stand for.
-        improvements: of the first algorithm over each other one, by task, then over all tasks.
-        notes: sentences that belong under every figure and table made of this.
-    """
+    """What `compare` finds."""
 
     metric: str
-    curves: list[Curve]
-    aggregate: list[Curve]
-    bounds: dict[str, tuple[float, float]]
-    improvements: list[Improvement]
-    notes: list[str]
+    curves: list[Curve]  # one per task and algorithm
+    aggregate: list[Curve]  # one per algorithm over all tasks; empty unless every algorithm has all of several tasks
+    bounds: dict[str, tuple[float, float]]  # of every task of the aggregate what its scores 0 and 1 stand for
+    improvements: list[Improvement]  # of the first algorithm over each other one, by task, then over all tasks
+    notes: list[str]  # sentences that belong under every figure and table made of this
 
 
 class _Series(NamedTuple):
@@ -115,21 +86,12 @@ def compare(records: Sequence[Record], *, metric: str = "return", labels: Sequen
     """Compare runs, task by task and over all tasks.
 
     Runs of the same algorithm on the same task with the same settings are put together if their seeds differ. Where
-    settings differ, each is a line of its own, named after what differs.
+    settings differ, each is a line of its own, named after what differs, if not after its label.
 
-    Args:
-        records: runs, finished or not, from `entroflow.run.records.read`.
-        metric: `return` or `length` of the evaluations, or a column of metrics.csv; `train/return` is the return of
-            the training episodes.
-        labels: the line that each record belongs to, if not to be chosen by algorithm and settings.
-
-    Returns:
-        The comparison. Curves of one task share their steps and end with the shortest run; values between two steps
-        of a run are interpolated. For returns, larger is better, there are improvements and an aggregate, in which 0
-        and 1 are the lowest and the highest interquartile mean that any compared algorithm has on the task.
-
-    Raises:
-        ValueError: where there is nothing to compare, a seed comes twice, or a value is not finite.
+    The metric is `return` or `length` of the evaluations, `train/return`, or a column of metrics.csv. Curves of one
+    task share their steps and end with the shortest run; values between two steps of a run are interpolated. For
+    returns, there are improvements and an aggregate, in which 0 and 1 are the lowest and the highest interquartile mean
+    that any compared algorithm has on the task.
     """
     if not records:
         raise checks.error("records", "none", "at least one run", "pass folders of training runs")
@@ -189,10 +151,9 @@ def _groups(records: Sequence[Record], names: Sequence[str], task: str, metric: 
         group = groups.setdefault(name, _Group({}, []))
         found = _series(record, metric)
         if twice := sorted(set(found) & set(group.series)):
+            given = f"seed {twice[0]} of {name} on {task} again"
             remedy = "leave one of the two out, or give them different labels"
-            raise checks.error(
-                str(record.folder), f"seed {twice[0]} of {name} on {task} again", "every seed once", remedy
-            )
+            raise checks.error(str(record.folder), given, "every seed once", remedy)
         group.series.update(found)
         group.folders.append(list(found))
     return groups
@@ -217,8 +178,9 @@ def _series(record: Record, metric: str) -> dict[int, _Series]:
         sums = [np.bincount(inverse, table[name][rows]) for name in (column, "seconds")]
         values, seconds = (total / np.bincount(inverse) for total in sums)
         if not np.isfinite(values).all():
-            given_value = f"{metric} {values[~np.isfinite(values)][0]} at step {steps[~np.isfinite(values)][0]}"
-            raise checks.error(str(record.folder), given_value, "finite numbers", "leave this run out")
+            worst = np.argmin(np.isfinite(values))
+            found = f"{metric} {values[worst]} at step {steps[worst]}"
+            raise checks.error(str(record.folder), found, "finite numbers", "leave this run out")
         series[int(seed)] = _Series(steps, values, seconds)
     return series
 
@@ -250,21 +212,19 @@ def _task_curves(task: str, groups: dict[str, _Group], notes: list[str]) -> list
 def _curve(
     task: str, algorithm: str, steps: Num[np.ndarray, " t"], values: Float[np.ndarray, "seeds tasks t"], minutes: float
 ) -> Curve:
-    estimates = [_estimate(values[..., i]) for i in range(len(steps))]
-    interval = None
-    if len(values) > 1:
-        interval = np.array([estimate.interval for estimate in estimates]).T
+    estimates = [_estimate(iqm, values[..., i]) for i in range(len(steps))]
+    interval = np.array([estimate.interval for estimate in estimates]).T if len(values) > 1 else None
     length = steps[-1] - steps[0]
     average = np.trapezoid(values, steps, axis=-1) / length if length else values[..., -1]
     center = np.array([estimate.value for estimate in estimates])
-    return Curve(task, algorithm, steps, values, center, interval, _estimate(average), minutes)
+    return Curve(task, algorithm, steps, values, center, interval, _estimate(iqm, average), minutes)
 
 
-def _estimate(scores: Float[np.ndarray, "seeds tasks"]) -> Estimate:
+def _estimate(statistic: Callable[..., Any], *scores: Float[np.ndarray, "_ tasks"]) -> Estimate:
     interval = None
-    if len(scores) > 1:
-        interval = bootstrap_interval(iqm, scores, generator=np.random.default_rng(0))
-    return Estimate(float(iqm(scores)), interval)
+    if min(map(len, scores)) > 1:
+        interval = bootstrap_interval(statistic, *scores, generator=np.random.default_rng(0))
+    return Estimate(float(statistic(*scores)), interval)
 
 
 def _aggregate(curves: list[Curve], notes: list[str]) -> tuple[list[Curve], dict[str, tuple[float, float]]]:
@@ -311,12 +271,6 @@ def _normalised(
 def _improvements(first: str, curves: list[Curve]) -> list[Improvement]:
     """Compare the final scores of an algorithm with those of the others on one task, if it has runs there."""
     ends = {curve.algorithm: curve.values[..., -1] for curve in curves}
-    improvements = []
-    for other in [name for name in ends if first in ends and name != first]:
-        scores = ends[first], ends[other]
-        interval = None
-        if min(map(len, scores)) > 1:
-            interval = bootstrap_interval(probability_of_improvement, *scores, generator=np.random.default_rng(0))
-        probability = Estimate(float(probability_of_improvement(*scores)), interval)
-        improvements.append(Improvement(curves[0].task, first, other, probability))
-    return improvements
+    probability = lambda other: _estimate(probability_of_improvement, ends[first], ends[other])  # noqa: E731
+    others = [name for name in ends if first in ends and name != first]
+    return [Improvement(curves[0].task, first, other, probability(other)) for other in others]

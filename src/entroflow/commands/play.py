@@ -19,10 +19,9 @@ def evaluate(command: EvalOptions) -> int:
     episodes = checks.positive_int("--episodes", command.episodes)
     change = Perturbation(command.action_noise, command.observation_noise, command.mass, command.friction)
     cache_compilations()
-    changed = ", ".join(
-        f"{name} {value:g}" for name, value in vars(change).items() if value != getattr(Perturbation, name)
-    )
-    table = Table(title=f"{episodes} episodes each" + (f", with {changed}" if changed else ""), title_justify="left")
+    changed = [f"{name} {value:g}" for name, value in vars(change).items() if value != getattr(Perturbation, name)]
+    title = f"{episodes} episodes each" + (f", with {', '.join(changed)}" if changed else "")
+    table = Table(title=title, title_justify="left")
     for name in ("agent", "mean return", "± s.e.", "min", "max", "length"):
         table.add_column(name, justify="left" if name == "agent" else "right")
     for folder in _agents(command.folder, command.checkpoint):

@@ -33,19 +33,8 @@ TABLE = {
 class TrainingProgress:
     """A live display, averaged over the seeds; plain lines, one each tenth, where the output is no terminal.
 
-    ```python
-    with TrainingProgress("SAC-ISFM on Hopper-v5", steps) as live:
-        ...
-        live.update(step, rows)
-    ```
-
-    The table is printed at the end, also after Ctrl-C, but not after an error.
-
-    Args:
-        title: what runs.
-        steps: the planned steps of every seed.
-        start: the step that a continued run begins with.
-        console: where to; the standard output if not given.
+    A context manager, which a continued run begins at the step `start`. The table is printed at the end, also after
+    Ctrl-C, but not after an error.
     """
 
     def __init__(self, title: str, steps: int, *, start: int = 0, console: Console | None = None):
@@ -56,13 +45,8 @@ class TrainingProgress:
         self._clock: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._begun = time.perf_counter()
         self._step = self._told = start
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(24),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[pace]}"),
-        )
-        self._progress = Progress(*columns, console=self.console)
+        columns = TextColumn("{task.description}"), BarColumn(24), TaskProgressColumn()
+        self._progress = Progress(*columns, TextColumn("{task.fields[pace]}"), console=self.console)
         self._task = self._progress.add_task(escape(title), total=self.steps, completed=start, pace="compiling")
         self._status = Text("", "dim", no_wrap=True, overflow="ellipsis")
         self._live: Live | None = None
@@ -83,7 +67,7 @@ class TrainingProgress:
             self.console.print(self.table())
 
     def update(self, step: int, rows: Sequence[Row]) -> None:
-        """Show that a step is done."""
+        """Show that a step is done, one row per seed as in metrics.csv; what is None or NaN keeps its last value."""
         for row in rows:
             values = self._seen.setdefault(row["seed"], {})
             values.update({name: float(value) for name, value in row.items() if value is not None and value == value})
@@ -99,7 +83,7 @@ class TrainingProgress:
             self._print(f"{percent:>5}  {', '.join(part for part in (pace, self.status()) if part)}")
 
     def evaluated(self, rows: Sequence[Row]) -> None:
-        """Show an evaluation."""
+        """Show an evaluation, by one row per seed and episode as for evaluations.csv."""
         for seed in {row["seed"] for row in rows}:
             self._evaluated[seed] = _mean([row["return"] for row in rows if row["seed"] == seed])
         self._status.plain = self.status()
@@ -121,10 +105,8 @@ class TrainingProgress:
         caption = f"{self._step:,} steps of every seed in {_duration(time.perf_counter() - self._begun)}"
         style = {"box": box.SIMPLE_HEAD, "padding": (0, 0, 0, 1), "pad_edge": False}
         table = Table(title=escape(self.title), caption=caption, **style)
-        rows = {
-            str(seed): values | ({"evaluation": self._evaluated[seed]} if seed in self._evaluated else {})
-            for seed, values in self._seen.items()
-        }
+        scores = {seed: {"evaluation": score} for seed, score in self._evaluated.items()}
+        rows = {str(seed): values | scores.get(seed, {}) for seed, values in self._seen.items()}
         shown = [name for name in TABLE if any(name in values for values in rows.values())]
         if len(rows) > 1:
             rows["mean"] = {name: _mean([row[name] for row in rows.values() if name in row]) for name in shown}
@@ -139,13 +121,9 @@ class TrainingProgress:
 
     def _pace(self) -> str:
         """Return speed and time left, measured over the last updates so that compiling does not count."""
-        if len(self._clock) < 2:
-            return ""
         (before, first), (now, last) = self._clock[0], self._clock[-1]
         speed = (last - first) / max(now - before, 1e-9)
-        if not speed > 0:
-            return ""
-        return f"{speed:,.0f} steps/s, {_duration(max(self.steps - last, 0) / speed)} left"
+        return f"{speed:,.0f} steps/s, {_duration(max(self.steps - last, 0) / speed)} left" if speed > 0 else ""
 
     def _average(self, name: str) -> float:
         return _mean([values[name] for values in self._seen.values() if name in values])

@@ -31,7 +31,7 @@ MADE_OF = ("algorithm", "env", "seeds", "settings")  # what a run is; its checkp
 
 
 def train(command: TrainOptions) -> int:
-    """Train; return the exit code."""
+    """Train; return the exit code. Bad input is a `ValueError` before anything is written."""
     steps = checks.positive_int("--steps", command.steps)
     every = checks.positive_int("--evaluate-every", command.evaluate_every)
     episodes = checks.positive_int("--evaluation-episodes", command.evaluation_episodes)
@@ -63,7 +63,6 @@ def resume(command: ResumeOptions) -> int:
 
 
 def _settings(config: dict[str, Any]) -> Settings:
-    """Return the settings of the run in a folder."""
     return from_json(legacy.settings(config["settings"]))
 
 
@@ -89,9 +88,8 @@ def _train(out: Path, found: Task, config: dict[str, Any], settings: Settings, s
         finally:
             training.close()
     if not finished:
-        console.print(
-            f"stopped at step {training.step}; to go on: entroflow resume {out}", soft_wrap=True, markup=False
-        )
+        told = f"stopped at step {training.step}; to go on: entroflow resume {out}"
+        console.print(told, soft_wrap=True, markup=False)
         return stop.exit_code
     draw_learning_curve(out)
     console.print(f"learning_curve.png, evaluations.csv, metrics.csv and agents are in {out}", soft_wrap=True)
@@ -128,9 +126,7 @@ class _Run:
         training = self.training
         header, arrays, problems = checkpoint.latest(self.out / CHECKPOINTS, self._made_of())
         for problem in problems:
-            self.console.print(
-                f"{problem} Going on from an older checkpoint.", style="yellow", soft_wrap=True, markup=False
-            )
+            self._warn(f"{problem} Going on from an older checkpoint.")
         if header is None:
             self.console.print("no checkpoint yet: training begins anew")
             return records.resume(self.out, -1, steps=self.steps)
@@ -159,7 +155,8 @@ class _Run:
                 return True
             mark = min(self.steps, *((step // each + 1) * each for each in (interval, LOG_INTERVAL)))
             if rows := self._timed(training.advance(mark - step, self.stop)):
-                writer.metrics(self._complete(rows))
+                # Rows from before the first update have none of the columns that later ones have.
+                writer.metrics(rows if "critic_error" in rows[0] else [])
                 live.update(training.step, rows)
             if self.stop():
                 self._save()
@@ -200,8 +197,10 @@ class _Run:
         if self.training.obstacle is not None:
             self.told = True
             rest = "a resumed run begins new episodes, so that its numbers are not those of an uninterrupted one"
-            text = f"the state of {self.config['env']} {what} ({self.training.obstacle}): {rest}"
-            self.console.print(text, style="yellow", markup=False, soft_wrap=True)
+            self._warn(f"the state of {self.config['env']} {what} ({self.training.obstacle}): {rest}")
+
+    def _warn(self, text: str) -> None:
+        self.console.print(text, style="yellow", markup=False, soft_wrap=True)
 
     def _save_agent(self, i: int, where: Path) -> None:
         training = self.training
@@ -216,10 +215,6 @@ class _Run:
     def _timed(self, rows: list[Row]) -> list[Row]:
         seconds = round(time.perf_counter() - self.begun, 2)
         return [{"seed": row["seed"], "step": row["step"], "seconds": seconds} | row for row in rows]
-
-    def _complete(self, rows: list[Row]) -> list[Row]:
-        """Give rows from before the first update the columns that later ones have."""
-        return rows if "critic_error" in rows[0] else []
 
 
 def _changes(assignments: tuple[str, ...], settings: Settings) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Videos of a policy at work: MP4 through ffmpeg, GIF through Pillow where that is not installed."""
 
 import contextlib
+import itertools
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,17 +20,10 @@ GIF_SIDE, GIF_FPS = 320, 25  # at most: GIFs are large, and viewers slow down fa
 GRAPHICS = "on a machine without a display set MUJOCO_GL=egl, or MUJOCO_GL=osmesa if there is no driver for that"
 
 Frame = UInt8[np.ndarray, "height width 3"]
-Append = Callable[[Frame], None]
 
 
 class Video(NamedTuple):
-    """What was recorded.
-
-    Attributes:
-        path: the file.
-        frames: number of frames rendered.
-        returns: undiscounted return of every episode.
-    """
+    """What was recorded: the file, the number of frames, and the undiscounted return of every episode."""
 
     path: Path
     frames: int
@@ -49,50 +43,40 @@ def record(
 ) -> Video:
     """Run a policy in a Gymnasium environment and film it.
 
-    Args:
-        env_id: the environment, which must be able to render images.
-        act: maps one observation to one action.
-        path: the file, .mp4 or .gif; without an ending it is an MP4 if imageio-ffmpeg is installed, a GIF if not.
-        episodes: number of episodes, one after the other in one film.
-        seed: of the first episode's reset; the next ones count up.
-        fps: frames per second; the environment's own if not given, so that the film runs in real time.
-        steps: most steps of an episode.
-        side: longest side of the film in pixels, at most; a GIF is never larger than 320 pixels.
-
-    Returns:
-        The file's path, the number of frames and the returns.
-
-    Raises:
-        ValueError: of one sentence, where the environment cannot be made or rendered, ffmpeg is missing for an MP4,
-            or an argument is out of range.
+    Without an ending, .mp4 or .gif, the film is an MP4 if imageio-ffmpeg is installed, a GIF if not. Seeds of further
+    episodes count up. `steps` are the most of an episode, `side` the longest side in pixels, at most, of a GIF 320;
+    `fps` is the environment's own if not given: real time. What cannot be filmed is a `ValueError` of one sentence.
     """
     for name, value in {"episodes": episodes, "steps": steps, "side": side}.items():
         checks.positive_int(name, value)
     path = _film(Path(path))
     env = _make(env_id)
+    returns: list[float] = []
+    count = 0
+
+    def frames() -> Iterator[Frame]:
+        nonlocal count
+        for episode in range(episodes):
+            obs, _ = env.reset(seed=seed + episode)
+            yield _render(env, env_id)
+            total, ended, length = 0.0, False, 0
+            while not ended and length < steps:
+                obs, reward, terminated, truncated, _ = env.step(act(obs))
+                total, ended, length = total + float(reward), terminated or truncated, length + 1
+                yield _render(env, env_id)
+            returns.append(total)
+            count += length + 1
+
+    partial = path.with_name(f".partial-{path.name}")  # a film that broke off is not left behind
     try:
         rate = checks.positive_number("fps", fps if fps is not None else env.metadata.get("render_fps") or 30)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".partial-{path.name}")  # a film that broke off is not left behind
-        frames, returns = 0, []
-        try:
-            with (_mp4 if path.suffix == ".mp4" else _gif)(partial, rate, side) as append:
-                for episode in range(episodes):
-                    obs, _ = env.reset(seed=seed + episode)
-                    append(_render(env, env_id))
-                    total, ended, length = 0.0, False, 0
-                    while not ended and length < steps:
-                        obs, reward, terminated, truncated, _ = env.step(act(obs))
-                        total, ended, length = total + float(reward), terminated or truncated, length + 1
-                        append(_render(env, env_id))
-                    returns.append(total)
-                    frames += length + 1
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        (_mp4 if path.suffix == ".mp4" else _gif)(partial, rate, side, frames())
+        partial.replace(path)
     finally:
+        partial.unlink(missing_ok=True)
         env.close()
-    return Video(path, frames, returns)
+    return Video(path, count, returns)
 
 
 def _film(path: Path) -> Path:
@@ -126,9 +110,8 @@ def _make(env_id: str) -> gymnasium.Env:
     except Exception as problem:
         if isinstance(problem, TypeError) and "render_mode" in str(problem):
             raise checks.error(env_id, "an environment without rendering", expected, "film another task") from None
-        remedy = (
-            "check the name and install what is missing" if isinstance(problem, gymnasium.error.Error) else GRAPHICS
-        )
+        is_known = isinstance(problem, gymnasium.error.Error)
+        remedy = "check the name and install what is missing" if is_known else GRAPHICS
         raise checks.error("env_id", f"{env_id!r} ({_sentence(problem)})", expected, remedy) from None
     if env.render_mode != "rgb_array" or "rgb_array" not in env.metadata.get("render_modes", []):
         env.close()
@@ -171,54 +154,37 @@ def _sentence(problem: Exception) -> str:
 def _shrunk(frame: Frame, side: int) -> Image.Image:
     """Return the frame with its longest side at most as given."""
     image = Image.fromarray(frame)
-    scale = side / max(image.size)
-    if scale >= 1:
+    if (scale := side / max(image.size)) >= 1:
         return image
     width, height = (max(2, round(length * scale)) for length in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-@contextlib.contextmanager
-def _mp4(path: Path, fps: float, side: int) -> Iterator[Append]:
-    """Yield a function that appends a frame to an MP4 that every player plays: H.264 with even sides.
+def _mp4(path: Path, fps: float, side: int, frames: Iterator[Frame]) -> None:
+    """Write an MP4 that every player plays: H.264 with even sides.
 
     ffmpeg is started here and not by imageio-ffmpeg, which forks in a way that may hang beside JAX's threads.
     """
-    process: Any = None
-    said = b""
-
-    def append(frame: Frame) -> None:
-        nonlocal process
-        image = np.asarray(_shrunk(frame, side))
-        height, width = (length // 2 * 2 for length in image.shape[:2])
-        if process is None:
-            pixels = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
-            film = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)]
-            command = [str(_ffmpeg()), "-y", "-loglevel", "error", *pixels, *film]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-        process.stdin.write(image[:height, :width].tobytes())
-
+    images = (np.asarray(_shrunk(frame, side)) for frame in frames)
+    first = next(images)
+    height, width = (length // 2 * 2 for length in first.shape[:2])
+    pixels = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
+    film = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)]
+    command = [str(_ffmpeg()), "-y", "-loglevel", "error", *pixels, *film]
+    process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        yield append
+        for image in itertools.chain([first], images):
+            process.stdin.write(image[:height, :width].tobytes())
     finally:
-        if process is not None:
-            _, said = process.communicate()
-    if process is not None and process.returncode:
+        _, said = process.communicate()
+    if process.returncode:
         raise RuntimeError(f"ffmpeg failed: {said.decode(errors='replace').strip()}")
 
 
-@contextlib.contextmanager
-def _gif(path: Path, fps: float, side: int) -> Iterator[Append]:
-    """Yield a function that appends a frame to a GIF; frames that come too fast for GIFs are left out."""
+def _gif(path: Path, fps: float, side: int, frames: Iterator[Frame]) -> None:
+    """Write a GIF; frames that come too fast for GIFs are left out."""
     stride = int(np.ceil(fps / GIF_FPS))
-    images: list[Image.Image] = []
-    count = 0
-
-    def append(frame: Frame) -> None:
-        nonlocal count
-        if count % stride == 0:
-            images.append(_shrunk(frame, min(side, GIF_SIDE)).quantize(128, dither=Image.Dither.NONE))
-        count += 1
-
-    yield append
+    smallest = min(side, GIF_SIDE)
+    shown = (frame for i, frame in enumerate(frames) if i % stride == 0)
+    images = [_shrunk(frame, smallest).quantize(128, dither=Image.Dither.NONE) for frame in shown]
     images[0].save(path, save_all=True, append_images=images[1:], duration=1000 * stride / fps, loop=0)

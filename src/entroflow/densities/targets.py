@@ -1,14 +1,6 @@
 """Densities known up to a constant, with exact samples and exact log Z: targets with one state for ISFM.
 
-A target is exp(Q/α)/Z with a single state: `log_density` is Q/α. The catalogue:
-
-    gaussian_d     a Gaussian in d dimensions, random covariance with standard deviations from 0.3 to 1.5
-    ring4          four Gaussians on a ring, of unequal weights
-    grid9          nine Gaussians on a 3 × 3 grid (Zhang and Chen 2022, Path Integral Sampler)
-    gmm40          forty Gaussians strewn over [−40, 40]² (Midgley et al. 2023, Flow Annealed Importance Sampling)
-    two_moons      two interleaved half rings
-    double_well    two wells of unequal weights (Noé et al. 2019)
-    many_well_d    d/2 independent double wells, 2^(d/2) modes (Midgley et al. 2023)
+A target is exp(Q/α)/Z with a single state: `log_density` is Q/α.
 """
 
 import itertools
@@ -78,21 +70,10 @@ def get(name: str) -> Density:
     return {"gaussian": gaussian, "many_well": many_well}[match[1]](int(match[2]))
 
 
-def gaussian(size: int, seed: int = 0) -> Density:
-    """A Gaussian with a random mean, random axes and standard deviations spaced evenly in logarithm.
-
-    Args:
-        size: dimension d.
-        seed: of the mean and the axes.
-
-    Returns:
-        The target; its density is not normalised.
-
-    Raises:
-        ValueError: for a size that is not a whole number from 1 to 256.
-    """
+def gaussian(size: int) -> Density:
+    """A Gaussian of random mean and axes, standard deviations 0.3 to 1.5 spaced evenly in logarithm; not normalised."""
     _size("gaussian", size, 1)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     mean = random.standard_normal(size)
     axes, _ = np.linalg.qr(random.standard_normal((size, size)))
     deviations = np.geomspace(0.3, 1.5, size) if size > 1 else np.array([0.6])
@@ -117,14 +98,15 @@ def ring4() -> Density:
 
 
 def grid9() -> Density:
-    """Nine equal Gaussians of variance 0.3 with means in {−5, 0, 5}²."""
+    """Nine equal Gaussians of variance 0.3, means in {−5, 0, 5}² (Zhang and Chen 2022, Path Integral Sampler)."""
     return _mixture("grid9", np.array(list(itertools.product([-5.0, 0.0, 5.0], repeat=2))), math.sqrt(0.3))
 
 
 def gmm40() -> Density:
-    """Forty equal Gaussians of standard deviation log(1 + e), means uniform in [−40, 40]²: those of the publication.
+    """Forty equal Gaussians of standard deviation log(1 + e), means strewn over [−40, 40]².
 
-    The published means come from PyTorch's generator with seed zero: the lower 24 bits of the Mersenne Twister.
+    Those of Midgley et al. (2023, Flow Annealed Importance Sampling), whose means come from PyTorch's generator with
+    seed zero: the lower 24 bits of the Mersenne Twister.
     """
     twister = np.random.RandomState(0)
     bits = twister.randint(0, 2**32, size=80, dtype=np.uint32) & (2**24 - 1)
@@ -162,12 +144,12 @@ def two_moons() -> Density:
 
 
 def double_well() -> Density:
-    """The double well exp(x₁/2 + 6x₁² − x₁⁴ − x₂²/2) in the plane."""
+    """The double well exp(x₁/2 + 6x₁² − x₁⁴ − x₂²/2) in the plane (Noé et al. 2019)."""
     return many_well(2)._replace(name="double_well")
 
 
 def many_well(size: int) -> Density:
-    """The product of d/2 double wells, d an even number to 256: coordinates are (well, Gaussian, well, Gaussian, …)."""
+    """The product of d/2 double wells (Midgley et al. 2023), d even: coordinates are (well, Gaussian, well, …)."""
     _size("many_well", size, 2)
     wells = size // 2
     well = lambda x: 0.5 * x + 6.0 * x**2 - x**4  # noqa: E731

@@ -82,14 +82,7 @@ def _renyi_of_order_infinity(s: Float[np.ndarray, "d"], shift: Float[np.ndarray,
 def gaussian_w2(mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, covariance_q: ArrayLike) -> float:
     """Wasserstein-2 distance between two Gaussians, W₂² = ‖m_p − m_q‖² + tr(Σ_p + Σ_q − 2 (Σ_p^½ Σ_q Σ_p^½)^½).
 
-    Args:
-        mean_p: (d,).
-        covariance_p: (d, d), positive semidefinite.
-        mean_q: (d,).
-        covariance_q: (d, d), positive semidefinite.
-
-    Returns:
-        W₂, not its square.
+    The result is W₂, not its square; for the arguments see `gaussian_renyi`, but here covariances may be singular.
 
     Example:
         >>> round(gaussian_w2([3.0], [[1.0]], [0.0], [[25.0]]), 6)

@@ -22,31 +22,9 @@ OPSET, IR_VERSION = 18, 10  # what onnxruntime reads since 1.18, of 2024
 BATCH = "batch"
 
 # JAX's primitives with an ONNX operation of the same arguments. Log1p has none: what log(1 + x) loses is 1e-7 at most.
-SAME = {
-    "abs": "Abs",
-    "add": "Add",
-    "and": "And",
-    "cos": "Cos",
-    "div": "Div",
-    "eq": "Equal",
-    "exp": "Exp",
-    "ge": "GreaterOrEqual",
-    "gt": "Greater",
-    "le": "LessOrEqual",
-    "log": "Log",
-    "logistic": "Sigmoid",
-    "lt": "Less",
-    "max": "Max",
-    "min": "Min",
-    "mul": "Mul",
-    "neg": "Neg",
-    "not": "Not",
-    "or": "Or",
-    "sin": "Sin",
-    "sqrt": "Sqrt",
-    "sub": "Sub",
-    "tanh": "Tanh",
-}
+SAME = {name.lower(): name for name in "Abs Add And Cos Div Exp Log Max Min Mul Neg Not Or Sin Sqrt Sub Tanh".split()}
+SAME |= {"eq": "Equal", "ge": "GreaterOrEqual", "gt": "Greater", "le": "LessOrEqual", "logistic": "Sigmoid"}
+SAME |= {"lt": "Less"}
 IDENTITIES = {"stop_gradient", "copy", "copy_p"}
 CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
@@ -87,9 +65,8 @@ def to_onnx(
         [info(name, aval.shape) for name, aval in zip(outputs, traced.out_avals, strict=True)],
         list(graph.constants.values()),
     )
-    model = helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="entroflow"
-    )
+    versions = {"opset_imports": [helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION}
+    model = helper.make_model(made, producer_name="entroflow", **versions)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -202,9 +179,8 @@ def _contract(graph: _Graph, equation: Any, x: Value, y: Value) -> Value:
 
 
 def _transposed(graph: _Graph, x: Value, order: Sequence[int]) -> Value:
-    return (
-        graph.add("Transpose", x, perm=list(order)) if isinstance(x, str) else np.ascontiguousarray(x.transpose(order))
-    )
+    is_known = isinstance(x, np.ndarray)
+    return np.ascontiguousarray(x.transpose(order)) if is_known else graph.add("Transpose", x, perm=list(order))
 
 
 def _slice(graph: _Graph, equation: Any, x: Value) -> Value:

@@ -22,33 +22,20 @@ NEEDS = {".stablehlo": "flatbuffers", ".onnx": "onnx"}
 
 
 class Program(NamedTuple):
-    """What is written: a function of one observation and one draw of noise.
-
-    Attributes:
-        function: (obs, noise) ↦ a tuple of results.
-        obs_size: number of components of an observation.
-        noise_shape: shape of the standard normal noise.
-        outputs: names of the results.
-    """
+    """What is written: a function of one observation and one draw of noise."""
 
     function: Callable[..., tuple[Any, ...]]
+    """(obs, noise) ↦ a tuple of results."""
     obs_size: int
+    """Number of components of an observation."""
     noise_shape: tuple[int, ...]
+    """Shape of the standard normal noise."""
     outputs: tuple[str, ...]
+    """Names of the results."""
 
 
 def sampling(policy: Any) -> Program:
-    """Return what draws one action; with its log-density, where the policy has one.
-
-    Args:
-        policy: a `NoisePolicy`, such as a `FlowPolicy`.
-
-    Returns:
-        The program. Its noise has the policy's `noise_shape`.
-
-    Raises:
-        ValueError: for a policy that does not say what noise its actions are made of.
-    """
+    """Return what draws one action of a `NoisePolicy`; with its log-density, where the policy has one."""
     if not isinstance(policy, NoisePolicy):
         remedy = "give it noise_shape and push, see NoisePolicy"
         raise checks.error("policy", type(policy).__name__, "one that makes actions of given noise", remedy)

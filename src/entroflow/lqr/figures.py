@@ -1,6 +1,17 @@
 """The paper's two figures for LQR, the learning curves behind them and a picture of the learned policies.
 
-Import this module by name: `entroflow.lqr` does not load Matplotlib.
+Import this module by name: `entroflow.lqr` does not load Matplotlib. What the functions have in common:
+
+Args:
+    curves: one per run.
+    optimal_returns: by temperature and seed, the optimal policy's return on the same noise.
+    runs: per run `alpha`, `seed` and, for x the words mean and covariance, `x_error`, `x_error_std`, `x_error_floor`,
+        `x_error_relative` and `x_scale`, by which the error was divided.
+    pictures: one per temperature and state.
+    title: the figure's title.
+
+Returns:
+    The figure.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,14 +68,6 @@ def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float
 
     The line is the mean over seeds, broken where a seed's return is not finite; the band is their range. The return of
     an untrained policy may be any size, so a panel shows what lies near the optimum.
-
-    Args:
-        curves: one per run.
-        optimal_returns: by temperature and seed, the optimal policy's return on the same noise.
-        title: the figure's title.
-
-    Returns:
-        The figure.
     """
     groups = _by_alpha(curves)
     columns = len(groups) if len(groups) <= 3 else int(np.ceil(np.sqrt(len(groups))))
@@ -103,14 +106,6 @@ def errors_figure(runs: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
     A marker is one seed's average over the visited states, its bar one standard deviation over these states. The grey
     stroke is what a perfect policy would get, because the error is estimated from finitely many actions.
-
-    Args:
-        runs: per run `alpha`, `seed` and, for x the words mean and covariance, `x_error`, `x_error_std`,
-            `x_error_floor`, `x_error_relative` and `x_scale`, by which the error was divided.
-        title: the figure's title.
-
-    Returns:
-        The figure.
     """
     alphas = sorted({run["alpha"] for run in runs})
     with mpl.rc_context(STYLE):
@@ -168,15 +163,7 @@ def _error_panels(
 
 
 def learning_figure(curves: Sequence[Curve], title: str) -> Figure:
-    """Relative errors of action mean and covariance against the number of transitions, both axes logarithmic.
-
-    Args:
-        curves: one per run; lines are means over seeds, bands reach from the best to the worst seed.
-        title: the figure's title.
-
-    Returns:
-        The figure.
-    """
+    """Relative errors of action mean and covariance against the number of transitions, both axes logarithmic."""
     groups = _by_alpha(curves)
     with mpl.rc_context(STYLE):
         figure = new_figure(8.4, 4.0, title)
@@ -209,13 +196,6 @@ def policies_figure(pictures: Sequence[Picture], title: str) -> Figure:
 
     One action is a histogram with the exact density. Of several actions the first two are shown, with the exact and
     the samples' own ellipses at 1, 2 and 3 standard deviations.
-
-    Args:
-        pictures: one per temperature and state.
-        title: the figure's title.
-
-    Returns:
-        The figure.
     """
     groups = _by_alpha(pictures)
     columns, dimension = max(map(len, groups.values())), pictures[0].actions.shape[1]

@@ -88,7 +88,9 @@ def _encode(value: Any, name: str, arrays: checkpoint.Arrays) -> Any:
     if type(value) is dict and all(type(key) is str for key in value):
         return {"dict": {key: _encode(part, f"{name}.{key}", arrays) for key, part in value.items()}}
     if isinstance(value, np.random.Generator):
-        return {"generator": _plain_generator(value)}
+        if not isinstance(value.bit_generator, np.random.PCG64):  # Gymnasium's own
+            raise NotCaptured(f"it draws from {type(value.bit_generator).__name__} instead of PCG64")
+        return {"generator": dict(value.bit_generator.state)}
     if type(value).__module__ == "mujoco._structs":
         return _encode_mujoco(value, name, arrays)
     if (leaves := jax.tree.leaves(value)) and all(isinstance(leaf, jax.Array) for leaf in leaves):
@@ -119,13 +121,6 @@ def _decode(value: Any, arrays: checkpoint.Arrays, present: Any) -> Any:
         case _:
             _decode_mujoco(kind, content, arrays, present)
     return present
-
-
-def _plain_generator(generator: np.random.Generator) -> dict[str, Any]:
-    """Return the state of a random generator; of all that NumPy has, Gymnasium uses PCG64 only."""
-    if not isinstance(generator.bit_generator, np.random.PCG64):
-        raise NotCaptured(f"it draws from {type(generator.bit_generator).__name__} instead of PCG64")
-    return dict(generator.bit_generator.state)
 
 
 def _encode_mujoco(value: Any, name: str, arrays: checkpoint.Arrays) -> Any:

@@ -97,14 +97,11 @@ def keeping(
         out: its folder.
         options: its options.
         facts: what the options refer to, such as a file's content; kept with them.
-        resumed: whether to go on.
+        resumed: whether to go on; a `ValueError` says that none of the checkpoints is whole, or the folder in use.
         again: the command that goes on with it.
 
     Yields:
         The keeper.
-
-    Raises:
-        ValueError: if the folder is in use, or none of the checkpoints there is whole.
     """
     run = plain({"command": name, "options": options, "facts": facts})
     if not resumed:

@@ -1,7 +1,26 @@
 """What a training run leaves on disk: config.json, metrics.csv and evaluations.csv, written row by row and read back.
 
 A folder is one algorithm on one task, with all its seeds. Rows are on disk when the call that wrote them returns, so a
-run that is killed loses at most a half-written last line, which reading ignores. Nothing is pickled.
+run that is killed loses at most a half-written last line, which reading ignores. Nothing is pickled. What the functions
+have in common:
+
+Args:
+    folder: the run, made if there is none.
+    algorithm: name, such as "sac_isfm".
+    env: the task's id.
+    seeds: all seeds of the run.
+    steps: planned number of environment steps of every seed; of a resumed run, if it has changed.
+    settings: what else the run was started with, in types that JSON knows, NumPy's included.
+    evaluation: "every", the steps between evaluations, and "episodes", the number in each; a resumed run needs it.
+    wandb: also send the rows to Weights & Biases.
+    step: the step of the checkpoint to go on from.
+    evaluated: the step of its last evaluation, if it was made before the evaluation of its own step.
+
+Returns:
+    The writer; close it, or use it in a `with` block.
+
+Raises:
+    ValueError: for a folder that holds a run already, none to go on with, or a damaged one or one of a newer format.
 """
 
 import json
@@ -97,24 +116,7 @@ def create(
     evaluation: Mapping[str, int] | None = None,
     wandb: bool = False,
 ) -> Writer:
-    """Write config.json and open the records of a new run.
-
-    Args:
-        folder: where to, made if there is none.
-        algorithm: name, such as "sac_isfm".
-        env: the task's id.
-        seeds: all seeds of the run.
-        steps: planned number of environment steps of every seed.
-        settings: what else the run was started with, in types that JSON knows, NumPy's included.
-        evaluation: "every", the steps between evaluations, and "episodes", the number in each; a resumed run needs it.
-        wandb: also send the rows to Weights & Biases.
-
-    Returns:
-        The writer; close it, or use it in a `with` block.
-
-    Raises:
-        ValueError: if the folder already holds a run, or a package that was asked for is missing.
-    """
+    """Write config.json and open the records of a new run."""
     if (folder / CONFIG).exists():
         given = f"{str(folder)!r}, which already holds a run"
         raise checks.error("folder", given, "a folder without config.json", "resume that run or pass another name")
@@ -127,22 +129,7 @@ def create(
 
 
 def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int | None = None) -> Writer:
-    """Open the records of an existing run, to go on from a step.
-
-    Rows after that step are dropped, for the continued run writes them again.
-
-    Args:
-        folder: the run.
-        step: the step of the checkpoint.
-        evaluated: the step of its last evaluation, if it was made before the evaluation of its own step.
-        steps: the new planned number of steps, if it has changed.
-
-    Returns:
-        The writer.
-
-    Raises:
-        ValueError: where the folder holds no run, a damaged one or one of a newer format.
-    """
+    """Open the records of an existing run, to go on from a step: later rows are dropped, to be written again."""
     config = read_config(folder)
     drop_after(folder / "metrics.csv", METRICS, step)
     drop_after(folder / "evaluations.csv", EVALUATIONS, step if evaluated is None else evaluated)

@@ -1,6 +1,19 @@
 """Tables of numbers in CSV files that grow row by row: on disk at once, and readable after a crash.
 
-Fields are numbers, so that a line is complete if and only if it ends, and nothing needs quotes.
+Fields are numbers, so that a line is complete if and only if it ends, and nothing needs quotes. What the functions have
+in common:
+
+Args:
+    path: the file; without it the table is empty.
+    fixed: names that every table of this kind, and so its header, begins with.
+    step: the last step to keep.
+    text: the new content of a file.
+
+Returns:
+    The columns, whole numbers as int64, others as float64, empty fields as NaN.
+
+Raises:
+    ValueError: of one sentence, on what is wrong in which line.
 """
 
 import contextlib
@@ -92,18 +105,7 @@ def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def read_table(path: Path, fixed: tuple[str, ...]) -> Columns:
-    """Read a table; a half-written last line is left out.
-
-    Args:
-        path: the file; without it the table is empty.
-        fixed: names that its header must begin with.
-
-    Returns:
-        The columns, whole numbers as int64, others as float64, empty fields as NaN.
-
-    Raises:
-        ValueError: of one sentence, on what is wrong in which line.
-    """
+    """Read a table; a half-written last line is left out."""
     header, rows = _lines(path)
     header = header or list(fixed)
     if tuple(header[: len(fixed)]) != fixed or len(set(header)) < len(header):
@@ -130,16 +132,7 @@ def _column(path: Path, name: str, fields: Iterable[str]) -> np.ndarray:
 
 
 def drop_after(path: Path, fixed: tuple[str, ...], step: int) -> None:
-    """Replace a table by its rows up to a step, all at once.
-
-    Args:
-        path: the file; nothing happens without it.
-        fixed: names that its header must begin with.
-        step: the last step to keep.
-
-    Raises:
-        ValueError: for a damaged table, which is left as it is.
-    """
+    """Replace a table by its rows up to a step, all at once; a damaged one is left as it is."""
     kept = read_table(path, fixed)["step"] <= step  # also refuses a damaged table
     header, rows = _lines(path)
     lines = [header, *(row for row, keep in zip(rows, kept, strict=True) if keep)] if header else []
@@ -148,12 +141,7 @@ def drop_after(path: Path, fixed: tuple[str, ...], step: int) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves the old content or the new one, and nothing between.
-
-    Args:
-        path: the file.
-        text: its new content.
-    """
+    """Write a file so that a crash leaves the old content or the new one, and nothing between."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         file.write(text.encode())

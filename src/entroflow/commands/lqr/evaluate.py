@@ -35,13 +35,8 @@ def evaluate(
 ) -> LQREvaluation:
     """Run a policy on given noise, then look at its actions at some of the states that it visited.
 
-    Args:
-        env: the environment; the region that truncates training episodes plays no role here.
-        policy: the policy.
-        discount: γ of the return.
-        noise: initial states, process noise, and the noise x_0 of the policy's actions.
-        visits: which of the H T visited states to look at, counted along the trajectories of step 0 first.
-        points: standard normal noise, from which the actions at these states are made.
+    The region that truncates training episodes plays no role. `visits` are counted along the trajectories of step 0
+    first; `points` are standard normal noise, from which the actions at the visited states are made.
     """
 
     def step(states: Float[Array, "T n"], draws: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
