@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from gymnasium import Env, spaces
 
-from entroflow import SACISFM
+from entroflow import SAC, SACISFM
 from entroflow.envs import FunctionalEnv, GymAdapter
 
 
@@ -50,10 +50,10 @@ class PureWalk(FunctionalEnv):
         return -next_state @ next_state
 
 
-def main(steps: int = 1000) -> list[float]:
+def main(steps: int = 1000, kind: type[SAC] = SACISFM) -> list[float]:
     """Return mean returns of 20 episodes after training, of both; standing still gives −20."""
     makers = Walk, lambda: GymAdapter(PureWalk(action_low=-jax.numpy.ones(1), action_high=jax.numpy.ones(1)))
-    return [SACISFM(make, learning_starts=steps // 8).learn(steps).evaluate(20).mean for make in makers]
+    return [kind(make, learning_starts=steps // 8).learn(steps).evaluate(20).mean for make in makers]
 
 
 if __name__ == "__main__":
