@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from entroflow import SACISFM, moments, optimise, rl
+from entroflow import SAC, SACISFM, moments, optimise, rl
 
 State = tuple[eqx.nn.MLP, eqx.nn.MLP, optax.OptState]  # the network, its running average, Adam's state
-LEVELS = (jnp.arange(25.0) + 0.5) / 25
+LEVELS = (jnp.arange(25.0)[None, None] + 0.5) / 25
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Quantiles:
 
         def loss(network: eqx.nn.MLP) -> Array:
             errors = targets[:, :, None] - jax.vmap(network)(jnp.hstack([obs, action]))[:, None]
-            return jnp.mean(jnp.abs(LEVELS[None, None] - (errors < 0)) * optax.huber_loss(errors))
+            return jnp.mean(jnp.where(errors < 0, LEVELS - 1, LEVELS) * errors)
 
         error, gradient = jax.value_and_grad(loss)(state[0])
         network, adam = optimise.descend(optax.adam(1e-3), gradient, state[0], state[2])
         return (network, optimise.follow(state[1], network, 0.005), adam), {"critic_error": error}
 
 
-def main(steps: int = 4000) -> float:
+def main(steps: int = 4000, kind: type[SAC] = SACISFM) -> float:
     """Return the mean return of 10 episodes of Pendulum-v1 after training."""
-    return SACISFM("Pendulum-v1", critic=Quantiles(), reward_scale=0.1).learn(steps).evaluate(10).mean
+    return kind("Pendulum-v1", critic=Quantiles(), reward_scale=0.1).learn(steps).evaluate(10).mean
 
 
 if __name__ == "__main__":

@@ -2,19 +2,17 @@
 
     python examples/own_proposal.py
 
-All that ISFM asks of a proposal is that it can be sampled with its density, in the latents u, of which `Box` makes
-actions by tanh. With `log_prob` it can be mixed with others, so that no weight exceeds that of the policy by much.
+It is sampled with its density, in the latents u, of which `Box` makes actions by tanh; `log_prob` lets it be mixed.
 """
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import tyro
 from jax import Array
 
 import entroflow
 from entroflow.flow import FlowPolicy
-from entroflow.isfm import MixtureProposal, QFunction, defensive
+from entroflow.isfm import MixtureProposal, Propose, QFunction, defensive
 
 
 class HeavyTails(eqx.Module):
@@ -45,16 +43,18 @@ def mixed(policy: FlowPolicy, q_function: QFunction, temperature: Array) -> Mixt
     return defensive(policy, tails(policy, q_function, temperature), 0.25)
 
 
-def main(steps: int = 4000) -> dict[str, tuple[float, float]]:
-    """Train on Pendulum-v1 with each proposal; print and return ESS/N at the end and the mean return of 10 episodes."""
-    found, rows = {}, []
+def train(proposal: Propose | str, steps: int) -> tuple[float, float]:
+    """Train on Pendulum-v1; return ESS/N in the second half and the mean return of 10 episodes."""
+    agent, found = entroflow.SACISFM("Pendulum-v1", proposal=proposal, learning_starts=steps // 8), {}
+    agent.learn(steps, lambda _, row: found.update(row), log_interval=steps // 2)
+    return found["ess"], agent.evaluate(10).mean
+
+
+def main(steps: int = 4000) -> None:
+    """Train with each."""
     for name, proposal in {"policy": "policy", "mixed": mixed, "tails": tails}.items():
-        agent = entroflow.SACISFM("Pendulum-v1", proposal=proposal, learning_starts=steps // 8, buffer_size=steps)
-        agent.learn(steps, callback=lambda _, row: rows.append(row), log_interval=steps // 2)
-        found[name] = rows[-1]["ess"], agent.evaluate(10).mean
-        print(f"{name}: ESS/N {found[name][0]:.2f}, return {found[name][1]:.0f}", flush=True)
-    return found
+        print("{}: ESS/N {:.2f}, return {:.0f}".format(name, *train(proposal, steps)), flush=True)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main()
