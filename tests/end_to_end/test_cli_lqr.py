@@ -30,6 +30,7 @@ from entroflow.isfm import AdaptiveCandidates
 from entroflow.lqr import LQR, systems
 from entroflow.lqr.figures import Picture
 from entroflow.options import LQROptions
+from entroflow.storage.folder import write_results
 
 COMMAND = ["lqr", "--alpha", "0.5", "1", "--seeds", "2", "--seed", "3", "--steps", "6"]
 RUNS = [(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]
@@ -352,7 +353,7 @@ def test_errors_relative_to_nothing_are_null(tmp_path, recwarn):
     assert "nan" in lqr_job._status([row])
     results = [row | lqr_report.floors(run, 64, measured["mean_scale"])]
     lqr_report.draw(tmp_path, lqr.name, [run], [row], results, [untrained_picture(run)])
-    lqr_report.write(tmp_path, lqr, {}, {}, results)
+    write_results(tmp_path, {"runs": results}, {})
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
@@ -376,7 +377,7 @@ def test_a_policy_that_lets_the_system_overflow_is_reported(tmp_path, recwarn):
         measured = lqr_report.errors(run, evaluation)
         row = {"alpha": 1.0, "seed": 0, "step": 1, "transitions": 1, "ess": 1.0, **measured}
         results = [row | lqr_report.floors(run, 64, measured["mean_scale"])]
-        lqr_report.write(tmp_path, lqr, {}, {}, results)
+        write_results(tmp_path, {"runs": results}, {})
         lqr_report.table(results)
         (written,) = json.loads((tmp_path / "results.json").read_text())["runs"]
         assert written["standard_return"] is None and written["covariance_error"] is None
