@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import operator
 import re
 import subprocess
 import sys
@@ -197,6 +198,21 @@ def test_the_readme_python_runs(tmp_path, monkeypatch):
     assert len(runnable) == 2
     for block in runnable:
         exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_python_of_the_docs_runs():
+    """The parts of one's own that docs/extending.md shows train an agent."""
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), flags=re.DOTALL)
+    namespace = {"__name__": "extending"}
+    exec(compile(block, "extending.md", "exec"), namespace)
+    assert namespace["agent"].settings.actor.candidates == namespace["MoreWhenFew"]()
+
+
+def test_the_names_of_the_docs_exist():
+    """What docs/extending.md names in the package is there."""
+    text = (ROOT / "docs/extending.md").read_text()
+    for name in re.findall(r"`(entroflow(?:\.\w+)+\.[A-Z]\w+)`", text):
+        assert operator.attrgetter(name.removeprefix("entroflow."))(entroflow), name
 
 
 def test_no_pickle():

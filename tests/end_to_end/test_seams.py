@@ -257,7 +257,6 @@ def make(kind, **fields):
         (Flow, {"solver": AdaptiveSolver(), "pathwise": 0}, AdaptiveSolver()),
         (Flow, {"solver": Euler(), "pathwise": 0}, Euler()),
     ],
-    ids=str,
 )
 def test_a_name_or_an_object(kind, given, expected):
     """Every seam takes either, and settings made alike compare equal, so that programs are shared."""
@@ -293,7 +292,6 @@ class Listed(Doubled):
         (Flow, {"solver": Euler, "pathwise": 0}, "solver: got the class Euler, expected .*."),
         (Flow, {"solver": Euler()}, "pathwise: got 0.3 with Euler, .*; use RungeKutta, or pathwise=0."),
     ],
-    ids=str,
 )
 def test_what_is_no_such_part_is_refused(kind, given, message):
     """One sentence, when the settings are made."""
