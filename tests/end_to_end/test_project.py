@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -203,7 +204,7 @@ def test_the_readme_python_runs(tmp_path, monkeypatch):
 def test_the_python_of_the_docs_runs():
     """The parts of one's own that docs/extending.md shows train an agent."""
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), flags=re.DOTALL)
-    namespace = {"__name__": "extending"}
+    namespace: dict[str, Any] = {"__name__": "extending"}
     exec(compile(block, "extending.md", "exec"), namespace)
     assert namespace["agent"].settings.actor.candidates == namespace["MoreWhenFew"]()
 
