@@ -60,7 +60,7 @@ def test_targets_follow_ever_more_slowly_in_a_planned_training(updates, step, ra
     Half way through, the units of a planned training are settled, so that parameters can be compared.
     """
     keys = jax.random.split(jax.random.key(0))
-    sizes = {"obs_size": 2, "action_size": 1, "obs_units": standard(2)}
+    sizes = {"obs_units": standard(2), "action_size": 1}
     state = CRITIC.init(keys, updates=updates, **sizes)
     state = eqx.tree_at(lambda state: state.q_target, state, CRITIC.init(keys[::-1], updates=updates, **sizes).q)
     # Data of mean zero and variance one leave the units alone even where they are not settled.

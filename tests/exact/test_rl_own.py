@@ -71,8 +71,8 @@ class Linear:
 
     learns_v: ClassVar[bool] = False
 
-    def init(self, keys, *, obs_size, action_size, obs_units, updates):
-        return {"w": jax.random.normal(keys[0], (obs_size + action_size,))}
+    def init(self, keys, obs_units, action_size, updates):
+        return {"w": jax.random.normal(keys[0], (obs_units.mean.size + action_size,))}
 
     def q(self, state, obs, action):
         return state["w"] @ jnp.concatenate([obs, action])

@@ -38,8 +38,8 @@ class Oracle:
 
     learns_v: bool = False
 
-    def init(self, keys, *, obs_size, action_size, obs_units, updates):
-        size = obs_size + action_size
+    def init(self, keys, obs_units, action_size, updates):
+        size = obs_units.mean.size + action_size
         return jnp.zeros((size, size)), jnp.float32(0)
 
     def q(self, state, obs, action):
