@@ -64,6 +64,7 @@ def adaptive(tmp_path_factory):
     """The same with `--candidates adaptive`, of two sizes only, and a budget between those of the four runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lqr_plan, "AdaptiveCandidates", lambda: AdaptiveCandidates(ADAPTIVE_BUDGET, (2, 4)))
+        patch.setattr(lqr_report, "draw", lambda *_: None)  # the figures are those of the other study
         yield make_study(tmp_path_factory.mktemp("adaptive") / "out", "--candidates", "adaptive")
 
 
