@@ -61,7 +61,8 @@ clean:  ## remove the environment and all caches; out/ stays
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis dist build
 	find src tests examples experiments benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A candidate must be new enough and able to make environments (some systems ship Python without ensurepip).
+# A candidate must be new enough and able to make environments (some systems ship Python without ensurepip). Bytecode is
+# left to the imports: writing that of every module takes half of the installation's time.
 $(READY): pyproject.toml requirements-dev.lock
 	@set -e; found=; \
 	for python in $(or $(PYTHON),python3.11 python3 python3.12 python3.13 python3.14 python); do \
@@ -72,6 +73,6 @@ $(READY): pyproject.toml requirements-dev.lock
 	fi; \
 	echo "making .venv with $$($$found --version) (once; takes a minute or two)"; \
 	$$found -m venv .venv; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement requirements-dev.lock; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	touch $@
