@@ -1,0 +1,488 @@
+"""Command lines as people type them, and worse: each answers in time, in a sentence, with a documented exit code.
+
+    python -m experiments.hostile.command_lines --cases 900 --out out/command_lines
+
+Some cases are listed, the others are drawn: of every command its options, right and wrong, with values that people and
+scripts come up with. What would begin to train counts as accepted there and ends.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import multiprocessing
+import os
+import random
+import re
+import resource
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from entroflow import cli
+from entroflow.storage import records
+
+from ..frame import markdown, read
+
+SECONDS = 15.0  # for an answer
+MEMORY = 12 * 2**30  # bytes of address space, of which JAX takes some just to start
+DIGITS, LETTERS = "9" * 10_000, "x" * 5000
+FORBIDDEN = re.compile(r"Traceback|entroflow\.settings|command\.\w+|\.pyc?\b:? line")
+TASK = "Pendulum-v1"
+
+
+class Case(NamedTuple):
+    """A command line, the exit codes that are right, and the encoding of the terminal or file that it answers to."""
+
+    kind: str
+    argv: list[str]
+    codes: tuple[int, ...]
+    encoding: str = "utf-8"
+
+
+class Outcome(NamedTuple):
+    """What came of it: how it failed, nothing if it did not; its exit code, words, and seconds."""
+
+    failure: str
+    code: int | None
+    said: str
+    seconds: float
+
+
+class Accepted(BaseException):
+    """Training would begin here."""
+
+
+def listed() -> list[Case]:
+    """Return the cases that stand here one by one."""
+    commands = list(cli.COMMANDS)
+    train = lambda *rest: ["train", TASK, *rest]  # noqa: E731
+    groups: dict[str, tuple[tuple[int, ...], list[list[str]]]] = {
+        "help": ((0,), [["--help"], *[[name, "--help"] for name in commands], ["version"]]),
+        "everyday": (
+            (0,),
+            [
+                train(),
+                train("--steps", "1e4"),
+                train("--steps", "10_000", "--seeds", "3", "--seed", "7"),
+                train("--set", "num_envs=4", "candidates=32"),
+                train("--algorithm", "gaussian_sac", "--set", "target_entropy=None", "temperature=0.1"),
+                train("--algorithm=denoising", "--out=elsewhere"),
+                ["lqr", "--alpha", "0.5", "--seeds", "1", "--steps", "1e2", "--out", "study"],
+                ["compare", "run", "--out", "comparison"],
+                ["compare", "run", "run-seed-1", "--labels", "a", "b"],
+                ["eval", "agent", "--episodes", "1"],
+                ["export", "agent", "--out", "policy.stablehlo"],
+            ],
+        ),
+        "wrong words": (
+            (2,),
+            [
+                [],
+                [""],
+                ["nosuch"],
+                ["trian", TASK],
+                ["train"],
+                ["train", "--env", TASK],
+                ["train", TASK, "--env", TASK],
+                ["train", TASK, "Hopper-v5"],
+                ["eval"],
+                ["eval", "--folder", "run"],
+                train("--step", "3"),
+                train("--steps"),
+                train("--no-such", "3"),
+                train("--steps", "3", "--steps", "4"),
+                train("--resume", "always"),
+                ["compare"],
+                ["compare", "run", "run"],
+                ["compare", "run", "--metric", "retrun"],
+                ["compare", "run", "--labels", "a", "b"],
+                ["lqr", "coupled"],
+            ],
+        ),
+        "tasks": (
+            (2,),
+            [
+                ["train", name]
+                for name in (
+                    *("Pendulm-v1", "Pendulum-v2", "pendulum-v1", "Hopper-v2", "CartPole-v1", "LunarLander-v3", ""),
+                    *("nosuch:X-v0", "os:X-v0", ":", "a:b:c", "..", "/etc/passwd", LETTERS, DIGITS, "🙂-v0", "-v0"),
+                    *("phys2d/CartPole-v1", "tabular/CliffWalking-v0", "GymV26Environment-v0", "Taxi-v3"),
+                )
+            ],
+        ),
+        "numbers": (
+            (2,),
+            [
+                train(option, value)
+                for option in ("--steps", "--seeds", "--evaluate-every", "--evaluation-episodes")
+                for value in ("0", "-1", "1.5", "nan", "inf", "1e400", "1e-3", "", "three", DIGITS, "-" + DIGITS)
+            ]
+            + [train("--seed", value) for value in ("-1", str(2**32), "1.5", "nan", DIGITS)]
+            + [["lqr", "--alpha", value] for value in ("0", "-1", "nan", "inf", "1e400", "1e-300", "", DIGITS)]
+            + [["lqr", "--candidates", value] for value in ("1", "0", "1e3", DIGITS, "many", "-8", "²")]
+            + [["lqr", "--steps", value] for value in ("0", DIGITS, "1e12")]
+            + [["eval", "agent", "--episodes", value] for value in ("0", "-3", DIGITS)]
+            + [["eval", "agent", "--mass", value] for value in ("0", "nan", "-1", "2")]
+            + [["export", "agent", "--best-of", value] for value in ("0", "-1", DIGITS)],
+        ),
+        "sizes": (
+            (2,),
+            [
+                train("--seeds", "2147483648"),
+                train("--seeds", "10000000"),
+                train("--seeds", "100000"),
+                train("--evaluation-episodes", "100000000"),
+                train("--steps", "1e9", "--set", "buffer_size=2147483647"),
+                ["eval", "agent", "--episodes", "100000000"],
+                ["export", "agent", "--best-of", "2000000000"],
+                ["lqr", "--seeds", "2147483648"],
+                ["lqr", "--seeds", "10000000"],
+                ["lqr", "--seeds", "50000"],
+                *[
+                    train("--set", f"{name}={size}")
+                    for name, size in {
+                        "num_envs": 10**8,
+                        "critic_width": 10**6,
+                        "critic_depth": 10**6,
+                        "width": 10**6,
+                        "depth": 10**6,
+                        "state_width": 10**7,
+                        "batch_size": 10**9,
+                        "critic_members": 10**8,
+                        "candidates": 2 * 10**9,
+                        "states": 2 * 10**9,
+                        "action_candidates": 2 * 10**9,
+                        "updates_per_step": DIGITS,
+                    }.items()
+                ],
+            ],
+        ),
+        "settings": (
+            (2,),
+            [
+                train("--set", text)
+                for text in (
+                    *(
+                        "learning_rate=1e-3",
+                        "rate",
+                        "=",
+                        "=3",
+                        "rate=",
+                        "rate=fast",
+                        "width=1.5",
+                        "width=-1",
+                        "width=[]",
+                    ),
+                    *("width={}", "width=null", "width=true", "discount=1", "discount=NaN", "temperature=0", "seed=3"),
+                    *("actor=mine", "critic=mine", "config=3", "buffer_size=10", f"width={DIGITS}", f"{LETTERS}=3"),
+                    *(f"rate={DIGITS}", f"rate={'[' * 5000}", "soft_value=netwrok", "target_entropy=high", "rate=-1"),
+                    *("solver=euler", "normalise_obs=3", "num_envs=0", "batch_size=0", "critic=", "🙂=1"),
+                )
+            ]
+            + [train("--algorithm", name) for name in ("sac", "", "SAC_ISFM", LETTERS, "ppo")],
+        ),
+        "files": (
+            (2,),
+            [
+                [command, folder, *rest]
+                for command, *rest in (["eval"], ["resume"], ["watch"], ["export"], ["compare"])
+                for folder in ("nowhere", "empty", "file", LETTERS, "", "/dev/null", "file/below", "damaged", "🙂")
+            ]
+            + [["resume", name] for name in RUNS if name not in ("run", "run-seed-1")]
+            + [["lqr", "--system", name] for name in ("nowhere", "file", "empty", LETTERS, "", "damaged/config.json")]
+            + [[*command, "--out", name] for command in (["compare", "run"], train()) for name in ("file", LETTERS)]
+            + [
+                ["export", "agent", "--out", name]
+                for name in ("policy.txt", "policy", f"{LETTERS}.onnx", "file/p.onnx")
+            ]
+            + [
+                ["watch", "agent", "--out", "film.avi"],
+                ["lqr", "--out", "run"],
+                train("--out", "run"),
+                ["export", "several"],
+            ]
+            + [["export", "agent", "--seed", "9"], ["eval", "agent", "--checkpoint", "first"]],
+        ),
+    }
+    cases = [Case(kind, argv, codes) for kind, (codes, lines) in groups.items() for argv in lines]
+    printed = [case for case in cases if case.kind == "help" or case.argv[0:1] in (["compare"], ["eval"])]
+    refused = [case for case in cases if case.kind == "wrong words"]
+    told = [case for case in printed + refused if LETTERS not in case.argv]
+    return cases + [case._replace(kind="encodings", encoding=name) for name in ("cp1252", "ascii") for case in told]
+
+
+VALUES = (
+    *(
+        "0",
+        "1",
+        "3",
+        "-1",
+        "1.5",
+        "1e3",
+        "1e400",
+        "nan",
+        "inf",
+        "",
+        " ",
+        "None",
+        "True",
+        "0x10",
+        "１２",
+        "1,000",
+        "1_000",
+    ),
+    *(
+        "--",
+        "-",
+        "🙂",
+        "é",
+        "\udce9",
+        "..",
+        ".",
+        "~",
+        "*",
+        "a b",
+        "'",
+        '"',
+        "\\",
+        "[/]",
+        "$HOME",
+        "\n",
+        "%s",
+        "{}",
+        "[bold]",
+    ),
+    *(
+        DIGITS,
+        LETTERS,
+        "file",
+        "empty",
+        "run",
+        "agent",
+        TASK,
+        "Hopper-v5",
+        "width=8",
+        "seeds=3",
+        "last",
+        "best",
+        "auto",
+    ),
+)
+
+
+def drawn(count: int, seed: int) -> Iterator[Case]:
+    """Draw command lines: of a command's own options and others', words for their values, in any order."""
+    choose = random.Random(seed)
+    options = {name: [part.name.replace("_", "-") for part in fields(kind)] for name, (kind, _) in cli.COMMANDS.items()}
+    every = sorted({option for names in options.values() for option in names} | {"help", "version", "verbose"})
+    for _ in range(count):
+        command = choose.choice(list(options))
+        first = [choose.choice([TASK, "run", "agent", *VALUES])] if choose.random() < 0.8 else []
+        parts = [first]
+        for _ in range(choose.randrange(4)):
+            name = choose.choice(options[command] or every) if choose.random() < 0.9 else choose.choice(every)
+            words = [choose.choice(VALUES) for _ in range(choose.choice([0, 1, 1, 1, 1, 2]))]
+            joined = len(words) == 1 and choose.random() < 0.3
+            parts.append([f"--{name}={words[0]}"] if joined else [f"--{name}", *words])
+        choose.shuffle(parts)
+        # What is right takes its time: films, exports and evaluations of any length are not drawn.
+        short = (
+            ["--episodes", "0"] if command in ("eval", "watch") else ["--best-of", "0"] if command == "export" else []
+        )
+        argv = [command, *[word for part in parts for word in part], *short]
+        yield Case("drawn", argv, (0, 2), choose.choice(["utf-8", "utf-8", "cp1252", "ascii"]))
+
+
+CONFIG: dict[str, Any] = {
+    **{"format": 1, "algorithm": "gaussian_sac", "env": TASK, "seeds": [0], "steps": 10, "wandb": False},
+    "settings": {"config": {"kind": "Config", "actor": {"kind": "Gaussian"}, "critic": {"kind": "MLPCritic"}}},
+    "evaluation": {"every": 5, "episodes": 1},
+}
+RUNS = {
+    "run": "{}",
+    "run-seed-1": '{"seeds": [1]}',
+    "every-0": '{"evaluation": {"every": 0, "episodes": 1}}',
+    "every-x": '{"evaluation": {"every": "x", "episodes": 1}}',
+    "no-every": '{"evaluation": {"episodes": 1}}',
+    "episodes-many": '{"evaluation": {"every": 5, "episodes": 100000000}}',
+    "evaluation-list": '{"evaluation": [5, 1]}',
+    "no-evaluation": '{"evaluation": null}',
+    "long-steps": f'{{"steps": {DIGITS}}}',
+    "long-seed": f'{{"seeds": [{DIGITS}]}}',
+    "many-steps": '{"steps": 1e400}',
+    "no-task": '{"env": "Pendulum-v9"}',
+    "module": '{"env": "os:X-v0"}',
+    "deep": '{"settings": {"config": {"kind": "Config", "actor": {"kind": "Gaussian", "depth": 10000000}}}}',
+}
+
+
+def furnish(folder: Path) -> None:
+    """Put into a folder what command lines speak of: runs, whole and damaged, an agent, several, a file."""
+    from entroflow import GaussianSAC
+
+    for name, changes in RUNS.items():
+        seeds = [1] if name == "run-seed-1" else [0]
+        with records.create(
+            folder / name, **{k: v for k, v in CONFIG.items() if k != "format"} | {"seeds": seeds}
+        ) as run:
+            rows = [{"seed": seeds[0], "step": step, "seconds": 1.0, "return": -step} for step in (0, 5, 10)]
+            run.evaluations([row | {"episode": 0, "length": 200} for row in rows])
+        path = folder / name / records.CONFIG
+        text = path.read_text().rstrip()
+        for key in re.findall(r'^\{"(\w+)"', changes):
+            document = {k: v for k, v in json.loads(text).items() if k != key}
+            text = json.dumps(document)[:-1] + ", " + changes[1:]
+        path.write_text(text)
+    agent = GaussianSAC("entroflow/LQR-v0", width=4, critic_width=4)
+    for name in ("agent", "several/checkpoints/last/seed=0", "several/checkpoints/last/seed=1"):
+        agent.save(folder / name)
+    (folder / "empty").mkdir()
+    (folder / "file").write_text("nothing\n")
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / records.CONFIG).write_text('{"format": 1, ')
+
+
+@contextlib.contextmanager
+def ending_where_training_begins() -> Iterator[None]:
+    """Let everything be checked, and nothing be trained."""
+    from entroflow.agents import training
+    from entroflow.commands.lqr import job
+
+    def accept(*_: Any, **__: Any) -> Any:
+        raise Accepted
+
+    begin, run = training._init, job._Job.run
+
+    def begin_if_saved(config: Any, seeds: Any, obs_size: int, *rest: Any) -> Any:
+        return begin(config, seeds, obs_size, *rest) if config.critic.width == 4 else accept()
+
+    training._init, job._Job.run = begin_if_saved, accept  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        training._init, job._Job.run = begin, run
+
+
+def attempt(case: Case) -> Outcome:
+    """Run a command line in this process, its output encoded strictly, as it is into a file; judge what comes of it."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), case.encoding, write_through=True) for _ in range(2))
+    begun, code, raised = time.perf_counter(), None, ""
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = cli.main(case.argv)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        except Accepted:
+            code = 0
+        except BaseException:
+            raised = traceback.format_exc(limit=-3)
+    seconds = time.perf_counter() - begun
+    printed, said = (stream.buffer.getvalue().decode(case.encoding) for stream in (out, err))  # type: ignore[attr-defined]
+    return Outcome(judged(case, code, printed, said, raised, seconds), code, (raised or said)[:2000], round(seconds, 2))
+
+
+def judged(case: Case, code: int | None, printed: str, said: str, raised: str, seconds: float) -> str:
+    """Return what is wrong, nothing if all is well."""
+    if raised:
+        return "traceback"
+    if code not in case.codes:
+        return f"exit code {code} for {' or '.join(map(str, case.codes))}"
+    if found := FORBIDDEN.search(printed + said):
+        return f"speaks of {found[0]!r}"
+    ours = [line for line in said.splitlines() if line.startswith("entroflow: ")]
+    boxed = said.startswith(("╭", "+"))
+    if code == 2 and not boxed and (len(ours) != 1 or len(said.strip().splitlines()) != 1):
+        return "not one sentence"
+    return f"{seconds:.0f} seconds" if seconds > SECONDS else ""
+
+
+def _work(cases: Sequence[Case], first: int, pipe: Connection) -> None:
+    """Try cases from one on in a process of its own, in a folder of its own, with bounded memory."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        furnish(Path(folder))
+        with ending_where_training_begins():
+            for case in cases[first:]:
+                pipe.send(attempt(case))
+
+
+def attempts(cases: Sequence[Case], tell: Callable[[int], None] = lambda _: None) -> list[Outcome]:
+    """Try all cases, in a process that is ended and begun anew where one hangs or dies."""
+    spawn, found = multiprocessing.get_context("spawn"), list[Outcome]()
+    while len(found) < len(cases):
+        here, there = spawn.Pipe(duplex=False)
+        worker = spawn.Process(target=_work, args=(cases, len(found), there))
+        worker.start()
+        there.close()
+        waiting = 120.0  # the first answer waits for JAX
+        while len(found) < len(cases):
+            tell(len(found))
+            try:
+                if not here.poll(waiting):
+                    found.append(Outcome("hangs", None, "", waiting))
+                    break
+                found.append(here.recv())
+            except EOFError:
+                found.append(Outcome("dies", None, "", 0.0))
+                break
+            waiting = 2 * SECONDS
+        worker.kill()
+        worker.join()
+    return found
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the experiment."""
+
+    cases: int = 900
+    """Number of command lines in all, the listed ones first."""
+    seed: int = 0
+    """Seed of the drawn ones."""
+    out: Path = Path("out/command_lines")
+    """Output folder, made if there is none."""
+
+
+def all_cases(count: int, seed: int = 0) -> list[Case]:
+    """Return so many cases, the listed ones first."""
+    cases = listed()
+    return [*cases, *drawn(max(count - len(cases), 0), seed)][:count]
+
+
+def table(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> str:
+    """Return a row for every kind: how many were tried, how many failed, the longest answer."""
+    rows = []
+    for kind in dict.fromkeys(case.kind for case in cases):
+        found = [outcome for case, outcome in zip(cases, outcomes, strict=True) if case.kind == kind]
+        failed = sum(bool(outcome.failure) for outcome in found)
+        rows.append([kind, str(len(found)), str(failed), f"{max(outcome.seconds for outcome in found):.1f}"])
+    total = [sum(int(row[i]) for row in rows) for i in (1, 2)]
+    rows.append(["all", str(total[0]), str(total[1]), max((row[3] for row in rows), key=float)])
+    return markdown(["kind", "cases", "failures", "longest answer, s"], rows)
+
+
+def run(options: Options) -> int:
+    """Try all cases; write them into a table; return the exit code."""
+    os.environ.setdefault("COLUMNS", "200")
+    cases = all_cases(options.cases, options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
+    outcomes = attempts(cases, lambda number: print(f"\r{number} of {len(cases)}", end="", flush=True))
+    with (options.out / "command_lines.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["kind", "encoding", "command line", "exit code", "failure", "said"])
+        for case, outcome in zip(cases, outcomes, strict=True):
+            words = [repr(word if len(word) < 60 else f"{word[:20]}… of {len(word)}")[1:-1] for word in case.argv]
+            said = " ".join(outcome.said.split())[:160].replace(LETTERS, "x…")
+            writer.writerow([case.kind, case.encoding, " ".join(words), outcome.code, outcome.failure, said])
+    print("\n" + table(cases, outcomes))
+    return int(any(outcome.failure for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    raise SystemExit(read("experiments.hostile.command_lines", run, Options))
