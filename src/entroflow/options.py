@@ -1,10 +1,32 @@
-"""Options of the commands: data alone, which `--help` prints without importing anything heavy."""
+"""Options of the commands: data, and what can be seen to be wrong with it without JAX, whose import takes seconds."""
 
+import sys
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+from . import checks
+
+
+def _whole(words: list[str]) -> int:
+    try:
+        number = Decimal(words[0])
+        if abs(number) < 2**63 and number % 1 == 0:
+            return int(number)
+    except ArithmeticError:  # no number at all
+        pass
+    raise ValueError(f"got {words[0][:40]!r}, expected a whole number such as 10000, 10_000 or 1e4")
+
+
+WHOLE = PrimitiveConstructorSpec(
+    1, "INT", _whole, lambda value: isinstance(value, int | None), lambda value: [f"{value}"]
+)
+Whole = Annotated[int, WHOLE]
+MaybeWhole = Annotated[int | None, WHOLE]
 
 
 @dataclass(frozen=True)
@@ -18,11 +40,11 @@ class LQROptions:
     """A named system (double_integrator, coupled, unstable, cartpole, mass_spring) or a JSON file."""
     temperature: Annotated[tuple[float, ...], arg(name="alpha")] = (0.1, 0.5, 1.0, 2.0)
     """Temperatures α > 0, the weights of the entropy."""
-    seeds: int = 3
+    seeds: Whole = 3
     """Number of seeds for every temperature."""
-    steps: int = 3000
+    steps: Whole = 3000
     """Training steps: in each, every environment makes one step and every run one update."""
-    seed: int = 0
+    seed: Whole = 0
     """First seed S; the seeds are S, S+1, …."""
     candidates: str = "8"
     """Candidates per state of an improvement step: a number from 2 to 1024, or adaptive."""
@@ -38,15 +60,15 @@ class TrainOptions:
     """Id of the task, such as HalfCheetah-v5."""
     algorithm: str = "sac_isfm"
     """sac_isfm, gaussian_sac, or denoising (a diffusion policy without a density)."""
-    steps: int = 100_000
+    steps: Whole = 100_000
     """Environment steps of every seed."""
-    seeds: int = 1
+    seeds: Whole = 1
     """Number of seeds."""
-    seed: int = 0
+    seed: Whole = 0
     """First seed S; the seeds are S, S+1, …."""
-    evaluate_every: int = 5000
+    evaluate_every: Whole = 5000
     """Environment steps between evaluations, each with a checkpoint."""
-    evaluation_episodes: int = 10
+    evaluation_episodes: Whole = 10
     """Episodes of every evaluation."""
     set: tuple[str, ...] = ()
     """Settings to change, such as candidates=32 num_envs=4 learning_starts=500."""
@@ -64,22 +86,28 @@ class ResumeOptions:
 
     folder: Positional[Path]
     """Folder of the training or job."""
-    steps: int | None = None
+    steps: MaybeWhole = None
     """Environment steps of every seed, if a training is to make others than planned."""
 
 
 @dataclass(frozen=True)
-class EvalOptions:
-    """Evaluate the agents of a training over whole episodes."""
-
+class _ActingOptions:
     folder: Positional[Path]
     """Folder of a training, or of one agent."""
-    episodes: int = 100
-    """Episodes of every agent."""
-    checkpoint: str = "last"
-    """last or best."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which agents of a training."""
     stochastic: bool = False
     """Draw actions from the policy instead of the best by Q of several draws."""
+    seed: Whole = 0
+    """Seed of the first episode."""
+
+
+@dataclass(frozen=True)
+class EvalOptions(_ActingOptions):
+    """Evaluate the agents of a training over whole episodes."""
+
+    episodes: Whole = 100
+    """Episodes of every agent."""
     action_noise: float = 0.0
     """Standard deviation of noise on actions, as a fraction of half their range."""
     observation_noise: float = 0.0
@@ -88,26 +116,16 @@ class EvalOptions:
     """Factor of all masses and inertias (MuJoCo tasks)."""
     friction: float = 1.0
     """Factor of all friction coefficients (MuJoCo tasks)."""
-    seed: int = 0
-    """Seed of the first episode."""
 
 
 @dataclass(frozen=True)
-class WatchOptions:
-    """Film a trained agent."""
+class WatchOptions(_ActingOptions):
+    """Film a trained agent, of a training that of its first seed."""
 
-    folder: Positional[Path]
-    """Folder of a training, whose first seed is filmed, or of one agent."""
+    episodes: Whole = 1
+    """Number of episodes."""
     out: Path = Path("out/film")
     """The film, .mp4 or .gif."""
-    episodes: int = 1
-    """Number of episodes."""
-    checkpoint: str = "last"
-    """last or best."""
-    stochastic: bool = False
-    """Draw actions from the policy instead of the best by Q of several draws."""
-    seed: int = 0
-    """Seed of the first episode."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +136,11 @@ class ExportOptions:
     """Folder of a training, of one agent, or of `entroflow lqr`."""
     out: Path = Path("out/policy.onnx")
     """The file, .onnx or .stablehlo."""
-    best_of: int = 1
+    best_of: Whole = 1
     """Actions to draw, of which the best by Q is taken; a single one comes with its log-density."""
     temperature: Annotated[float | None, arg(name="alpha")] = None
     """Temperature of the policy, where the folder holds several."""
-    seed: int | None = None
+    seed: MaybeWhole = None
     """Its seed, likewise."""
 
 
@@ -148,12 +166,38 @@ class VersionOptions:
     """Print the version."""
 
 
+COUNTS = "steps", "seeds", "evaluate_every", "evaluation_episodes", "episodes", "best_of"
+
+
+def readable() -> None:
+    """Let what a terminal or file cannot show be replaced in the output, whatever its encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # type: ignore[attr-defined]
+
+
 def refuse_repeats(argv: list[str]) -> None:
     """Refuse options given twice: of `--set a=1 --set b=2` the first would be lost without a word."""
-    given = [part.split("=")[0] for part in argv if part.startswith("--")]
+    given = [part.split("=")[0] for part in argv if part.startswith("--") and part != "--"]
     for option in given:
         if given.count(option) > 1:
-            from . import checks  # brings NumPy, which options do not need
-
             remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
             raise checks.error(option, f"it {given.count(option)} times", "it once", remedy)
+        if option in ("--env", "--folder", "--folders"):
+            raise checks.error(option, "an option", "what it names by itself", f"leave the word {option} out")
+
+
+def check(options: Any) -> None:
+    """Refuse counts below one, and tasks that Gymnasium does not know; a `ValueError` says which."""
+    for name in COUNTS:
+        if getattr(options, name, None) is not None:
+            checks.positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
+    # A module before the id, or the package's own tasks, would have to be imported first.
+    if isinstance(options, TrainOptions) and ":" not in options.env and not options.env.startswith("entroflow/"):
+        import gymnasium
+
+        try:
+            gymnasium.spec(options.env)
+        except gymnasium.error.Error as problem:
+            given = f"{options.env!r} ({' '.join(str(problem).split())})"
+            raise checks.error("env", given, "the id of a registered environment", "check the spelling") from None

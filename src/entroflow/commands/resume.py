@@ -5,7 +5,7 @@ from typing import Any
 from .. import checks
 from ..options import LQROptions, ResumeOptions
 from ..storage.keeping import read_plan
-from ..storage.records import CONFIG
+from ..storage.records import CONFIG, read_config
 from . import train
 
 
@@ -13,7 +13,7 @@ def resume(options: ResumeOptions) -> int:
     """Go on with what stands in a folder; return the exit code. A `ValueError` says why that cannot be."""
     plan = read_plan(options.folder)
     if plan is None:
-        return train.resume(options)
+        return train.go_on(options.folder, read_config(options.folder), options.steps)
     if options.steps is not None:
         remedy = "leave it out, or begin anew in another folder"
         raise checks.error("--steps", f"{options.steps}", "none: a study's length is part of its plan", remedy)
