@@ -36,112 +36,79 @@ class LQROptions:
     Writes figures, results.json, metrics.csv and the trained policies into a folder.
     """
 
+    # A named system (double_integrator, coupled, unstable, cartpole, mass_spring) or a JSON file.
     system: str = "coupled"
-    """A named system (double_integrator, coupled, unstable, cartpole, mass_spring) or a JSON file."""
+    # Temperatures α > 0, the weights of the entropy.
     temperature: Annotated[tuple[float, ...], arg(name="alpha")] = (0.1, 0.5, 1.0, 2.0)
-    """Temperatures α > 0, the weights of the entropy."""
-    seeds: Whole = 3
-    """Number of seeds for every temperature."""
-    steps: Whole = 3000
-    """Training steps: in each, every environment makes one step and every run one update."""
-    seed: Whole = 0
-    """First seed S; the seeds are S, S+1, …."""
-    candidates: str = "8"
-    """Candidates per state of an improvement step: a number from 2 to 1024, or adaptive."""
-    out: Path = Path("out/lqr")
-    """Output folder, new or empty."""
+    seeds: Whole = 3  # Number of seeds for every temperature.
+    steps: Whole = 3000  # Training steps: in each, every environment makes one step and every run one update.
+    seed: Whole = 0  # First seed S; the seeds are S, S+1, ….
+    candidates: str = "8"  # Candidates per state of an improvement step: a number from 2 to 1024, or adaptive.
+    out: Path = Path("out/lqr")  # Output folder, new or empty.
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """Train on a Gymnasium task, all seeds at once. Records, checkpoints and figures go into a folder."""
 
-    env: Positional[str]
-    """Id of the task, such as HalfCheetah-v5."""
-    algorithm: str = "sac_isfm"
-    """sac_isfm, gaussian_sac, or denoising (a diffusion policy without a density)."""
-    steps: Whole = 100_000
-    """Environment steps of every seed."""
-    seeds: Whole = 1
-    """Number of seeds."""
-    seed: Whole = 0
-    """First seed S; the seeds are S, S+1, …."""
-    evaluate_every: Whole = 5000
-    """Environment steps between evaluations, each with a checkpoint."""
-    evaluation_episodes: Whole = 10
-    """Episodes of every evaluation."""
-    set: tuple[str, ...] = ()
-    """Settings to change, such as candidates=32 num_envs=4 learning_starts=500."""
-    resume: Literal["never", "auto"] = "never"
-    """auto: go on with the run in the folder, if there is one."""
-    wandb: bool = False
-    """Also log to Weights & Biases."""
-    out: Path | None = None
-    """Output folder; out/TASK-ALGORITHM if not given."""
+    env: Positional[str]  # Id of the task, such as HalfCheetah-v5.
+    algorithm: str = "sac_isfm"  # sac_isfm, gaussian_sac, or denoising (a diffusion policy without a density).
+    steps: Whole = 100_000  # Environment steps of every seed.
+    seeds: Whole = 1  # Number of seeds.
+    seed: Whole = 0  # First seed S; the seeds are S, S+1, ….
+    evaluate_every: Whole = 5000  # Environment steps between evaluations, each with a checkpoint.
+    evaluation_episodes: Whole = 10  # Episodes of every evaluation.
+    set: tuple[str, ...] = ()  # Settings to change, such as candidates=32 num_envs=4 learning_starts=500.
+    resume: Literal["never", "auto"] = "never"  # auto: go on with the run in the folder, if there is one.
+    wandb: bool = False  # Also log to Weights & Biases.
+    out: Path | None = None  # Output folder; out/TASK-ALGORITHM if not given.
 
 
 @dataclass(frozen=True)
 class ResumeOptions:
     """Go on with a training, or a job of lqr, from its last checkpoint, as if it had never stopped."""
 
-    folder: Positional[Path]
-    """Folder of the training or job."""
-    steps: MaybeWhole = None
-    """Environment steps of every seed, if a training is to make others than planned."""
+    folder: Positional[Path]  # Folder of the training or job.
+    steps: MaybeWhole = None  # Environment steps of every seed, if a training is to make others than planned.
 
 
 @dataclass(frozen=True)
 class _ActingOptions:
-    folder: Positional[Path]
-    """Folder of a training, or of one agent."""
-    checkpoint: Literal["last", "best"] = "last"
-    """Which agents of a training."""
-    stochastic: bool = False
-    """Draw actions from the policy instead of the best by Q of several draws."""
-    seed: Whole = 0
-    """Seed of the first episode."""
+    folder: Positional[Path]  # Folder of a training, or of one agent.
+    checkpoint: Literal["last", "best"] = "last"  # Which agents of a training.
+    stochastic: bool = False  # Draw actions from the policy instead of the best by Q of several draws.
+    seed: Whole = 0  # Seed of the first episode.
 
 
 @dataclass(frozen=True)
 class EvalOptions(_ActingOptions):
     """Evaluate the agents of a training over whole episodes."""
 
-    episodes: Whole = 100
-    """Episodes of every agent."""
-    action_noise: float = 0.0
-    """Standard deviation of noise on actions, as a fraction of half their range."""
-    observation_noise: float = 0.0
-    """Standard deviation of noise on every component of the observation."""
-    mass: float = 1.0
-    """Factor of all masses and inertias (MuJoCo tasks)."""
-    friction: float = 1.0
-    """Factor of all friction coefficients (MuJoCo tasks)."""
+    episodes: Whole = 100  # Episodes of every agent.
+    action_noise: float = 0.0  # Standard deviation of noise on actions, as a fraction of half their range.
+    observation_noise: float = 0.0  # Standard deviation of noise on every component of the observation.
+    mass: float = 1.0  # Factor of all masses and inertias (MuJoCo tasks).
+    friction: float = 1.0  # Factor of all friction coefficients (MuJoCo tasks).
 
 
 @dataclass(frozen=True)
 class WatchOptions(_ActingOptions):
     """Film a trained agent, of a training that of its first seed."""
 
-    episodes: Whole = 1
-    """Number of episodes."""
-    out: Path = Path("out/film")
-    """The film, .mp4 or .gif."""
+    episodes: Whole = 1  # Number of episodes.
+    out: Path = Path("out/film")  # The film, .mp4 or .gif.
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """Write a trained policy as one file that runs without this library: observations and noise to actions."""
 
-    folder: Positional[Path]
-    """Folder of a training, of one agent, or of `entroflow lqr`."""
-    out: Path = Path("out/policy.onnx")
-    """The file, .onnx or .stablehlo."""
-    best_of: Whole = 1
-    """Actions to draw, of which the best by Q is taken; a single one comes with its log-density."""
+    folder: Positional[Path]  # Folder of a training, of one agent, or of `entroflow lqr`.
+    out: Path = Path("out/policy.onnx")  # The file, .onnx or .stablehlo.
+    best_of: Whole = 1  # Actions to draw, of which the best by Q is taken; a single one comes with its log-density.
+    # Temperature of the policy, where the folder holds several.
     temperature: Annotated[float | None, arg(name="alpha")] = None
-    """Temperature of the policy, where the folder holds several."""
-    seed: MaybeWhole = None
-    """Its seed, likewise."""
+    seed: MaybeWhole = None  # Its seed, likewise.
 
 
 @dataclass(frozen=True)
@@ -151,14 +118,13 @@ class CompareOptions:
     Writes compare.png, compare.pdf, compare.json (all that is drawn) and compare.csv (the table) into a folder.
     """
 
+    # Folders of training runs; the first one's algorithm is set against the others.
     folders: Positional[tuple[Path, ...]]
-    """Folders of training runs; the first one's algorithm is set against the others."""
-    out: Path = Path("out/compare")
-    """Output folder: new, empty or of an earlier comparison."""
+    out: Path = Path("out/compare")  # Output folder: new, empty or of an earlier comparison.
+    # What to compare: return or length of evaluations, train/return, or a column of metrics.csv such as entropy.
     metric: str = "return"
-    """What to compare: return or length of evaluations, train/return, or a column of metrics.csv such as entropy."""
+    # What to call the lines, one for each folder, if not by algorithm and by settings that differ.
     labels: tuple[str, ...] = ()
-    """What to call the lines, one for each folder, if not by algorithm and by settings that differ."""
 
 
 @dataclass(frozen=True)
