@@ -112,7 +112,7 @@ def listed() -> list[Case]:
                 for name in (
                     *("Pendulm-v1", "Pendulum-v2", "pendulum-v1", "Hopper-v2", "CartPole-v1", "LunarLander-v3", ""),
                     *("nosuch:X-v0", "os:X-v0", ":", "a:b:c", "..", "/etc/passwd", LETTERS, DIGITS, "🙂-v0", "-v0"),
-                    *("phys2d/CartPole-v1", "tabular/CliffWalking-v0", "GymV26Environment-v0", "Taxi-v3"),
+                    *("phys2d/CartPole-v1", "tabular/CliffWalking-v0", "GymV26Environment-v0", "Blackjack-v1"),
                 )
             ],
         ),
@@ -207,7 +207,7 @@ def listed() -> list[Case]:
                 train("--out", "run"),
                 ["export", "several"],
             ]
-            + [["export", "agent", "--seed", "9"], ["eval", "agent", "--checkpoint", "first"]],
+            + [["eval", "agent", "--checkpoint", "first"]],
         ),
     }
     cases = [Case(kind, argv, codes) for kind, (codes, lines) in groups.items() for argv in lines]
@@ -360,8 +360,9 @@ def ending_where_training_begins() -> Iterator[None]:
     begin, run = training._init, job._Job.run
 
     def begin_if_saved(config: Any, seeds: Any, obs_size: int, *rest: Any) -> Any:
-        return begin(config, seeds, obs_size, *rest) if config.critic.width == 4 else accept()
+        return begin(config, seeds, obs_size, *rest) if config.critic.width == 4 else accept()  # the furniture is
 
+    vars(begin_if_saved).update(vars(begin))
     training._init, job._Job.run = begin_if_saved, accept  # type: ignore[assignment]
     try:
         yield
@@ -396,7 +397,7 @@ def judged(case: Case, code: int | None, printed: str, said: str, raised: str, s
     if found := FORBIDDEN.search(printed + said):
         return f"speaks of {found[0]!r}"
     ours = [line for line in said.splitlines() if line.startswith("entroflow: ")]
-    boxed = said.startswith(("╭", "+"))
+    boxed = "For full helptext" in said
     if code == 2 and not boxed and (len(ours) != 1 or len(said.strip().splitlines()) != 1):
         return "not one sentence"
     return f"{seconds:.0f} seconds" if seconds > SECONDS else ""

@@ -16,7 +16,7 @@ COMMANDS = {
     "resume": (options.ResumeOptions, "entroflow.commands.resume:resume"),
     "eval": (options.EvalOptions, "entroflow.commands.play:evaluate"),
     "watch": (options.WatchOptions, "entroflow.commands.play:watch"),
-    "export": (options.ExportOptions, "entroflow.commands.export:run"),
+    "export": (options.ExportOptions, "entroflow.commands.play:export"),
     "compare": (options.CompareOptions, "entroflow.commands.compare:run"),
     "version": (options.VersionOptions, "entroflow.cli:print_version"),
 }
