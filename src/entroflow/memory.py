@@ -61,7 +61,7 @@ def of_training(training: Any, agents: Any, capacity: int) -> dict[str, float]:
         Bytes by setting.
     """
     task, settings, runs = training.task, training.settings, len(training.seeds)
-    transition = 4 * (2 * task.obs_size + task.action_size + 2)
+    transition = 4 * (2 * task.obs_size + task.action_size + 1) + 2
     actor = settings.config.actor
     layer = 4 * getattr(actor, "width", 1)  # of one action, as it passes through the network
     drawn = getattr(actor, "candidates", 1)

@@ -72,7 +72,7 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
     runs = plan(options, lqr)
     config = settings(options.steps, schedule(options.candidates))
     use_all_cores()
-    transition = 4 * (2 * lqr.B.shape[0] + lqr.B.shape[1] + 2)
+    transition = 4 * (2 * lqr.B.shape[0] + lqr.B.shape[1] + 1) + 2
     memory.check({"seeds or temperatures": len(runs) * _remembered(options, config) * transition})
     given = {name: value for name, value in dataclasses.asdict(options).items() if name != "out"}
     again, facts = f"entroflow resume {options.out}", {"system": lqr.to_dict()}
