@@ -100,8 +100,7 @@ def compare(records: Sequence[Record], *, metric: str = "return", labels: Sequen
     curves = [curve for task, groups in tasks.items() for curve in _task_curves(task, groups, notes)]
     aggregate, bounds, improvements = [], {}, []
     if metric in ("return", "train/return"):
-        if len(tasks) > 1:
-            aggregate, bounds = _aggregate(curves, notes)
+        aggregate, bounds = _aggregate(curves, notes)
         for task in (*tasks, ALL_TASKS):
             improvements += _improvements(names[0], [curve for curve in curves + aggregate if curve.task == task])
     counts = {len(curve.values) for curve in curves}
@@ -222,7 +221,7 @@ def _aggregate(curves: list[Curve], notes: list[str]) -> tuple[list[Curve], dict
     tasks = list(dict.fromkeys(curve.task for curve in curves))
     algorithms = list(dict.fromkeys(curve.algorithm for curve in curves))
     found = {(curve.algorithm, curve.task): curve for curve in curves}
-    if len(algorithms) < 2:  # its own lowest and highest value would say nothing
+    if min(len(tasks), len(algorithms)) < 2:  # one's own lowest and highest value would say nothing
         return [], {}
     if missing := [(name, task) for name in algorithms for task in tasks if (name, task) not in found]:
         notes.append(f"not put together over all tasks, for {missing[0][0]} has no run on {missing[0][1]}")
