@@ -9,8 +9,6 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from . import checks
-
 
 def _whole(words: list[str]) -> int:
     try:
@@ -143,18 +141,23 @@ def readable() -> None:
 
 
 def refuse_repeats(argv: list[str]) -> None:
-    """Refuse options given twice: of `--set a=1 --set b=2` the first would be lost without a word."""
+    """Refuse options given twice, of which the first would be lost without a word, and options that are none."""
     given = [part.split("=")[0] for part in argv if part.startswith("--") and part != "--"]
-    for option in given:
-        if given.count(option) > 1:
-            remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
-            raise checks.error(option, f"it {given.count(option)} times", "it once", remedy)
-        if option in ("--env", "--folder", "--folders"):
-            raise checks.error(option, "an option", "what it names by itself", f"leave the word {option} out")
+    wrong = [option for option in given if given.count(option) > 1 or option in ("--env", "--folder", "--folders")]
+    if wrong:
+        from . import checks  # brings NumPy, which options do not need
+
+        if given.count(wrong[0]) == 1:
+            remedy = f"leave the word {wrong[0]} out"
+            raise checks.error(wrong[0], "an option", "what it names by itself", remedy)
+        remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
+        raise checks.error(wrong[0], f"it {given.count(wrong[0])} times", "it once", remedy)
 
 
 def check(options: Any) -> None:
     """Refuse counts below one, and tasks that Gymnasium does not know; a `ValueError` says which."""
+    from . import checks
+
     for name in COUNTS:
         if getattr(options, name, None) is not None:
             checks.positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
