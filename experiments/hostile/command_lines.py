@@ -396,9 +396,9 @@ def judged(case: Case, code: int | None, printed: str, said: str, raised: str, s
         return f"exit code {code} for {' or '.join(map(str, case.codes))}"
     if found := FORBIDDEN.search(printed + said):
         return f"speaks of {found[0]!r}"
-    ours = [line for line in said.splitlines() if line.startswith("entroflow: ")]
+    lines = re.sub(r"\S+ DeprecationWarning: .*WARN.*\n.*\n", "", said).splitlines()  # Gymnasium's, of old versions
     boxed = "For full helptext" in said
-    if code == 2 and not boxed and (len(ours) != 1 or len(said.strip().splitlines()) != 1):
+    if code == 2 and not boxed and (len(lines) != 1 or not lines[0].startswith("entroflow: ")):
         return "not one sentence"
     return f"{seconds:.0f} seconds" if seconds > SECONDS else ""
 

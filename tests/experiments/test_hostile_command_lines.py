@@ -1,4 +1,4 @@
-"""A small size of experiments/hostile/command_lines.py: every eighth of the listed command lines, and some drawn ones."""
+"""A small size of experiments/hostile/command_lines.py: some of the listed command lines, and some drawn ones."""
 
 import contextlib
 import csv

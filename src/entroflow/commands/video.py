@@ -14,11 +14,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from .. import checks
+from ..agents.tasks import install
 
 GIF_SIDE, GIF_FPS = 320, 25  # at most: GIFs are large, and viewers slow down faster ones
 GRAPHICS = "on a machine without a display set MUJOCO_GL=egl, or MUJOCO_GL=osmesa if there is no driver for that"
-# What a message of Gymnasium's about a missing package is answered with, and the extra that brings the package.
-EXTRAS = {"mujoco": "mujoco", "pygame": "classic", "box2d": "box2d"}
 
 Frame = UInt8[np.ndarray, "height width 3"]
 
@@ -112,7 +111,9 @@ def _make(env_id: str) -> gymnasium.Env:
     except Exception as problem:
         if isinstance(problem, TypeError) and "render_mode" in str(problem):
             raise blind from None
-        raise checks.error("env_id", f"{env_id!r} ({_first_line(problem)})", expected, _remedy(problem)) from None
+        is_known = isinstance(problem, gymnasium.error.Error)
+        remedy = "check the name and install what is missing" if is_known else GRAPHICS
+        raise checks.error("env_id", f"{env_id!r} ({_first_line(problem)})", expected, remedy) from None
     if env.render_mode != "rgb_array" or "rgb_array" not in env.metadata.get("render_modes", []):
         env.close()
         raise blind
@@ -133,20 +134,13 @@ def _render(env: gymnasium.Env, env_id: str) -> Image.Image:
     try:
         frame = np.asarray(env.render())
     except Exception as problem:  # every graphics library has its own
-        given, expected = f"no image ({_first_line(problem)})", "working graphics (OpenGL)"
-        raise checks.error(env_id, given, expected, _remedy(problem)) from None
+        remedy = install(problem) if isinstance(problem, gymnasium.error.DependencyNotInstalled) else GRAPHICS
+        given = f"no image ({_first_line(problem)})"
+        raise checks.error(env_id, given, "working graphics (OpenGL)", remedy) from None
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         given = f"frames of shape {frame.shape} and type {frame.dtype}"
         raise checks.error(env_id, given, "uint8 images (height, width, 3)", "correct the environment's render()")
     return Image.fromarray(frame)
-
-
-def _remedy(problem: Exception) -> str:
-    """Say what to do about an environment that is not made or shows nothing."""
-    if not isinstance(problem, gymnasium.error.Error):
-        return GRAPHICS
-    extras = [extra for word, extra in EXTRAS.items() if word in str(problem).lower()]
-    return f'run: pip install "entroflow[{extras[0]}]"' if extras else "check the name and install what is missing"
 
 
 def _first_line(problem: Exception) -> str:
