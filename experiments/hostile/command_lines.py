@@ -15,6 +15,7 @@ import os
 import random
 import re
 import resource
+import shlex
 import tempfile
 import time
 import traceback
@@ -31,7 +32,6 @@ from ..frame import markdown, read
 
 SECONDS = 15.0  # for an answer
 MEMORY = 12 * 2**30  # bytes of address space, of which JAX takes some just to start
-DIGITS, LETTERS = "9" * 10_000, "x" * 5000
 FORBIDDEN = re.compile(r"Traceback|entroflow\.settings|command\.\w+|\.pyc?\b:? line")
 TASK = "Pendulum-v1"
 
@@ -58,222 +58,134 @@ class Accepted(BaseException):
     """Training would begin here."""
 
 
+# Of every kind the exit code that is right, and command lines; (a|b) stands for one line each with a and b.
+LISTED = {
+    "help": (
+        0,
+        """
+        (lqr|train|resume|eval|watch|export|compare|version) --help
+        (--help|version)
+        """,
+    ),
+    "everyday": (
+        0,
+        """
+        train TASK
+        train TASK --steps (1e4|10_000) --seeds 3 --seed 7
+        train TASK --set num_envs=4 candidates=32
+        train TASK --algorithm gaussian_sac --set target_entropy=None temperature=0.1
+        train TASK --algorithm=denoising --out=elsewhere
+        lqr --alpha 0.5 --seeds 1 --steps 1e2 --out study
+        compare run --out comparison
+        compare run run-seed-1 --labels a b
+        eval agent --episodes 1
+        export agent --out policy.stablehlo
+        """,
+    ),
+    "wrong words": (
+        2,
+        """
+        (''|nosuch|train|eval|compare)
+        (trian TASK|lqr coupled)
+        train (--env TASK|TASK --env TASK|TASK Hopper-v5)
+        train TASK (--step 3|--steps|--no-such 3|--steps 3 --steps 4|--resume always)
+        eval --folder run
+        compare run (run|--metric retrun|--labels a b)
+        """,
+    ),
+    "tasks": (
+        2,
+        """
+        train (Pendulm-v1|Pendulum-v2|pendulum-v1|Hopper-v2|CartPole-v1|LunarLander-v3|Blackjack-v1|''|:|a:b:c|..)
+        train (nosuch:X-v0|os:X-v0|/etc/passwd|LETTERS|DIGITS|🙂-v0|-v0|GymV26Environment-v0)
+        train (phys2d/CartPole-v1|tabular/CliffWalking-v0)
+        """,
+    ),
+    "numbers": (
+        2,
+        """
+        train TASK (--steps|--seeds|--evaluate-every|--evaluation-episodes) (0|-1|1.5|nan|inf|1e400|1e-3|''|three)
+        train TASK (--steps|--seeds|--evaluate-every|--evaluation-episodes|--seed) (DIGITS|-DIGITS)
+        train TASK --seed (-1|4294967296|1.5|nan)
+        lqr --alpha (0|-1|nan|inf|1e400|1e-300|''|DIGITS)
+        lqr --candidates (1|0|1e3|DIGITS|many|-8|²)
+        lqr --steps (0|DIGITS|1e12)
+        eval agent --episodes (0|-3|DIGITS)
+        eval agent --mass (0|nan|-1|2)
+        export agent --best-of (0|-1|DIGITS)
+        """,
+    ),
+    "sizes": (
+        2,
+        """
+        (train TASK|lqr) --seeds (2147483648|10000000|50000)
+        train TASK --evaluation-episodes 100000000
+        train TASK --steps 1e9 --set buffer_size=2147483647
+        train TASK --set num_envs=100000000
+        train TASK --set (width|critic_width|depth|critic_depth)=1000000
+        train TASK --set (batch_size|critic_members|state_width)=1000000000
+        train TASK --set (candidates|states|action_candidates)=2000000000
+        train TASK --set (updates_per_step|width)=DIGITS
+        eval agent --episodes 100000000
+        export agent --best-of 2000000000
+        """,
+    ),
+    "settings": (
+        2,
+        """
+        train TASK --set (learning_rate=1e-3|=|=3|rate|rate=|rate=fast|rate=-1|rate=DIGITS|LETTERS=3|🙂=1)
+        train TASK --set width=(1.5|-1|[]|{}|null|true|BRACKETS)
+        train TASK --set (discount=1|discount=NaN|temperature=0|seed=3|actor=mine|critic=mine|critic=|config=3)
+        train TASK --set (buffer_size=10|soft_value=netwrok|target_entropy=high|solver=euler|normalise_obs=3)
+        train TASK --set (num_envs|batch_size)=0
+        train TASK --algorithm (sac|''|SAC_ISFM|LETTERS|ppo)
+        """,
+    ),
+    "files": (
+        2,
+        """
+        (eval|resume|watch|export|compare) (nowhere|empty|file|LETTERS|''|/dev/null|file/below|damaged|🙂)
+        resume (every-0|every-x|no-every|episodes-many|evaluation-list|no-evaluation)
+        resume (long-steps|long-seed|many-steps|no-task|module|deep)
+        lqr --system (nowhere|file|empty|LETTERS|''|damaged/config.json)
+        (compare run|train TASK) --out (file|LETTERS)
+        export agent --out (policy.txt|policy|LETTERS.onnx|file/p.onnx)
+        (lqr|train TASK) --out run
+        watch agent --out film.avi
+        export several
+        eval agent --checkpoint first
+        """,
+    ),
+}
+LONG = {"TASK": TASK, "DIGITS": "9" * 10_000, "LETTERS": "x" * 5000, "BRACKETS": "[" * 5000}
+WORDS = r"""
+    0 1 3 -1 1.5 1e3 1e400 nan inf None True 0x10 １２ 1,000 1_000 -- - 🙂 é .. . ~ * \\ [/] $HOME %s {} [bold]
+    DIGITS LETTERS file empty run agent TASK Hopper-v5 width=8 seeds=3 last best auto
+"""
+VALUES = ["", " ", "a b", "'", '"', "\n", "\udce9", "\x1b[31m", *WORDS.split()]
+
+
+def words(line: str) -> list[str]:
+    """Return the words of a line, the long ones written out."""
+    return [re.sub("|".join(LONG), lambda found: LONG[found[0]], word) for word in shlex.split(line)]
+
+
+def lines(text: str) -> Iterator[str]:
+    """Return the lines that a text stands for."""
+    for line in text.strip().splitlines():
+        if choice := re.search(r"\(([^)]*)\)", line):
+            yield from lines(
+                "\n".join(line[: choice.start()] + part + line[choice.end() :] for part in choice[1].split("|"))
+            )
+        else:
+            yield line
+
+
 def listed() -> list[Case]:
-    """Return the cases that stand here one by one."""
-    commands = list(cli.COMMANDS)
-    train = lambda *rest: ["train", TASK, *rest]  # noqa: E731
-    groups: dict[str, tuple[tuple[int, ...], list[list[str]]]] = {
-        "help": ((0,), [["--help"], *[[name, "--help"] for name in commands], ["version"]]),
-        "everyday": (
-            (0,),
-            [
-                train(),
-                train("--steps", "1e4"),
-                train("--steps", "10_000", "--seeds", "3", "--seed", "7"),
-                train("--set", "num_envs=4", "candidates=32"),
-                train("--algorithm", "gaussian_sac", "--set", "target_entropy=None", "temperature=0.1"),
-                train("--algorithm=denoising", "--out=elsewhere"),
-                ["lqr", "--alpha", "0.5", "--seeds", "1", "--steps", "1e2", "--out", "study"],
-                ["compare", "run", "--out", "comparison"],
-                ["compare", "run", "run-seed-1", "--labels", "a", "b"],
-                ["eval", "agent", "--episodes", "1"],
-                ["export", "agent", "--out", "policy.stablehlo"],
-            ],
-        ),
-        "wrong words": (
-            (2,),
-            [
-                [],
-                [""],
-                ["nosuch"],
-                ["trian", TASK],
-                ["train"],
-                ["train", "--env", TASK],
-                ["train", TASK, "--env", TASK],
-                ["train", TASK, "Hopper-v5"],
-                ["eval"],
-                ["eval", "--folder", "run"],
-                train("--step", "3"),
-                train("--steps"),
-                train("--no-such", "3"),
-                train("--steps", "3", "--steps", "4"),
-                train("--resume", "always"),
-                ["compare"],
-                ["compare", "run", "run"],
-                ["compare", "run", "--metric", "retrun"],
-                ["compare", "run", "--labels", "a", "b"],
-                ["lqr", "coupled"],
-            ],
-        ),
-        "tasks": (
-            (2,),
-            [
-                ["train", name]
-                for name in (
-                    *("Pendulm-v1", "Pendulum-v2", "pendulum-v1", "Hopper-v2", "CartPole-v1", "LunarLander-v3", ""),
-                    *("nosuch:X-v0", "os:X-v0", ":", "a:b:c", "..", "/etc/passwd", LETTERS, DIGITS, "🙂-v0", "-v0"),
-                    *("phys2d/CartPole-v1", "tabular/CliffWalking-v0", "GymV26Environment-v0", "Blackjack-v1"),
-                )
-            ],
-        ),
-        "numbers": (
-            (2,),
-            [
-                train(option, value)
-                for option in ("--steps", "--seeds", "--evaluate-every", "--evaluation-episodes")
-                for value in ("0", "-1", "1.5", "nan", "inf", "1e400", "1e-3", "", "three", DIGITS, "-" + DIGITS)
-            ]
-            + [train("--seed", value) for value in ("-1", str(2**32), "1.5", "nan", DIGITS)]
-            + [["lqr", "--alpha", value] for value in ("0", "-1", "nan", "inf", "1e400", "1e-300", "", DIGITS)]
-            + [["lqr", "--candidates", value] for value in ("1", "0", "1e3", DIGITS, "many", "-8", "²")]
-            + [["lqr", "--steps", value] for value in ("0", DIGITS, "1e12")]
-            + [["eval", "agent", "--episodes", value] for value in ("0", "-3", DIGITS)]
-            + [["eval", "agent", "--mass", value] for value in ("0", "nan", "-1", "2")]
-            + [["export", "agent", "--best-of", value] for value in ("0", "-1", DIGITS)],
-        ),
-        "sizes": (
-            (2,),
-            [
-                train("--seeds", "2147483648"),
-                train("--seeds", "10000000"),
-                train("--seeds", "100000"),
-                train("--evaluation-episodes", "100000000"),
-                train("--steps", "1e9", "--set", "buffer_size=2147483647"),
-                ["eval", "agent", "--episodes", "100000000"],
-                ["export", "agent", "--best-of", "2000000000"],
-                ["lqr", "--seeds", "2147483648"],
-                ["lqr", "--seeds", "10000000"],
-                ["lqr", "--seeds", "50000"],
-                *[
-                    train("--set", f"{name}={size}")
-                    for name, size in {
-                        "num_envs": 10**8,
-                        "critic_width": 10**6,
-                        "critic_depth": 10**6,
-                        "width": 10**6,
-                        "depth": 10**6,
-                        "state_width": 10**7,
-                        "batch_size": 10**9,
-                        "critic_members": 10**8,
-                        "candidates": 2 * 10**9,
-                        "states": 2 * 10**9,
-                        "action_candidates": 2 * 10**9,
-                        "updates_per_step": DIGITS,
-                    }.items()
-                ],
-            ],
-        ),
-        "settings": (
-            (2,),
-            [
-                train("--set", text)
-                for text in (
-                    *(
-                        "learning_rate=1e-3",
-                        "rate",
-                        "=",
-                        "=3",
-                        "rate=",
-                        "rate=fast",
-                        "width=1.5",
-                        "width=-1",
-                        "width=[]",
-                    ),
-                    *("width={}", "width=null", "width=true", "discount=1", "discount=NaN", "temperature=0", "seed=3"),
-                    *("actor=mine", "critic=mine", "config=3", "buffer_size=10", f"width={DIGITS}", f"{LETTERS}=3"),
-                    *(f"rate={DIGITS}", f"rate={'[' * 5000}", "soft_value=netwrok", "target_entropy=high", "rate=-1"),
-                    *("solver=euler", "normalise_obs=3", "num_envs=0", "batch_size=0", "critic=", "🙂=1"),
-                )
-            ]
-            + [train("--algorithm", name) for name in ("sac", "", "SAC_ISFM", LETTERS, "ppo")],
-        ),
-        "files": (
-            (2,),
-            [
-                [command, folder, *rest]
-                for command, *rest in (["eval"], ["resume"], ["watch"], ["export"], ["compare"])
-                for folder in ("nowhere", "empty", "file", LETTERS, "", "/dev/null", "file/below", "damaged", "🙂")
-            ]
-            + [["resume", name] for name in RUNS if name not in ("run", "run-seed-1")]
-            + [["lqr", "--system", name] for name in ("nowhere", "file", "empty", LETTERS, "", "damaged/config.json")]
-            + [[*command, "--out", name] for command in (["compare", "run"], train()) for name in ("file", LETTERS)]
-            + [
-                ["export", "agent", "--out", name]
-                for name in ("policy.txt", "policy", f"{LETTERS}.onnx", "file/p.onnx")
-            ]
-            + [
-                ["watch", "agent", "--out", "film.avi"],
-                ["lqr", "--out", "run"],
-                train("--out", "run"),
-                ["export", "several"],
-            ]
-            + [["eval", "agent", "--checkpoint", "first"]],
-        ),
-    }
-    cases = [Case(kind, argv, codes) for kind, (codes, lines) in groups.items() for argv in lines]
-    printed = [case for case in cases if case.kind == "help" or case.argv[0:1] in (["compare"], ["eval"])]
-    refused = [case for case in cases if case.kind == "wrong words"]
-    told = [case for case in printed + refused if LETTERS not in case.argv]
+    """Return the cases that stand here one by one; those that print something once more in two narrow encodings."""
+    cases = [Case(kind, words(line), (code,)) for kind, (code, text) in LISTED.items() for line in lines(text)]
+    told = [case for case in cases if case.kind in ("help", "wrong words") or case.argv[:1] in (["compare"], ["eval"])]
     return cases + [case._replace(kind="encodings", encoding=name) for name in ("cp1252", "ascii") for case in told]
-
-
-VALUES = (
-    *(
-        "0",
-        "1",
-        "3",
-        "-1",
-        "1.5",
-        "1e3",
-        "1e400",
-        "nan",
-        "inf",
-        "",
-        " ",
-        "None",
-        "True",
-        "0x10",
-        "１２",
-        "1,000",
-        "1_000",
-    ),
-    *(
-        "--",
-        "-",
-        "🙂",
-        "é",
-        "\udce9",
-        "..",
-        ".",
-        "~",
-        "*",
-        "a b",
-        "'",
-        '"',
-        "\\",
-        "[/]",
-        "$HOME",
-        "\n",
-        "%s",
-        "{}",
-        "[bold]",
-    ),
-    *(
-        DIGITS,
-        LETTERS,
-        "file",
-        "empty",
-        "run",
-        "agent",
-        TASK,
-        "Hopper-v5",
-        "width=8",
-        "seeds=3",
-        "last",
-        "best",
-        "auto",
-    ),
-)
 
 
 def drawn(count: int, seed: int) -> Iterator[Case]:
@@ -283,19 +195,18 @@ def drawn(count: int, seed: int) -> Iterator[Case]:
     every = sorted({option for names in options.values() for option in names} | {"help", "version", "verbose"})
     for _ in range(count):
         command = choose.choice(list(options))
-        first = [choose.choice([TASK, "run", "agent", *VALUES])] if choose.random() < 0.8 else []
-        parts = [first]
+        parts = [[choose.choice(["TASK", "run", "agent", *VALUES])] if choose.random() < 0.8 else []]
         for _ in range(choose.randrange(4)):
             name = choose.choice(options[command] or every) if choose.random() < 0.9 else choose.choice(every)
-            words = [choose.choice(VALUES) for _ in range(choose.choice([0, 1, 1, 1, 1, 2]))]
-            joined = len(words) == 1 and choose.random() < 0.3
-            parts.append([f"--{name}={words[0]}"] if joined else [f"--{name}", *words])
+            values = [choose.choice(VALUES) for _ in range(choose.choice([0, 1, 1, 1, 1, 2]))]
+            joined = len(values) == 1 and choose.random() < 0.3
+            parts.append([f"--{name}={values[0]}"] if joined else [f"--{name}", *values])
         choose.shuffle(parts)
         # What is right takes its time: films, exports and evaluations of any length are not drawn.
-        short = (
-            ["--episodes", "0"] if command in ("eval", "watch") else ["--best-of", "0"] if command == "export" else []
+        short = {"eval": ["--episodes", "0"], "watch": ["--episodes", "0"], "export": ["--best-of", "0"]}.get(
+            command, []
         )
-        argv = [command, *[word for part in parts for word in part], *short]
+        argv = [command, *[LONG.get(word, word) for part in parts for word in part], *short]
         yield Case("drawn", argv, (0, 2), choose.choice(["utf-8", "utf-8", "cp1252", "ascii"]))
 
 
@@ -313,8 +224,8 @@ RUNS = {
     "episodes-many": '{"evaluation": {"every": 5, "episodes": 100000000}}',
     "evaluation-list": '{"evaluation": [5, 1]}',
     "no-evaluation": '{"evaluation": null}',
-    "long-steps": f'{{"steps": {DIGITS}}}',
-    "long-seed": f'{{"seeds": [{DIGITS}]}}',
+    "long-steps": f'{{"steps": {"9" * 10_000}}}',
+    "long-seed": f'{{"seeds": [{"9" * 10_000}]}}',
     "many-steps": '{"steps": 1e400}',
     "no-task": '{"env": "Pendulum-v9"}',
     "module": '{"env": "os:X-v0"}',
@@ -476,11 +387,13 @@ def run(options: Options) -> int:
     outcomes = attempts(cases, lambda number: print(f"\r{number} of {len(cases)}", end="", flush=True))
     with (options.out / "command_lines.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["kind", "encoding", "command line", "exit code", "failure", "said"])
+        writer.writerow(["kind", "encoding", "command line", "exit code", "seconds", "failure", "said"])
         for case, outcome in zip(cases, outcomes, strict=True):
             words = [repr(word if len(word) < 60 else f"{word[:20]}… of {len(word)}")[1:-1] for word in case.argv]
-            said = " ".join(outcome.said.split())[:160].replace(LETTERS, "x…")
-            writer.writerow([case.kind, case.encoding, " ".join(words), outcome.code, outcome.failure, said])
+            said = " ".join(outcome.said.split())[:160]
+            writer.writerow(
+                [case.kind, case.encoding, " ".join(words), outcome.code, outcome.seconds, outcome.failure, said]
+            )
     print("\n" + table(cases, outcomes))
     return int(any(outcome.failure for outcome in outcomes))
 

@@ -49,8 +49,9 @@ def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
 
 
 def _short(text: str) -> str:
-    """Leave out the middle of what is too long to be read."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    """Leave out the middle of what is too long to be read, and write out what would not stay on the line."""
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def number(

@@ -57,8 +57,10 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain once more at its end
         return 141
     except OSError as problem:  # a name that is too long, a folder of somebody else's
-        name = str(problem.filename or "")
-        print(f"entroflow: {name[:80]}{'…' * (len(name) > 80)}: {problem.strerror or problem}.", file=sys.stderr)
+        from . import checks
+
+        given, expected = f"'{problem.strerror or problem}' from the system", "a file or folder to work with"
+        print(f"entroflow: {checks.error(f'{problem.filename}', given, expected, 'pass another one')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("entroflow: stopped", file=sys.stderr)
