@@ -33,11 +33,8 @@ def check(parts: Mapping[str, float]) -> None:
 
 def available() -> int:
     """Return the bytes of memory of the devices that compute, used or not."""
-    devices = jax.devices()
-    if limits := [
-        stats["bytes_limit"] for device in devices if "bytes_limit" in (stats := device.memory_stats() or {})
-    ]:
-        return sum(limits)
+    if limit := sum((device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.devices()):
+        return limit
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # no container, or one without a limit
         return min(there, int(CGROUP.read_text()))

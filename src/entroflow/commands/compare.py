@@ -43,8 +43,7 @@ def run(command: CompareOptions) -> int:
     plotting.save(command.out, "compare", draw(found))
     console = Console()
     console.print(table(found))
-    console.print("compare (png, pdf, json, csv) is in")
-    console.print(str(command.out), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"compare (png, pdf, json, csv) is in\n{command.out}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -88,11 +87,9 @@ def draw(comparison: Comparison) -> Figure:
 
 def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
     names = list(dict.fromkeys(curve.algorithm for curve in comparison.curves))
-    looks = itertools.cycle({"color": colour, "linestyle": dashes} for dashes in DASHES for colour in COLOURS)
-    # The first ones lie on top.
-    return {
-        name: look | {"zorder": 3 - i / len(names)} for i, (name, look) in enumerate(zip(names, looks, strict=False))
-    }
+    looks = itertools.cycle(itertools.product(DASHES, COLOURS))
+    keys = "linestyle", "color", "zorder"  # the first ones lie on top
+    return {name: dict(zip(keys, (*next(looks), 3 - i / len(names)), strict=True)) for i, name in enumerate(names)}
 
 
 def _draw_curve(ax: Axes, curve: Curve, style: dict[str, Any], *, alone: bool) -> None:
@@ -139,22 +136,19 @@ def table(comparison: Comparison) -> Constrain:
     scores.add_column("", no_wrap=True)
     for header in ("seeds", "steps", "at the end", "average over steps", "min"):
         scores.add_column(header, justify="right", overflow="fold", no_wrap=len(header) < 6)
-    before = None
-    for curve in comparison.curves + comparison.aggregate:
-        together = curve.task == ALL_TASKS
-        if curve.task != before:
-            scores.add_section()
-            scores.add_row(f"[bold]{_wrapped(curve.task)}{', normalised' if together else ''}")
-            before = curve.task
+    for task, curves in itertools.groupby(comparison.curves + comparison.aggregate, lambda curve: curve.task):
+        together = task == ALL_TASKS
         digits = "{:.2f}".format if together else _short
-        scores.add_row(
-            _wrapped(curve.algorithm, "  "),
-            str(len(curve.values)),
-            "" if together else EngFormatter(sep="")(curve.steps[-1]),
-            _cell(curve.final, digits),
-            _cell(curve.area, digits),
-            f"{curve.minutes:.1f}" if curve.minutes < 100 else f"{curve.minutes:.0f}",
-        )
+        scores.add_section()
+        scores.add_row(f"[bold]{_wrapped(task)}{', normalised' if together else ''}")
+        for curve in curves:
+            scores.add_row(
+                _wrapped(curve.algorithm, "  "),
+                str(len(curve.values)),
+                "" if together else EngFormatter(sep="")(curve.steps[-1]),
+                *(_cell(estimate, digits) for estimate in (curve.final, curve.area)),
+                f"{curve.minutes:.1f}" if curve.minutes < 100 else f"{curve.minutes:.0f}",
+            )
     parts: list[Any] = [scores]
     if comparison.improvements:
         first = escape(comparison.improvements[0].first)

@@ -95,13 +95,12 @@ def _train(out: Path, found: Task, config: dict[str, Any], settings: Settings, s
             return 1
         finally:
             training.close()
-    if not finished:
-        told = f"stopped at step {training.step}; to go on: entroflow resume {out}"
-        console.print(told, soft_wrap=True, markup=False)
-        return stop.exit_code
-    draw_learning_curve(out)
-    console.print(f"learning_curve.png, evaluations.csv, metrics.csv and agents are in {out}", soft_wrap=True)
-    return 0
+    told = f"stopped at step {training.step}; to go on: entroflow resume {out}"
+    if finished:
+        draw_learning_curve(out)
+        told = f"learning_curve.png, evaluations.csv, metrics.csv and agents are in {out}"
+    console.print(told, soft_wrap=True, markup=False)
+    return 0 if finished else stop.exit_code
 
 
 @dataclass
@@ -119,10 +118,13 @@ class _Run:
     begun: float = field(default_factory=time.perf_counter)
     told: bool = False
 
+    def __post_init__(self) -> None:
+        self.made_of = {name: self.config[name] for name in MADE_OF}
+
     def restore(self) -> records.Writer:
         """Bring everything to where the last checkpoint is, or to the beginning if the run never came to one."""
         training = self.training
-        header, arrays, problems = checkpoint.latest(self.out / CHECKPOINTS, self._made_of())
+        header, arrays, problems = checkpoint.latest(self.out / CHECKPOINTS, self.made_of)
         for problem in problems:
             self._warn(f"{problem} Going on from an older checkpoint.")
         if header is None:
@@ -183,8 +185,8 @@ class _Run:
         for i in range(len(self.training.seeds)):
             self._save_agent(i, LAST)
         numbers = {"training": state, "evaluated": self.evaluated, "best": self.best}
-        root, step = self.out / CHECKPOINTS, self.training.step
-        size = checkpoint.save(root, step, self._made_of(), numbers, arrays)
+        step = self.training.step
+        size = checkpoint.save(self.out / CHECKPOINTS, step, self.made_of, numbers, arrays)
         if step and not self.told:
             self.told = True
             seconds = time.perf_counter() - begun
@@ -201,14 +203,10 @@ class _Run:
         self.console.print(text, style="yellow", markup=False, soft_wrap=True)
 
     def _save_agent(self, i: int, where: Path) -> None:
-        training = self.training
+        training, seed = self.training, self.training.seeds[i]
         agents = jax.tree.map(lambda leaf: np.asarray(leaf)[i : i + 1], training.agents)
-        folder = self.out / where / f"seed={training.seeds[i]}"
-        header = saved.Header.of(training.task, training.settings, training.seeds[i], training.step)
-        saved.write(folder, header, agents)
-
-    def _made_of(self) -> dict[str, Any]:
-        return {name: self.config[name] for name in MADE_OF}
+        header = saved.Header.of(training.task, training.settings, seed, training.step)
+        saved.write(self.out / where / f"seed={seed}", header, agents)
 
     def _timed(self, rows: list[Row]) -> list[Row]:
         seconds = round(time.perf_counter() - self.begun, 2)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from .. import checks
@@ -18,8 +17,6 @@ from ..agents.tasks import install
 
 GIF_SIDE, GIF_FPS = 320, 25  # at most: GIFs are large, and viewers slow down faster ones
 GRAPHICS = "on a machine without a display set MUJOCO_GL=egl, or MUJOCO_GL=osmesa if there is no driver for that"
-
-Frame = UInt8[np.ndarray, "height width 3"]
 
 
 class Video(NamedTuple):
