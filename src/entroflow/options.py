@@ -167,6 +167,6 @@ def check(options: Any) -> None:
 
         try:
             gymnasium.spec(options.env)
-        except gymnasium.error.Error as problem:
+        except gymnasium.error.UnregisteredEnv as problem:  # an id without its version is refused or completed later
             given = f"{options.env!r} ({' '.join(str(problem).split())})"
             raise checks.error("env", given, "the id of a registered environment", "check the spelling") from None

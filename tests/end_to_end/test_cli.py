@@ -10,11 +10,10 @@ import jax
 import pytest
 
 import entroflow
-from entroflow import cli, memory
+from entroflow import cli, memory, options
 from entroflow.agents import Settings
 from entroflow.agents.tasks import task
 from entroflow.agents.training import Training
-from entroflow.options import _whole
 
 TINY = {"width": 4, "depth": 1, "critic_width": 4, "critic_depth": 1}
 
@@ -37,6 +36,12 @@ def test_what_is_wrong_at_a_glance_is_answered_without_jax():
     """Help, versions, wrong options and wrong tasks: JAX takes seconds to import."""
     done = subprocess.run([sys.executable, "-c", QUICK], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("env", ["Pendulum", "Pendulum-v1", "entroflow/LQR-v0", "module:Mine-v0"])
+def test_what_may_be_a_task_is_let_through(env):
+    """Gymnasium completes an id without a version; a module may register what it holds."""
+    options.check(options.TrainOptions(env))
 
 
 def printed(argv, encoding):
@@ -76,7 +81,7 @@ def test_a_refusal_is_shown_in_every_encoding():
 )
 def test_whole_numbers_are_read_as_people_write_them(text, number):
     """With an exponent, with underscores, with a point and nothing behind it."""
-    assert _whole([text]) == number
+    assert options._whole([text]) == number
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,7 @@ def test_whole_numbers_are_read_as_people_write_them(text, number):
 def test_what_is_no_whole_number_is_refused(text):
     """At once, however many digits it would have, and in few words."""
     with pytest.raises(ValueError, match=r"got '.*', expected a whole number") as problem:
-        _whole([text])
+        options._whole([text])
     assert len(str(problem.value)) < 120
 
 
