@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 import random
 import re
 import resource
@@ -19,7 +18,7 @@ import shlex
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,10 +29,12 @@ from entroflow.storage import records
 
 from ..frame import markdown, read
 
-SECONDS = 15.0  # for an answer
+SECONDS = 15.0  # of processor time for an answer
+HANGS = 120.0  # seconds until a process is ended
 MEMORY = 12 * 2**30  # bytes of address space, of which JAX takes some just to start
 FORBIDDEN = re.compile(r"Traceback|entroflow\.settings|command\.\w+|\.pyc?\b:? line")
 TASK = "Pendulum-v1"
+BEFORE = Path(__file__).with_name("command_lines_before.csv")  # what failed when the cases were first tried
 
 
 class Case(NamedTuple):
@@ -284,7 +285,7 @@ def ending_where_training_begins() -> Iterator[None]:
 def attempt(case: Case) -> Outcome:
     """Run a command line in this process, its output encoded strictly, as it is into a file; judge what comes of it."""
     out, err = (io.TextIOWrapper(io.BytesIO(), case.encoding, write_through=True) for _ in range(2))
-    begun, code, raised = time.perf_counter(), None, ""
+    begun, code, raised = time.process_time(), None, ""
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = cli.main(case.argv)
@@ -294,8 +295,9 @@ def attempt(case: Case) -> Outcome:
             code = 0
         except BaseException:
             raised = traceback.format_exc(limit=-3)
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     printed, said = (stream.buffer.getvalue().decode(case.encoding) for stream in (out, err))  # type: ignore[attr-defined]
+    said = re.sub(r"\S+ DeprecationWarning: .*WARN.*\n.*\n", "", said)  # Gymnasium's, of old versions
     return Outcome(judged(case, code, printed, said, raised, seconds), code, (raised or said)[:2000], round(seconds, 2))
 
 
@@ -307,7 +309,7 @@ def judged(case: Case, code: int | None, printed: str, said: str, raised: str, s
         return f"exit code {code} for {' or '.join(map(str, case.codes))}"
     if found := FORBIDDEN.search(printed + said):
         return f"speaks of {found[0]!r}"
-    lines = re.sub(r"\S+ DeprecationWarning: .*WARN.*\n.*\n", "", said).splitlines()  # Gymnasium's, of old versions
+    lines = said.splitlines()
     boxed = "For full helptext" in said
     if code == 2 and not boxed and (len(lines) != 1 or not lines[0].startswith("entroflow: ")):
         return "not one sentence"
@@ -332,18 +334,16 @@ def attempts(cases: Sequence[Case], tell: Callable[[int], None] = lambda _: None
         worker = spawn.Process(target=_work, args=(cases, len(found), there))
         worker.start()
         there.close()
-        waiting = 120.0  # the first answer waits for JAX
         while len(found) < len(cases):
             tell(len(found))
             try:
-                if not here.poll(waiting):
-                    found.append(Outcome("hangs", None, "", waiting))
+                if not here.poll(HANGS):
+                    found.append(Outcome("hangs", None, "", HANGS))
                     break
                 found.append(here.recv())
             except EOFError:
                 found.append(Outcome("dies", None, "", 0.0))
                 break
-            waiting = 2 * SECONDS
         worker.kill()
         worker.join()
     return found
@@ -367,34 +367,36 @@ def all_cases(count: int, seed: int = 0) -> list[Case]:
     return [*cases, *drawn(max(count - len(cases), 0), seed)][:count]
 
 
-def table(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> str:
-    """Return a row for every kind: how many were tried, how many failed, the longest answer."""
-    rows = []
-    for kind in dict.fromkeys(case.kind for case in cases):
-        found = [outcome for case, outcome in zip(cases, outcomes, strict=True) if case.kind == kind]
-        failed = sum(bool(outcome.failure) for outcome in found)
-        rows.append([kind, str(len(found)), str(failed), f"{max(outcome.seconds for outcome in found):.1f}"])
-    total = [sum(int(row[i]) for row in rows) for i in (1, 2)]
-    rows.append(["all", str(total[0]), str(total[1]), max((row[3] for row in rows), key=float)])
-    return markdown(["kind", "cases", "failures", "longest answer, s"], rows)
+def table(rows: Sequence[Mapping[str, str]], before: Sequence[Mapping[str, str]]) -> str:
+    """Return a line for every kind: how many cases, how many failed before the mends and now, the longest answer."""
+    lines = []
+    for kind in [*dict.fromkeys(row["kind"] for row in rows), "all"]:
+        found = [row for row in rows if kind in (row["kind"], "all")]
+        failed = [sum(bool(row["failure"]) for row in part if kind in (row["kind"], "all")) for part in (before, found)]
+        longest = max(float(row["seconds"]) for row in found)
+        lines.append([kind, *map(str, (len(found), *failed)), f"{longest:.1f}"])
+    return markdown(["kind", "cases", "failures before", "failures after", "longest answer, s"], lines)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file; of none if there is no such file."""
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else []
 
 
 def run(options: Options) -> int:
     """Try all cases; write them into a table; return the exit code."""
-    os.environ.setdefault("COLUMNS", "200")
     cases = all_cases(options.cases, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     outcomes = attempts(cases, lambda number: print(f"\r{number} of {len(cases)}", end="", flush=True))
-    with (options.out / "command_lines.csv").open("w", newline="", encoding="utf-8") as file:
+    with (path := options.out / "command_lines.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["kind", "encoding", "command line", "exit code", "seconds", "failure", "said"])
         for case, outcome in zip(cases, outcomes, strict=True):
-            words = [repr(word if len(word) < 60 else f"{word[:20]}… of {len(word)}")[1:-1] for word in case.argv]
-            said = " ".join(outcome.said.split())[:160]
-            writer.writerow(
-                [case.kind, case.encoding, " ".join(words), outcome.code, outcome.seconds, outcome.failure, said]
-            )
-    print("\n" + table(cases, outcomes))
+            shown = [word if len(word) < 60 else f"{word[:20]}… of {len(word)}" for word in case.argv]
+            said = " ".join(re.sub("[─-╿]+", " ", outcome.said).split())
+            told = outcome.code, outcome.seconds, outcome.failure, repr(said[:120])[1:-1]
+            writer.writerow([case.kind, case.encoding, repr(shlex.join(shown))[1:-1], *told])
+    print("\n" + table(read_rows(path), read_rows(BEFORE)))
     return int(any(outcome.failure for outcome in outcomes))
 
 

@@ -69,7 +69,7 @@ def _train(out: Path, found: Task, config: dict[str, Any], settings: Settings, s
     """Begin a run or go on with it; return the exit code."""
     plan = config.get("evaluation")
     if not isinstance(plan, dict):
-        given, remedy = "no plan of evaluations", "begin anew in another folder"
+        given, remedy = "a run that does not say when to evaluate", "begin anew in another folder"
         raise checks.error(str(out / records.CONFIG), given, "a run of this version", remedy)
     episodes, _ = (checks.positive_int(f"evaluation: {part}", plan.get(part)) for part in ("episodes", "every"))
     memory.check({"evaluation episodes": len(config["seeds"]) * episodes * memory.ENVIRONMENT})
