@@ -21,14 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 import tyro
+from jax.sharding import PartitionSpec as P
 from rich import box
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from entroflow import checks
-from entroflow.options import refuse_repeats
+from entroflow.devices import mesh_of
+from entroflow.options import readable, refuse_repeats
 from entroflow.storage import checkpoint
 from entroflow.storage.folder import plain, timed, write_results
 from entroflow.storage.keeping import Keeper, conduct, keeping, read_plan
@@ -204,6 +207,7 @@ def read(
     Returns:
         The exit code, 2 for bad input.
     """
+    readable()
     try:
         refuse_repeats(sys.argv[1:] if argv is None else argv)
         description = sys.modules[told_in or do.__module__].__doc__
@@ -259,6 +263,20 @@ def _check_same(name: str, out: Path, told: Row) -> None:
 def seeds_of(options: Any) -> list[int]:
     """Return the seeds of the options `seed`, the first, and `seeds`, their number."""
     return checks.seeds(options.seed, options.seeds)
+
+
+def over_runs(function: Callable[..., Any], runs: int) -> Any:
+    """Map a function of one run over the leading axis of all its arguments, compiled, every device doing its share.
+
+    Args:
+        function: function of one run, pure JAX.
+        runs: number of runs. As many devices take part as divide it evenly.
+
+    Returns:
+        The function of all runs, as `jax.jit` returns it.
+    """
+    mapped = jax.vmap(function)
+    return jax.jit(jax.shard_map(mapped, mesh=mesh_of(runs), in_specs=P("runs"), out_specs=P("runs"), check_vma=False))
 
 
 def markdown(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

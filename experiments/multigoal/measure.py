@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from entroflow.devices import over_runs
 from entroflow.envs import MultiGoalEnv
 from entroflow.flow import FlowPolicy, RungeKutta
 from entroflow.multigoal import Solution
 from entroflow.rl import sac
 
+from .. import frame
 from .distance import (
     CELLS,
     Trajectories,
@@ -151,17 +151,17 @@ def measure(against: Reference, config: sac.Config, agents: sac.State, seeds: li
         return jax.lax.map(lambda state: jax.vmap(policy.log_prob, in_axes=(None, 0))(state, grid), states)
 
     keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in seeds]))
-    arrays = jax.tree.map(np.asarray, over_runs(follow, runs)(agents, keys[:, 0]))
+    arrays = jax.tree.map(np.asarray, frame.over_runs(follow, runs)(agents, keys[:, 0]))
     arrays = jax.tree.map(lambda leaf: leaf.astype(float) if leaf.dtype != bool else leaf, arrays)
     episodes = [Trajectories(*(leaf[i] for leaf in arrays)) for i in range(runs)]
     rng, discount = np.random.default_rng(0), against.solution.world.discount
     visits = [discounted_visits(rng, part, discount, ENTROPY_STATES) for part in episodes]
     where = jnp.asarray(np.stack([np.concatenate([against.states, part]) for part in visits]), jnp.float32)
-    actions = np.asarray(over_runs(draw, runs)(agents, keys[:, 1], where), float)
+    actions = np.asarray(frame.over_runs(draw, runs)(agents, keys[:, 1], where), float)
     count = len(against.states)
     densities = [None] * runs
     if config.actor.has_density:
-        densities = np.exp(np.asarray(over_runs(look, runs)(agents), float)).reshape(runs, count, POINTS, POINTS)
+        densities = np.exp(np.asarray(frame.over_runs(look, runs)(agents), float)).reshape(runs, count, POINTS, POINTS)
     found = zip(episodes, actions, densities, strict=True)
     return [
         Measured(part, histogram(drawn[:count]), entropy(histogram(drawn[count:])), drawn[count - 1], density)

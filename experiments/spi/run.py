@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from entroflow import checks
-from entroflow.devices import over_runs, use_all_cores
+from entroflow.devices import use_all_cores
 from entroflow.flow import FlowPolicy
 from entroflow.isfm import fit
 from entroflow.lqr import systems
@@ -120,9 +120,9 @@ class Study:
         keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for _, seed in self.runs]))
         units = [problem.units(temperature) for temperature, _ in self.runs]
         stacked = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves), jnp.float32), *units)
-        policies = over_runs(problem.policy, count)(keys[:, 0], stacked)
+        policies = frame.over_runs(problem.policy, count)(keys[:, 0], stacked)
         self._keys, parameters = keys[:, 1], jnp.asarray(self.start.parameters, jnp.float32)
-        improve, measure = over_runs(self._improve_one, count), over_runs(problem.measure, count)
+        improve, measure = frame.over_runs(self._improve_one, count), frame.over_runs(problem.measure, count)
         self._improve = improve.lower(policies, self._keys, parameters, self.temperatures).compile()
         self._measure = measure.lower(policies).compile()
         return policies

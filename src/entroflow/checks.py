@@ -27,6 +27,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+LONGEST = 1000  # letters of a part of a message
+MOST_SEEDS = 2**20
+
 
 def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
     """The one message style of the library, as an exception to raise.
@@ -42,7 +45,13 @@ def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
         >>> print(error("discount", "1.5", "a number in [0, 1)", "pass for example 0.95"))
         discount: got 1.5, expected a number in [0, 1); pass for example 0.95.
     """
-    return ValueError(f"{name}: got {given}, expected {expected}; {remedy}.")
+    return ValueError(f"{_short(name)}: got {_short(given)}, expected {_short(expected)}; {_short(remedy)}.")
+
+
+def _short(text: str) -> str:
+    """Leave out the middle of what is too long to be read, and write out what would not stay on the line."""
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def number(
@@ -115,7 +124,7 @@ def seeds(first: int, count: int) -> list[int]:
     Raises:
         ValueError: if one of them has more than 32 bits.
     """
-    positive_int("--seeds", count)
+    positive_int("--seeds", count, most=MOST_SEEDS)
     if not 0 <= first <= 2**32 - count:
         given = f"{first} for {count} seeds"
         raise error("--seed", given, "seeds of at least 0 and below 2**32", "pass for example 0")
@@ -154,7 +163,10 @@ def choice(name: str, value: Any, options: Iterable[str], remedy: str = "choose 
     options = list(options)
     if value in options:
         return value
-    near = difflib.get_close_matches(str(value), options, n=1)
+    close = lambda share: difflib.get_close_matches(str(value), options, 1, share)  # noqa: E731
+    # By its words learning_rate is rate; by its letters it would be learning_starts.
+    within = [name for name in options if set(name.split("_")) < set(str(value).split("_"))]
+    near = close(0.85) or sorted(within, key=len)[-1:] or close(0.6)
     hint = f"did you mean {near[0]!r}" if near else remedy
     raise error(name, repr(value), f"one of {', '.join(options)}", hint)
 
@@ -229,6 +241,10 @@ def json_object(path: str | Path) -> dict[str, Any]:
     except json.JSONDecodeError as failure:
         given = f"malformed JSON ({failure.msg} at line {failure.lineno}, column {failure.colno})"
         raise error(name, given, expected, "correct the file there") from None
+    except ValueError as failure:
+        if "set_int_max_str_digits" not in str(failure):  # one of the refusals above
+            raise
+        raise error(name, "a number of thousands of digits", expected, "write a smaller number") from None
     except RecursionError:
         raise error(name, "JSON nested too deeply", expected, "write matrices as lists of rows") from None
     if not isinstance(value, dict):

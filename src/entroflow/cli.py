@@ -1,7 +1,9 @@
 """The command line: a table from commands to functions. Nothing heavy is imported before a command runs."""
 
+import os
 import sys
 from importlib import import_module
+from importlib.metadata import version
 
 import tyro
 
@@ -14,10 +16,16 @@ COMMANDS = {
     "resume": (options.ResumeOptions, "entroflow.commands.resume:resume"),
     "eval": (options.EvalOptions, "entroflow.commands.play:evaluate"),
     "watch": (options.WatchOptions, "entroflow.commands.play:watch"),
-    "export": (options.ExportOptions, "entroflow.commands.export:run"),
+    "export": (options.ExportOptions, "entroflow.commands.play:export"),
     "compare": (options.CompareOptions, "entroflow.commands.compare:run"),
-    "version": (options.VersionOptions, "entroflow.commands.version:run"),
+    "version": (options.VersionOptions, "entroflow.cli:print_version"),
 }
+
+
+def print_version(_: options.VersionOptions) -> int:
+    """Print the version; return the exit code."""
+    print(version("entroflow"))
+    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,9 +35,10 @@ def main(argv: list[str] | None = None) -> int:
         argv: arguments without the program's name; those of the process if not given.
 
     Returns:
-        The exit code: 0 for success, 1 if training broke down, 2 for bad input, 130 after Ctrl-C, 143 after
-        SIGTERM.
+        The exit code: 0 for success, 1 if training broke down, 2 for bad input, 130 after Ctrl-C, 141 if
+        nobody reads the output, 143 after SIGTERM.
     """
+    options.readable()
     try:
         options.refuse_repeats(sys.argv[1:] if argv is None else argv)
         chosen = tyro.extras.subcommand_cli_from_dict(
@@ -38,10 +47,20 @@ def main(argv: list[str] | None = None) -> int:
             description="Maximum-entropy reinforcement learning with flow policies.",
             args=argv,
         )
+        options.check(chosen)
         module, function = next(place for kind, place in COMMANDS.values() if kind is type(chosen)).split(":")
         return getattr(import_module(module), function)(chosen)
     except ValueError as problem:
         print(f"entroflow: {problem}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would complain once more at its end
+        return 141
+    except OSError as problem:  # a name that is too long, a folder of somebody else's
+        from . import checks
+
+        given, expected = f"'{problem.strerror or problem}' from the system", "a file or folder to work with"
+        print(f"entroflow: {checks.error(f'{problem.filename}', given, expected, 'pass another one')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("entroflow: stopped", file=sys.stderr)

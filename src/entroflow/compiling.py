@@ -38,6 +38,20 @@ def jit(level: int, **options: Any) -> Callable[[Callable[..., T]], Callable[...
         def call(*arguments: Any, **named: Any) -> T:
             return program()(*arguments, **named)
 
+        call.program = program  # type: ignore[attr-defined]
         return call
 
     return decorate
+
+
+def shapes_of(compiled: Callable[..., T], *arguments: Any) -> T:
+    """Return the shapes and types of what a call would return.
+
+    Args:
+        compiled: a function that `jit` made, which is not traced again when it is called.
+        arguments: its arguments.
+
+    Returns:
+        The tree, of `jax.ShapeDtypeStruct`.
+    """
+    return compiled.program().eval_shape(*arguments)  # type: ignore[attr-defined]

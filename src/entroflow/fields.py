@@ -48,6 +48,7 @@ class Range(NamedTuple):
 MOST = 2**31 - 1
 
 Count = Annotated[int, Range("a whole number above 0", 1, MOST)]
+Layers = Annotated[int, Range("a whole number above 0", 1, 100)]
 Number = Annotated[float, Range("a finite number")]
 Positive = Annotated[float, Range("a finite number above 0", 0, above=True)]
 NonNegative = Annotated[float, Range("a number of at least 0", 0)]

@@ -1,10 +1,30 @@
-"""Options of the commands: data alone, which `--help` prints without importing anything heavy."""
+"""Options of the commands: data, and what can be seen to be wrong with it without JAX, whose import takes seconds."""
 
+import sys
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+
+def _whole(words: list[str]) -> int:
+    try:
+        number = Decimal(words[0])
+        if abs(number) < 2**63 and number % 1 == 0:
+            return int(number)
+    except ArithmeticError:  # no number at all
+        pass
+    raise ValueError(f"got {words[0][:40]!r}, expected a whole number such as 10000, 10_000 or 1e4")
+
+
+WHOLE = PrimitiveConstructorSpec(
+    1, "INT", _whole, lambda value: isinstance(value, int | None), lambda value: [f"{value}"]
+)
+Whole = Annotated[int, WHOLE]
+MaybeWhole = Annotated[int | None, WHOLE]
 
 
 @dataclass(frozen=True)
@@ -14,116 +34,79 @@ class LQROptions:
     Writes figures, results.json, metrics.csv and the trained policies into a folder.
     """
 
+    # A named system (double_integrator, coupled, unstable, cartpole, mass_spring) or a JSON file.
     system: str = "coupled"
-    """A named system (double_integrator, coupled, unstable, cartpole, mass_spring) or a JSON file."""
+    # Temperatures α > 0, the weights of the entropy.
     temperature: Annotated[tuple[float, ...], arg(name="alpha")] = (0.1, 0.5, 1.0, 2.0)
-    """Temperatures α > 0, the weights of the entropy."""
-    seeds: int = 3
-    """Number of seeds for every temperature."""
-    steps: int = 3000
-    """Training steps: in each, every environment makes one step and every run one update."""
-    seed: int = 0
-    """First seed S; the seeds are S, S+1, …."""
-    candidates: str = "8"
-    """Candidates per state of an improvement step: a number from 2 to 1024, or adaptive."""
-    out: Path = Path("out/lqr")
-    """Output folder, new or empty."""
+    seeds: Whole = 3  # Number of seeds for every temperature.
+    steps: Whole = 3000  # Training steps: in each, every environment makes one step and every run one update.
+    seed: Whole = 0  # First seed S; the seeds are S, S+1, ….
+    candidates: str = "8"  # Candidates per state of an improvement step: a number from 2 to 1024, or adaptive.
+    out: Path = Path("out/lqr")  # Output folder, new or empty.
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """Train on a Gymnasium task, all seeds at once. Records, checkpoints and figures go into a folder."""
 
-    env: Positional[str]
-    """Id of the task, such as HalfCheetah-v5."""
-    algorithm: str = "sac_isfm"
-    """sac_isfm, gaussian_sac, or denoising (a diffusion policy without a density)."""
-    steps: int = 100_000
-    """Environment steps of every seed."""
-    seeds: int = 1
-    """Number of seeds."""
-    seed: int = 0
-    """First seed S; the seeds are S, S+1, …."""
-    evaluate_every: int = 5000
-    """Environment steps between evaluations, each with a checkpoint."""
-    evaluation_episodes: int = 10
-    """Episodes of every evaluation."""
-    set: tuple[str, ...] = ()
-    """Settings to change, such as candidates=32 num_envs=4 learning_starts=500."""
-    resume: Literal["never", "auto"] = "never"
-    """auto: go on with the run in the folder, if there is one."""
-    wandb: bool = False
-    """Also log to Weights & Biases."""
-    out: Path | None = None
-    """Output folder; out/TASK-ALGORITHM if not given."""
+    env: Positional[str]  # Id of the task, such as HalfCheetah-v5.
+    algorithm: str = "sac_isfm"  # sac_isfm, gaussian_sac, or denoising (a diffusion policy without a density).
+    steps: Whole = 100_000  # Environment steps of every seed.
+    seeds: Whole = 1  # Number of seeds.
+    seed: Whole = 0  # First seed S; the seeds are S, S+1, ….
+    evaluate_every: Whole = 5000  # Environment steps between evaluations, each with a checkpoint.
+    evaluation_episodes: Whole = 10  # Episodes of every evaluation.
+    set: tuple[str, ...] = ()  # Settings to change, such as candidates=32 num_envs=4 learning_starts=500.
+    resume: Literal["never", "auto"] = "never"  # auto: go on with the run in the folder, if there is one.
+    wandb: bool = False  # Also log to Weights & Biases.
+    out: Path | None = None  # Output folder; out/TASK-ALGORITHM if not given.
 
 
 @dataclass(frozen=True)
 class ResumeOptions:
     """Go on with a training, or a job of lqr, from its last checkpoint, as if it had never stopped."""
 
-    folder: Positional[Path]
-    """Folder of the training or job."""
-    steps: int | None = None
-    """Environment steps of every seed, if a training is to make others than planned."""
+    folder: Positional[Path]  # Folder of the training or job.
+    steps: MaybeWhole = None  # Environment steps of every seed, if a training is to make others than planned.
 
 
 @dataclass(frozen=True)
-class EvalOptions:
+class _ActingOptions:
+    folder: Positional[Path]  # Folder of a training, or of one agent.
+    checkpoint: Literal["last", "best"] = "last"  # Which agents of a training.
+    stochastic: bool = False  # Draw actions from the policy instead of the best by Q of several draws.
+    seed: Whole = 0  # Seed of the first episode.
+
+
+@dataclass(frozen=True)
+class EvalOptions(_ActingOptions):
     """Evaluate the agents of a training over whole episodes."""
 
-    folder: Positional[Path]
-    """Folder of a training, or of one agent."""
-    episodes: int = 100
-    """Episodes of every agent."""
-    checkpoint: str = "last"
-    """last or best."""
-    stochastic: bool = False
-    """Draw actions from the policy instead of the best by Q of several draws."""
-    action_noise: float = 0.0
-    """Standard deviation of noise on actions, as a fraction of half their range."""
-    observation_noise: float = 0.0
-    """Standard deviation of noise on every component of the observation."""
-    mass: float = 1.0
-    """Factor of all masses and inertias (MuJoCo tasks)."""
-    friction: float = 1.0
-    """Factor of all friction coefficients (MuJoCo tasks)."""
-    seed: int = 0
-    """Seed of the first episode."""
+    episodes: Whole = 100  # Episodes of every agent.
+    action_noise: float = 0.0  # Standard deviation of noise on actions, as a fraction of half their range.
+    observation_noise: float = 0.0  # Standard deviation of noise on every component of the observation.
+    mass: float = 1.0  # Factor of all masses and inertias (MuJoCo tasks).
+    friction: float = 1.0  # Factor of all friction coefficients (MuJoCo tasks).
 
 
 @dataclass(frozen=True)
-class WatchOptions:
-    """Film a trained agent."""
+class WatchOptions(_ActingOptions):
+    """Film a trained agent, of a training that of its first seed."""
 
-    folder: Positional[Path]
-    """Folder of a training, whose first seed is filmed, or of one agent."""
-    out: Path = Path("out/film")
-    """The film, .mp4 or .gif."""
-    episodes: int = 1
-    """Number of episodes."""
-    checkpoint: str = "last"
-    """last or best."""
-    stochastic: bool = False
-    """Draw actions from the policy instead of the best by Q of several draws."""
-    seed: int = 0
-    """Seed of the first episode."""
+    episodes: Whole = 1  # Number of episodes.
+    out: Path = Path("out/film")  # The film, .mp4 or .gif.
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """Write a trained policy as one file that runs without this library: observations and noise to actions."""
 
-    folder: Positional[Path]
-    """Folder of a training, of one agent, or of `entroflow lqr`."""
-    out: Path = Path("out/policy.onnx")
-    """The file, .onnx or .stablehlo."""
-    best_of: int = 1
-    """Actions to draw, of which the best by Q is taken; a single one comes with its log-density."""
+    folder: Positional[Path]  # Folder of a training, of one agent, or of `entroflow lqr`.
+    out: Path = Path("out/policy.onnx")  # The file, .onnx or .stablehlo.
+    best_of: Whole = 1  # Actions to draw, of which the best by Q is taken; a single one comes with its log-density.
+    # Temperature of the policy, where the folder holds several.
     temperature: Annotated[float | None, arg(name="alpha")] = None
-    """Temperature of the policy, where the folder holds several."""
-    seed: int | None = None
-    """Its seed, likewise."""
+    seed: MaybeWhole = None  # Its seed, likewise.
 
 
 @dataclass(frozen=True)
@@ -133,14 +116,13 @@ class CompareOptions:
     Writes compare.png, compare.pdf, compare.json (all that is drawn) and compare.csv (the table) into a folder.
     """
 
+    # Folders of training runs; the first one's algorithm is set against the others.
     folders: Positional[tuple[Path, ...]]
-    """Folders of training runs; the first one's algorithm is set against the others."""
-    out: Path = Path("out/compare")
-    """Output folder: new, empty or of an earlier comparison."""
+    out: Path = Path("out/compare")  # Output folder: new, empty or of an earlier comparison.
+    # What to compare: return or length of evaluations, train/return, or a column of metrics.csv such as entropy.
     metric: str = "return"
-    """What to compare: return or length of evaluations, train/return, or a column of metrics.csv such as entropy."""
+    # What to call the lines, one for each folder, if not by algorithm and by settings that differ.
     labels: tuple[str, ...] = ()
-    """What to call the lines, one for each folder, if not by algorithm and by settings that differ."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +130,45 @@ class VersionOptions:
     """Print the version."""
 
 
-def refuse_repeats(argv: list[str]) -> None:
-    """Refuse options given twice: of `--set a=1 --set b=2` the first would be lost without a word."""
-    given = [part.split("=")[0] for part in argv if part.startswith("--")]
-    for option in given:
-        if given.count(option) > 1:
-            from . import checks  # brings NumPy, which options do not need
+COUNTS = "steps", "seeds", "evaluate_every", "evaluation_episodes", "episodes", "best_of"
 
-            remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
-            raise checks.error(option, f"it {given.count(option)} times", "it once", remedy)
+
+def readable() -> None:
+    """Let what a terminal or file cannot show be replaced in the output, whatever its encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # type: ignore[attr-defined]
+
+
+def refuse_repeats(argv: list[str]) -> None:
+    """Refuse options given twice, of which the first would be lost without a word, and options that are none."""
+    given = [part.split("=")[0] for part in argv if part.startswith("--") and part != "--"]
+    wrong = [option for option in given if given.count(option) > 1 or option in ("--env", "--folder", "--folders")]
+    if wrong:
+        from . import checks  # brings NumPy, which options do not need
+
+        if given.count(wrong[0]) == 1:
+            remedy = f"leave the word {wrong[0]} out"
+            raise checks.error(wrong[0], "an option", "what it names by itself", remedy)
+        remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
+        raise checks.error(wrong[0], f"it {given.count(wrong[0])} times", "it once", remedy)
+
+
+def check(options: Any) -> None:
+    """Refuse counts below one, and tasks that Gymnasium does not know; a `ValueError` says which."""
+    from . import checks
+
+    for name in COUNTS:
+        if getattr(options, name, None) is not None:
+            checks.positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
+    # A module before the id, or the package's own tasks, would have to be imported first.
+    if isinstance(options, TrainOptions) and ":" not in options.env and not options.env.startswith("entroflow/"):
+        import gymnasium
+
+        try:
+            gymnasium.spec(options.env)
+        except gymnasium.error.UnregisteredEnv as problem:
+            given = f"{options.env!r} ({' '.join(str(problem).split())})"
+            raise checks.error("env", given, "the id of a registered environment", "check the spelling") from None
+        except gymnasium.error.Error:
+            pass  # an id without its version, which is completed when the task is made; or none at all

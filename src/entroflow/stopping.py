@@ -2,43 +2,39 @@
 
 import signal
 import threading
-from types import FrameType, TracebackType
 from typing import Any
-
-SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 class Stop:
     """A context manager that notes the first signal; a second one interrupts at once.
 
     Attributes:
-        signal: the signal's number; None as long as there was none.
+        signal: the signal's number; 0 as long as there was none.
     """
 
     def __init__(self) -> None:
-        self.signal: int | None = None
+        self.signal = 0
         self._before: dict[int, Any] = {}
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self.signal is not None
+        return bool(self.signal)
 
     @property
     def exit_code(self) -> int:
         """What shells expect of a process that ended by the signal: 130 after Ctrl-C, 143 after SIGTERM."""
-        return 0 if self.signal is None else 128 + self.signal
+        return 128 + self.signal if self.signal else 0
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread listen
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        if self.signal is not None:
+    def _note(self, number: int, _: object) -> None:
+        if self.signal:
             raise KeyboardInterrupt
         self.signal = number

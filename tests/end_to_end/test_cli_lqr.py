@@ -321,6 +321,16 @@ def test_a_fault_of_the_program_is_not_bad_input(study, tmp_path):
         study.again([*COMMAND, "--out", str(tmp_path / "out")], 1, fail)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_finished_study_shows_its_table_in_every_encoding(study, tmp_path, encoding):
+    """Redirected into a file that has no α: the table is there, a question mark for each letter that is not."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
+    with contextlib.redirect_stdout(out):
+        assert study.again([*COMMAND, "--out", str(tmp_path / "out")]) == 0
+    said = out.buffer.getvalue().decode(encoding)
+    assert "covariance" in said and str(tmp_path / "out") in said.replace("\n", "") and "?" in said
+
+
 def test_the_table_fits_80_columns(study):
     """The closing table and the live line show every number in full in a narrow terminal."""
     rows = [run | {"alpha": alpha} for alpha in (0.1, 0.5, 1.0, 2.0) for run in study.results["runs"][:2]]

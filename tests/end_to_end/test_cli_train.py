@@ -39,6 +39,19 @@ def trained(tmp_path_factory):
     return out
 
 
+def test_a_missing_package_is_named(capsys, monkeypatch):
+    """The extra that brings it, where this package has one."""
+
+    def lunar(**_):
+        raise gymnasium.error.DependencyNotInstalled(
+            "Box2D is not installed, you can install it by run `pip install x`"
+        )
+
+    monkeypatch.setitem(gymnasium.registry, "Lunar-v9", gymnasium.envs.registration.EnvSpec("Lunar-v9", lunar))
+    assert main(["train", "Lunar-v9"]) == 2
+    assert capsys.readouterr().err.endswith('; run: pip install "entroflow[box2d]".\n')
+
+
 def test_training_leaves_records_and_agents(trained):
     """Every seed has rows at every interval, evaluations at start, middle and end, and agents that load."""
     metrics, evaluations = table(trained / "metrics.csv"), table(trained / "evaluations.csv")
@@ -51,7 +64,8 @@ def test_training_leaves_records_and_agents(trained):
         assert (trained / name).stat().st_size > 0
     agent = entroflow.load(trained, seed=1)
     assert agent.seed == 1 and agent.num_timesteps == 30
-    with pytest.raises(ValueError, match="where there are several, expected one of: seed=0, seed=1"):
+    several = "where there are several, expected one of: seed=0, seed=1; choose by seed and temperature, on the command"
+    with pytest.raises(ValueError, match=several):
         entroflow.load(trained)
 
 
@@ -84,6 +98,12 @@ def test_evaluation_prints_a_table(trained, capsys):
     ("arguments", "message"),
     [
         (["train", "Pendulum-v2"], "env: got 'Pendulum-v2'"),
+        (["train", "nosuch:X-v0"], "(No module named 'nosuch'"),
+        (["train", "GymV26Environment-v0"], "shimmy"),
+        (
+            ["train", "phys2d/Pendulum-v0"],
+            "(No module named 'flax'), expected a package that is installed; install it.",
+        ),
         (["train", "CartPole-v1"], "actions of CartPole-v1: got Discrete(2)"),
         (["train", "Reach-v0", "--algorithm", "sac"], "algorithm: got 'sac'"),
         (["train", "Reach-v0", "--set", "candidate=3"], "did you mean 'candidates'"),
@@ -103,10 +123,13 @@ def test_bad_input_is_one_sentence(arguments, message, capsys, tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_is_not_overwritten(trained, capsys):
-    """Without --resume a folder that holds a run is refused."""
+def test_the_same_command_again_says_what_to_do(trained, capsys):
+    """Without --resume a folder that holds a run is refused: the option is named, and the way to go on."""
     assert run(trained) == 2
-    assert "already holds a run" in capsys.readouterr().err
+    assert f"--out: got '{trained}', which already holds a run" in (said := capsys.readouterr().err)
+    assert said.endswith(f"or go on with: entroflow resume {trained}.\n")
+    (trained / "file").touch()
+    assert run(trained / "file") == 2 and f"--out: got the file '{trained}/file'" in capsys.readouterr().err
 
 
 def test_going_on_with_other_settings_is_refused(trained, capsys, monkeypatch):

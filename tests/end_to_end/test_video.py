@@ -126,7 +126,11 @@ def test_films_have_limits(tmp_path):
     ("fault", "message"),
     [
         (RuntimeError("gladLoadGL error\nmore"), r"Painter-v0: got no image \(gladLoadGL error\), .*MUJOCO_GL=egl"),
-        (gymnasium.error.DependencyNotInstalled("pygame is not installed."), r"no image \(pygame is not installed\)"),
+        (
+            gymnasium.error.DependencyNotInstalled("pygame is not installed."),
+            r"no image \(pygame is not installed\), .*; run: pip install \"entroflow\[classic\]\"",
+        ),
+        (gymnasium.error.DependencyNotInstalled("Box2D is not there"), r"; run: pip install \"entroflow\[box2d\]\""),
         (np.zeros((3, 4)), r"got frames of shape \(3, 4\) and type float64"),
     ],
 )

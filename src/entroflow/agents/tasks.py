@@ -24,6 +24,7 @@ from ..flow import ActionSpace, Box, Unbounded
 from ..storage.folder import plain
 
 Env = str | gymnasium.Env | Callable[[], gymnasium.Env]
+EXTRAS = {"mujoco": "mujoco", "pygame": "classic", "box2d": "box2d"}  # by the words of Gymnasium's message
 OWN = "entroflow.envs:"  # the one module that an id read from a file may name
 
 
@@ -183,9 +184,9 @@ def _task(name: str, build: Callable[[], gymnasium.Env], *, told: bool) -> Task:
     """Check a task by making one of its environments, whose specification tells all of it, or does not."""
     try:
         example = build()
-    except gymnasium.error.DependencyNotInstalled as problem:
-        remedy = 'run: pip install "entroflow[mujoco]"' if "mujoco" in str(problem).lower() else "install it"
-        raise checks.error("env", f"{name}, which needs a package that is missing", "that package", remedy) from None
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as problem:
+        given = f"{name}, which needs what is missing ({' '.join(str(problem).split()).rstrip('.')})"
+        raise checks.error("env", given, "a package that is installed", install(problem)) from None
     except gymnasium.error.Error as problem:
         given = f"{name!r} ({' '.join(str(problem).split())})"
         raise checks.error("env", given, "the id of a registered environment", "check the spelling") from None
@@ -198,6 +199,13 @@ def _task(name: str, build: Callable[[], gymnasium.Env], *, told: bool) -> Task:
     _check_observations(name, observations)
     make = build if flat else lambda: gymnasium.wrappers.FlattenObservation(build())
     return Task(name, make, observations, actions, spec)
+
+
+def install(problem: Exception) -> str:
+    """Return the command that installs what a task lacks, as far as an extra of this package brings it."""
+    known = isinstance(problem, gymnasium.error.DependencyNotInstalled)
+    extras = [extra for word, extra in EXTRAS.items() if known and word in str(problem).lower()]
+    return f'run: pip install "entroflow[{extras[0]}]"' if extras else "install it"
 
 
 def rebuilt(spec: Any) -> Task:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key, UInt
 
-from .. import checks
-from ..compiling import RUN_ONCE, jit
+from .. import checks, memory
+from ..compiling import RUN_ONCE, jit, shapes_of
 from ..flow import ActionSpace
 from ..rl import finite, loop_gym, sac
 from ..storage import checkpoint, environment_state, legacy
@@ -48,10 +48,12 @@ class Training:
         self.config = dataclasses.replace(settings.config, target_entropy=_target_entropy(task, settings))
         numbers = np.float32(settings.temperature), np.float32(settings.discount)
         given = np.array(self.seeds, np.uint32), task.obs_size, task.policy_space()
+        self._capacity = _capacity(settings, steps)
+        shapes, _ = shapes_of(_init, self.config, *given, *numbers)
+        memory.check(memory.of_training(self, shapes, self._capacity if steps else 0))  # replay: to learn
         self._agents, keys = _init(self.config, *given, *numbers)
         self._act_keys, self._evaluate_keys, self._learn_keys = keys["act"], keys["evaluate"], keys["learn"]
         self.predict_keys = keys["predict"]
-        self._capacity = _capacity(settings, steps)
         self._loop: loop_gym.Loop | None = None  # made when learning begins, for the replay is large
         self.step = 0
         self._stored = 0  # transitions of each run, which a loaded agent does not bring along
@@ -133,6 +135,7 @@ class Training:
         Returns:
             One row per run and episode: seed, step, episode, return and length. None if it was stopped.
         """
+        memory.check({"episodes": len(self.seeds) * episodes * memory.ENVIRONMENT})
         envs, runs = (task or self.task).vector(len(self.seeds) * episodes), len(self.seeds)
         obs, _ = envs.reset(seed=[seed + i for _ in self.seeds for i in range(episodes)])
         returns, lengths = np.zeros((2, runs * episodes))
@@ -154,13 +157,8 @@ class Training:
         if alive.any():
             return []
         return [
-            {
-                "seed": self.seeds[i // episodes],
-                "step": self.step,
-                "episode": i % episodes,
-                "return": float(returns[i]),
-                "length": int(lengths[i]),
-            }
+            {"seed": self.seeds[i // episodes], "step": self.step, "episode": i % episodes}
+            | {"return": float(returns[i]), "length": int(lengths[i])}
             for i in range(runs * episodes)
         ]
 
@@ -246,6 +244,7 @@ class Training:
     def _rolling_out(self) -> loop_gym.Rollout:
         """Return the environments; at first make them, each with a seed of its own that depends on its run's alone."""
         if self._rollout is None:
+            memory.check(memory.of_training(self, self.agents, self._capacity))
             count = self.settings.num_envs
             # Environments that start again after a resumption must not repeat their first episodes.
             draws = [np.random.SeedSequence([seed, self.step]).generate_state(count) for seed in self.seeds]

@@ -23,6 +23,7 @@ from .. import plotting
 from ..options import CompareOptions
 from ..storage.folder import claim, plain
 from ..storage.records import read
+from ..storage.tables import replace
 from .comparison import ALL_TASKS, Comparison, Curve, Estimate, compare
 
 COLOURS = (plotting.LEARNED, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", plotting.EXACT)  # Okabe–Ito
@@ -42,8 +43,7 @@ def run(command: CompareOptions) -> int:
     plotting.save(command.out, "compare", draw(found))
     console = Console()
     console.print(table(found))
-    console.print("compare (png, pdf, json, csv) is in")
-    console.print(str(command.out), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"compare (png, pdf, json, csv) is in\n{command.out}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -87,11 +87,9 @@ def draw(comparison: Comparison) -> Figure:
 
 def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
     names = list(dict.fromkeys(curve.algorithm for curve in comparison.curves))
-    looks = itertools.cycle((colour, dashes) for dashes in DASHES for colour in COLOURS)
-    return {
-        name: {"color": colour, "linestyle": dashes, "zorder": 3 - i / len(names)}
-        for i, (name, (colour, dashes)) in enumerate(zip(names, looks, strict=False))
-    }
+    looks = itertools.cycle(itertools.product(DASHES, COLOURS))
+    keys = "linestyle", "color", "zorder"  # the first ones lie on top
+    return {name: dict(zip(keys, (*next(looks), 3 - i / len(names)), strict=True)) for i, name in enumerate(names)}
 
 
 def _draw_curve(ax: Axes, curve: Curve, style: dict[str, Any], *, alone: bool) -> None:
@@ -100,12 +98,10 @@ def _draw_curve(ax: Axes, curve: Curve, style: dict[str, Any], *, alone: bool) -
     if alone and len(curve.values) > 1:
         ax.plot(curve.steps, curve.values[:, 0].T, linewidth=0.5, alpha=0.6, **style)
     if curve.interval is not None:
-        low, high = curve.interval
+        band = {"alpha": 0.18, "linewidth": 0.0, "zorder": style["zorder"] - 1, "color": style["color"]}
         if len(curve.steps) == 1:
-            ends = [curve.iqm - low, high - curve.iqm]
-            ax.errorbar(curve.steps, curve.iqm, ends, fmt="none", color=style["color"])
-        band = {"alpha": 0.18, "linewidth": 0.0, "zorder": style["zorder"] - 1}
-        ax.fill_between(curve.steps, low, high, color=style["color"], **band)
+            ax.vlines(curve.steps, *curve.interval, color=style["color"])
+        ax.fill_between(curve.steps, *curve.interval, **band)
 
 
 def _shown(name: str) -> str:
@@ -140,22 +136,19 @@ def table(comparison: Comparison) -> Constrain:
     scores.add_column("", no_wrap=True)
     for header in ("seeds", "steps", "at the end", "average over steps", "min"):
         scores.add_column(header, justify="right", overflow="fold", no_wrap=len(header) < 6)
-    before = None
-    for curve in comparison.curves + comparison.aggregate:
-        together = curve.task == ALL_TASKS
-        if curve.task != before:
-            scores.add_section()
-            scores.add_row(f"[bold]{_wrapped(curve.task)}{', normalised' if together else ''}")
-            before = curve.task
+    for task, curves in itertools.groupby(comparison.curves + comparison.aggregate, lambda curve: curve.task):
+        together = task == ALL_TASKS
         digits = "{:.2f}".format if together else _short
-        scores.add_row(
-            _wrapped(curve.algorithm, "  "),
-            str(len(curve.values)),
-            "" if together else EngFormatter(sep="")(curve.steps[-1]),
-            _cell(curve.final, digits),
-            _cell(curve.area, digits),
-            f"{curve.minutes:.1f}" if curve.minutes < 100 else f"{curve.minutes:.0f}",
-        )
+        scores.add_section()
+        scores.add_row(f"[bold]{_wrapped(task)}{', normalised' if together else ''}")
+        for curve in curves:
+            scores.add_row(
+                _wrapped(curve.algorithm, "  "),
+                str(len(curve.values)),
+                "" if together else EngFormatter(sep="")(curve.steps[-1]),
+                *(_cell(estimate, digits) for estimate in (curve.final, curve.area)),
+                f"{curve.minutes:.1f}" if curve.minutes < 100 else f"{curve.minutes:.0f}",
+            )
     parts: list[Any] = [scores]
     if comparison.improvements:
         first = escape(comparison.improvements[0].first)
@@ -185,10 +178,16 @@ def _short(value: float) -> str:
 
 def write(out: Path, comparison: Comparison) -> None:
     """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table."""
+    rows = [_row(curve) for curve in comparison.curves + comparison.aggregate]
+    drawn = [
+        row | {"curve": _points(curve)}
+        for row, curve in zip(rows, comparison.curves + comparison.aggregate, strict=True)
+    ]
+    single = len(comparison.curves)
     document = {
         "metric": comparison.metric,
-        "curves": [_curve(curve) for curve in comparison.curves],
-        "aggregate": [_curve(curve) for curve in comparison.aggregate],
+        "curves": drawn[:single],
+        "aggregate": drawn[single:],
         "bounds": comparison.bounds,
         "improvements": [
             {"task": step.task, "first": step.first, "other": step.other} | _estimate("probability", step.probability)
@@ -196,9 +195,7 @@ def write(out: Path, comparison: Comparison) -> None:
         ],
         "notes": comparison.notes,
     }
-    text = json.dumps(plain(document), indent=1, allow_nan=False)
-    (out / "compare.json").write_text(text + "\n", encoding="utf-8")
-    rows = [_row(curve) for curve in comparison.curves + comparison.aggregate]
+    replace(out / "compare.json", json.dumps(plain(document), indent=1, allow_nan=False) + "\n")
     with (out / "compare.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
@@ -206,17 +203,15 @@ def write(out: Path, comparison: Comparison) -> None:
 
 
 def _row(curve: Curve) -> dict[str, Any]:
-    head = {"task": curve.task, "algorithm": curve.algorithm, "seeds": len(curve.values)}
     steps = None if curve.task == ALL_TASKS else int(curve.steps[-1])
-    scores = _estimate("final", curve.final) | _estimate("area", curve.area)
-    return head | {"steps": steps} | scores | {"minutes": round(curve.minutes, 2)}
+    head = {"task": curve.task, "algorithm": curve.algorithm, "seeds": len(curve.values), "steps": steps}
+    return head | _estimate("final", curve.final) | _estimate("area", curve.area) | {"minutes": round(curve.minutes, 2)}
 
 
-def _curve(curve: Curve) -> dict[str, Any]:
+def _points(curve: Curve) -> dict[str, Any]:
     low, high = [None, None] if curve.interval is None else curve.interval
     values = curve.values if curve.task == ALL_TASKS else curve.values[:, 0]
-    points = {"at": curve.steps, "iqm": curve.iqm, "low": low, "high": high, "values": values}
-    return _row(curve) | {"curve": points}
+    return {"at": curve.steps, "iqm": curve.iqm, "low": low, "high": high, "values": values}
 
 
 def _estimate(name: str, estimate: Estimate) -> dict[str, float | None]:

@@ -75,11 +75,7 @@ class _Series(NamedTuple):
     seconds: Float[np.ndarray, " n"]
 
 
-class _Group(NamedTuple):
-    """The runs behind one line: by seed the series, and the run folders that they lie in."""
-
-    series: dict[int, _Series]
-    folders: list[list[int]]
+_Group = list[dict[int, _Series]]  # the runs behind one line: of every run folder the seeds
 
 
 def compare(records: Sequence[Record], *, metric: str = "return", labels: Sequence[str] | None = None) -> Comparison:
@@ -104,8 +100,7 @@ def compare(records: Sequence[Record], *, metric: str = "return", labels: Sequen
     curves = [curve for task, groups in tasks.items() for curve in _task_curves(task, groups, notes)]
     aggregate, bounds, improvements = [], {}, []
     if metric in ("return", "train/return"):
-        if len(tasks) > 1:
-            aggregate, bounds = _aggregate(curves, notes)
+        aggregate, bounds = _aggregate(curves, notes)
         for task in (*tasks, ALL_TASKS):
             improvements += _improvements(names[0], [curve for curve in curves + aggregate if curve.task == task])
     counts = {len(curve.values) for curve in curves}
@@ -119,19 +114,17 @@ def compare(records: Sequence[Record], *, metric: str = "return", labels: Sequen
 def _names(records: Sequence[Record]) -> list[str]:
     """Name runs after their algorithm and after the settings that differ between its runs on the same task."""
     flat = [dict(_flatten(record.config.get("settings") or {})) for record in records]
-    differing: dict[str, list[str]] = {}
-    for i, record in enumerate(records):
-        for j, other in enumerate(records[:i]):
-            if all(record.config[name] == other.config[name] for name in ("algorithm", "env")):
-                found = differing.setdefault(record.config["algorithm"], [])
-                keys = dict.fromkeys([*flat[j], *flat[i]])
-                found += [key for key in keys if key not in found and flat[i].get(key) != flat[j].get(key)]
-    names = []
-    for record, settings in zip(records, flat, strict=True):
-        algorithm = record.config["algorithm"]
-        parts = [f"{key}={settings.get(key)}" for key in differing.get(algorithm, [])]
-        names.append(f"{algorithm} ({', '.join(parts)})" if parts else algorithm)
-    return names
+    kinds = [(record.config["algorithm"], record.config["env"]) for record in records]
+    differing: dict[str, dict[str, None]] = {algorithm: {} for algorithm, _ in kinds}
+    for kind in dict.fromkeys(kinds):
+        alike = [settings for settings, other in zip(flat, kinds, strict=True) if other == kind]
+        keys = dict.fromkeys(key for settings in alike for key in settings)
+        differing[kind[0]] |= {key: None for key in keys if any(part.get(key) != alike[0].get(key) for part in alike)}
+    parts = [
+        ", ".join(f"{key}={settings.get(key)}" for key in differing[algorithm])
+        for settings, (algorithm, _) in zip(flat, kinds, strict=True)
+    ]
+    return [f"{algorithm} ({part})" if part else algorithm for part, (algorithm, _) in zip(parts, kinds, strict=True)]
 
 
 def _flatten(settings: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -146,16 +139,13 @@ def _groups(records: Sequence[Record], names: Sequence[str], task: str, metric: 
     """Return the runs on a task by the name of their line."""
     groups: dict[str, _Group] = {}
     for name, record in zip(names, records, strict=True):
-        if record.config["env"] != task:
-            continue
-        group = groups.setdefault(name, _Group({}, []))
-        found = _series(record, metric)
-        if twice := sorted(set(found) & set(group.series)):
-            given = f"seed {twice[0]} of {name} on {task} again"
-            remedy = "leave one of the two out, or give them different labels"
-            raise checks.error(str(record.folder), given, "every seed once", remedy)
-        group.series.update(found)
-        group.folders.append(list(found))
+        if record.config["env"] == task:
+            group, found = groups.setdefault(name, []), _series(record, metric)
+            if twice := sorted(found.keys() & {seed for folder in group for seed in folder}):
+                given = f"seed {twice[0]} of {name} on {task} again"
+                remedy = "leave one of the two out, or give them different labels"
+                raise checks.error(str(record.folder), given, "every seed once", remedy)
+            group.append(found)
     return groups
 
 
@@ -174,9 +164,8 @@ def _series(record: Record, metric: str) -> dict[int, _Series]:
     series = {}
     for seed in np.unique(table["seed"][given]):
         rows = given & (table["seed"] == seed)
-        steps, inverse = np.unique(table["step"][rows], return_inverse=True)
-        sums = [np.bincount(inverse, table[name][rows]) for name in (column, "seconds")]
-        values, seconds = (total / np.bincount(inverse) for total in sums)
+        steps, inverse, counts = np.unique(table["step"][rows], return_inverse=True, return_counts=True)
+        values, seconds = (np.bincount(inverse, table[name][rows]) / counts for name in (column, "seconds"))
         if not np.isfinite(values).all():
             worst = np.argmin(np.isfinite(values))
             found = f"{metric} {values[worst]} at step {steps[worst]}"
@@ -187,25 +176,25 @@ def _series(record: Record, metric: str) -> dict[int, _Series]:
 
 def _task_curves(task: str, groups: dict[str, _Group], notes: list[str]) -> list[Curve]:
     """Bring all runs on a task to the same steps."""
-    every = {(name, seed): part for name, group in groups.items() for seed, part in group.series.items()}
-    last = {name: min(part.steps[-1] for part in group.series.values()) for name, group in groups.items()}
-    begin, end = max(part.steps[0] for part in every.values()), min(last.values())
+    lines = {name: [part for folder in group for part in folder.values()] for name, group in groups.items()}
+    every = [part for parts in lines.values() for part in parts]
+    last = {name: min(part.steps[-1] for part in parts) for name, parts in lines.items()}
+    begin, end = max(part.steps[0] for part in every), min(last.values())
     if begin > end:
         raise checks.error(task, f"runs up to step {end} and from step {begin} on", "steps in common", "train longer")
     if longest := [f"{name} goes on to {step:,}" for name, step in last.items() if step > end]:
         notes.append(f"{task}: compared up to step {end:,}, where the shortest run ends; {', '.join(longest)}")
-    inside = [part.steps[(part.steps >= begin) & (part.steps <= end)] for part in every.values()]
+    inside = [part.steps[(part.steps >= begin) & (part.steps <= end)] for part in every]
     grid = np.unique(np.concatenate([[begin], min(inside, key=len), [end]]))
     if len(grid) > POINTS:
         grid = grid[np.linspace(0, len(grid) - 1, POINTS).round().astype(int)]
-    if any(not np.isin(grid, part.steps).all() for part in every.values()):
+    if any(not np.isin(grid, part.steps).all() for part in every):
         notes.append(f"{task}: runs were measured at different steps; values between them are interpolated")
     curves = []
-    for name, group in groups.items():
-        values = np.stack([np.interp(grid, part.steps, part.values) for part in group.series.values()])
-        seconds = {seed: np.interp(end, part.steps, part.seconds) for seed, part in group.series.items()}
-        minutes = np.mean([max(seconds[seed] for seed in folder) for folder in group.folders]) / 60
-        curves.append(_curve(task, name, grid, values[:, None], float(minutes)))
+    for name, parts in lines.items():
+        values = np.stack([np.interp(grid, part.steps, part.values) for part in parts])
+        seconds = [max(np.interp(end, part.steps, part.seconds) for part in run.values()) for run in groups[name]]
+        curves.append(_curve(task, name, grid, values[:, None], float(np.mean(seconds)) / 60))
     return curves
 
 
@@ -232,7 +221,7 @@ def _aggregate(curves: list[Curve], notes: list[str]) -> tuple[list[Curve], dict
     tasks = list(dict.fromkeys(curve.task for curve in curves))
     algorithms = list(dict.fromkeys(curve.algorithm for curve in curves))
     found = {(curve.algorithm, curve.task): curve for curve in curves}
-    if len(algorithms) < 2:  # its own lowest and highest value would say nothing
+    if min(len(tasks), len(algorithms)) < 2:  # one's own lowest and highest value would say nothing
         return [], {}
     if missing := [(name, task) for name in algorithms for task in tasks if (name, task) not in found]:
         notes.append(f"not put together over all tasks, for {missing[0][0]} has no run on {missing[0][1]}")
@@ -246,26 +235,24 @@ def _aggregate(curves: list[Curve], notes: list[str]) -> tuple[list[Curve], dict
             return [], {}
     first = max(100 * curve.steps[0] / max(curve.steps[-1], 1) for curve in curves)
     percents = np.unique(np.append(np.linspace(first, 100, POINTS // 2 + 1), 100.0))
+
+    def normalised(curve: Curve) -> Float[np.ndarray, "seeds p"]:
+        low, high = bounds[curve.task]
+        steps = percents / 100 * curve.steps[-1]
+        return (np.stack([np.interp(steps, curve.steps, run) for run in curve.values[:, 0]]) - low) / (high - low)
+
     together = []
     for name in algorithms:
         parts = [found[name, task] for task in tasks]
         counts = [len(part.values) for part in parts]
         if min(counts) < max(counts):
             notes.append(f"{ALL_TASKS}: {name} counts with its first {min(counts)} seeds, for some tasks have no more")
-        values = np.stack([_normalised(part, percents, *bounds[part.task])[: min(counts)] for part in parts], axis=1)
+        values = np.stack([normalised(part)[: min(counts)] for part in parts], axis=1)
         together.append(_curve(ALL_TASKS, name, percents, values, sum(part.minutes for part in parts)))
     notes.append(
         f"{ALL_TASKS}: 0 and 1 are the lowest and the highest interquartile mean of any compared algorithm on the task"
     )
     return together, bounds
-
-
-def _normalised(
-    curve: Curve, percents: Float[np.ndarray, " p"], low: float, high: float
-) -> Float[np.ndarray, "seeds p"]:
-    steps = percents / 100 * curve.steps[-1]
-    values = np.stack([np.interp(steps, curve.steps, run) for run in curve.values[:, 0]])
-    return (values - low) / (high - low)
 
 
 def _improvements(first: str, curves: list[Curve]) -> list[Improvement]:

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -17,16 +16,16 @@ from rich.text import Text
 Row = Mapping[str, Any]
 
 LINES = 10  # that a run prints where there is no terminal
-WINDOW = 30  # updates over which the speed is measured
-STATUS = {"return": "return", "temperature": "α", "entropy": "entropy", "ess": "ESS/N", "critic_error": "critic"}
-TABLE = {
-    "return": "return",
-    "evaluation": "evaluation",
-    "temperature": "α",
-    "entropy": "entropy",
-    "target_entropy": "target",
-    "ess": "ESS/N",
-    "critic_error": "critic\nerror",
+PERIOD = 3600.0  # seconds over which the speed is measured, from the first update on: compiling does not count
+# What is shown, by its names in the line of the learner's state and in the closing table.
+SHOWN = {
+    "evaluation": ("eval", "evaluation"),
+    "return": ("return", "return"),
+    "temperature": ("α", "α"),
+    "entropy": ("entropy", "entropy"),
+    "target_entropy": ("", "target"),
+    "ess": ("ESS/N", "ESS/N"),
+    "critic_error": ("critic", "critic\nerror"),
 }
 
 
@@ -41,13 +40,17 @@ class TrainingProgress:
         self.title, self.steps, self.start = title, max(steps, 1), start
         self.console = console or Console()
         self._seen: dict[int, dict[str, float]] = {}  # by seed, the newest value of every metric
-        self._evaluated: dict[int, float] = {}  # by seed, the newest evaluation's mean return
-        self._clock: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._begun = time.perf_counter()
         self._step = self._told = start
-        columns = TextColumn("{task.description}"), BarColumn(24), TaskProgressColumn()
-        self._progress = Progress(*columns, TextColumn("{task.fields[pace]}"), console=self.console)
-        self._task = self._progress.add_task(escape(title), total=self.steps, completed=start, pace="compiling")
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[pace]}"),
+        )
+        how = {"console": self.console, "get_time": time.perf_counter, "speed_estimate_period": PERIOD}
+        self._progress = Progress(*columns, **how)
+        self._progress.add_task(escape(title), total=self.steps, completed=start, pace="compiling")
         self._status = Text("", "dim", no_wrap=True, overflow="ellipsis")
         self._live: Live | None = None
 
@@ -72,73 +75,64 @@ class TrainingProgress:
             values = self._seen.setdefault(row["seed"], {})
             values.update({name: float(value) for name, value in row.items() if value is not None and value == value})
         self._step = step
-        self._clock.append((time.perf_counter(), step))
-        pace = self._pace()
-        self._progress.update(self._task, completed=step, pace=pace)
+        (task,) = self._progress.tasks
+        self._progress.update(task.id, completed=step)
+        pace = f"{task.speed:,.0f} steps/s, {_duration(task.time_remaining or 0)} left" if task.speed else ""
+        self._progress.update(task.id, pace=pace)
         self._status.plain = self.status()
         share = lambda number: number * LINES // self.steps  # noqa: E731
         if self._live is None and (share(step) > share(self._told) or (self._told == self.start and pace)):
             self._told = step
-            percent = f"{100 * step / self.steps:.0f} %"
-            self._print(f"{percent:>5}  {', '.join(part for part in (pace, self.status()) if part)}")
+            self._print(f"{100 * step / self.steps:3.0f} %  {', '.join(filter(None, (pace, self.status())))}")
 
     def evaluated(self, rows: Sequence[Row]) -> None:
         """Show an evaluation, by one row per seed and episode as for evaluations.csv."""
         for seed in {row["seed"] for row in rows}:
-            self._evaluated[seed] = _mean([row["return"] for row in rows if row["seed"] == seed])
+            score = _mean(row["return"] for row in rows if row["seed"] == seed)
+            self._seen.setdefault(seed, {})["evaluation"] = score
         self._status.plain = self.status()
 
     def status(self) -> str:
         """Return the line under the bar: averages over the seeds of what the learner reports."""
-        parts = []
-        if self._evaluated:
-            parts.append(f"eval {_number(_mean(self._evaluated.values()))}")
-        target = self._average("target_entropy")
-        for name, label in STATUS.items():
-            if math.isfinite(average := self._average(name)):
-                aim = f" (target {target:.3g})" if name == "entropy" and math.isfinite(target) else ""
-                parts.append(f"{label} {_number(average) if name == 'return' else f'{average:.3g}'}{aim}")
-        return "  ".join(parts)
+        mean = self._means()
+        if "target_entropy" in mean and "entropy" in mean:
+            mean["entropy"] += f" (target {mean['target_entropy']})"
+        return "  ".join(f"{SHOWN[name][0]} {text}" for name, text in mean.items() if SHOWN[name][0])
 
     def table(self) -> Table:
         """Return the closing table, at most 80 columns wide: the newest values of every seed, and their average."""
         caption = f"{self._step:,} steps of every seed in {_duration(time.perf_counter() - self._begun)}"
         style = {"box": box.SIMPLE_HEAD, "padding": (0, 0, 0, 1), "pad_edge": False}
         table = Table(title=escape(self.title), caption=caption, **style)
-        scores = {seed: {"evaluation": score} for seed, score in self._evaluated.items()}
-        rows = {str(seed): values | scores.get(seed, {}) for seed, values in self._seen.items()}
-        shown = [name for name in TABLE if any(name in values for values in rows.values())]
-        if len(rows) > 1:
-            rows["mean"] = {name: _mean([row[name] for row in rows.values() if name in row]) for name in shown}
-        table.add_column("seed", justify="right")
-        for name in shown:
-            table.add_column(TABLE[name], justify="right")
-        for label, values in rows.items():
-            digits = {name: _number if name in ("return", "evaluation") else "{:.3g}".format for name in shown}
-            cells = [digits[name](values[name]) if name in values else "–" for name in shown]
-            table.add_row(label, *cells, style="bold" if label == "mean" else None)
+        shown = [name for name in SHOWN if any(name in values for values in self._seen.values())]
+        shown.sort(key=lambda name: name != "return")
+        for header in ("seed", *(SHOWN[name][1] for name in shown)):
+            table.add_column(header, justify="right")
+        for seed, values in self._seen.items():
+            table.add_row(str(seed), *[_text(name, values[name]) if name in values else "–" for name in shown])
+        if len(self._seen) > 1:
+            mean = self._means()
+            table.add_row("mean", *[mean.get(name, "nan") for name in shown], style="bold")
         return table
 
-    def _pace(self) -> str:
-        """Return speed and time left, measured over the last updates so that compiling does not count."""
-        (before, first), (now, last) = self._clock[0], self._clock[-1]
-        speed = (last - first) / max(now - before, 1e-9)
-        return f"{speed:,.0f} steps/s, {_duration(max(self.steps - last, 0) / speed)} left" if speed > 0 else ""
-
-    def _average(self, name: str) -> float:
-        return _mean([values[name] for values in self._seen.values() if name in values])
+    def _means(self) -> dict[str, str]:
+        """Return the averages over the seeds that are finite, as text."""
+        means = {name: _mean(values[name] for values in self._seen.values() if name in values) for name in SHOWN}
+        return {name: _text(name, mean) for name, mean in means.items() if math.isfinite(mean)}
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _mean(values: Any) -> float:
+def _mean(values: Iterable[Any]) -> float:
     values = list(values)
     return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else math.nan
 
 
-def _number(value: float) -> str:
-    """Write a return in at most ten characters."""
+def _text(name: str, value: float) -> str:
+    """Write a number in at most ten characters."""
+    if name not in ("return", "evaluation"):
+        return f"{value:.3g}"
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from .. import checks
 from ..options import LQROptions, ResumeOptions
 from ..storage.keeping import read_plan
-from ..storage.records import CONFIG
+from ..storage.records import CONFIG, read_config
 from . import train
 
 
@@ -13,14 +13,14 @@ def resume(options: ResumeOptions) -> int:
     """Go on with what stands in a folder; return the exit code. A `ValueError` says why that cannot be."""
     plan = read_plan(options.folder)
     if plan is None:
-        return train.resume(options)
+        return train.go_on(options.folder, read_config(options.folder), options.steps)
+    place = str(options.folder / CONFIG)
     if options.steps is not None:
         remedy = "leave it out, or begin anew in another folder"
         raise checks.error("--steps", f"{options.steps}", "none: a study's length is part of its plan", remedy)
     if plan["command"] != "lqr" or not isinstance(facts := plan.get("facts"), dict):
-        given, expected = f"a study of {plan['command']!r}", "a training or a study of lqr"
-        remedy = "go on with the command that began it"
-        raise checks.error(str(options.folder / CONFIG), given, expected, remedy)
+        expected, remedy = "a training or a study of lqr", "go on with the command that began it"
+        raise checks.error(place, f"a study of {plan['command']!r}", expected, remedy)
     from .lqr import job
 
     try:
@@ -29,5 +29,5 @@ def resume(options: ResumeOptions) -> int:
         begun = LQROptions(**known, out=options.folder)
     except (KeyError, TypeError, ValueError) as problem:
         given, remedy = f"fields that do not fit ({problem})", "restore the file, or begin anew"
-        raise checks.error(str(options.folder / CONFIG), given, "the options of a study", remedy) from None
+        raise checks.error(place, given, "the options of a study", remedy) from None
     return job.run(begun, facts)

@@ -1,4 +1,4 @@
-"""The commands train and resume: agents on Gymnasium tasks, with their records and checkpoints in a folder.
+"""The command train: agents on a Gymnasium task, with their records and checkpoints in a folder.
 
 What a folder holds is in docs/run-folder.md. A run that is stopped or killed, and resumed, gives the numbers of the run
 that was not, bit for bit on the same machine.
@@ -6,6 +6,7 @@ that was not, bit for bit on the same machine.
 
 import json
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from .. import checks
+from .. import checks, memory
 from ..agents import saved
 from ..agents.load import BEST, CHECKPOINTS, LAST
 from ..agents.settings import Settings, change, from_json, names, of_algorithm, to_json
 from ..agents.tasks import Task, rebuilt, task
 from ..agents.training import NotFinite, Row, Training
-from ..options import ResumeOptions, TrainOptions
+from ..options import TrainOptions
 from ..stopping import Stop
 from ..storage import checkpoint, legacy, records
 from ..storage.folder import cache_compilations, lock
@@ -32,18 +33,21 @@ MADE_OF = ("algorithm", "env", "seeds", "settings")  # what a run is; its checkp
 
 def train(command: TrainOptions) -> int:
     """Train; return the exit code. Bad input is a `ValueError` before anything is written."""
-    steps = checks.positive_int("--steps", command.steps)
-    every = checks.positive_int("--evaluate-every", command.evaluate_every)
-    episodes = checks.positive_int("--evaluation-episodes", command.evaluation_episodes)
     seeds = checks.seeds(command.seed, command.seeds)
     found = task(command.env)
     settings = change(of_algorithm(command.algorithm), _changes(command.set, of_algorithm(command.algorithm)))
     out = command.out or Path("out") / f"{found.name.replace('/', '_')}-{command.algorithm}"
-    config = {"algorithm": command.algorithm, "env": found.name, "seeds": seeds, "steps": steps}
+    config = {"algorithm": command.algorithm, "env": found.name, "seeds": seeds, "steps": command.steps}
     config["settings"] = to_json(settings)
-    if not (command.resume == "auto" and (out / records.CONFIG).exists()):
-        config |= {"evaluation": {"every": every, "episodes": episodes}, "wandb": command.wandb}
-        return _train(out, found, config, settings, steps, new=True)
+    if out.is_file():
+        raise checks.error("--out", f"the file {str(out)!r}", "a folder", "pass another name")
+    if not (out / records.CONFIG).exists():
+        evaluation = {"every": command.evaluate_every, "episodes": command.evaluation_episodes}
+        config |= {"evaluation": evaluation, "wandb": command.wandb}
+        return _train(out, found, config, settings, command.steps, new=True)
+    if command.resume != "auto":
+        remedy = f"pass another one, or go on with: entroflow resume {out}"
+        raise checks.error("--out", f"{str(out)!r}, which already holds a run", "a new folder", remedy)
     known = records.read_config(out)
     for name in MADE_OF[:3]:
         if known[name] != config[name]:
@@ -52,79 +56,75 @@ def train(command: TrainOptions) -> int:
     if command.set and legacy.settings(known["settings"]) != config["settings"]:
         given = f"--set {' '.join(command.set)}, where the run in {out} has other settings"
         raise checks.error("--resume", given, "the same settings", "leave --set out, or pass another --out")
-    return _train(out, found, known, _settings(known), steps, new=False)
+    return go_on(out, known, command.steps, found)
 
 
-def resume(command: ResumeOptions) -> int:
+def go_on(out: Path, config: dict[str, Any], steps: int | None = None, found: Task | None = None) -> int:
     """Go on with the run in a folder; return the exit code."""
-    config = records.read_config(command.folder)
-    steps = config["steps"] if command.steps is None else checks.positive_int("--steps", command.steps)
-    return _train(command.folder, rebuilt(config["env"]), config, _settings(config), steps, new=False)
-
-
-def _settings(config: dict[str, Any]) -> Settings:
-    return from_json(legacy.settings(config["settings"]))
+    settings = from_json(legacy.settings(config["settings"]))
+    return _train(out, found or rebuilt(config["env"]), config, settings, steps or config["steps"], new=False)
 
 
 def _train(out: Path, found: Task, config: dict[str, Any], settings: Settings, steps: int, *, new: bool) -> int:
     """Begin a run or go on with it; return the exit code."""
-    if not config.get("evaluation"):
-        given = f"{str(out / records.CONFIG)!r}, which does not say when to evaluate"
-        raise checks.error("--resume", given, "a run of this version", "begin anew in another folder")
+    plan = config.get("evaluation")
+    if not isinstance(plan, dict):
+        given, remedy = "a run that does not say when to evaluate", "begin anew in another folder"
+        raise checks.error(str(out / records.CONFIG), given, "a run of this version", remedy)
+    episodes, _ = (checks.positive_int(f"evaluation: {part}", plan.get(part)) for part in ("episodes", "every"))
+    memory.check({"evaluation episodes": len(config["seeds"]) * episodes * memory.ENVIRONMENT})
     console = Console()
     cache_compilations()
     training = Training(found, settings, config["seeds"], max(steps, config["steps"]))
     with lock(out), Stop() as stop:
         try:
             run = _Run(training, out, config, steps, stop, console)
-            writer = run.begin() if new else run.restore()
+            writer = records.create(out, **config) if new else run.restore()
             title = f"{config['algorithm']} on {found.name}"
             with writer, TrainingProgress(title, steps, start=training.step, console=console) as live:
                 finished = run.train(writer, live)
-        except NotFinite as problem:
-            return _failed(console, out, f"{problem}: training cannot go on")
-        except OSError as problem:
-            return _failed(console, out, f"cannot write to {out} ({problem}): training stops")
+        except (NotFinite, OSError) as problem:
+            end = f"cannot write to {out} ({problem})" if isinstance(problem, OSError) else f"{problem}"
+            kept = list(checkpoint.folders(out / CHECKPOINTS))
+            left = (
+                f"the last checkpoint is that of step {kept[-1]} in {out / CHECKPOINTS}"
+                if kept
+                else "no checkpoint yet"
+            )
+            console.print(f"{end}: training cannot go on; {left}", style="red", markup=False, soft_wrap=True)
+            return 1
         finally:
             training.close()
-    if not finished:
-        told = f"stopped at step {training.step}; to go on: entroflow resume {out}"
-        console.print(told, soft_wrap=True, markup=False)
-        return stop.exit_code
-    draw_learning_curve(out)
-    console.print(f"learning_curve.png, evaluations.csv, metrics.csv and agents are in {out}", soft_wrap=True)
-    return 0
+    told = f"stopped at step {training.step}; to go on: entroflow resume {out}"
+    if finished:
+        draw_learning_curve(out)
+        told = f"learning_curve.png, evaluations.csv, metrics.csv and agents are in {out}"
+    console.print(told, soft_wrap=True, markup=False)
+    return 0 if finished else stop.exit_code
 
 
-def _failed(console: Console, out: Path, what: str) -> int:
-    """Say why a run ended, and what is left of it; return the exit code."""
-    steps = list(checkpoint.folders(out / CHECKPOINTS))
-    kept = f"the last checkpoint is that of step {steps[-1]} in {out / CHECKPOINTS}" if steps else "no checkpoint yet"
-    console.print(f"{what}; {kept}", style="red", markup=False, soft_wrap=True)
-    return 1
-
-
+@dataclass
 class _Run:
     """A training with its records and checkpoints."""
 
-    def __init__(
-        self, training: Training, out: Path, config: dict[str, Any], steps: int, stop: Stop, console: Console
-    ) -> None:
-        self.training, self.out, self.config, self.steps = training, out, config, steps
-        self.stop, self.console = stop, console
-        self.best: dict[int, float] = {}
-        self.evaluated: int | None = None  # the step of the last evaluation
-        self.begun = time.perf_counter()
-        self.told = False
+    training: Training
+    out: Path
+    config: dict[str, Any]
+    steps: int
+    stop: Stop
+    console: Console
+    best: dict[int, float] = field(default_factory=dict)  # by seed, the score of its best agent
+    evaluated: int | None = None  # the step of the last evaluation
+    begun: float = field(default_factory=time.perf_counter)
+    told: bool = False
 
-    def begin(self) -> records.Writer:
-        """Open the records of a new run."""
-        return records.create(self.out, **self.config)
+    def __post_init__(self) -> None:
+        self.made_of = {name: self.config[name] for name in MADE_OF}
 
     def restore(self) -> records.Writer:
         """Bring everything to where the last checkpoint is, or to the beginning if the run never came to one."""
         training = self.training
-        header, arrays, problems = checkpoint.latest(self.out / CHECKPOINTS, self._made_of())
+        header, arrays, problems = checkpoint.latest(self.out / CHECKPOINTS, self.made_of)
         for problem in problems:
             self._warn(f"{problem} Going on from an older checkpoint.")
         if header is None:
@@ -185,8 +185,8 @@ class _Run:
         for i in range(len(self.training.seeds)):
             self._save_agent(i, LAST)
         numbers = {"training": state, "evaluated": self.evaluated, "best": self.best}
-        root, step = self.out / CHECKPOINTS, self.training.step
-        size = checkpoint.save(root, step, self._made_of(), numbers, arrays)
+        step = self.training.step
+        size = checkpoint.save(self.out / CHECKPOINTS, step, self.made_of, numbers, arrays)
         if step and not self.told:
             self.told = True
             seconds = time.perf_counter() - begun
@@ -203,14 +203,10 @@ class _Run:
         self.console.print(text, style="yellow", markup=False, soft_wrap=True)
 
     def _save_agent(self, i: int, where: Path) -> None:
-        training = self.training
+        training, seed = self.training, self.training.seeds[i]
         agents = jax.tree.map(lambda leaf: np.asarray(leaf)[i : i + 1], training.agents)
-        folder = self.out / where / f"seed={training.seeds[i]}"
-        header = saved.Header.of(training.task, training.settings, training.seeds[i], training.step)
-        saved.write(folder, header, agents)
-
-    def _made_of(self) -> dict[str, Any]:
-        return {name: self.config[name] for name in MADE_OF}
+        header = saved.Header.of(training.task, training.settings, seed, training.step)
+        saved.write(self.out / where / f"seed={seed}", header, agents)
 
     def _timed(self, rows: list[Row]) -> list[Row]:
         seconds = round(time.perf_counter() - self.begun, 2)
@@ -227,6 +223,6 @@ def _changes(assignments: tuple[str, ...], settings: Settings) -> dict[str, Any]
         checks.choice("--set", name, sorted(names(settings)))
         try:
             changes[name] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # text, or numbers of thousands of digits
             changes[name] = {"None": None, "True": True, "False": False}.get(value, value)
     return changes

@@ -1,7 +1,6 @@
 """Videos of a policy at work: MP4 through ffmpeg, GIF through Pillow where that is not installed."""
 
 import contextlib
-import itertools
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,15 +10,13 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from .. import checks
+from ..agents.tasks import install
 
 GIF_SIDE, GIF_FPS = 320, 25  # at most: GIFs are large, and viewers slow down faster ones
 GRAPHICS = "on a machine without a display set MUJOCO_GL=egl, or MUJOCO_GL=osmesa if there is no driver for that"
-
-Frame = UInt8[np.ndarray, "height width 3"]
 
 
 class Video(NamedTuple):
@@ -54,7 +51,7 @@ def record(
     returns: list[float] = []
     count = 0
 
-    def frames() -> Iterator[Frame]:
+    def frames() -> Iterator[Image.Image]:
         nonlocal count
         for episode in range(episodes):
             obs, _ = env.reset(seed=seed + episode)
@@ -82,10 +79,10 @@ def record(
 def _film(path: Path) -> Path:
     """Choose the format by the ending, or by what is installed."""
     ffmpeg = _ffmpeg()
-    if path.suffix not in (".mp4", ".gif"):
-        if path.suffix:
-            raise checks.error("path", repr(str(path)), "a name that ends with .mp4 or .gif", "rename it")
+    if not path.suffix:
         return path.with_suffix(".mp4" if ffmpeg else ".gif")
+    if path.suffix not in (".mp4", ".gif"):
+        raise checks.error("path", repr(str(path)), "a name that ends with .mp4 or .gif", "rename it")
     if path.suffix == ".mp4" and not ffmpeg:
         remedy = 'pip install "entroflow[video]", or name the file .gif'
         raise checks.error("path", f"{str(path)!r} without ffmpeg", "imageio-ffmpeg for an MP4", remedy)
@@ -104,87 +101,82 @@ def _make(env_id: str) -> gymnasium.Env:
     if env_id.startswith("entroflow/"):
         import_module("entroflow.envs")  # registers them
     expected = "an environment that renders images (rgb_array)"
+    blind = checks.error(env_id, "an environment without rendering", expected, "film another task")
     try:
         with warnings.catch_warnings(action="ignore"):  # Gymnasium warns of what is said here in one sentence
             env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
     except Exception as problem:
         if isinstance(problem, TypeError) and "render_mode" in str(problem):
-            raise checks.error(env_id, "an environment without rendering", expected, "film another task") from None
+            raise blind from None
         is_known = isinstance(problem, gymnasium.error.Error)
         remedy = "check the name and install what is missing" if is_known else GRAPHICS
-        raise checks.error("env_id", f"{env_id!r} ({_sentence(problem)})", expected, remedy) from None
+        raise checks.error("env_id", f"{env_id!r} ({_first_line(problem)})", expected, remedy) from None
     if env.render_mode != "rgb_array" or "rgb_array" not in env.metadata.get("render_modes", []):
         env.close()
-        raise checks.error(env_id, "an environment without rendering", expected, "film another task")
-    _follow(env)
+        raise blind
+    _follow(env.unwrapped)
     return env
 
 
-def _follow(env: gymnasium.Env) -> None:
+def _follow(env: Any) -> None:
     """Let MuJoCo's camera follow what would run out of the picture: Gymnasium 1.4 passes over the model's own."""
-    base: Any = env.unwrapped
-    renderer = getattr(base, "mujoco_renderer", None)
+    renderer = getattr(env, "mujoco_renderer", None)
     if renderer is not None and "trackbodyid" not in (renderer.default_cam_config or {}):
         with contextlib.suppress(KeyError):  # no such camera in the model: it stands still
-            renderer.camera_id = base.model.camera("track").id
+            renderer.camera_id = env.model.camera("track").id
 
 
-def _render(env: gymnasium.Env, env_id: str) -> Frame:
+def _render(env: gymnasium.Env, env_id: str) -> Image.Image:
     """Return a frame, or say in one sentence why there is none."""
     try:
         frame = np.asarray(env.render())
-    except gymnasium.error.DependencyNotInstalled as problem:
-        given, expected = f"no image ({_sentence(problem)})", "the packages that draw it"
-        raise checks.error(env_id, given, expected, "install them") from None
     except Exception as problem:  # every graphics library has its own
-        given = f"no image ({_sentence(problem)})"
-        raise checks.error(env_id, given, "working graphics (OpenGL)", GRAPHICS) from None
+        remedy = install(problem) if isinstance(problem, gymnasium.error.DependencyNotInstalled) else GRAPHICS
+        given = f"no image ({_first_line(problem)})"
+        raise checks.error(env_id, given, "working graphics (OpenGL)", remedy) from None
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         given = f"frames of shape {frame.shape} and type {frame.dtype}"
         raise checks.error(env_id, given, "uint8 images (height, width, 3)", "correct the environment's render()")
-    return frame
+    return Image.fromarray(frame)
 
 
-def _sentence(problem: Exception) -> str:
+def _first_line(problem: Exception) -> str:
     """Return the first line of an exception, without its last stop."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return (lines[0] if lines else type(problem).__name__).rstrip(".")
+    return ([line.strip() for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__])[0].rstrip(
+        "."
+    )
 
 
-def _shrunk(frame: Frame, side: int) -> Image.Image:
-    """Return the frame with its longest side at most as given."""
-    image = Image.fromarray(frame)
-    if (scale := side / max(image.size)) >= 1:
-        return image
-    width, height = (max(2, round(length * scale)) for length in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def _mp4(path: Path, fps: float, side: int, frames: Iterator[Frame]) -> None:
+def _mp4(path: Path, fps: float, side: int, frames: Iterator[Image.Image]) -> None:
     """Write an MP4 that every player plays: H.264 with even sides.
 
     ffmpeg is started here and not by imageio-ffmpeg, which forks in a way that may hang beside JAX's threads.
     """
-    images = (np.asarray(_shrunk(frame, side)) for frame in frames)
-    first = next(images)
-    height, width = (length // 2 * 2 for length in first.shape[:2])
+    first = next(frames)
+    width, height = first.size
+    smaller = min(1.0, side / max(first.size))
+    sides = ":".join(str(max(2, round(length * smaller) // 2 * 2)) for length in first.size)
     pixels = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
-    film = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)]
-    command = [str(_ffmpeg()), "-y", "-loglevel", "error", *pixels, *film]
+    film = ["-vf", f"scale={sides}", "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    command = [str(_ffmpeg()), "-y", "-loglevel", "error", *pixels, *film, str(path)]
     process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        for image in itertools.chain([first], images):
-            process.stdin.write(image[:height, :width].tobytes())
+        process.stdin.write(first.tobytes())
+        for image in frames:
+            process.stdin.write(image.tobytes())
     finally:
         _, said = process.communicate()
     if process.returncode:
         raise RuntimeError(f"ffmpeg failed: {said.decode(errors='replace').strip()}")
 
 
-def _gif(path: Path, fps: float, side: int, frames: Iterator[Frame]) -> None:
+def _gif(path: Path, fps: float, side: int, frames: Iterator[Image.Image]) -> None:
     """Write a GIF; frames that come too fast for GIFs are left out."""
-    stride = int(np.ceil(fps / GIF_FPS))
-    smallest = min(side, GIF_SIDE)
-    shown = (frame for i, frame in enumerate(frames) if i % stride == 0)
-    images = [_shrunk(frame, smallest).quantize(128, dither=Image.Dither.NONE) for frame in shown]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=1000 * stride / fps, loop=0)
+    stride, longest = int(np.ceil(fps / GIF_FPS)), min(side, GIF_SIDE)
+
+    def small(image: Image.Image) -> Image.Image:
+        image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+        return image.quantize(128, dither=Image.Dither.NONE)
+
+    first, *others = [small(image) for i, image in enumerate(frames) if i % stride == 0]
+    first.save(path, save_all=True, append_images=others, duration=1000 * stride / fps, loop=0)

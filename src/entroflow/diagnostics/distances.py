@@ -15,6 +15,8 @@ from scipy.spatial.distance import cdist
 from entroflow import checks
 from entroflow.lqr import matrices
 
+ROUNDING = 1e-9
+
 
 def gaussian_entropy(covariance: ArrayLike) -> float:
     """Differential entropy of a Gaussian, ½ log det(2πe Σ), which may be negative; −∞ for a singular covariance."""
@@ -54,29 +56,27 @@ def gaussian_renyi(
     if order != math.inf and checks.number("order", order, remedy="pass for example 2") < 0:
         raise checks.error("order", repr(order), "a number from 0 to infinity", "pass for example 2")
     mean_p, covariance_p, mean_q, covariance_q = _gaussians(mean_p, covariance_p, mean_q, covariance_q)
-    _cholesky("covariance_p", covariance_p)
-    whiten = _cholesky("covariance_q", covariance_q)
+    for name, covariance in (("covariance_p", covariance_p), ("covariance_q", covariance_q)):
+        try:
+            whiten = linalg.cholesky(covariance, lower=True)
+        except linalg.LinAlgError:
+            given, remedy = "a matrix that is not positive definite", "a density needs variance in every direction"
+            raise checks.error(name, given, "a positive definite one", remedy) from None
     # Coordinates in which q = N(0, I) and p = N(shift, diag(s)): the divergence is a sum over coordinates.
     whitened = linalg.solve_triangular(whiten, covariance_p, lower=True)
     s, axes = linalg.eigh(linalg.solve_triangular(whiten, whitened.T, lower=True))
     shift = axes.T @ linalg.solve_triangular(whiten, mean_p - mean_q, lower=True)
-    if math.isinf(order):
-        return _renyi_of_order_infinity(s, shift)
+    if math.isinf(order):  # the largest ratio N(shift, diag s) / N(0, I), bounded only where p's tails are the lighter
+        lighter, heavier = s < 1 - ROUNDING, s > 1 + ROUNDING
+        if heavier.any() or (np.abs(shift[~lighter]) > ROUNDING).any():
+            return math.inf
+        return float(0.5 * np.sum(shift[lighter] ** 2 / (1 - s[lighter]) - np.log(s[lighter])))
     mixed = (order - 1) * (1 - s)
     if (mixed <= -1).any():
         return math.inf
     # log1p keeps its digits where the order is near one and the textbook's difference of logarithms is 0/0.
     spread = 1 - s if order == 1 else np.log1p(mixed) / (order - 1)
     return float(0.5 * np.sum(order * shift**2 / (1 + mixed) - spread - np.log(s)))
-
-
-def _renyi_of_order_infinity(s: Float[np.ndarray, "d"], shift: Float[np.ndarray, "d"]) -> float:
-    """Log of the largest ratio N(shift, diag(s)) / N(0, I), which is bounded only where p's tails are the lighter."""
-    rounding = 1e-9
-    lighter, heavier = s < 1 - rounding, s > 1 + rounding
-    if heavier.any() or (np.abs(shift[~lighter]) > rounding).any():
-        return math.inf
-    return float(0.5 * np.sum(shift[lighter] ** 2 / (1 - s[lighter]) - np.log(s[lighter])))
 
 
 def gaussian_w2(mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, covariance_q: ArrayLike) -> float:
@@ -117,30 +117,23 @@ def sample_w2(x: ArrayLike, y: ArrayLike) -> float:
     """
     x = checks.finite_array("x", x, (None, None), "pass one row per point")
     y = checks.finite_array("y", y, (None, x.shape[1]), "pass one row per point, with as many columns as x")
-    if x.shape[1] == 1:
-        return _line_w2(np.sort(x[:, 0]), np.sort(y[:, 0]))
+    if x.shape[1] == 1:  # W₂² = ∫ (F⁻¹(u) − G⁻¹(u))² du over the pieces on which both quantile functions are constant
+        n, m = len(x), len(y)
+        ends = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)  # in units of 1/(n m): no rounding
+        gaps = np.sort(x[:, 0])[(ends - 1) // m] - np.sort(y[:, 0])[(ends - 1) // n]
+        return math.sqrt(np.sum(gaps**2 * np.diff(ends, prepend=0)) / (n * m))
     if len(x) != len(y):
         raise checks.error("y", f"{len(y)} points", f"{len(x)} as in x", "drop points of the larger set")
     cost = cdist(x, y, "sqeuclidean")
     return math.sqrt(cost[linear_sum_assignment(cost)].mean())
 
 
-def _line_w2(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "m"]) -> float:
-    """W₂² = ∫ (F⁻¹(u) − G⁻¹(u))² du over the pieces on which both quantile functions are constant."""
-    n, m = len(x), len(y)
-    ends = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)  # in units of 1/(n m): integers, no rounding
-    gaps = x[(ends - 1) // m] - y[(ends - 1) // n]
-    return math.sqrt(np.sum(gaps**2 * np.diff(ends, prepend=0)) / (n * m))
-
-
-def _gaussians(
-    mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, covariance_q: ArrayLike
-) -> tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d d"], Float[np.ndarray, "d"], Float[np.ndarray, "d d"]]:
-    """Two Gaussians of one dimension, checked."""
-    mean_p = checks.finite_array("mean_p", mean_p, (None,), "pass a vector")
-    d = len(mean_p)
-    mean_q = checks.finite_array("mean_q", mean_q, (d,), "pass two Gaussians of the same dimension")
-    return mean_p, _covariance("covariance_p", covariance_p, d), mean_q, _covariance("covariance_q", covariance_q, d)
+def _gaussians(*given: ArrayLike) -> tuple[Float[np.ndarray, "..."], ...]:
+    """Mean and covariance of two Gaussians of one dimension, checked."""
+    mean_p = checks.finite_array("mean_p", given[0], (None,), "pass a vector")
+    mean_q = checks.finite_array("mean_q", given[2], mean_p.shape, "pass two Gaussians of the same dimension")
+    covariances = [_covariance(f"covariance_{name}", given[i], len(mean_p)) for name, i in (("p", 1), ("q", 3))]
+    return mean_p, covariances[0], mean_q, covariances[1]
 
 
 def _covariance(name: str, value: ArrayLike, d: int | None = None) -> Float[np.ndarray, "d d"]:
@@ -148,12 +141,3 @@ def _covariance(name: str, value: ArrayLike, d: int | None = None) -> Float[np.n
     meaning = "pass one row and one column per dimension"
     d = len(checks.finite_array(name, value, (d, d), meaning))
     return matrices.symmetric(name, checks.finite_array(name, value, (d, d), meaning))
-
-
-def _cholesky(name: str, covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
-    """The lower triangular L with L Lᵀ = Σ, which exists only for positive definite Σ."""
-    try:
-        return linalg.cholesky(covariance, lower=True)
-    except linalg.LinAlgError:
-        remedy = "a density needs variance in every direction"
-        raise checks.error(name, "a matrix that is not positive definite", "a positive definite one", remedy) from None

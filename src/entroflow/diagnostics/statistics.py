@@ -1,7 +1,4 @@
-"""Statistics over independent runs.
-
-The definitions are those of Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice"
-(NeurIPS 2021), and of their library rliable.
+"""Statistics over independent runs, as rliable defines them (Agarwal et al., NeurIPS 2021).
 
 Scores are arrays (seeds, tasks): one number for a run, not for an episode, because the run is what was repeated. A
 *statistic* maps scores (..., seeds, tasks) to numbers (...), so that all resamples are computed in one call.
@@ -103,8 +100,9 @@ def bootstrap_interval(
 def _scores(name: str, value: ArrayLike) -> Float[np.ndarray, "*batch seeds tasks"]:
     """Scores with at least a seed and a task axis; a NaN is refused, since sorting would hide it in the dropped end."""
     scores = np.asarray(value, dtype=np.float64)
-    if scores.ndim < 2 or 0 in scores.shape or not np.isfinite(scores).all():
-        given = f"shape {scores.shape}" if scores.ndim < 2 or 0 in scores.shape else "NaN or infinity"
-        remedy = "pass one row per seed, one column per task"
-        raise checks.error(name, given, "finite scores (..., seeds, tasks)", remedy)
+    shapeless = scores.ndim < 2 or 0 in scores.shape
+    if shapeless or not np.isfinite(scores).all():
+        given = f"shape {scores.shape}" if shapeless else "NaN or infinity"
+        expected, remedy = "finite scores (..., seeds, tasks)", "pass one row per seed, one column per task"
+        raise checks.error(name, given, expected, remedy)
     return scores

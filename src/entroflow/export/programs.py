@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import checks
+from .. import checks, memory
 from ..rl import sac
 from ..rl.actors import NoiseDensityPolicy, NoisePolicy
 
@@ -57,11 +57,13 @@ def acting(config: sac.Config, state: sac.State, best_of: int) -> Program:
         The program.
 
     Raises:
-        ValueError: if the number of actions is not positive.
+        ValueError: if the number of actions is not positive, or memory does not hold so many.
     """
     one = sampling(sac.policy(config, state, average=True))
     if checks.positive_int("best_of", best_of) == 1:
         return one
+
+    memory.check({"best_of": 4 * best_of * getattr(config.actor, "width", 1)})
 
     def choose(obs: Any, noise: Any) -> tuple[Any]:
         actions = jax.vmap(lambda noise: one.function(obs, noise)[0])(noise)

@@ -26,6 +26,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ... import memory
 from ...agents import Settings, saved
 from ...agents.load import policy_folder
 from ...agents.settings import to_json
@@ -71,11 +72,18 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
     runs = plan(options, lqr)
     config = settings(options.steps, schedule(options.candidates))
     use_all_cores()
+    transition = 4 * (2 * lqr.B.shape[0] + lqr.B.shape[1] + 1) + 2
+    memory.check({"seeds or temperatures": len(runs) * _remembered(options, config) * transition})
     given = {name: value for name, value in dataclasses.asdict(options).items() if name != "out"}
     again, facts = f"entroflow resume {options.out}", {"system": lqr.to_dict()}
     with keeping("lqr", options.out, given, facts, resumed=resumed is not None, again=again) as keeper:
         job = lambda console: _Job(options, lqr, runs, config, console, keeper).run()  # noqa: E731
         return conduct(options.out, job)
+
+
+def _remembered(options: LQROptions, config: sac.Config) -> int:
+    """Return how many transitions each run remembers."""
+    return ENVIRONMENTS * min(max(1, math.ceil(options.steps * config.recent)), LARGEST_MEMORY)
 
 
 def _along_runs(loop: loop_jax.Loop) -> Any:
@@ -186,8 +194,7 @@ class _Job:
 
         def start(keys: Key[Array, "runs 2"], temperatures: Float[Array, " runs"]) -> loop_jax.Loop:
             agents = jax.vmap(init)(keys[:, 0], temperatures)
-            remembered = min(max(1, math.ceil(self.options.steps * self.config.recent)), LARGEST_MEMORY)
-            capacity = ENVIRONMENTS * remembered
+            capacity = _remembered(self.options, self.config)
             return loop_jax.start(self.env, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
 
         arguments = keys, jnp.asarray([run.temperature for run in self.runs], jnp.float32)

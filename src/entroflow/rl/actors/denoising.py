@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import error
-from ...fields import Count, NonNegative
+from ...fields import Count, Layers, NonNegative
 from ...flow import ActionSpace, Box, VelocityNetwork
 from ...flow.velocity import Context
 from ...moments import Moments
@@ -50,7 +50,7 @@ class Denoising(ActorDefaults):
     """
 
     width: Count = 128
-    depth: Count = 2
+    depth: Layers = 2
     state_width: Count = 256
     steps: Count = 20
     states: Count = 32

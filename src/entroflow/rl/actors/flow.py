@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import error
-from ...fields import Count, NonNegative, Positive, Share, named
+from ...fields import Count, Layers, NonNegative, Positive, Share, named
 from ...flow import ActionSpace, FlowPolicy, RungeKutta, Solver, VelocityNetwork
 from ...isfm import (
     NORMALISATIONS,
@@ -93,7 +93,7 @@ class Flow(ActorDefaults):
     """
 
     width: Count = 64
-    depth: Count = 2
+    depth: Layers = 2
     state_width: Count = 256
     solver: Solver = MIDPOINT_4
     states: Count = 32

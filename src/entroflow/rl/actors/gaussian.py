@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ...fields import Count
+from ...fields import Count, Layers
 from ...flow import ActionSpace
 from ...moments import Moments
 from .protocol import ActorDefaults
@@ -32,7 +32,7 @@ class Gaussian(ActorDefaults):
     """
 
     width: Count = 256
-    depth: Count = 2
+    depth: Layers = 2
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Key, PRNGKeyArray
 
 from ... import optimise
-from ...fields import Count, Positive, Share, check_fields
+from ...fields import Count, Layers, Positive, Share, check_fields
 from ...moments import Moments, forgetting_rate, join, settled, standard
 from .protocol import Experience, Metrics
 
@@ -66,7 +66,7 @@ class MLPCritic:
     """
 
     width: Count = 256
-    depth: Count = 2
+    depth: Layers = 2
     layer_norm: bool = True
     members: Count = 2
     ensemble: Literal["mean", "min"] = "min"
