@@ -7,24 +7,10 @@ from .. import checks
 from ..storage import legacy
 from ..storage.checkpoint import CHECKPOINTS
 from .agent import SAC
-from .saved import HEADER
+from .saved import HEADER, POLICIES, policy_folder
 from .tasks import Env
 
-POLICIES = "policies"
 BEST, LAST = Path(CHECKPOINTS, "best"), Path(CHECKPOINTS, "last")
-
-
-def policy_folder(temperature: float, seed: int) -> str:
-    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`.
-
-    Args:
-        temperature: its temperature.
-        seed: its seed.
-
-    Returns:
-        The path.
-    """
-    return f"{POLICIES}/alpha={str(float(temperature)).removesuffix('.0')}_seed={seed}"
 
 
 def load(
@@ -68,7 +54,10 @@ def load(
         have = ", ".join(path.name for path in agents_in(folder))
         asked = {name: value for name, value in {"temperature": temperature, "seed": seed}.items() if value is not None}
         given = f"{asked or 'no choice'}, where there {'are several' if found else 'is none such'}"
-        raise checks.error("agent", given, f"one of: {have}", "pass its temperature= and seed=")
+        options = {"temperature": "temperature= (of a command, --alpha)"} if "alpha=" in have else {}
+        options["seed"] = "seed= (of a command, --seed)"
+        remedy = f"pass its {' and '.join(options.values())}"
+        raise checks.error("agent", given, f"one of: {have}", remedy)
     return SAC.load(found[0], env, **own)
 
 
@@ -82,7 +71,12 @@ def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
     Returns:
         The folders, in order of their names; none if there is none.
     """
-    if any((folder / name).is_file() for name in (HEADER, legacy.POLICY)):
-        return [folder]
-    places = [*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")]
-    return sorted(path for path in places if any((path / name).is_file() for name in (HEADER, legacy.POLICY)))
+    with checks.reachable(folder):
+        if _holds_one(folder):
+            return [folder]
+        places = [*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")]
+        return sorted(filter(_holds_one, places))
+
+
+def _holds_one(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (HEADER, legacy.POLICY))

@@ -1,6 +1,7 @@
 """A training: runs of one algorithm on one Gymnasium task, which differ in their seeds and learn in one program."""
 
 import dataclasses
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -177,7 +178,7 @@ class Training:
         parts = vars(self.loop) | {"replay": self._filled(self.loop.replay)}
         arrays = checkpoint.flatten("loop", parts) | checkpoint.flatten("pending", self._pending)
         arrays |= {f"metrics.{name}": np.stack(parts) for name, parts in self._metrics.items()}
-        numbers = {"step": self.step, "updates": self._updates, "remembered": int(self.loop.count), "envs": None}
+        numbers = {"step": self.step, "updates": self._updates, "envs": None}
         rollout, ended = self._rollout, []
         if rollout is not None:
             ended = [(i, *episode) for i, episodes in enumerate(rollout.ended) for episode in episodes]
@@ -213,7 +214,8 @@ class Training:
                 lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), shapes.replay
             )
             self._pending = checkpoint.unflatten("pending", pending, arrays)
-        self.step, self._updates, self._stored = numbers["step"], numbers["updates"], numbers["remembered"]
+        self.step, self._updates = operator.index(numbers["step"]), operator.index(numbers["updates"])
+        self._stored = int(self.loop.count)
         self._metrics = {
             name.removeprefix("metrics."): list(parts) for name, parts in arrays.items() if name.startswith("metrics.")
         }

@@ -1,6 +1,7 @@
 """`entroflow compare` and what it writes: the figure, the table, compare.json and compare.csv."""
 
 import csv
+import io
 import itertools
 import json
 import textwrap
@@ -19,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from .. import plotting
+from .. import files, plotting
 from ..options import CompareOptions
 from ..storage.folder import claim, plain
 from ..storage.records import read
@@ -197,12 +198,13 @@ def write(out: Path, comparison: Comparison) -> None:
         "notes": comparison.notes,
     }
     text = json.dumps(plain(document), indent=1, allow_nan=False)
-    (out / "compare.json").write_text(text + "\n", encoding="utf-8")
+    files.replace(out / "compare.json", text + "\n")
     rows = [_row(curve) for curve in comparison.curves + comparison.aggregate]
-    with (out / "compare.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    csv_text = io.StringIO()
+    writer = csv.DictWriter(csv_text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.replace(out / "compare.csv", csv_text.getvalue())
 
 
 def _row(curve: Curve) -> dict[str, Any]:

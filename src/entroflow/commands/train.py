@@ -5,6 +5,7 @@ that was not, bit for bit on the same machine.
 """
 
 import json
+import operator
 import time
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from .compare import draw_learning_curve
 from .progress import TrainingProgress
 
 LOG_INTERVAL = 1000  # environment steps
-MADE_OF = ("algorithm", "env", "seeds", "settings")  # what a run is; its checkpoints say the same
 
 
 def train(command: TrainOptions) -> int:
@@ -45,7 +45,7 @@ def train(command: TrainOptions) -> int:
         config |= {"evaluation": {"every": every, "episodes": episodes}, "wandb": command.wandb}
         return _train(out, found, config, settings, steps, new=True)
     known = records.read_config(out)
-    for name in MADE_OF[:3]:
+    for name in ("algorithm", "env", "seeds"):
         if known[name] != config[name]:
             given = f"{name} {config[name]!r}, where the run in {out} has {known[name]!r}"
             raise checks.error("--resume", given, "the same run", "pass what it was started with, or another --out")
@@ -124,16 +124,20 @@ class _Run:
     def restore(self) -> records.Writer:
         """Bring everything to where the last checkpoint is, or to the beginning if the run never came to one."""
         training = self.training
-        header, arrays, problems = checkpoint.latest(self.out / CHECKPOINTS, self._made_of())
-        for problem in problems:
-            self._warn(f"{problem} Going on from an older checkpoint.")
+        header, arrays, notes = checkpoint.latest(self.out / CHECKPOINTS, records.made_of(self.config))
+        for note in notes:
+            self._warn(note)
         if header is None:
             self.console.print("no checkpoint yet: training begins anew")
             return records.resume(self.out, -1, steps=self.steps)
         numbers = header["numbers"]
-        training.restore(numbers["training"], arrays)
+        with checkpoint.fitting(path := self.out / CHECKPOINTS / f"step={header['step']}" / checkpoint.HEADER):
+            training.restore(numbers["training"], arrays)
+            self.evaluated = None if numbers["evaluated"] is None else operator.index(numbers["evaluated"])
+            self.best = {int(seed): float(best) for seed, best in numbers["best"].items()}
+        if training.step != header["step"]:
+            raise checkpoint.damaged(path, f"a training at step {training.step}")
         self._tell_obstacle("was not restored")
-        self.evaluated, self.best = numbers["evaluated"], {int(seed): best for seed, best in numbers["best"].items()}
         evaluated = -1 if self.evaluated is None else self.evaluated
         writer = records.resume(self.out, training.step, evaluated=evaluated, steps=self.steps)
         past = records.read(self.out).metrics["seconds"]
@@ -186,7 +190,7 @@ class _Run:
             self._save_agent(i, LAST)
         numbers = {"training": state, "evaluated": self.evaluated, "best": self.best}
         root, step = self.out / CHECKPOINTS, self.training.step
-        size = checkpoint.save(root, step, self._made_of(), numbers, arrays)
+        size = checkpoint.save(root, step, records.made_of(self.config), numbers, arrays)
         if step and not self.told:
             self.told = True
             seconds = time.perf_counter() - begun
@@ -208,9 +212,6 @@ class _Run:
         folder = self.out / where / f"seed={training.seeds[i]}"
         header = saved.Header.of(training.task, training.settings, training.seeds[i], training.step)
         saved.write(folder, header, agents)
-
-    def _made_of(self) -> dict[str, Any]:
-        return {name: self.config[name] for name in MADE_OF}
 
     def _timed(self, rows: list[Row]) -> list[Row]:
         seconds = round(time.perf_counter() - self.begun, 2)

@@ -57,6 +57,8 @@ def restore(envs: SyncVectorEnv, document: list[Any], arrays: checkpoint.Arrays)
     for env, layers in zip(envs.envs, document, strict=True):
         for layer, values in zip(_layers(env), layers, strict=True):
             for key, value in values.items():
+                if key in CONSTANT or callable(getattr(layer, key, None)):
+                    raise NotCaptured(f"its attribute {key} is none that changes")
                 vars(layer)[key] = _decode(value, arrays, vars(layer).get(key))
 
 
