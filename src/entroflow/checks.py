@@ -71,18 +71,7 @@ def reachable(path: str | Path, expected: str = "a folder that can be read") -> 
 
 
 def content(path: str | Path, expected: str) -> bytes:
-    """The bytes of a file that is one, and no larger than fits into memory.
-
-    Args:
-        path: the file.
-        expected: what the message expects.
-
-    Returns:
-        The bytes.
-
-    Raises:
-        ValueError: if it cannot be read.
-    """
+    """The bytes of a file that is one, and no larger than fits into memory; see `reachable`."""
     with reachable(path, expected):
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a pipe: reading would wait

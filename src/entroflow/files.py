@@ -5,17 +5,17 @@ link, is replaced itself; no link leads a write elsewhere.
 """
 
 import contextlib
+import io
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 PARTIAL = ".partial-"  # how names of files that are being written begin; a process that was killed leaves them behind
 
 
 @contextlib.contextmanager
-def partial(folder: Path, ending: str = "") -> Iterator[BinaryIO]:
+def partial(folder: Path, ending: str = "") -> Iterator[io.BufferedRandom]:
     """Open a new file, which is gone at the end of the block if it was not settled.
 
     Args:
@@ -28,14 +28,14 @@ def partial(folder: Path, ending: str = "") -> Iterator[BinaryIO]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{PARTIAL}{secrets.token_hex(8)}{ending}"
     try:
-        with path.open("xb") as file:
+        with path.open("x+b") as file:
             yield file
     finally:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 
 
-def settle(file: BinaryIO, path: Path) -> None:
+def settle(file: io.BufferedRandom, path: Path) -> None:
     """Close a file of `partial` and rename it, once it is on disk; a crash leaves the old file there or the new one.
 
     Args:
@@ -64,8 +64,3 @@ def replace(path: Path, content: str | bytes) -> None:
     with partial(path.parent) as file:
         file.write(content.encode() if isinstance(content, str) else content)
         settle(file, path)
-
-
-def not_a_link(path: str, flags: int) -> int:
-    """Open a file unless it is a symbolic link, for the `opener` of `open`."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

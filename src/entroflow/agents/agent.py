@@ -272,8 +272,7 @@ class SAC:
         Args:
             path: the folder; an agent that is there is replaced.
         """
-        what = saved.Header.of(self.task, self.settings, self.seed, self.num_timesteps)
-        saved.write(Path(path), what, self._training.agents)
+        saved.write(Path(path), self.task, self.settings, self.seed, self.num_timesteps, self._training.agents)
 
     def export(self, path: str | Path, *, best_of: int = 1) -> None:
         """Write what acts as one file that runs without this library: observations and noise to actions.
@@ -307,6 +306,9 @@ class SAC:
         """
         what, arrays = saved.read(Path(path))
         settings = from_json(what.settings, own)
+        if settings.algorithm != what.algorithm:
+            given = f"the settings of {settings.algorithm}"
+            raise checks.error(str(path), given, f"those of {what.algorithm}", "restore the file")
         if cls.algorithm not in (None, settings.algorithm):
             known = BY_NAME.get(settings.algorithm, SAC).__name__
             given, remedy = f"an agent of {settings.algorithm}", f"load it with {known}"

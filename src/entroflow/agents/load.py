@@ -70,6 +70,9 @@ def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
 
     Returns:
         The folders, in order of their names; none if there is none.
+
+    Raises:
+        ValueError: if the system does not let them be read.
     """
     with checks.reachable(folder):
         if _holds_one(folder):

@@ -40,23 +40,6 @@ class Header(NamedTuple):
     sizes: dict[str, Any]
     settings: dict[str, Any]
 
-    @classmethod
-    def of(cls, task: Task, settings: Settings, seed: int, step: int) -> "Header":
-        """Describe an agent.
-
-        Args:
-            task: its task.
-            settings: its settings.
-            seed: its seed.
-            step: environment steps that it has made.
-
-        Returns:
-            The header.
-        """
-        sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
-        parts = settings.algorithm, task.name, task.spec, task.spaces_as_data(), seed, step, sizes
-        return cls(*parts, to_json(settings))
-
     def task_of(self, path: str | Path, env: Env | None = None) -> Task:
         """Return the task that the agent was trained on.
 
@@ -81,19 +64,24 @@ class Header(NamedTuple):
         return found
 
 
-def write(folder: Path, header: Header, agents: sac.State) -> None:
-    """Write one agent, leaves of shape (1, ...), and what is needed to load it; all at once.
+def write(folder: Path, task: Task, settings: Settings, seed: int, step: int, agents: sac.State) -> None:
+    """Write one agent and what is needed to load it; all at once.
 
     Args:
         folder: the folder; an agent that is there is replaced.
-        header: what the agent is.
-        agents: its state.
+        task: its task.
+        settings: its settings.
+        seed: its seed.
+        step: environment steps that it has made.
+        agents: its state, leaves of shape (1, ...).
 
     Raises:
         ValueError: if one of its numbers is not finite.
     """
-    arrays = checkpoint.flatten("agent", agents)
-    checkpoint.write(folder / HEADER, {"format": FORMAT} | header._asdict(), arrays)
+    sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
+    parts = settings.algorithm, task.name, task.spec, task.spaces_as_data(), seed, step, sizes, to_json(settings)
+    header = {"format": FORMAT} | Header(*parts)._asdict()
+    checkpoint.write(folder / HEADER, header, checkpoint.flatten("agent", agents))
 
 
 def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
@@ -112,7 +100,9 @@ def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
         raise checks.error("folder", f"{str(folder)!r}, which holds no agent", f"one with {HEADER}", "check the path")
     for name, kind in TYPES.items():
         value = document.get(name)
-        if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and not 0 <= value < 2**63):
+        if not isinstance(value, kind) or (
+            isinstance(value, int) and (isinstance(value, bool) or not 0 <= value < 2**63)
+        ):
             raise checkpoint.damaged(path, f"{name} = {value!r}")
     header = Header(*[document[name] for name in Header._fields])
     _check_place(folder.resolve(), header)

@@ -210,8 +210,7 @@ class _Run:
         training = self.training
         agents = jax.tree.map(lambda leaf: np.asarray(leaf)[i : i + 1], training.agents)
         folder = self.out / where / f"seed={training.seeds[i]}"
-        header = saved.Header.of(training.task, training.settings, training.seeds[i], training.step)
-        saved.write(folder, header, agents)
+        saved.write(folder, training.task, training.settings, training.seeds[i], training.step, agents)
 
     def _timed(self, rows: list[Row]) -> list[Row]:
         seconds = round(time.perf_counter() - self.begun, 2)

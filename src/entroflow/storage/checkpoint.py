@@ -20,6 +20,10 @@ Args:
     step: how far the run is.
     run: what the checkpoint belongs to; only a run of which the same is said can go on from it.
     numbers: its state besides arrays, in types that JSON knows.
+    given: what a damaged file is instead.
+
+Returns:
+    Of `write` and `save` the size in bytes; of the others what they say, arrays by name.
 
 Raises:
     ValueError: in one sentence, if a file is missing, damaged, or of another format or shape.
@@ -30,6 +34,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import zipfile
@@ -59,17 +64,14 @@ class Damaged(ValueError):
 
 
 def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> int:
-    """Write a header and its arrays; what was there before is replaced only when all is on disk.
-
-    Returns:
-        The size in bytes.
-    """
+    """Write a header and its arrays; what was there before is replaced only when all is on disk."""
     if wrong := _not_finite(arrays):
         raise checks.error(str(path), f"NaN or infinity in {wrong}", "finite numbers", "what was there before is kept")
     with files.partial(path.parent) as file:
         np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        digest, size = _sha256(Path(file.name)), file.tell()
+        size = file.tell()
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
         name = f"{path.stem}-{digest[:16]}.npz"
         files.settle(file, path.with_name(name))
     told = {"arrays": {"file": name, "bytes": size, "sha256": digest}}
@@ -83,35 +85,22 @@ def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray
 
 
 def read_header(path: Path, newest: int = FORMAT, *, oldest: int | None = None) -> dict[str, Any]:
-    """Read what `write` has written, without the arrays.
-
-    Returns:
-        The header.
-    """
-    try:
-        header = checks.json_object(path)
-        number, known = header.get("format"), range(newest if oldest is None else oldest, newest + 1)
-        if type(number) is int and number > newest:
-            raise checks.error(str(path), f"format {number}", f"format {newest}", "update entroflow to read it")
-        if type(number) is int and number not in known:
-            remedy = "read it with the version that wrote it"
-            raise checks.error(str(path), f"format {number}", f"format {newest}", remedy)
+    """Read what `write` has written, without the arrays."""
+    header = checks.json_object(path)
+    number, known = header.get("format"), range(newest if oldest is None else oldest, newest + 1)
+    if type(number) is int and number not in known:
+        remedy = "update entroflow to read it" if number > newest else "read it with the version that wrote it"
+        raise checks.error(str(path), f"format {number}", f"format {newest}", remedy)
+    with fitting(path):
         if type(number) is not int or header.pop("sha256", None) != _digest(header):
             raise damaged(path, "a header that was damaged or changed")
-        with fitting(path):
-            if not re.fullmatch(re.escape(path.stem) + r"-[0-9a-f]{16}\.npz", header["arrays"]["file"]):
-                raise damaged(path, f"arrays in {header['arrays']['file']!r}")
-        return header
-    except RecursionError:
-        raise damaged(path, "JSON nested too deeply") from None
+        if not re.fullmatch(re.escape(path.stem) + r"-[0-9a-f]{16}\.npz", header["arrays"]["file"]):
+            raise damaged(path, f"arrays in {header['arrays']['file']!r}")
+    return header
 
 
 def read(path: Path, newest: int = FORMAT, *, oldest: int | None = None) -> tuple[dict[str, Any], Arrays]:
-    """Read what `write` has written, also while it is being replaced.
-
-    Returns:
-        The header and the arrays by name.
-    """
+    """Read what `write` has written, the header and the arrays, also while it is being replaced."""
     header = read_header(path, newest, oldest=oldest)
     while True:
         try:
@@ -127,71 +116,70 @@ def read(path: Path, newest: int = FORMAT, *, oldest: int | None = None) -> tupl
 
 
 def load(path: Path, told: Mapping[str, Any] | None = None) -> Arrays:
-    """Read a `.npz` in which no array says that it is larger than what is there of it; nothing is unpickled.
+    """Read a `.npz` in which no array says that it is larger than it is; nothing is unpickled.
 
     Args:
         path: the file.
         told: what its header says, if it has one: the number of its bytes and their SHA-256.
-
-    Returns:
-        The arrays by name.
     """
     try:
-        if not path.is_file():
-            raise damaged(path, "no file")
-        # Opened by hand, since NumPy does not close a file that it cannot read.
-        with path.open("rb") as file:
+        # Opened by hand, since NumPy does not close a file that it cannot read; a pipe would never end.
+        with open(path, "rb", opener=_at_once) as file:
             digest, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
             if told is not None and (size, digest) != (told["bytes"], told["sha256"]):
-                raise damaged(path, "bytes that are not those that were written")
+                raise ValueError("bytes that are not those that were written")
             with zipfile.ZipFile(file) as archive:
                 if sum(member.file_size for member in archive.infolist()) > size:
-                    raise damaged(path, "arrays that are compressed")
+                    raise ValueError("they are compressed")
                 for member in archive.infolist():
                     with archive.open(member) as array:
                         shape, _, dtype = NPY_HEADERS[np.lib.format.read_magic(array)](array)
                         if math.prod(shape) * dtype.itemsize + array.tell() != member.file_size:
-                            raise damaged(path, f"{member.filename} of shape {shape}, which it does not hold")
+                            raise ValueError(f"{member.filename} is not of shape {shape}")
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
-    except Damaged:
-        raise
-    except OSError as problem:
-        raise damaged(path, problem.strerror or "a file that cannot be read") from None
     except Exception as problem:  # what damage does to NumPy or zipfile, they do not promise
-        raise damaged(path, f"what are no arrays ({problem})") from None
+        raise damaged(path, f"not the arrays that were written ({getattr(problem, 'strerror', problem)})") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def flatten(name: str, tree: Any) -> Arrays:
-    """Return the leaves of a tree as NumPy arrays.
-
-    Returns:
-        The arrays by name.
-    """
+    """Return the leaves of a tree as NumPy arrays."""
     import jax
 
     return {_name(name, path): np.asarray(_data(leaf)) for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def unflatten(name: str, like: T, arrays: Mapping[str, np.ndarray]) -> T:
-    """Return the tree that `flatten` made arrays of, on the default device.
-
-    Returns:
-        The tree.
-    """
+    """Return the tree that `flatten` made arrays of, on the default device."""
     import jax
 
     def leaf(path: Any, like: Any) -> Any:
         found, expected = arrays.get(_name(name, path)), jax.eval_shape(_data, like)
         if found is None or (found.shape, found.dtype) != (expected.shape, expected.dtype):
             have = "nothing" if found is None else f"{found.dtype} of shape {found.shape}"
-            wanted = f"{expected.dtype} of shape {expected.shape}"
-            remedy = "the checkpoint belongs to other settings"
+            wanted, remedy = f"{expected.dtype} of shape {expected.shape}", "the checkpoint belongs to other settings"
             raise Damaged(checks.error(_name(name, path), have, wanted, remedy))
-        return jax.random.wrap_key_data(jax.numpy.asarray(found)) if _is_key(like) else jax.numpy.asarray(found)
+        array = jax.numpy.asarray(found)
+        return array if like.dtype == expected.dtype else jax.random.wrap_key_data(array)
 
     return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def _name(name: str, path: Any) -> str:
+    from jax.tree_util import keystr
+
+    return ".".join(part for part in (name, keystr(path, simple=True, separator=".")) if part)
+
+
+def _data(leaf: Any) -> Any:
+    import jax
+
+    return jax.random.key_data(leaf) if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def folders(root: Path) -> dict[int, Path]:
@@ -201,11 +189,7 @@ def folders(root: Path) -> dict[int, Path]:
 
 
 def save(root: Path, step: int, run: Mapping[str, Any], numbers: Mapping[str, Any], arrays: Arrays) -> int:
-    """Write a checkpoint of a run, then remove all but the newest ones up to it.
-
-    Returns:
-        The size in bytes.
-    """
+    """Write a checkpoint of a run, then remove all but the newest ones up to it."""
     folder = root / f"step={step}"
     rows = {path.name: count(path) for path in root.parent.glob("*.csv")}
     document = {"format": FORMAT, "step": step, "run": run, "rows": rows, "numbers": numbers}
@@ -220,9 +204,8 @@ def save(root: Path, step: int, run: Mapping[str, Any], numbers: Mapping[str, An
 def latest(root: Path, run: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Arrays, list[str]]:
     """Read the newest checkpoint that is whole; checkpoints of which none is, or of a newer format, are refused.
 
-    Returns:
-        Its header, None if the run never came to a checkpoint; its arrays; and sentences to show: what is wrong with
-        newer checkpoints, and which versions differ from those that it was made with.
+    The header is None if the run never came to a checkpoint. With the arrays come sentences to show: what is wrong with
+    newer checkpoints, and which versions differ from those that it was made with.
     """
     notes = []
     for folder in reversed(folders(root).values()):
@@ -255,20 +238,12 @@ def fitting(path: Path) -> Iterator[None]:
     """Say in one sentence that a file which is whole, by its check sum, does not hold what belongs there."""
     try:
         yield
-    except (LookupError, TypeError, AttributeError, OverflowError, MemoryError, AssertionError) as problem:
+    except (LookupError, TypeError, AttributeError, OverflowError, MemoryError, RecursionError) as problem:
         raise damaged(path, f"content that does not fit ({type(problem).__name__}: {problem})") from None
 
 
 def damaged(path: Path, given: str) -> Damaged:
-    """Return the error about a file that is not as entroflow wrote it.
-
-    Args:
-        path: the file.
-        given: what it is instead.
-
-    Returns:
-        The exception.
-    """
+    """Return the error about a file that is not as entroflow wrote it, but as `given` says."""
     remedy = "restore it, or begin anew in another folder"
     return Damaged(checks.error(str(path), given, "a file as entroflow wrote it", remedy))
 
@@ -281,26 +256,3 @@ def _not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, indent=2, allow_nan=False).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _name(name: str, path: Any) -> str:
-    import jax
-
-    return ".".join(part for part in (name, jax.tree_util.keystr(path, simple=True, separator=".")) if part)
-
-
-def _is_key(leaf: Any) -> bool:
-    import jax
-
-    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _data(leaf: Any) -> Any:
-    import jax
-
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf

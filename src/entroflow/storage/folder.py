@@ -108,6 +108,9 @@ def timed(clock: dict[str, float], name: str) -> Iterator[None]:
     Args:
         clock: seconds by part of the work.
         name: the entry.
+
+    Yields:
+        Nothing.
     """
     begun = time.perf_counter()
     yield

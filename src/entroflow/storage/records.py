@@ -57,7 +57,7 @@ class Record(NamedTuple):
     """Columns of evaluations.csv, one row per episode of an evaluation."""
 
 
-class Writer:
+class Writer(contextlib.ExitStack):
     """Appends rows to the two tables, and to TensorBoard and Weights & Biases; a context manager that closes them.
 
     Args:
@@ -66,9 +66,12 @@ class Writer:
     """
 
     def __init__(self, folder: Path, sinks: list[Sink]):
+        super().__init__()
         self._metrics = Table(folder / "metrics.csv", METRICS)
         self._evaluations = Table(folder / "evaluations.csv", EVALUATIONS)
         self._sinks = sinks
+        for each in (self._metrics, self._evaluations, *sinks):
+            self.callback(each.close)
 
     def metrics(self, rows: Sequence[Row]) -> None:
         """Append rows to metrics.csv, one per seed: `METRICS`, then the learner's.
@@ -93,17 +96,6 @@ class Writer:
         ]
         for sink in self._sinks:
             sink.write("evaluation", means)
-
-    def close(self) -> None:
-        """Close all files."""
-        for each in (self._metrics, self._evaluations, *self._sinks):
-            each.close()
-
-    def __enter__(self) -> "Writer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def create(

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks, files
+from .. import checks
+from ..files import replace
 
 WHOLE = frozenset({"seed", "step", "episode", "episodes"})
 NEVER_EMPTY = WHOLE | {"seconds"}
@@ -43,7 +44,7 @@ class Table:
 
     def __init__(self, path: Path, fixed: tuple[str, ...]):
         self._path, self._fixed, self._columns = path, fixed, _lines(path)[0]
-        self._file = open(path, "ab", opener=files.not_a_link)
+        self._file = open(path, "ab", opener=_not_a_link)
         self.close = self._file.close
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -65,6 +66,10 @@ class Table:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._columns = columns
+
+
+def _not_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _field(path: Path, name: str, value: Any) -> str:
@@ -137,7 +142,7 @@ def drop_after(path: Path, fixed: tuple[str, ...], step: int, rows: int | None =
     header, lines = _lines(path)
     if header or os.path.exists(path):
         part = [line for line, keep in zip(lines, kept, strict=True) if keep]
-        files.replace(path, _text([header, *part] if header else []))
+        replace(path, _text([header, *part] if header else []))
 
 
 def _damaged(path: Path, given: str) -> ValueError:

@@ -1,6 +1,7 @@
 """Where the rows of a run go besides its tables: TensorBoard if installed, Weights & Biases if asked for."""
 
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -62,7 +63,9 @@ class _TensorBoard:
     def __init__(self, folder: Path, seeds: Sequence[int], after: int | None):
         from tensorboardX import SummaryWriter
 
-        resumed = {} if after is None else {"purge_step": after + 1, "filename_suffix": f".{after}"}
+        resumed = (
+            {} if after is None else {"purge_step": after + 1, "filename_suffix": f".{after}-{secrets.token_hex(8)}"}
+        )
         self._writers = {seed: SummaryWriter(str(folder / f"seed={seed}"), **resumed) for seed in seeds}
 
     def write(self, group: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -223,8 +223,7 @@ class _Job:
         )
         made = Settings(config, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
         task = rebuilt({"id": "entroflow/LQR-v0", "kwargs": {"system": self.lqr.to_dict()}})
-        header = saved.Header.of(task, made, run.seed, self.options.steps)
-        saved.write(folder, header, jax.tree.map(lambda leaf: leaf[None], agent))
+        saved.write(folder, task, made, run.seed, self.options.steps, jax.tree.map(lambda leaf: leaf[None], agent))
 
     def _finish(self, loop: loop_jax.Loop, begun: float) -> None:
         """Make the last evaluation and write everything."""
