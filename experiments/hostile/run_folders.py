@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import traceback
 import zipfile
@@ -30,7 +31,7 @@ from entroflow.storage import checkpoint
 
 from ..frame import markdown, read
 
-SECONDS = 30  # for an answer
+SECONDS = 20  # for an answer
 TASK = "entroflow/MultiGoal-v0"
 SMALL = {"learning_starts": 10, "critic_width": 4, "width": 4, "depth": 1, "batch_size": 8, "buffer_size": 100}
 OBS = np.array([0.5, -0.25], np.float32)
@@ -470,7 +471,8 @@ def attempts(chosen: Sequence[Case], readers: Sequence[str] = READERS) -> list[d
                 shutil.copytree(place / "run", place / "copy")
                 right[reader] = ask(reader, place / "copy", place)[1]
                 shutil.rmtree(place / "copy")
-            for case in chosen:
+            for number, case in enumerate(chosen):
+                print(f"\r{number} of {len(chosen)}", end="", file=sys.stderr, flush=True)
                 for reader in readers:
                     failure, said = attempt(case, reader, place, right)
                     said = " ".join(said.replace(str(place), "…").split())[:200]

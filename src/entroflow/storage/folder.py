@@ -40,13 +40,14 @@ def lock(folder: Path) -> Iterator[None]:
     or that a folder inside is a link, by which one would write elsewhere.
     """
     with contextlib.ExitStack() as held:
-        try:
-            with checks.reachable(folder, "a folder to write to"):
-                folder.mkdir(parents=True, exist_ok=True)
+        with checks.reachable(folder, "a folder to write to"):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
                 held.enter_context(filelock.FileLock(folder / ".lock", timeout=0))
-        except filelock.Timeout:
-            given, remedy = f"{str(folder)!r}, where another process is at work", "wait for it, or pass another folder"
-            raise checks.error("folder", given, "a folder for this process alone", remedy) from None
+            except filelock.Timeout:
+                given = f"{str(folder)!r}, where another process is at work"
+                remedy = "wait for it, or pass another folder"
+                raise checks.error("folder", given, "a folder for this process alone", remedy) from None
         for root, inside, names in os.walk(folder):
             if links := [name for name in inside if Path(root, name).is_symlink()]:
                 given, remedy = f"{links[0]!r}, a link to another folder", "copy what it leads to"

@@ -42,6 +42,7 @@ FORMAT = 1
 CONFIG = "config.json"
 METRICS = ("seed", "step", "seconds", "return", "length", "episodes")  # the learner's metrics follow
 EVALUATIONS = ("seed", "step", "seconds", "episode", "return", "length")
+TABLES = {"metrics.csv": METRICS, "evaluations.csv": EVALUATIONS}
 
 
 class Record(NamedTuple):
@@ -67,8 +68,7 @@ class Writer(contextlib.ExitStack):
 
     def __init__(self, folder: Path, sinks: list[Sink]):
         super().__init__()
-        self._metrics = Table(folder / "metrics.csv", METRICS)
-        self._evaluations = Table(folder / "evaluations.csv", EVALUATIONS)
+        self._metrics, self._evaluations = (Table(folder / name, fixed) for name, fixed in TABLES.items())
         self._sinks = sinks
         for each in (self._metrics, self._evaluations, *sinks):
             self.callback(each.close)
@@ -124,10 +124,9 @@ def create(
 def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int | None = None) -> Writer:
     """Open the records of an existing run, to go on from a step: later rows are dropped, to be written again."""
     config = read_config(folder)
-    rows = _told(folder, step)[1]
-    drop_after(folder / "metrics.csv", METRICS, step, rows.get("metrics.csv"))
-    until = step if evaluated is None else evaluated
-    drop_after(folder / "evaluations.csv", EVALUATIONS, until, rows.get("evaluations.csv"))
+    _, rows = _told(folder, step)
+    for (name, fixed), until in zip(TABLES.items(), (step, step if evaluated is None else evaluated), strict=True):
+        drop_after(folder / name, fixed, until, rows.get(name))
     if steps is not None and steps != config["steps"]:
         config["steps"] = steps
         _write_config(folder, config)
@@ -141,14 +140,13 @@ def read(folder: str | Path) -> Record:
     """
     folder = Path(folder)
     config, (run, rows) = read_config(folder), _told(folder)
-    metrics = read_table(folder / "metrics.csv", METRICS)
-    record = Record(folder, config, metrics, read_table(folder / "evaluations.csv", EVALUATIONS))
+    tables = [read_table(folder / name, fixed) for name, fixed in TABLES.items()]
     if run not in (None, made_of(config)):
         raise checkpoint.damaged(folder / CONFIG, "the description of another run than its checkpoints have")
-    for name, table in {"metrics.csv": metrics, "evaluations.csv": record.evaluations}.items():
+    for name, table in zip(TABLES, tables, strict=True):
         if len(table["step"]) < rows.get(name, 0):
             raise checkpoint.damaged(folder / name, f"{len(table['step'])} rows, where {rows[name]} were written")
-    return record
+    return Record(folder, config, *tables)
 
 
 def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,12 +157,11 @@ def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
 def _told(folder: Path, step: int | None = None) -> tuple[Any, dict[str, int]]:
     """Return what a checkpoint, the newest that can be read if not that of a step, says of the run and its rows."""
     for number, path in reversed(checkpoint.folders(folder / checkpoint.CHECKPOINTS).items()):
-        with contextlib.suppress(checkpoint.Damaged):
-            if step in (None, number):
-                with checkpoint.fitting(path / checkpoint.HEADER):
-                    header = checkpoint.read_header(path / checkpoint.HEADER)
-                    rows = header.get("rows", {})  # which earlier versions did not count
-                    return header["run"], {name: rows[name] + 0 for name in rows}
+        if step in (None, number):
+            with contextlib.suppress(ValueError), checkpoint.fitting(path):
+                header = checkpoint.read_header(path / checkpoint.HEADER)
+                rows = header.get("rows", {})  # which earlier versions did not count
+                return header["run"], {name: rows[name] + 0 for name in rows}
     return None, {}
 
 
@@ -181,7 +178,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     number = config.get("format")
     if isinstance(number, int) and number > FORMAT:
         raise checks.error(str(path), f"format {number}", f"at most format {FORMAT}", "update entroflow to read it")
-    is_whole = lambda number, least=0: type(number) is int and least <= number < 2**63  # noqa: E731
+    is_whole = lambda number: type(number) is int and 0 <= number < 2**63  # noqa: E731
     valid: dict[str, Callable[[Any], Any]] = {
         "format": lambda number: number == FORMAT and number is not True,
         "algorithm": lambda name: isinstance(name, str),
