@@ -30,8 +30,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-LARGEST = 2**28  # bytes of a file that is read whole
-DIGITS = 400  # of a whole number in a file
+LONGEST = 1000  # letters of a part of a message
 
 
 def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
@@ -48,37 +47,13 @@ def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
         >>> print(error("discount", "1.5", "a number in [0, 1)", "pass for example 0.95"))
         discount: got 1.5, expected a number in [0, 1); pass for example 0.95.
     """
-    return ValueError(f"{_short(name)}: got {_short(given)}, expected {expected}; {remedy}.")
+    return ValueError(f"{_short(name)}: got {_short(given)}, expected {_short(expected)}; {_short(remedy)}.")
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 500 else f"{text[:100]}… ({len(text)} characters)"
-
-
-@contextlib.contextmanager
-def reachable(path: str | Path, expected: str = "a folder that can be read") -> Iterator[None]:
-    """Say in one sentence that the system does not let a file or a folder be reached.
-
-    Args:
-        path: the file or folder.
-        expected: what the message expects.
-    """
-    try:
-        yield
-    except OSError as problem:
-        given = f"'{problem.strerror or problem}' from the system"
-        raise error(str(path), given, expected, "check the name and the permissions") from None
-
-
-def content(path: str | Path, expected: str) -> bytes:
-    """The bytes of a file that is one, and no larger than fits into memory; see `reachable`."""
-    with reachable(path, expected):
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a pipe: reading would wait
-            raise error(str(path), "what is no file", expected, "check the name")
-        if status.st_size > LARGEST:
-            raise error(str(path), f"{status.st_size} bytes", f"{expected} of at most {LARGEST}", "check the name")
-        return Path(path).read_bytes()
+    """Leave out the middle of what is too long to be read, and write out what would not stay on the line."""
+    text = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def number(
@@ -228,6 +203,36 @@ def finite_array(name: str, value: Any, shape: tuple[int | None, ...], meaning: 
     if not agrees:
         raise error(name, f"shape {entries.shape}", expected, meaning)
     return entries.astype(np.float64)
+
+
+LARGEST = 2**28  # bytes of a file that is read whole
+DIGITS = 400  # of a whole number in a file
+
+
+@contextlib.contextmanager
+def reachable(path: str | Path, expected: str = "a folder that can be read") -> Iterator[None]:
+    """Say in one sentence that the system does not let a file or a folder be reached.
+
+    Args:
+        path: the file or folder.
+        expected: what the message expects.
+    """
+    try:
+        yield
+    except OSError as problem:
+        given = f"'{problem.strerror or problem}' from the system"
+        raise error(str(path), given, expected, "check the name and the permissions") from None
+
+
+def content(path: str | Path, expected: str) -> bytes:
+    """The bytes of a file that is one, and no larger than fits into memory; see `reachable`."""
+    with reachable(path, expected):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a pipe: reading would wait
+            raise error(str(path), "what is no file", expected, "check the name")
+        if status.st_size > LARGEST:
+            raise error(str(path), f"{status.st_size} bytes", f"{expected} of at most {LARGEST}", "check the name")
+        return Path(path).read_bytes()
 
 
 def json_object(path: str | Path) -> dict[str, Any]:

@@ -54,10 +54,9 @@ def load(
         have = ", ".join(path.name for path in agents_in(folder))
         asked = {name: value for name, value in {"temperature": temperature, "seed": seed}.items() if value is not None}
         given = f"{asked or 'no choice'}, where there {'are several' if found else 'is none such'}"
-        options = {"temperature": "temperature= (of a command, --alpha)"} if "alpha=" in have else {}
-        options["seed"] = "seed= (of a command, --seed)"
-        remedy = f"pass its {' and '.join(options.values())}"
-        raise checks.error("agent", given, f"one of: {have}", remedy)
+        raise checks.error(
+            "agent", given, f"one of: {have}", "choose by seed and temperature, on the command line --seed and --alpha"
+        )
     return SAC.load(found[0], env, **own)
 
 
