@@ -149,9 +149,7 @@ def _check_place(folder: Path, header: Header) -> None:
         right = folder.name == f"seed={header.seed}"
         if (parent.parent.with_name(CONFIG)).is_file():
             config = read_config(parent.parents[1])
-            given += (
-                f", of {header.algorithm} on {header.env} in a training of {config['algorithm']} on {config['env']}"
-            )
+            given += f", {header.algorithm} on {header.env} in a training of {config['algorithm']} on {config['env']}"
             right &= (header.algorithm, header.env) == (config["algorithm"], config["env"])
     if not right:
         raise checkpoint.damaged(folder, given)
