@@ -325,7 +325,7 @@ def cases() -> list[Case]:
         "numbers.best": (None, {"x": 0}, {"0": "x"}),
         "numbers.evaluated": ("x", -5),
         "numbers.training.step": ("x", -1, 10**300, 4.5),
-        "numbers.training.remembered": ("x", 10**300),
+        "numbers.training.updates": ("x", 4.5),
         "numbers.training.envs": ({}, [], [[]], [[{"step": 3}, {}]], [[{"env": 3}]], "x"),
         "arrays": (None, {}, {"file": "/etc/passwd", "bytes": 1, "sha256": "x"}),
         "versions": (None, {"jax": "0.0.1"}),
@@ -401,6 +401,7 @@ def ask(reader: str, folder: Path, place: Path) -> tuple[int, Any]:
     if reader == "resume":
         step, newest = list(checkpoint.folders(folder / "checkpoints").items())[-1]
         header = json.loads((newest / checkpoint.HEADER).read_text())
+        header["numbers"]["training"].pop("envs")  # what was not restored is said, and stays until it is written again
         tables = [(folder / name).read_text().splitlines() for name in ("metrics.csv", "evaluations.csv")]
         rows = [[line.split(",")[:2] + line.split(",")[3:] for line in table] for table in tables]
         return 0, (step, header["arrays"]["sha256"], header["numbers"], rows)

@@ -61,7 +61,7 @@ def load(
 
 
 def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
-    """Return the folders of the agents in a folder, which may be that of one agent itself.
+    """Return the folders of the agents in a folder, which may be that of one agent itself; what they hold is not read.
 
     Args:
         folder: the folder.
@@ -74,11 +74,6 @@ def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
         ValueError: if the system does not let them be read.
     """
     with checks.reachable(folder):
-        if _holds_one(folder):
+        if any((folder / name).is_file() for name in (HEADER, legacy.POLICY)):
             return [folder]
-        places = [*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")]
-        return sorted(filter(_holds_one, places))
-
-
-def _holds_one(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (HEADER, legacy.POLICY))
+        return sorted([*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")])

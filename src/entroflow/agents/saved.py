@@ -99,7 +99,7 @@ def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
     else:
         raise checks.error("folder", f"{str(folder)!r}, which holds no agent", f"one with {HEADER}", "check the path")
     for name, kind in TYPES.items():
-        value = document.get(name)
+        value = document.get(name, ...)
         if not isinstance(value, kind) or (
             isinstance(value, int) and (isinstance(value, bool) or not 0 <= value < 2**63)
         ):

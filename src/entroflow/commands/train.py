@@ -24,6 +24,7 @@ from ..options import ResumeOptions, TrainOptions
 from ..stopping import Stop
 from ..storage import checkpoint, legacy, records
 from ..storage.folder import cache_compilations, lock
+from ..storage.tables import read_table
 from .compare import draw_learning_curve
 from .progress import TrainingProgress
 
@@ -140,7 +141,7 @@ class _Run:
         self._tell_obstacle("was not restored")
         evaluated = -1 if self.evaluated is None else self.evaluated
         writer = records.resume(self.out, training.step, evaluated=evaluated, steps=self.steps)
-        past = records.read(self.out).metrics["seconds"]
+        past = read_table(self.out / "metrics.csv", records.METRICS)["seconds"]
         self.begun = time.perf_counter() - (float(past.max()) if past.size else 0.0)
         return writer
 

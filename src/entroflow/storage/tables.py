@@ -125,10 +125,10 @@ def _column(path: Path, name: str, fields: Iterable[str]) -> np.ndarray:
     for number, field in enumerate(fields, start=2):
         try:
             value = convert(field)
-            if name in NEVER_EMPTY and not 0 <= value < 2**63:
+            if len(field) > checks.DIGITS or (name in NEVER_EMPTY and not 0 <= value < 2**63):
                 raise ValueError
         except ValueError:
-            given = f"{field!r}" if len(field) < 100 else f"{len(field)} characters"
+            given = f"{field!r}" if len(field) <= checks.DIGITS else f"{len(field)} characters"
             raise _damaged(path, f"{given} for {name} in line {number}") from None
         values.append(value)
     return np.array(values, np.int64 if name in WHOLE else np.float64)
