@@ -31,7 +31,7 @@ from entroflow.storage import checkpoint
 
 from ..frame import markdown, read
 
-SECONDS = 20  # for an answer
+SECONDS = 60  # for an answer
 TASK = "entroflow/MultiGoal-v0"
 SMALL = {"learning_starts": 10, "critic_width": 4, "width": 4, "depth": 1, "batch_size": 8, "buffer_size": 100}
 OBS = np.array([0.5, -0.25], np.float32)

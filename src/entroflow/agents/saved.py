@@ -99,10 +99,9 @@ def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
     else:
         raise checks.error("folder", f"{str(folder)!r}, which holds no agent", f"one with {HEADER}", "check the path")
     for name, kind in TYPES.items():
-        value = document.get(name, ...)
-        if not isinstance(value, kind) or (
-            isinstance(value, int) and (isinstance(value, bool) or not 0 <= value < 2**63)
-        ):
+        value = document.get(name)
+        wild = isinstance(value, int) and not 0 <= value < 2**63
+        if name not in document or not isinstance(value, kind) or isinstance(value, bool) or wild:
             raise checkpoint.damaged(path, f"{name} = {value!r}")
     header = Header(*[document[name] for name in Header._fields])
     _check_place(folder.resolve(), header)
