@@ -5,7 +5,7 @@ import pytest
 from experiments.hostile import run_folders
 from experiments.hostile.run_folders import Case, attempts, cases, table
 
-EVERY = 19
+EVERY = 29
 
 
 def spoil(folder, place):
