@@ -1,8 +1,8 @@
 """A training: runs of one algorithm on one Gymnasium task, which differ in their seeds and learn in one program."""
 
 import dataclasses
-import operator
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any
 
 import jax
@@ -155,13 +155,8 @@ class Training:
         if alive.any():
             return []
         return [
-            {
-                "seed": self.seeds[i // episodes],
-                "step": self.step,
-                "episode": i % episodes,
-                "return": float(returns[i]),
-                "length": int(lengths[i]),
-            }
+            {"seed": self.seeds[i // episodes], "step": self.step, "episode": i % episodes}
+            | {"return": float(returns[i]), "length": int(lengths[i])}
             for i in range(runs * episodes)
         ]
 
@@ -175,12 +170,12 @@ class Training:
             NotFinite: if the last update left a number that is not finite.
         """
         self._check_learner()
-        parts = vars(self.loop) | {"replay": self._filled(self.loop.replay)}
-        arrays = checkpoint.flatten("loop", parts) | checkpoint.flatten("pending", self._pending)
+        arrays = checkpoint.flatten("loop", vars(self.loop) | {"replay": self._filled(self.loop.replay)})
+        arrays |= checkpoint.flatten("pending", self._pending)
         arrays |= {f"metrics.{name}": np.stack(parts) for name, parts in self._metrics.items()}
         numbers = {"step": self.step, "updates": self._updates, "envs": None}
-        rollout, ended = self._rollout, []
-        if rollout is not None:
+        ended = []
+        if (rollout := self._rollout) is not None:
             ended = [(i, *episode) for i, episodes in enumerate(rollout.ended) for episode in episodes]
             try:
                 numbers["envs"], more = environment_state.capture(rollout.envs)
@@ -214,8 +209,7 @@ class Training:
                 lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), shapes.replay
             )
             self._pending = checkpoint.unflatten("pending", pending, arrays)
-        self.step, self._updates = operator.index(numbers["step"]), operator.index(numbers["updates"])
-        self._stored = int(self.loop.count)
+        self.step, self._updates, self._stored = map(index, (numbers["step"], numbers["updates"], self.loop.count))
         self._metrics = {
             name.removeprefix("metrics."): list(parts) for name, parts in arrays.items() if name.startswith("metrics.")
         }
