@@ -17,7 +17,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from entroflow import cli
+from entroflow import cli, files
 from entroflow.commands import train as training
 from entroflow.commands.lqr import job as lqr
 from entroflow.commands.lqr import plan as lqr_plan
@@ -30,14 +30,16 @@ from ..multigoal import run as multigoal
 LENGTH = 400  # steps of the MuJoCo task; a checkpoint every 10
 SMALL = ["learning_starts=40", "critic_width=8", "width=8", "depth=1", "batch_size=16", "num_envs=2"]
 HOPPER = ["train", "Hopper-v5", "--algorithm", "gaussian_sac"]
+FLOW = ["train", "Hopper-v5", "--algorithm", "sac_isfm"]
 EVALUATION = ["--evaluate-every", "10", "--evaluation-episodes", "1"]
 COMMANDS = {
     "train": [*HOPPER, "--steps", str(LENGTH), *EVALUATION, "--set", *SMALL],
+    "flow": [*FLOW, "--steps", str(LENGTH), *EVALUATION, "--set", *SMALL, "state_width=8", "candidates=4"],
     "lqr": ["lqr", "--system", "double_integrator", "--alpha", "0.5", "--seeds", "1", "--steps", "40"],
     "multigoal": ["--algorithm", "gaussian_sac", "--seeds", "1", "--steps", "40"],
 }
 WRITING = ["any", "any", "arrays", "header", "half a header", "cleaning"]
-MOMENTS = {"train": [*WRITING, "metrics"], "lqr": WRITING, "multigoal": WRITING}
+MOMENTS = {"train": [*WRITING, "metrics"], "flow": [*WRITING, "metrics"], "lqr": WRITING, "multigoal": WRITING}
 
 
 def cache_all() -> None:
@@ -108,7 +110,7 @@ def kill_at(moment: str, draw: random.Random) -> None:
         if due("header"):
             die()
         if due("half a header"):
-            path.with_name(path.name + ".partial").write_text(text[: len(text) // 2])
+            path.with_name(f"{files.PARTIAL}half").write_text(text[: len(text) // 2])
             die()
         replace(path, text)
 

@@ -35,7 +35,7 @@ class Options(frame.Options):
     """What can be chosen."""
 
     task: tuple[str, ...] = TASKS
-    """What is killed: train, lqr, multigoal; memory: the memory that a training in peace takes."""
+    """What is killed: train, flow (a flow policy there), lqr, multigoal; memory: what a training takes of it."""
     kills: int = 20
     """Kills of each."""
 

@@ -16,10 +16,13 @@ Raises:
     ValueError: of one sentence, for anything else.
 """
 
+import contextlib
 import difflib
 import json
 import math
-from collections.abc import Iterable, Sequence
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -206,6 +209,36 @@ def finite_array(name: str, value: Any, shape: tuple[int | None, ...], meaning: 
     return entries.astype(np.float64)
 
 
+LARGEST = 2**28  # bytes of a file that is read whole
+DIGITS = 400  # of a whole number in a file
+
+
+@contextlib.contextmanager
+def reachable(path: str | Path, expected: str = "a folder that can be read") -> Iterator[None]:
+    """Say in one sentence that the system does not let a file or a folder be reached.
+
+    Args:
+        path: the file or folder.
+        expected: what the message expects.
+    """
+    try:
+        yield
+    except OSError as problem:
+        given = f"'{problem.strerror or problem}' from the system"
+        raise error(str(path), given, expected, "check the name and the permissions") from None
+
+
+def content(path: str | Path, expected: str) -> bytes:
+    """The bytes of a file that is one, and no larger than fits into memory; see `reachable`."""
+    with reachable(path, expected):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a pipe: reading would wait
+            raise error(str(path), "what is no file", expected, "check the name")
+        if status.st_size > LARGEST:
+            raise error(str(path), f"{status.st_size} bytes", f"{expected} of at most {LARGEST}", "check the name")
+        return Path(path).read_bytes()
+
+
 def json_object(path: str | Path) -> dict[str, Any]:
     """The object in a JSON file, read strictly: no NaN, no Infinity, no key twice, nothing but one object.
 
@@ -229,15 +262,24 @@ def json_object(path: str | Path) -> dict[str, Any]:
             raise error(name, f"the key {twice[0]!r} twice", "every key once", "remove one of the two")
         return dict(pairs)
 
+    def whole(digits: str) -> int:
+        if len(digits) > DIGITS:
+            given = f"a whole number of {len(digits)} digits"
+            raise error(name, given, f"numbers of at most {DIGITS}", "write it in fewer")
+        return int(digits)
+
+    def real(digits: str) -> float:
+        if math.isinf(value := float(digits)):
+            refuse_constant(digits)
+        return value
+
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as failure:
-        given = failure.strerror or "an unreadable file"
-        raise error(name, f"'{given}' from the system", expected, "check the name and the permissions") from None
+        text = content(path, expected).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise error(name, "bytes that are not UTF-8", expected, "save the file as UTF-8 text") from None
+    hooks = {"parse_constant": refuse_constant, "object_pairs_hook": refuse_twice}
     try:
-        value = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_twice)
+        value = json.loads(text, parse_int=whole, parse_float=real, **hooks)
     except json.JSONDecodeError as failure:
         given = f"malformed JSON ({failure.msg} at line {failure.lineno}, column {failure.colno})"
         raise error(name, given, expected, "correct the file there") from None

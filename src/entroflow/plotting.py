@@ -6,6 +6,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from . import files
+
 LEARNED, EXACT, QUIET = "#0072b2", "black", "0.45"
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -60,6 +62,8 @@ def save(folder: Path, name: str, figure: Figure) -> None:
         figure: the figure.
     """
     with mpl.rc_context(STYLE):
-        figure.savefig(folder / f"{name}.png", dpi=150)
-        figure.set_layout_engine("none")  # keep the layout just found; finding it is most of the work
-        figure.savefig(folder / f"{name}.pdf", dpi=150)
+        for kind in ("png", "pdf"):
+            with files.partial(folder) as file:
+                figure.savefig(file, dpi=150, format=kind)
+                files.settle(file, folder / f"{name}.{kind}")
+            figure.set_layout_engine("none")  # keep the layout just found; finding it is most of the work

@@ -283,7 +283,7 @@ def test_a_full_disk_stops_a_study(study, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(np, "savez", full)
     assert study.again([*COMMAND, "--out", str(tmp_path / "out")]) == 1
     assert "No space left on device" in " ".join(capsys.readouterr().out.split())
-    assert not list((tmp_path / "out").rglob("*.partial"))
+    assert not list((tmp_path / "out").rglob(".partial-*"))
 
 
 def test_ctrl_c_before_training_is_quiet(monkeypatch, tmp_path, capsys):

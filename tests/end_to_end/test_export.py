@@ -151,7 +151,7 @@ def test_agents_of_lqr_are_exported(tmp_path, capsys):
     """`entroflow export` takes one of several agents, or the best by Q of its draws; it says what goes in and out."""
     env = gymnasium.make("entroflow/LQR-v0")
     for seed in (0, 1):
-        agent = entroflow.SACISFM(env, seed=seed, width=4, depth=1, critic_width=4)
+        agent = entroflow.SACISFM(env, seed=seed, temperature=0.5, width=4, depth=1, critic_width=4)
         agent.save(tmp_path / policy_folder(0.5, seed))
     arguments = ["export", str(tmp_path), "--seed", "1", "--out"]
     assert cli.main([*arguments, str(tmp_path / "new" / "p.onnx")]) == 0

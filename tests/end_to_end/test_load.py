@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from entroflow.agents.load import policy_folder
 from entroflow.agents.sampling import BLOCK
 from entroflow.flow import RungeKutta, Unbounded
 from entroflow.moments import Moments
+from entroflow.storage import checkpoint
 
 OLD = Path(__file__).parents[1] / "data" / "format-1"
 ACCURATE = RungeKutta("rk4", 16)
@@ -39,9 +41,9 @@ class Boxed(gymnasium.Env):
 gymnasium.register("Boxed-v0", Boxed)
 
 
-def agent(env, number=0, seed=0):
+def agent(env, number=0, seed=0, temperature=0.2):
     """An agent whose policy is far from a Gaussian: a small network with large parameters, and units of its own."""
-    made = entroflow.SACISFM(env, seed=seed, solver=ACCURATE, pathwise=0.0, **SMALL)
+    made = entroflow.SACISFM(env, seed=seed, temperature=temperature, solver=ACCURATE, pathwise=0.0, **SMALL)
     state = made.state
     leaves, structure = jax.tree.flatten(state.actor)
     keys = jax.random.split(jax.random.key(number + 1), len(leaves))
@@ -64,7 +66,7 @@ def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("out")
     env = gymnasium.make("entroflow/LQR-v0", system=system(2))
     for number, (temperature, seed) in enumerate(RUNS):
-        agent(env, number, seed).save(folder / policy_folder(temperature, seed))
+        agent(env, number, seed, temperature).save(folder / policy_folder(temperature, seed))
     agent(gymnasium.make("entroflow/LQR-v0", system=system(1))).save(folder / "line")
     agent("Boxed-v0").save(folder / "box")
     return folder
@@ -84,7 +86,7 @@ def test_the_chosen_policy_comes_back_exactly(out):
     for number, (temperature, seed) in enumerate(RUNS):
         loaded = entroflow.load(str(out), temperature=temperature, seed=seed)
         assert type(loaded) is entroflow.SACISFM and loaded.seed == seed
-        saved = agent(env, number, seed)
+        saved = agent(env, number, seed, temperature)
         assert bool(eqx.tree_equal(loaded.policy, saved.policy)) and loaded.policy.solver == ACCURATE
         alone = entroflow.load(out / policy_folder(temperature, seed))
         assert bool(eqx.tree_equal(alone.state, saved.state))
@@ -193,9 +195,62 @@ def test_a_choice_must_be_one_agent(out, tmp_path):
     for choice in ({}, {"temperature": 0.5}, {"seed": 3}, {"temperature": 0.7, "seed": 3}):
         with pytest.raises(ValueError, match=there):
             entroflow.load(out, **choice)
+    with pytest.raises(ValueError, match="on the command line --seed and --alpha"):
+        entroflow.load(out)
     for nowhere in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(ValueError, match=f"{nowhere.name}.*holds no agent"):
             entroflow.load(nowhere)
+
+
+@pytest.mark.parametrize("name", ["alpha=0.5_seed=4", "alpha=1_seed=3", "alpha=0.50_seed=3"])
+def test_agents_under_another_name_are_refused(out, tmp_path, name):
+    """An agent of another temperature or seed than its folder says."""
+    shutil.copytree(out / policy_folder(0.5, 3), tmp_path / "policies" / name)
+    with pytest.raises(ValueError, match="got the agent of seed 3, temperature 0.5"):
+        entroflow.load(tmp_path)
+
+
+def test_folders_out_of_reach_are_one_sentence(tmp_path):
+    """A name of 5,000 characters, and a folder of somebody else's."""
+    with pytest.raises(ValueError, match="File name too long") as refusal:
+        entroflow.load("x" * 5000)
+    assert len(str(refusal.value)) < 1500
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
+    (tmp_path / "theirs").chmod(0) if user else None
+    try:
+        with pytest.raises(ValueError, match="Permission denied"):
+            entroflow.load(tmp_path / "theirs")
+    finally:
+        os.seteuid(user)
+        (tmp_path / "theirs").chmod(0o700)
+
+
+HEADERS = {
+    "depth": lambda header: header["settings"]["config"]["actor"].update(depth=-1),
+    "kind": lambda header: header["settings"]["config"]["actor"].update(kind="os.system"),
+    "no settings": lambda header: header.pop("settings"),
+    "seed": lambda header: header.update(seed="3"),
+    "step": lambda header: header.update(step=10**300),
+    "true": lambda header: header.update(step=True),
+    "sizes": lambda header: header.update(sizes={"obs_size": 10**9, "action_size": 2}),
+    "algorithm": lambda header: header.update(algorithm="gaussian_sac"),
+    "arrays": lambda header: header["arrays"].update(file="../agent.json"),
+    "no arrays": lambda header: header.pop("arrays"),
+}
+
+
+@pytest.mark.parametrize("change", HEADERS.values(), ids=HEADERS)
+def test_headers_with_check_sums_made_anew_are_not_believed(out, tmp_path, change):
+    """What a header says is compared with what is there, before anything of its size is made."""
+    folder = shutil.copytree(out / policy_folder(0.5, 3), tmp_path / "agent")
+    header = checkpoint.read_header(folder / "agent.json", 3)
+    change(header)
+    (folder / "agent.json").write_text(json.dumps(header | {"sha256": checkpoint._digest(header)}))
+    with pytest.raises(ValueError) as refusal:
+        entroflow.load(folder)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 1500
 
 
 def test_the_best_action_by_q_is_exported_and_predicted(plane):

@@ -202,6 +202,9 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(whole, tmp_path, sho
         ("config.json", ('"format": 1', '"format": 2'), "update entroflow"),
         ("config.json", (TASK, "Foreign-v0"), "env: got 'Foreign-v0'"),
         ("metrics.csv", ("seed,step", "step,seed"), "metrics.csv: got a header"),
+        ("metrics.csv", ("\n0,28,", "\n"), "fields for"),
+        ("config.json", ('"seeds": [\n    0\n  ]', '"seeds": [0, 0]'), "expected one or more different seeds"),
+        ("config.json", ('"steps": 60', f'"steps": {"9" * 5000}'), "a whole number of 5000 digits"),
     ],
 )
 def test_folders_that_were_changed_are_refused(whole, tmp_path, capsys, file, change, message):
@@ -211,6 +214,75 @@ def test_folders_that_were_changed_are_refused(whole, tmp_path, capsys, file, ch
     assert main(["resume", str(out)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "evaluations.csv"])
+@pytest.mark.parametrize("keep", [slice(0, 3), slice(0, -1), slice(1, None)], ids=["three", "last", "first"])
+def test_tables_that_were_cut_are_refused(whole, tmp_path, capsys, name, keep):
+    """By `resume` and by `compare`: how many rows there are is part of the checkpoint."""
+    out = copied(whole, tmp_path)
+    head, *rows = (out / name).read_bytes().splitlines(keepends=True)
+    (out / name).write_bytes(b"".join([head, *rows[keep]]))
+    for command in (["resume"], ["compare", "--out", str(tmp_path / "compare")]):
+        assert main([command[0], str(out), *command[1:]]) == 2
+        error = capsys.readouterr().err
+        assert f"{name}: got {len(rows[keep])} rows" in error and f"where {len(rows)} were written" in error
+
+
+def test_agents_that_lie_elsewhere_are_refused(whole, tmp_path):
+    """Of another seed or another algorithm, in a training's folder; alone, outside of one, they load."""
+    out = copied(whole, tmp_path)
+    last = out / "checkpoints" / "last"
+    (last / "seed=0").rename(last / "seed=1")
+    with pytest.raises(ValueError, match="seed=1: got the agent of seed 0"):
+        entroflow.load(out)
+    (last / "seed=1").rename(tmp_path / "seed=1")
+    assert entroflow.load(tmp_path / "seed=1").num_timesteps == 60
+    small = {name: value for name, value in SMALL.items() if name != "learning_starts"}
+    entroflow.DenoisingSAC(TASK, **small).save(last / "seed=0")
+    with pytest.raises(ValueError, match="denoising on .* in a training of gaussian_sac"):
+        entroflow.load(out)
+    entroflow.GaussianSAC("Pendulum-v1", **small).save(last / "seed=0")
+    with pytest.raises(ValueError, match="on Pendulum-v1 in a training of"):
+        entroflow.load(out)
+
+
+def test_a_checkpoint_of_other_versions_is_named(whole, tmp_path, short, capsys):
+    """The run goes on; that its numbers may differ is said."""
+    out = copied(whole, tmp_path)
+    path = list(checkpoint.folders(out / "checkpoints").values())[-1] / checkpoint.HEADER
+    header = checkpoint.read_header(path)
+    header["versions"]["jax"] = "0.0.1"
+    path.write_text(json.dumps(header | {"sha256": checkpoint._digest(header)}))
+    assert main(["resume", str(out)]) == 0
+    assert "was made with jax 0.0.1; here is jax" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["numbers"], {}),
+        (["numbers", "best"], {"0": []}),
+        (["numbers", "evaluated"], "x"),
+        (["numbers", "training", "step"], 10**30),
+        (["numbers", "training", "envs"], [[{"step": 3}, {}]]),
+        (["numbers", "training", "envs"], [[{"array": "nosuch"}]]),
+    ],
+    ids=str,
+)
+def test_checkpoints_that_say_something_else_are_refused(whole, tmp_path, short, capsys, path, value):
+    """Their check sum made anew by hand; one sentence, or new episodes where only the environments do not fit."""
+    out = copied(whole, tmp_path)
+    file = list(checkpoint.folders(out / "checkpoints").values())[-1] / checkpoint.HEADER
+    header = part = checkpoint.read_header(file)
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = value
+    file.write_text(json.dumps(header | {"sha256": checkpoint._digest(header)}))
+    code = main(["resume", str(out)])
+    said = capsys.readouterr()
+    refused = code == 2 and said.err.count("\n") == 1
+    assert refused or "a resumed run begins new episodes" in " ".join(said.out.split())
 
 
 def test_what_is_no_run_is_refused(tmp_path, capsys):

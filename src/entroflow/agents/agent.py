@@ -16,7 +16,7 @@ from ..export import acting, write
 from ..rl import ACTORS, loop_gym, sac
 from . import sampling, saved
 from .perturb import Perturbation, perturb
-from .settings import Settings, change, of_algorithm
+from .settings import Settings, change, from_json, of_algorithm
 from .tasks import Env, Task, task
 from .training import Row, Training
 
@@ -272,8 +272,7 @@ class SAC:
         Args:
             path: the folder; an agent that is there is replaced.
         """
-        what = saved.Header.of(self.task, self.settings, self.seed, self.num_timesteps)
-        saved.write(Path(path), what, self._training.agents)
+        saved.write(Path(path), self.task, self.settings, self.seed, self.num_timesteps, self._training.agents)
 
     def export(self, path: str | Path, *, best_of: int = 1) -> None:
         """Write what acts as one file that runs without this library: observations and noise to actions.
@@ -305,8 +304,11 @@ class SAC:
         Raises:
             ValueError: if there is none, it is damaged, or it belongs to another algorithm or another task.
         """
-        what = saved.read_header(Path(path))
-        settings = what.settings_with(own)
+        what, arrays = saved.read(Path(path))
+        settings = from_json(what.settings, own)
+        if settings.algorithm != what.algorithm:
+            given = f"the settings of {settings.algorithm}"
+            raise checks.error(str(path), given, f"those of {what.algorithm}", "restore the file")
         if cls.algorithm not in (None, settings.algorithm):
             known = BY_NAME.get(settings.algorithm, SAC).__name__
             given, remedy = f"an agent of {settings.algorithm}", f"load it with {known}"
@@ -314,7 +316,7 @@ class SAC:
         kind = BY_NAME.get(settings.algorithm, cls) if cls is SAC else cls
         agent = kind.__new__(kind)
         agent._prepare(what.task_of(path, env), settings, what.seed)
-        agent._training.agents = saved.read_state(Path(path), agent._training.agents)
+        agent._training.agents = saved.state(agent._training.agents, arrays)
         agent._training.step = what.step
         return agent
 

@@ -7,24 +7,10 @@ from .. import checks
 from ..storage import legacy
 from ..storage.checkpoint import CHECKPOINTS
 from .agent import SAC
-from .saved import HEADER
+from .saved import HEADER, POLICIES, policy_folder
 from .tasks import Env
 
-POLICIES = "policies"
 BEST, LAST = Path(CHECKPOINTS, "best"), Path(CHECKPOINTS, "last")
-
-
-def policy_folder(temperature: float, seed: int) -> str:
-    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`.
-
-    Args:
-        temperature: its temperature.
-        seed: its seed.
-
-    Returns:
-        The path.
-    """
-    return f"{POLICIES}/alpha={str(float(temperature)).removesuffix('.0')}_seed={seed}"
 
 
 def load(
@@ -75,7 +61,7 @@ def load(
 
 
 def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
-    """Return the folders of the agents in a folder, which may be that of one agent itself.
+    """Return the folders of the agents in a folder, which may be that of one agent itself; what they hold is not read.
 
     Args:
         folder: the folder.
@@ -83,8 +69,11 @@ def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
 
     Returns:
         The folders, in order of their names; none if there is none.
+
+    Raises:
+        ValueError: if the system does not let them be read.
     """
-    if any((folder / name).is_file() for name in (HEADER, legacy.POLICY)):
-        return [folder]
-    places = [*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")]
-    return sorted(path for path in places if any((path / name).is_file() for name in (HEADER, legacy.POLICY)))
+    with checks.reachable(folder):
+        if any((folder / name).is_file() for name in (HEADER, legacy.POLICY)):
+            return [folder]
+        return sorted([*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")])

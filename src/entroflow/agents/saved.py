@@ -1,17 +1,20 @@
 """An agent on disk: what it is, as data, and its numbers. Reading it imports and runs nothing."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import checks
 from ..rl import sac
 from ..storage import checkpoint, legacy
-from .settings import Settings, from_json, to_json
+from ..storage.records import CONFIG, read_config
+from .settings import Settings, to_json
 from .tasks import Env, Task, rebuilt, task
 
 FORMAT = 3  # 1 was written by another library, 2 had settings and numbers in another order
 HEADER = "agent.json"
+POLICIES = "policies"  # in an output folder of `entroflow lqr`
+TYPES = {"algorithm": str, "env": str, "spec": object, "spaces": dict, "seed": int, "step": int}
+TYPES |= {"sizes": dict, "settings": dict}
 
 
 class Header(NamedTuple):
@@ -30,37 +33,12 @@ class Header(NamedTuple):
 
     algorithm: str
     env: str
-    spec: dict[str, Any] | None
+    spec: Any
     spaces: dict[str, Any]
     seed: int
     step: int
-    sizes: dict[str, int]
+    sizes: dict[str, Any]
     settings: dict[str, Any]
-
-    @classmethod
-    def of(cls, task: Task, settings: Settings, seed: int, step: int) -> "Header":
-        """Describe an agent.
-
-        Args:
-            task: its task.
-            settings: its settings.
-            seed: its seed.
-            step: environment steps that it has made.
-
-        Returns:
-            The header.
-        """
-        sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
-        parts = settings.algorithm, task.name, task.spec, task.spaces_as_data(), seed, step, sizes
-        return cls(*parts, to_json(settings))
-
-    def settings_with(self, own: Mapping[str, Any]) -> Settings:
-        """Return the settings, given the objects of the user's own that are among them.
-
-        Raises:
-            ValueError: if one is missing, or the file holds what are no settings.
-        """
-        return from_json(self.settings, own)
 
     def task_of(self, path: str | Path, env: Env | None = None) -> Task:
         """Return the task that the agent was trained on.
@@ -86,54 +64,91 @@ class Header(NamedTuple):
         return found
 
 
-def write(folder: Path, header: Header, agents: sac.State) -> None:
-    """Write one agent, leaves of shape (1, ...), and what is needed to load it; all at once.
+def write(folder: Path, task: Task, settings: Settings, seed: int, step: int, agents: sac.State) -> None:
+    """Write one agent and what is needed to load it; all at once.
 
     Args:
         folder: the folder; an agent that is there is replaced.
-        header: what the agent is.
-        agents: its state.
-    """
-    arrays = checkpoint.flatten("agent", agents)
-    checkpoint.write(folder / HEADER, {"format": FORMAT} | header._asdict(), arrays)
-
-
-def read_header(folder: Path) -> Header:
-    """Read what a saved agent is.
-
-    Args:
-        folder: its folder.
-
-    Returns:
-        The header.
+        task: its task.
+        settings: its settings.
+        seed: its seed.
+        step: environment steps that it has made.
+        agents: its state, leaves of shape (1, ...).
 
     Raises:
-        ValueError: if the folder holds no agent, a damaged one, or one of a newer format.
+        ValueError: if one of its numbers is not finite.
     """
-    if (folder / legacy.POLICY).is_file() and not (folder / HEADER).is_file():
-        return Header(**legacy.policy_header(folder))
-    if not (folder / HEADER).is_file():
+    sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
+    parts = settings.algorithm, task.name, task.spec, task.spaces_as_data(), seed, step, sizes, to_json(settings)
+    header = {"format": FORMAT} | Header(*parts)._asdict()
+    checkpoint.write(folder / HEADER, header, checkpoint.flatten("agent", agents))
+
+
+def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
+    """Read a saved agent: what it is, and its numbers, which `state` makes a state of.
+
+    A `ValueError` says that the folder holds none, a damaged one, one of a newer format, or another one than it says.
+    """
+    path = folder / HEADER
+    if path.is_file():
+        document, arrays = checkpoint.read(path, FORMAT, oldest=2)
+        if document["format"] == 2:
+            document, arrays = legacy.agent_header(document), legacy.renamed(arrays)
+    elif (folder / legacy.POLICY).is_file():
+        document, arrays = legacy.policy(folder)
+    else:
         raise checks.error("folder", f"{str(folder)!r}, which holds no agent", f"one with {HEADER}", "check the path")
-    document = checkpoint.read_header(folder / HEADER, FORMAT, oldest=2)
-    if document["format"] == 2:
-        document = legacy.agent_header(document)
-    return Header(*[document[name] for name in Header._fields])
+    for name, kind in TYPES.items():
+        value = document.get(name)
+        wild = isinstance(value, int) and not 0 <= value < 2**63
+        if name not in document or not isinstance(value, kind) or isinstance(value, bool) or wild:
+            raise checkpoint.damaged(path, f"{name} = {value!r}")
+    header = Header(*[document[name] for name in Header._fields])
+    _check_place(folder.resolve(), header)
+    return header, arrays
 
 
-def read_state(folder: Path, like: sac.State) -> sac.State:
-    """Read the numbers of a saved agent.
+def state(like: sac.State, arrays: checkpoint.Arrays) -> sac.State:
+    """Return the state that was read.
 
     Args:
-        folder: its folder.
         like: a state of the same structure, leaves of shape (1, ...).
+        arrays: the numbers.
 
     Returns:
         The state.
 
     Raises:
-        ValueError: if files are damaged or of other settings.
+        ValueError: if they are those of other settings.
     """
-    if not (folder / HEADER).is_file():
-        return legacy.policy_state(folder, like)
-    header, arrays = checkpoint.read(folder / HEADER, FORMAT, oldest=2)
-    return checkpoint.unflatten("agent", like, legacy.renamed(arrays) if header["format"] == 2 else arrays)
+    return checkpoint.unflatten("agent", like, legacy.completed(arrays, like))
+
+
+def policy_folder(temperature: float, seed: int) -> str:
+    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`.
+
+    Args:
+        temperature: its temperature.
+        seed: its seed.
+
+    Returns:
+        The path.
+    """
+    return f"{POLICIES}/alpha={str(float(temperature)).removesuffix('.0')}_seed={seed}"
+
+
+def _check_place(folder: Path, header: Header) -> None:
+    """Compare an agent with what its place in a training, or in an output folder of `entroflow lqr`, says of it."""
+    parent, given, right = folder.parent, f"the agent of seed {header.seed}", True
+    if parent.name == POLICIES:
+        temperature = checks.number("temperature", header.settings.get("temperature"))
+        given += f", temperature {temperature}"
+        right = policy_folder(temperature, header.seed) == f"{POLICIES}/{folder.name}"
+    elif parent.parent.name == checkpoint.CHECKPOINTS:
+        right = folder.name == f"seed={header.seed}"
+        if (parent.parent.with_name(CONFIG)).is_file():
+            config = read_config(parent.parents[1])
+            given += f", {header.algorithm} on {header.env} in a training of {config['algorithm']} on {config['env']}"
+            right &= (header.algorithm, header.env) == (config["algorithm"], config["env"])
+    if not right:
+        raise checkpoint.damaged(folder, given)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any
 
 import jax
@@ -172,12 +173,12 @@ class Training:
             NotFinite: if the last update left a number that is not finite.
         """
         self._check_learner()
-        parts = vars(self.loop) | {"replay": self._filled(self.loop.replay)}
-        arrays = checkpoint.flatten("loop", parts) | checkpoint.flatten("pending", self._pending)
+        arrays = checkpoint.flatten("loop", vars(self.loop) | {"replay": self._filled(self.loop.replay)})
+        arrays |= checkpoint.flatten("pending", self._pending)
         arrays |= {f"metrics.{name}": np.stack(parts) for name, parts in self._metrics.items()}
-        numbers = {"step": self.step, "updates": self._updates, "remembered": int(self.loop.count), "envs": None}
-        rollout, ended = self._rollout, []
-        if rollout is not None:
+        numbers = {"step": self.step, "updates": self._updates, "envs": None}
+        ended = []
+        if (rollout := self._rollout) is not None:
             ended = [(i, *episode) for i, episodes in enumerate(rollout.ended) for episode in episodes]
             try:
                 numbers["envs"], more = environment_state.capture(rollout.envs)
@@ -211,7 +212,7 @@ class Training:
                 lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), shapes.replay
             )
             self._pending = checkpoint.unflatten("pending", pending, arrays)
-        self.step, self._updates, self._stored = numbers["step"], numbers["updates"], numbers["remembered"]
+        self.step, self._updates, self._stored = map(index, (numbers["step"], numbers["updates"], self.loop.count))
         self._metrics = {
             name.removeprefix("metrics."): list(parts) for name, parts in arrays.items() if name.startswith("metrics.")
         }

@@ -1,6 +1,7 @@
 """`entroflow compare` and what it writes: the figure, the table, compare.json and compare.csv."""
 
 import csv
+import io
 import itertools
 import json
 import textwrap
@@ -196,10 +197,11 @@ def write(out: Path, comparison: Comparison) -> None:
         "notes": comparison.notes,
     }
     replace(out / "compare.json", json.dumps(plain(document), indent=1, allow_nan=False) + "\n")
-    with (out / "compare.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace(out / "compare.csv", table.getvalue())
 
 
 def _row(curve: Curve) -> dict[str, Any]:

@@ -5,6 +5,7 @@ that was not, bit for bit on the same machine.
 """
 
 import json
+import operator
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +25,11 @@ from ..options import TrainOptions
 from ..stopping import Stop
 from ..storage import checkpoint, legacy, records
 from ..storage.folder import cache_compilations, lock
+from ..storage.tables import read_table
 from .compare import draw_learning_curve
 from .progress import TrainingProgress
 
 LOG_INTERVAL = 1000  # environment steps
-MADE_OF = ("algorithm", "env", "seeds", "settings")  # what a run is; its checkpoints say the same
 
 
 def train(command: TrainOptions) -> int:
@@ -49,7 +50,7 @@ def train(command: TrainOptions) -> int:
         remedy = f"pass another one, or go on with: entroflow resume {out}"
         raise checks.error("--out", f"{str(out)!r}, which already holds a run", "a new folder", remedy)
     known = records.read_config(out)
-    for name in MADE_OF[:3]:
+    for name in ("algorithm", "env", "seeds"):
         if known[name] != config[name]:
             given = f"{name} {config[name]!r}, where the run in {out} has {known[name]!r}"
             raise checks.error("--resume", given, "the same run", "pass what it was started with, or another --out")
@@ -69,7 +70,7 @@ def _train(out: Path, found: Task, config: dict[str, Any], settings: Settings, s
     """Begin a run or go on with it; return the exit code."""
     plan = config.get("evaluation")
     if not isinstance(plan, dict):
-        given, remedy = "a run that does not say when to evaluate", "begin anew in another folder"
+        given, remedy = "no plan of evaluations", "begin anew in another folder"
         raise checks.error(str(out / records.CONFIG), given, "a run of this version", remedy)
     episodes, _ = (checks.positive_int(f"evaluation: {part}", plan.get(part)) for part in ("episodes", "every"))
     memory.check({"evaluation episodes": len(config["seeds"]) * episodes * memory.ENVIRONMENT})
@@ -118,25 +119,26 @@ class _Run:
     begun: float = field(default_factory=time.perf_counter)
     told: bool = False
 
-    def __post_init__(self) -> None:
-        self.made_of = {name: self.config[name] for name in MADE_OF}
-
     def restore(self) -> records.Writer:
         """Bring everything to where the last checkpoint is, or to the beginning if the run never came to one."""
         training = self.training
-        header, arrays, problems = checkpoint.latest(self.out / CHECKPOINTS, self.made_of)
-        for problem in problems:
-            self._warn(f"{problem} Going on from an older checkpoint.")
+        header, arrays, notes = checkpoint.latest(self.out / CHECKPOINTS, records.made_of(self.config))
+        for note in notes:
+            self._warn(note)
         if header is None:
             self.console.print("no checkpoint yet: training begins anew")
             return records.resume(self.out, -1, steps=self.steps)
         numbers = header["numbers"]
-        training.restore(numbers["training"], arrays)
+        with checkpoint.fitting(path := self.out / CHECKPOINTS / f"step={header['step']}" / checkpoint.HEADER):
+            training.restore(numbers["training"], arrays)
+            self.evaluated = None if numbers["evaluated"] is None else operator.index(numbers["evaluated"])
+            self.best = {int(seed): float(best) for seed, best in numbers["best"].items()}
+        if training.step != header["step"]:
+            raise checkpoint.damaged(path, f"a training at step {training.step}")
         self._tell_obstacle("was not restored")
-        self.evaluated, self.best = numbers["evaluated"], {int(seed): best for seed, best in numbers["best"].items()}
         evaluated = -1 if self.evaluated is None else self.evaluated
         writer = records.resume(self.out, training.step, evaluated=evaluated, steps=self.steps)
-        past = records.read(self.out).metrics["seconds"]
+        past = read_table(self.out / "metrics.csv", records.METRICS)["seconds"]
         self.begun = time.perf_counter() - (float(past.max()) if past.size else 0.0)
         return writer
 
@@ -186,7 +188,7 @@ class _Run:
             self._save_agent(i, LAST)
         numbers = {"training": state, "evaluated": self.evaluated, "best": self.best}
         step = self.training.step
-        size = checkpoint.save(self.out / CHECKPOINTS, step, self.made_of, numbers, arrays)
+        size = checkpoint.save(self.out / CHECKPOINTS, step, records.made_of(self.config), numbers, arrays)
         if step and not self.told:
             self.told = True
             seconds = time.perf_counter() - begun
@@ -205,8 +207,8 @@ class _Run:
     def _save_agent(self, i: int, where: Path) -> None:
         training, seed = self.training, self.training.seeds[i]
         agents = jax.tree.map(lambda leaf: np.asarray(leaf)[i : i + 1], training.agents)
-        header = saved.Header.of(training.task, training.settings, seed, training.step)
-        saved.write(self.out / where / f"seed={seed}", header, agents)
+        folder = self.out / where / f"seed={seed}"
+        saved.write(folder, training.task, training.settings, seed, training.step, agents)
 
     def _timed(self, rows: list[Row]) -> list[Row]:
         seconds = round(time.perf_counter() - self.begun, 2)

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
-from .. import checks
+from .. import checks, files
 from ..agents.tasks import install
 
 GIF_SIDE, GIF_FPS = 320, 25  # at most: GIFs are large, and viewers slow down faster ones
@@ -64,14 +64,12 @@ def record(
             returns.append(total)
             count += length + 1
 
-    partial = path.with_name(f".partial-{path.name}")  # a film that broke off is not left behind
     try:
         rate = checks.positive_number("fps", fps if fps is not None else env.metadata.get("render_fps") or 30)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (_mp4 if path.suffix == ".mp4" else _gif)(partial, rate, side, frames())
-        partial.replace(path)
+        with files.partial(path.parent, path.suffix) as file:  # a film that broke off is not left behind
+            (_mp4 if path.suffix == ".mp4" else _gif)(Path(file.name), rate, side, frames())
+            files.settle(file, path)
     finally:
-        partial.unlink(missing_ok=True)
         env.close()
     return Video(path, count, returns)
 

@@ -1,12 +1,12 @@
 """From a JAX function to an ONNX graph, operation by operation.
 
-Why not a library: jax2onnx covers all of JAX and Flax, and brings Flax, Orbax, Hugging Face's hub and a viewer along,
-with bounds on their versions. A policy is a few small matrix products; what it needs is in the tables below. Two things
-make them short: whatever does not depend on an input is computed while the graph is built, such as all that depends on
-the flow time alone, and loops of a fixed number of steps are unrolled.
+Why not a library: jax2onnx brings Flax, Orbax, Hugging Face's hub and a viewer along, with bounds on their versions. A
+policy is a few small matrix products, which the tables below express: whatever does not depend on an input is computed
+while the graph is built, such as all that depends on the flow time alone, and loops of fixed length are unrolled.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -51,20 +51,13 @@ def to_onnx(
     arguments = [jax.ShapeDtypeStruct((batch, *shape), np.float32) for shape in inputs.values()]
     traced = jax.make_jaxpr(jax.vmap(function))(*arguments)
     graph = _Graph(next(iter(inputs)))
-    results = graph.run(traced, list(inputs))
-    for name, result in zip(outputs, results, strict=True):
+    for name, result in zip(outputs, graph.run(traced, list(inputs)), strict=True):
         graph.nodes.append(helper.make_node("Identity", [graph.name_of(result)], [name]))
-
-    def info(name: str, shape: Sequence[Any]) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [BATCH, *shape[1:]])
-
-    made = helper.make_graph(
-        graph.nodes,
-        "policy",
-        [info(name, (BATCH, *shape)) for name, shape in inputs.items()],
-        [info(name, aval.shape) for name, aval in zip(outputs, traced.out_avals, strict=True)],
-        list(graph.constants.values()),
+    given, found = (
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [BATCH, *aval.shape[1:]]) for name, aval in pairs]
+        for pairs in (zip(inputs, arguments, strict=True), zip(outputs, traced.out_avals, strict=True))
     )
+    made = helper.make_graph(graph.nodes, "policy", given, found, list(graph.constants.values()))
     versions = {"opset_imports": [helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION}
     model = helper.make_model(made, producer_name="entroflow", **versions)
     onnx.checker.check_model(model, full_check=True)
@@ -80,7 +73,7 @@ class _Graph:
         self.batched = batched  # an input, from which the batch's size is read
 
     def name_of(self, value: Value) -> str:
-        """Return a value's name, equal constants under one."""
+        """Return a value's name; equal constants have one."""
         if isinstance(value, str):
             return value
         key = value.dtype.str, value.shape, value.tobytes()
@@ -195,15 +188,8 @@ def _cast(graph: _Graph, equation: Any, x: Value) -> Value:
     return graph.add("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(equation.outvars[0].aval.dtype)))
 
 
-def _power(graph: _Graph, equation: Any, x: Value) -> Value:
-    return graph.add("Pow", x, np.asarray(equation.params["y"], np.float32))
-
-
-def _reduce(operation: str) -> Callable[..., Value]:
-    def reduce(graph: _Graph, equation: Any, x: Value) -> Value:
-        return graph.add(operation, x, np.asarray(equation.params["axes"], np.int64), keepdims=0)
-
-    return reduce
+def _reduce(operation: str, graph: _Graph, equation: Any, x: Value) -> Value:
+    return graph.add(operation, x, np.asarray(equation.params["axes"], np.int64), keepdims=0)
 
 
 def _reshape(graph: _Graph, equation: Any, x: Value) -> Value:
@@ -211,24 +197,19 @@ def _reshape(graph: _Graph, equation: Any, x: Value) -> Value:
     return graph.add("Reshape", x, np.asarray(sizes, np.int64))
 
 
-def _argmax(graph: _Graph, equation: Any, x: Value) -> Value:
-    (axis,) = equation.params["axes"]
-    return _cast(graph, equation, graph.add("ArgMax", x, axis=axis, keepdims=0))
-
-
 TRANSLATIONS: dict[str, Callable[..., Value]] = {
-    "argmax": _argmax,
+    "argmax": lambda graph, e, x: _cast(graph, e, graph.add("ArgMax", x, axis=e.params["axes"][0], keepdims=0)),
     "broadcast_in_dim": _broadcast,
     "clamp": lambda graph, _, low, x, high: graph.add("Min", graph.add("Max", x, low), high),
     "concatenate": lambda graph, equation, *xs: graph.add("Concat", *xs, axis=equation.params["dimension"]),
     "convert_element_type": _cast,
     "dot_general": _contract,
-    "integer_pow": _power,
+    "integer_pow": lambda graph, e, x: graph.add("Pow", x, np.asarray(e.params["y"], np.float32)),
     "log1p": lambda graph, _, x: graph.add("Log", graph.add("Add", x, np.ones((), np.float32))),
     "ne": lambda graph, _, x, y: graph.add("Not", graph.add("Equal", x, y)),
-    "reduce_max": _reduce("ReduceMax"),
-    "reduce_min": _reduce("ReduceMin"),
-    "reduce_sum": _reduce("ReduceSum"),
+    "reduce_max": partial(_reduce, "ReduceMax"),
+    "reduce_min": partial(_reduce, "ReduceMin"),
+    "reduce_sum": partial(_reduce, "ReduceSum"),
     "reshape": _reshape,
     "rsqrt": lambda graph, _, x: graph.add("Reciprocal", graph.add("Sqrt", x)),
     "select_n": lambda graph, _, which, no, yes: graph.add("Where", which, yes, no),

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import checks, memory
+from ..files import replace
 from ..rl import sac
 from ..rl.actors import NoiseDensityPolicy, NoisePolicy
 
@@ -96,12 +97,8 @@ def write(path: str | Path, program: Program) -> Path:
         given = f"{str(path)!r} without the package {NEEDS[path.suffix]}"
         raise checks.error("format", given, "it installed", 'pip install "entroflow[export]"') from None
     content = _stablehlo(program) if path.suffix == ".stablehlo" else _onnx(program)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as problem:
-        given = f"{str(path)!r}, which cannot be written ({problem.strerror})"
-        raise checks.error("path", given, "a file to write to", "pass another name") from None
+    with checks.reachable(path, "a file to write to"):
+        replace(path, content)
     return path
 
 

@@ -10,7 +10,7 @@ Nothing is pickled; NumPy alone reads the arrays, on any device. What the functi
 Args:
     path: file of the header, such as `agent.json`; the arrays lie beside it.
     header: what to say of the arrays, in types that JSON knows, NumPy's included; "format" is one of them.
-    arrays: the arrays by name.
+    arrays: the arrays by name; but for those of environments, their numbers are finite.
     newest: the newest format that is known.
     oldest: the oldest one that is; the newest if not given.
     name: what names of arrays begin with; where they are in the tree follows.
@@ -20,6 +20,10 @@ Args:
     step: how far the run is.
     run: what the checkpoint belongs to; only a run of which the same is said can go on from it.
     numbers: its state besides arrays, in types that JSON knows.
+    given: what a damaged file is instead.
+
+Returns:
+    Of `write` and `save` the size in bytes; of the others what they say, arrays by name.
 
 Raises:
     ValueError: in one sentence, if a file is missing, damaged, or of another format or shape.
@@ -29,20 +33,21 @@ Raises:
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from .. import checks
+from .. import checks, files
+from ..files import replace
 from .folder import plain, versions
-from .tables import replace
+from .tables import count
 
 T = TypeVar("T")
 Arrays = dict[str, np.ndarray]
@@ -51,96 +56,130 @@ FORMAT = 1
 HEADER = "checkpoint.json"
 KEEP = 2  # checkpoints of a run
 CHECKPOINTS = "checkpoints"  # folder of a run that holds them
+NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class Damaged(ValueError):
+    """A file is not as entroflow wrote it; the message says which, and why."""
 
 
 def write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> int:
-    """Write a header and its arrays; what was there before is replaced only when all is on disk.
-
-    Returns:
-        The size in bytes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.npz.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        digest, size = _sha256(partial), partial.stat().st_size
+    """Write a header and its arrays; what was there before is replaced only when all is on disk."""
+    if wrong := _not_finite(arrays):
+        raise checks.error(str(path), f"NaN or infinity in {wrong}", "finite numbers", "what was there before is kept")
+    with files.partial(path.parent) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+        size = file.tell()
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
         name = f"{path.stem}-{digest[:16]}.npz"
-        partial.replace(path.with_name(name))
-        document = plain({**header, "versions": versions(), "arrays": {"file": name, "bytes": size, "sha256": digest}})
-        text = _signed(document)
-        replace(path, text)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+        files.settle(file, path.with_name(name))
+    told = {"arrays": {"file": name, "bytes": size, "sha256": digest}}
+    document = plain({**header, "versions": versions()} | told)
+    text = json.dumps({**document, "sha256": _digest(document)}, indent=2, allow_nan=False) + "\n"
+    replace(path, text)
     for other in path.parent.glob(f"{path.stem}-*.npz"):
         if other.name != name:
             other.unlink()
     return size + len(text.encode())
 
 
-def read_header(path: Path, newest: int, *, oldest: int | None = None) -> dict[str, Any]:
-    """Read what `write` has written, without the arrays.
-
-    Returns:
-        The header.
-    """
+def read_header(path: Path, newest: int = FORMAT, *, oldest: int | None = None) -> dict[str, Any]:
+    """Read what `write` has written, without the arrays."""
     header = checks.json_object(path)
     number, known = header.get("format"), range(newest if oldest is None else oldest, newest + 1)
-    if isinstance(number, int) and number not in known:
+    if type(number) is int and number not in known:
         remedy = "update entroflow to read it" if number > newest else "read it with the version that wrote it"
         raise checks.error(str(path), f"format {number}", f"format {newest}", remedy)
-    unsigned = {name: value for name, value in header.items() if name != "sha256"}
-    if number not in known or path.read_text(encoding="utf-8") != _signed(unsigned):
-        raise _damaged(path, "a header that was damaged or changed")
-    return unsigned
+    with fitting(path):
+        if type(number) is not int or header.pop("sha256", None) != _digest(header):
+            raise damaged(path, "a header that was damaged or changed")
+        if not re.fullmatch(re.escape(path.stem) + r"-[0-9a-f]{16}\.npz", header["arrays"]["file"]):
+            raise damaged(path, f"arrays in {header['arrays']['file']!r}")
+    return header
 
 
 def read(path: Path, newest: int = FORMAT, *, oldest: int | None = None) -> tuple[dict[str, Any], Arrays]:
-    """Read what `write` has written.
-
-    Returns:
-        The header and the arrays by name.
-    """
+    """Read what `write` has written, the header and the arrays, also while it is being replaced."""
     header = read_header(path, newest, oldest=oldest)
-    file = path.with_name(header["arrays"]["file"])
+    while True:
+        try:
+            with fitting(path):
+                arrays = load(path.with_name(header["arrays"]["file"]), header["arrays"])
+            if wrong := _not_finite(arrays):
+                raise damaged(path, f"NaN or infinity in {wrong}")
+            return header, arrays
+        except Damaged:
+            before, header = header, read_header(path, newest, oldest=oldest)
+            if before == header:  # else a writer was faster
+                raise
+
+
+def load(path: Path, told: Mapping[str, Any] | None = None) -> Arrays:
+    """Read a `.npz` in which no array says that it is larger than it is; nothing is unpickled.
+
+    Args:
+        path: the file.
+        told: what its header says, if it has one: the number of its bytes and their SHA-256.
+    """
     try:
-        if file.stat().st_size != header["arrays"]["bytes"] or _sha256(file) != header["arrays"]["sha256"]:
-            raise _damaged(file, "bytes that are not those that were written")
-        with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
-            return header, dict(arrays)
-    except OSError as problem:
-        raise _damaged(file, problem.strerror or "a file that cannot be read") from None
+        # Opened by hand, since NumPy does not close a file that it cannot read; a pipe would never end.
+        with open(path, "rb", opener=_at_once) as file:
+            digest, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
+            if told is not None and (size, digest) != (told["bytes"], told["sha256"]):
+                raise ValueError("bytes that are not those that were written")
+            with zipfile.ZipFile(file) as archive:
+                if sum(member.file_size for member in archive.infolist()) > size:
+                    raise ValueError("they are compressed")
+                for member in archive.infolist():
+                    with archive.open(member) as array:
+                        shape, _, dtype = NPY_HEADERS[np.lib.format.read_magic(array)](array)
+                        if math.prod(shape) * dtype.itemsize + array.tell() != member.file_size:
+                            raise ValueError(f"{member.filename} is not of shape {shape}")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+    except Exception as problem:  # what damage does to NumPy or zipfile, they do not promise
+        raise damaged(path, f"not the arrays that were written ({getattr(problem, 'strerror', problem)})") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def flatten(name: str, tree: Any) -> Arrays:
-    """Return the leaves of a tree as NumPy arrays.
+    """Return the leaves of a tree as NumPy arrays."""
+    import jax
 
-    Returns:
-        The arrays by name.
-    """
     return {_name(name, path): np.asarray(_data(leaf)) for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def unflatten(name: str, like: T, arrays: Mapping[str, np.ndarray]) -> T:
-    """Return the tree that `flatten` made arrays of, on the default device.
-
-    Returns:
-        The tree.
-    """
+    """Return the tree that `flatten` made arrays of, on the default device."""
+    import jax
 
     def leaf(path: Any, like: Any) -> Any:
         found, expected = arrays.get(_name(name, path)), jax.eval_shape(_data, like)
         if found is None or (found.shape, found.dtype) != (expected.shape, expected.dtype):
             have = "nothing" if found is None else f"{found.dtype} of shape {found.shape}"
-            wanted = f"{expected.dtype} of shape {expected.shape}"
-            raise checks.error(_name(name, path), have, wanted, "the checkpoint belongs to other settings")
-        return jax.random.wrap_key_data(jnp.asarray(found)) if _is_key(like) else jnp.asarray(found)
+            wanted, remedy = f"{expected.dtype} of shape {expected.shape}", "the checkpoint belongs to other settings"
+            raise Damaged(checks.error(_name(name, path), have, wanted, remedy))
+        array = jax.numpy.asarray(found)
+        return array if like.dtype == expected.dtype else jax.random.wrap_key_data(array)
 
     return jax.tree_util.tree_map_with_path(leaf, like)
+
+
+def _name(name: str, path: Any) -> str:
+    from jax.tree_util import keystr
+
+    return ".".join(part for part in (name, keystr(path, simple=True, separator=".")) if part)
+
+
+def _data(leaf: Any) -> Any:
+    import jax
+
+    return jax.random.key_data(leaf) if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def folders(root: Path) -> dict[int, Path]:
@@ -150,13 +189,11 @@ def folders(root: Path) -> dict[int, Path]:
 
 
 def save(root: Path, step: int, run: Mapping[str, Any], numbers: Mapping[str, Any], arrays: Arrays) -> int:
-    """Write a checkpoint of a run, then remove all but the newest ones up to it.
-
-    Returns:
-        The size in bytes.
-    """
+    """Write a checkpoint of a run, then remove all but the newest ones up to it."""
     folder = root / f"step={step}"
-    size = write(folder / HEADER, {"format": FORMAT, "step": step, "run": run, "numbers": numbers}, arrays)
+    rows = {path.name: count(path) for path in root.parent.glob("*.csv")}
+    document = {"format": FORMAT, "step": step, "run": run, "rows": rows, "numbers": numbers}
+    size = write(folder / HEADER, document, arrays)
     kept = [path for number, path in folders(root).items() if number <= step][-KEEP:]
     for path in root.glob("step=*"):
         if path not in kept:
@@ -167,50 +204,55 @@ def save(root: Path, step: int, run: Mapping[str, Any], numbers: Mapping[str, An
 def latest(root: Path, run: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Arrays, list[str]]:
     """Read the newest checkpoint that is whole; checkpoints of which none is, or of a newer format, are refused.
 
-    Returns:
-        Its header, None if the run never came to a checkpoint; its arrays; and what is wrong with newer checkpoints.
+    The header is None if the run never came to a checkpoint. With the arrays come sentences to show: what is wrong with
+    newer checkpoints, and which versions differ from those that it was made with.
     """
-    problems = []
+    notes = []
     for folder in reversed(folders(root).values()):
+        path = folder / HEADER
         try:
-            header, arrays = read(folder / HEADER)
+            header, arrays = read(path)
             if header.get("run") != plain(run):
-                raise _damaged(folder / HEADER, "the checkpoint of another run")
-            if header["step"] != int(folder.name[5:]):
-                raise _damaged(folder / HEADER, f"the checkpoint of step {header['step']}")
-            return header, arrays, problems
+                raise damaged(path, "the checkpoint of another run")
+            if header.get("step") != int(folder.name[5:]) or not isinstance(header.get("numbers"), dict):
+                raise damaged(path, f"the checkpoint of step {header.get('step')}")
         except ValueError as problem:
             if "update entroflow" in str(problem):
                 raise
-            problems.append(str(problem))
-    if problems:
-        raise ValueError(problems[0] if len(problems) == 1 else f"{problems[0]} (None of the older ones is whole.)")
+            notes.append(f"{problem} Going on from an older checkpoint.")
+            continue
+        told = header.get("versions")
+        before, now = told if isinstance(told, dict) else {}, versions()
+        if changed := [name for name in now if before.get(name) != now[name]]:
+            was, here = (", ".join(f"{name} {part.get(name)}" for name in changed) for part in (before, now))
+            notes.append(f"The checkpoint was made with {was}; here is {here}: rounding may differ from there.")
+        return header, arrays, notes
+    if notes:
+        first = notes[0].removesuffix(" Going on from an older checkpoint.")
+        raise Damaged(first if len(notes) == 1 else f"{first} (None of the older ones is whole.)")
     return None, {}, []
 
 
-def _damaged(path: Path, given: str) -> ValueError:
+@contextlib.contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Say in one sentence that a file which is whole, by its check sum, does not hold what belongs there."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, OverflowError, MemoryError, RecursionError) as problem:
+        raise damaged(path, f"content that does not fit ({type(problem).__name__}: {problem})") from None
+
+
+def damaged(path: Path, given: str) -> Damaged:
     """Return the error about a file that is not as entroflow wrote it, but as `given` says."""
-    return checks.error(str(path), given, "a file as entroflow wrote it", "restore it, or begin anew in another folder")
+    remedy = "restore it, or begin anew in another folder"
+    return Damaged(checks.error(str(path), given, "a file as entroflow wrote it", remedy))
 
 
-def _signed(document: Mapping[str, Any]) -> str:
-    """Return a JSON text that ends with the SHA-256 of the rest."""
-    digest = hashlib.sha256(json.dumps(document, indent=2, allow_nan=False).encode()).hexdigest()
-    return json.dumps({**document, "sha256": digest}, indent=2, allow_nan=False) + "\n"
+def _not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Return the name of an array with a number that is not finite; those of environments may mean something by it."""
+    ours = {name: array for name, array in arrays.items() if array.dtype.kind == "f" and not name.startswith("envs.")}
+    return next((name for name, array in ours.items() if not np.isfinite(array).all()), None)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _name(name: str, path: Any) -> str:
-    return ".".join(part for part in (name, jax.tree_util.keystr(path, simple=True, separator=".")) if part)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, indent=2, allow_nan=False).encode()).hexdigest()

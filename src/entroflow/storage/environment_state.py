@@ -31,7 +31,13 @@ class NotCaptured(Exception):
 
 
 def capture(envs: SyncVectorEnv) -> tuple[list[Any], checkpoint.Arrays]:
-    """Return the state of all environments: a JSON-ready document, and the arrays that it names; or `NotCaptured`."""
+    """Return the state of all environments: a JSON-ready document, and the arrays that it names; or `NotCaptured`.
+
+    Args:
+        envs: the environments.
+        document: what is returned first, to `restore` them from.
+        arrays: what is returned second.
+    """
     arrays: checkpoint.Arrays = {}
     document = [
         [
@@ -44,19 +50,12 @@ def capture(envs: SyncVectorEnv) -> tuple[list[Any], checkpoint.Arrays]:
 
 
 def restore(envs: SyncVectorEnv, document: list[Any], arrays: checkpoint.Arrays) -> None:
-    """Bring environments, which have been reset, into a captured state.
-
-    Args:
-        envs: the environments.
-        document: the first of what was captured.
-        arrays: the second.
-
-    Raises:
-        NotCaptured: if they are others than those captured, such as a model of another version.
-    """
+    """Bring environments, which have been reset, into a captured state, see `capture`; or `NotCaptured`."""
     for env, layers in zip(envs.envs, document, strict=True):
         for layer, values in zip(_layers(env), layers, strict=True):
             for key, value in values.items():
+                if key in CONSTANT or callable(getattr(layer, key, None)):
+                    raise NotCaptured(f"its attribute {key} is none that changes")
                 vars(layer)[key] = _decode(value, arrays, vars(layer).get(key))
 
 
@@ -105,13 +104,10 @@ def _decode(value: Any, arrays: checkpoint.Arrays, present: Any) -> Any:
         return value
     ((kind, content),) = value.items()
     match kind:
-        case "array":
-            return arrays[content].copy()
-        case "scalar":
-            return arrays[content][()]
+        case "array" | "scalar":
+            return arrays[content].copy() if kind == "array" else arrays[content][()]
         case "list" | "tuple":
-            parts = [_decode(part, arrays, None) for part in content]
-            return parts if kind == "list" else tuple(parts)
+            return {"list": list, "tuple": tuple}[kind](_decode(part, arrays, None) for part in content)
         case "dict":
             return {key: _decode(part, arrays, None) for key, part in content.items()}
         case "generator":

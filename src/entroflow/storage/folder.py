@@ -17,43 +17,45 @@ from typing import Any
 import filelock
 
 from .. import checks
-from .tables import replace
+from ..files import PARTIAL, replace
 
 PACKAGES = ("entroflow", "jax", "equinox", "optax", "numpy", "scipy")
+RESULTS = "results.json"
 
 
 def claim(folder: Path) -> None:
     """Make the output folder; a `ValueError` says so if it holds anything or cannot be made."""
-    try:
+    with checks.reachable(folder, "a folder to write to"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             given = f"{str(folder)!r}, which {'already holds another run' if folder.is_dir() else 'is a file'}"
             raise checks.error("--out", given, "a new or an empty folder", "pass another name or remove it")
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        given = f"{str(folder)!r}, which cannot be made ({problem.strerror})"
-        raise checks.error("--out", given, "a folder to write to", "pass another name") from None
 
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from working in a folder, which is made if there is none.
+    """Keep other processes from working in a folder, which is made if there is none; remove what a kill left there.
 
-    The system takes the lock back from a process that is killed. A `ValueError` says that another process works there.
+    The system takes the lock back from a process that is killed. A `ValueError` says that another process works there,
+    or that a folder inside is a link, by which one would write elsewhere.
     """
-    holder = filelock.FileLock(folder / ".lock", timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        holder.acquire()
-    except filelock.Timeout:
-        given, remedy = f"{str(folder)!r}, where another process is at work", "wait for it, or pass another folder"
-        raise checks.error("folder", given, "a folder for this process alone", remedy) from None
-    except OSError as problem:
-        given = f"{str(folder)!r}, which cannot be written to ({problem.strerror})"
-        raise checks.error("folder", given, "a folder to write to", "pass another one") from None
-    try:
+    with contextlib.ExitStack() as held:
+        with checks.reachable(folder, "a folder to write to"):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(filelock.FileLock(folder / ".lock", timeout=0))
+            except filelock.Timeout:
+                given = f"{str(folder)!r}, where another process is at work"
+                remedy = "wait for it, or pass another folder"
+                raise checks.error("folder", given, "a folder for this process alone", remedy) from None
+        for root, inside, names in os.walk(folder):
+            if links := [name for name in inside if Path(root, name).is_symlink()]:
+                given, remedy = f"{links[0]!r}, a link to another folder", "copy what it leads to"
+                raise checks.error(root, given, "a folder that lies there itself", remedy)
+            for name in names:
+                if name.startswith(PARTIAL):
+                    Path(root, name).unlink()
         yield
-    finally:
-        holder.release()
 
 
 def write_results(out: Path, document: dict[str, Any], seconds: dict[str, float]) -> None:
@@ -67,7 +69,7 @@ def write_results(out: Path, document: dict[str, Any], seconds: dict[str, float]
     """
     rounded = {name: round(value, 2) for name, value in seconds.items()}
     text = json.dumps(plain(document | {"versions": versions(), "seconds": rounded}), indent=2, allow_nan=False)
-    replace(out / "results.json", text + "\n")
+    replace(out / RESULTS, text + "\n")
 
 
 def versions() -> dict[str, str]:

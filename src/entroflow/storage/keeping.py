@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from .. import checks
+from ..files import replace
 from ..stopping import Stop
 from . import checkpoint
 from .checkpoint import CHECKPOINTS
-from .folder import cache_compilations, claim, lock, plain, versions
+from .folder import RESULTS, cache_compilations, claim, lock, plain, versions
 from .records import CONFIG
-from .tables import replace
 
 T = TypeVar("T")
 
@@ -40,9 +40,11 @@ class Keeper:
 
     def __init__(self, out: Path, run: dict[str, Any], stop: Stop, again: str):
         self.out, self.stop, self._run, self._again = out, stop, run, again
-        header, self.arrays, problems = checkpoint.latest(out / CHECKPOINTS, run)
-        for problem in problems:
-            Console().print(f"{problem} Going on from an older checkpoint.", style="yellow", markup=False)
+        header, self.arrays, notes = checkpoint.latest(out / CHECKPOINTS, run)
+        if (out / RESULTS).exists():  # see `read_plan`
+            notes.append(f"{out / RESULTS} is no whole file: the work goes on without it.")
+        for note in notes:
+            Console().print(note, style="yellow", markup=False, soft_wrap=True)
         self.step, self.numbers = (header["step"], header["numbers"]) if header else (0, {})
         self._saved, self._took = time.perf_counter(), 0.0
 
@@ -124,7 +126,8 @@ def conduct(out: Path, job: Callable[[Console], int]) -> int:
         The job's exit code, 130 after Ctrl-C, or 1 if a file cannot be written.
 
     Raises:
-        RuntimeError: for a `ValueError` of the job, which is no bad input any more.
+        Damaged: if the checkpoint to go on from does not fit.
+        RuntimeError: for another `ValueError` of the job, which is no bad input any more.
     """
     console = Console()
     cache_compilations()
@@ -136,6 +139,8 @@ def conduct(out: Path, job: Callable[[Console], int]) -> int:
     except OSError as problem:
         console.print(f"cannot write to {out} ({problem}): the job stops", style="red", markup=False, soft_wrap=True)
         return 1
+    except checkpoint.Damaged:
+        raise
     except ValueError as problem:
         raise RuntimeError("the job failed") from problem
 
@@ -146,12 +151,15 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     A `ValueError` says that it is one of another format, or a finished one.
     """
     path = folder / CONFIG
-    config = checks.json_object(path) if path.is_file() else {}
+    with checks.reachable(folder):
+        config = checks.json_object(path) if path.is_file() else {}
     if "command" not in config:
         return None
     if config.get("format") != FORMAT:
         given, remedy = f"format {config.get('format')!r}", "read it with the version of entroflow that wrote it"
         raise checks.error(str(path), given, f"format {FORMAT}", remedy)
-    if (folder / "results.json").exists():
-        raise checks.error("folder", f"{str(folder)!r}, a finished study", "an unfinished one", "look inside")
-    return config
+    try:
+        checks.json_object(folder / RESULTS)
+    except ValueError:  # none, or a file that was cut short
+        return config
+    raise checks.error("folder", f"{str(folder)!r}, a finished study", "an unfinished one", "look inside")

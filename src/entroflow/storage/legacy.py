@@ -6,16 +6,12 @@ checkpoints had the critic's numbers and settings among those of soft actor-crit
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import checks
 from . import checkpoint
-
-T = TypeVar("T")
 
 POLICY, ARRAYS = "policy.json", "policy.npz"
 SIZES = ("width", "depth", "state_width", "obs_size", "action_size")
@@ -71,26 +67,30 @@ def agent_header(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "spec": {"id": document["env"]}, "spaces": {}, "settings": settings(document["settings"])}
 
 
-def policy_header(folder: Path) -> dict[str, Any]:
-    """Return the fields of the header of an agent that stands for the policy in a folder with `policy.json`."""
+def policy(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header of an agent that stands for the policy in a folder with `policy.json`, and its arrays."""
     given = checks.json_object(folder / POLICY)
     if given.get("format") != 1:
         remedy = "read it with the version of entroflow that wrote it"
         raise checks.error(str(folder / POLICY), f"format {given.get('format')!r}", "format 1", remedy)
     given.setdefault("state_width", given.get("width"))  # the oldest files lack it
+    arrays = checkpoint.load(folder / ARRAYS)
     try:
         sizes = {name: checks.positive_int(name, given.get(name), most=4096) for name in SIZES}
-        layers = sum(name.startswith("velocity.state_layers.") for name in _arrays(folder)) // 2
+        layers = sum(name.startswith("velocity.state_layers.") for name in arrays) // 2
         if layers != sizes["depth"] + 1:
             raise ValueError(f"depth {sizes['depth']}, where the arrays have {layers} layers")
-        solver, system = dict(given["solver"]), dict(given["system"])
+        for name, array in arrays.items():
+            if array.dtype != np.float32 or not np.isfinite(array).all():
+                raise ValueError(f"{name} is not finite in single precision")
+        solver, system, _ = dict(given["solver"]), dict(given["system"]), arrays["obs_mean"]
     except (ValueError, TypeError, KeyError) as problem:
-        raise _damaged(folder, problem) from None
+        raise checkpoint.damaged(folder, f"files that do not make a policy ({problem})") from None
     actor = {"kind": "Flow", "pathwise": 0.0, "solver": {"kind": "RungeKutta"} | solver}
     actor |= {name: sizes[name] for name in SIZES[:3]}
     critic = {"kind": "MLPCritic", "width": 1, "depth": 1, "members": 1}
     config = {"kind": "Config", "actor": actor, "critic": critic, "obs_limit": None}
-    return {
+    header = {
         "algorithm": "sac_isfm",
         "env": "entroflow/LQR-v0",
         "spec": {"id": "entroflow/LQR-v0", "kwargs": {"system": system}},
@@ -100,55 +100,28 @@ def policy_header(folder: Path) -> dict[str, Any]:
         "sizes": {name: sizes[name] for name in SIZES[3:]},
         "settings": {"config": config, "temperature": given.get("temperature", 1.0), "target_entropy": None},
     }
+    return header, arrays
 
 
-def policy_state(folder: Path, like: T) -> T:
-    """Read a policy of `entroflow lqr` as an agent's state; its Q is zero, so that of several draws the first is best.
+def completed(arrays: Mapping[str, np.ndarray], like: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of a whole agent, given those of a policy of `entroflow lqr`; all others as they are.
+
+    Its Q is zero, so that of several draws the first is best.
 
     Args:
-        folder: a folder with `policy.npz`.
-        like: a state of the same structure, leaves of shape (1, ...).
+        arrays: the arrays.
+        like: a state of the agent's structure, leaves of shape (1, ...).
 
     Returns:
-        The state.
-
-    Raises:
-        ValueError: if the files are no such policy.
+        The arrays by name.
     """
-    arrays = {name: np.asarray(array)[None] for name, array in _arrays(folder).items()}
-    parts = checkpoint.flatten("agent", jax.tree.map(jnp.zeros_like, like)) | {
-        name: array for name, array in checkpoint.flatten("agent", like).items() if ".scale" in name or "log_" in name
-    }
+    if "obs_mean" not in arrays:
+        return dict(arrays)
+    keep = (".scale", "log_")
+    parts = checkpoint.flatten("agent", like)
+    parts = {name: part if any(map(name.__contains__, keep)) else np.zeros_like(part) for name, part in parts.items()}
     names = {"obs_mean": "obs_units.mean", "obs_scale": "obs_units.scale"}
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise _damaged(folder, f"{name} is not finite")
-        for network in ("actor", "actor_average"):
-            if name.startswith("velocity."):
-                parts[f"agent.{name.replace('velocity', network, 1)}"] = array
-        if not name.startswith("velocity."):
-            parts[f"agent.{names.get(name, name)}"] = array
-    try:
-        return checkpoint.unflatten("agent", like, parts)
-    except ValueError as problem:
-        raise _damaged(folder, problem) from None
-
-
-def _arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a policy; nothing is unpickled."""
-    try:
-        # Opened by hand, since NumPy does not close a file that it cannot read.
-        with (folder / ARRAYS).open("rb") as content, np.load(content, allow_pickle=False) as file:
-            arrays = dict(file)
-        if missing := {"obs_mean", "obs_scale"} - set(arrays):
-            raise ValueError(f"no {missing.pop()}")
-        if wrong := [name for name, array in arrays.items() if array.dtype != np.float32]:
-            raise ValueError(f"{wrong[0]} is {arrays[wrong[0]].dtype} instead of float32")
-        return arrays
-    except Exception as problem:  # what damage does to NumPy or zipfile, they do not promise
-        raise _damaged(folder, problem) from problem
-
-
-def _damaged(folder: Path, problem: Any) -> ValueError:
-    given = f"files that do not make a policy ({problem})"
-    return checks.error(str(folder), given, "a policy as entroflow wrote it", "copy or train it again")
+        for network in ("actor", "actor_average") if name.startswith("velocity.") else (name,):
+            parts[f"agent.{names.get(name, name.replace('velocity', network, 1))}"] = array[None]
+    return parts

@@ -23,22 +23,26 @@ Raises:
     ValueError: for a folder that holds a run already, none to go on with, or a damaged one or one of a newer format.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import checks
+from ..files import replace
+from . import checkpoint
 from .folder import plain, versions
-from .tables import Columns, Row, Table, drop_after, read_table, replace
+from .tables import Columns, Row, Table, drop_after, read_table
 from .trackers import Sink, open_sinks
 
 FORMAT = 1
 CONFIG = "config.json"
 METRICS = ("seed", "step", "seconds", "return", "length", "episodes")  # the learner's metrics follow
 EVALUATIONS = ("seed", "step", "seconds", "episode", "return", "length")
+TABLES = {"metrics.csv": METRICS, "evaluations.csv": EVALUATIONS}
 
 
 class Record(NamedTuple):
@@ -54,7 +58,7 @@ class Record(NamedTuple):
     """Columns of evaluations.csv, one row per episode of an evaluation."""
 
 
-class Writer:
+class Writer(contextlib.ExitStack):
     """Appends rows to the two tables, and to TensorBoard and Weights & Biases; a context manager that closes them.
 
     Args:
@@ -63,9 +67,11 @@ class Writer:
     """
 
     def __init__(self, folder: Path, sinks: list[Sink]):
-        self._metrics = Table(folder / "metrics.csv", METRICS)
-        self._evaluations = Table(folder / "evaluations.csv", EVALUATIONS)
+        super().__init__()
+        self._metrics, self._evaluations = (Table(folder / name, fixed) for name, fixed in TABLES.items())
         self._sinks = sinks
+        for each in (self._metrics, self._evaluations, *sinks):
+            self.callback(each.close)
 
     def metrics(self, rows: Sequence[Row]) -> None:
         """Append rows to metrics.csv, one per seed: `METRICS`, then the learner's.
@@ -90,19 +96,6 @@ class Writer:
         ]
         for sink in self._sinks:
             sink.write("evaluation", means)
-
-    def close(self) -> None:
-        """Close all files."""
-        self._metrics.close()
-        self._evaluations.close()
-        for sink in self._sinks:
-            sink.close()
-
-    def __enter__(self) -> "Writer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def create(
@@ -131,8 +124,9 @@ def create(
 def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int | None = None) -> Writer:
     """Open the records of an existing run, to go on from a step: later rows are dropped, to be written again."""
     config = read_config(folder)
-    drop_after(folder / "metrics.csv", METRICS, step)
-    drop_after(folder / "evaluations.csv", EVALUATIONS, step if evaluated is None else evaluated)
+    _, rows = _told(folder, step)
+    for (name, fixed), until in zip(TABLES.items(), (step, step if evaluated is None else evaluated), strict=True):
+        drop_after(folder / name, fixed, until, rows.get(name))
     if steps is not None and steps != config["steps"]:
         config["steps"] = steps
         _write_config(folder, config)
@@ -140,36 +134,63 @@ def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int 
 
 
 def read(folder: str | Path) -> Record:
-    """Read a run, finished or not; a `ValueError` says where there is none, a damaged one or one of a newer format."""
+    """Read a run, finished or not; a `ValueError` says where there is none, a damaged one or one of a newer format.
+
+    It is compared with what its newest checkpoint says of it; what was written since may only add to that.
+    """
     folder = Path(folder)
-    config = read_config(folder)
-    metrics = read_table(folder / "metrics.csv", METRICS)
-    return Record(folder, config, metrics, read_table(folder / "evaluations.csv", EVALUATIONS))
+    config, (run, rows) = read_config(folder), _told(folder)
+    tables = [read_table(folder / name, fixed) for name, fixed in TABLES.items()]
+    if run not in (None, made_of(config)):
+        raise checkpoint.damaged(folder / CONFIG, "the description of another run than its checkpoints have")
+    for name, table in zip(TABLES, tables, strict=True):
+        if len(table["step"]) < rows.get(name, 0):
+            raise checkpoint.damaged(folder / name, f"{len(table['step'])} rows, where {rows[name]} were written")
+    return Record(folder, config, *tables)
+
+
+def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run is, of its configuration; its checkpoints say the same."""
+    return {name: config[name] for name in ("algorithm", "env", "seeds", "settings")}
+
+
+def _told(folder: Path, step: int | None = None) -> tuple[Any, dict[str, int]]:
+    """Return what a checkpoint, the newest that can be read if not that of a step, says of the run and its rows."""
+    for number, path in reversed(checkpoint.folders(folder / checkpoint.CHECKPOINTS).items()):
+        if step in (None, number):
+            with contextlib.suppress(ValueError), checkpoint.fitting(path):
+                header = checkpoint.read_header(path / checkpoint.HEADER)
+                rows = header.get("rows", {})  # which earlier versions did not count
+                return header["run"], {name: rows[name] + 0 for name in rows}
+    return None, {}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read config.json alone, see `read`."""
     expected, remedy = "the folder of a training run", "pass a folder that holds config.json and metrics.csv"
     path = folder / CONFIG
-    if not path.is_file():
-        given = "no such folder" if not folder.exists() else "a folder" if folder.is_dir() else "a file"
-        given += " without config.json" if folder.is_dir() else ""
-        raise checks.error(str(folder), given, expected, remedy)
+    with checks.reachable(folder, expected):
+        if not path.is_file():
+            given = "no such folder" if not folder.exists() else "a folder" if folder.is_dir() else "a file"
+            given += " without config.json" if folder.is_dir() else ""
+            raise checks.error(str(folder), given, expected, remedy)
     config = checks.json_object(path)
     number = config.get("format")
     if isinstance(number, int) and number > FORMAT:
         raise checks.error(str(path), f"format {number}", f"at most format {FORMAT}", "update entroflow to read it")
-    is_seed = lambda seed: isinstance(seed, int) and seed >= 0 and not isinstance(seed, bool)  # noqa: E731
-    valid = {
-        "format": number == FORMAT,
-        "algorithm": isinstance(config.get("algorithm"), str),
-        "env": isinstance(config.get("env"), str),
-        "steps": is_seed(config.get("steps")),
-        "seeds": isinstance(config.get("seeds"), list) and config["seeds"] and all(map(is_seed, config["seeds"])),
+    is_whole = lambda number: type(number) is int and 0 <= number < 2**63  # noqa: E731
+    valid: dict[str, Callable[[Any], Any]] = {
+        "format": lambda number: number == FORMAT and number is not True,
+        "algorithm": lambda name: isinstance(name, str),
+        "env": lambda name: isinstance(name, str),
+        "steps": is_whole,
+        "seeds": lambda seeds: isinstance(seeds, list) and seeds and all(map(is_whole, seeds)),
+        "settings": lambda settings: isinstance(settings, dict),
     }
-    if wrong := [name for name, good in valid.items() if not good]:
+    if wrong := [name for name, good in valid.items() if not good(config.get(name))]:
         given = f"{wrong[0]} = {config[wrong[0]]!r}" if wrong[0] in config else f"no field {wrong[0]!r}"
         raise checks.error(str(path), given, expected, remedy)
+    checks.distinct(f"seeds in {path}", config["seeds"], "seeds")
     return config
 
 

@@ -7,7 +7,7 @@ Args:
     path: the file; without it the table is empty.
     fixed: names that every table of this kind, and so its header, begins with.
     step: the last step to keep.
-    text: the new content of a file.
+    rows: how many rows there must be up to it, if that is known.
 
 Returns:
     The columns, whole numbers as int64, others as float64, empty fields as NaN.
@@ -16,7 +16,6 @@ Raises:
     ValueError: of one sentence, on what is wrong in which line.
 """
 
-import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
+from ..files import replace
 
 WHOLE = frozenset({"seed", "step", "episode", "episodes"})
 NEVER_EMPTY = WHOLE | {"seconds"}
@@ -43,9 +43,9 @@ class Table:
     """
 
     def __init__(self, path: Path, fixed: tuple[str, ...]):
-        header, _ = _lines(path)
-        self._path, self._fixed, self._columns = path, fixed, header
-        self._file = path.open("ab")
+        self._path, self._fixed, self._columns = path, fixed, _lines(path)[0]
+        self._file = open(path, "ab", opener=_not_a_link)
+        self.close = self._file.close
 
     def append(self, rows: Sequence[Row]) -> None:
         """Append rows, all of them or none; they are on disk when this returns."""
@@ -67,9 +67,9 @@ class Table:
         os.fsync(self._file.fileno())
         self._columns = columns
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+
+def _not_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _field(path: Path, name: str, value: Any) -> str:
@@ -93,15 +93,17 @@ def _text(lines: Iterable[Iterable[str]]) -> str:
 
 def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of a table in fields; none if there is no file. A half-written end is left out."""
+    data = checks.content(path, "a table written by entroflow") if os.path.exists(path) else b""
     try:
-        data = path.read_bytes() if path.exists() else b""
-        text = data[: data.rfind(b"\n") + 1].decode("ascii")
-    except OSError as problem:
-        raise _damaged(path, problem.strerror or "an unreadable file") from None
+        header, *rows = [line.split(",") for line in data.decode("ascii").split("\n")[:-1]] or [[]]
     except UnicodeDecodeError:
         raise _damaged(path, "bytes that are no text") from None
-    rows = [line.split(",") for line in text.split("\n")[:-1]]
-    return (rows[0], rows[1:]) if rows else ([], [])
+    return header, rows
+
+
+def count(path: Path) -> int:
+    """Return the number of a table's rows."""
+    return max(0, path.read_bytes().count(b"\n") - 1)
 
 
 def read_table(path: Path, fixed: tuple[str, ...]) -> Columns:
@@ -123,37 +125,24 @@ def _column(path: Path, name: str, fields: Iterable[str]) -> np.ndarray:
     for number, field in enumerate(fields, start=2):
         try:
             value = convert(field)
-            if name in NEVER_EMPTY and not 0 <= value < 2**63:
+            if len(field) > checks.DIGITS or (name in NEVER_EMPTY and not 0 <= value < 2**63):
                 raise ValueError
         except ValueError:
-            raise _damaged(path, f"{field!r} for {name} in line {number}") from None
+            given = f"{field!r}" if len(field) <= checks.DIGITS else f"{len(field)} characters"
+            raise _damaged(path, f"{given} for {name} in line {number}") from None
         values.append(value)
     return np.array(values, np.int64 if name in WHOLE else np.float64)
 
 
-def drop_after(path: Path, fixed: tuple[str, ...], step: int) -> None:
+def drop_after(path: Path, fixed: tuple[str, ...], step: int, rows: int | None = None) -> None:
     """Replace a table by its rows up to a step, all at once; a damaged one is left as it is."""
     kept = read_table(path, fixed)["step"] <= step  # also refuses a damaged table
-    header, rows = _lines(path)
-    lines = [header, *(row for row, keep in zip(rows, kept, strict=True) if keep)] if header else []
-    if path.exists():
-        replace(path, _text(lines))
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves the old content or the new one, and nothing between."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    with contextlib.suppress(OSError):  # some systems cannot open folders; there the rename is as safe as it gets
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    if rows is not None and kept.sum() != rows:
+        raise _damaged(path, f"{kept.sum()} rows up to step {step}, where {rows} were written")
+    header, lines = _lines(path)
+    if header or os.path.exists(path):
+        part = [line for line, keep in zip(lines, kept, strict=True) if keep]
+        replace(path, _text([header, *part] if header else []))
 
 
 def _damaged(path: Path, given: str) -> ValueError:

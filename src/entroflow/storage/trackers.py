@@ -1,68 +1,27 @@
 """Where the rows of a run go besides its tables: TensorBoard if installed, Weights & Biases if asked for."""
 
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from .. import checks
 
 POSITION = ("seed", "step", "seconds")  # where a value belongs, not a value
 
 
-@runtime_checkable
-class Sink(Protocol):
-    """Takes the rows that the tables take."""
-
-    def write(self, group: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Record rows.
-
-        Args:
-            group: "train" or "evaluation".
-            rows: as for the tables.
-        """
-        ...
-
-    def close(self) -> None:
-        """Finish."""
-        ...
-
-
-def open_sinks(folder: Path, config: Mapping[str, Any], *, wandb: bool = False, after: int | None = None) -> list[Sink]:
-    """Open what is installed.
-
-    Args:
-        folder: the run.
-        config: its configuration.
-        wandb: whether to send the rows to Weights & Biases.
-        after: the step that a continued run goes on from; TensorBoard hides older values of later steps.
-
-    Returns:
-        The sinks.
-
-    Raises:
-        ValueError: if Weights & Biases is asked for and not installed.
-    """
-    if wandb and find_spec("wandb") is None:
-        remedy = 'pip install "entroflow[wandb]", or go without'
-        raise checks.error("wandb", "True without the package wandb", "the package", remedy)
-    sinks: list[Sink] = []
-    if find_spec("tensorboardX") is not None:
-        sinks.append(_TensorBoard(folder / "tensorboard", config["seeds"], after))
-    if wandb:
-        sinks.append(_WeightsAndBiases(folder, config))
-    return sinks
-
-
 class _TensorBoard:
-    """One event file per seed, so that TensorBoard draws a line for each."""
+    """One event file per seed, so that TensorBoard draws a line for each; groups are "train" and "evaluation"."""
 
     def __init__(self, folder: Path, seeds: Sequence[int], after: int | None):
         from tensorboardX import SummaryWriter
 
-        resumed = {} if after is None else {"purge_step": after + 1, "filename_suffix": f".{after}"}
+        resumed = (
+            {} if after is None else {"purge_step": after + 1, "filename_suffix": f".{after}-{secrets.token_hex(8)}"}
+        )
         self._writers = {seed: SummaryWriter(str(folder / f"seed={seed}"), **resumed) for seed in seeds}
 
     def write(self, group: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -94,6 +53,35 @@ class _WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
+
+
+Sink = _TensorBoard | _WeightsAndBiases
+
+
+def open_sinks(folder: Path, config: Mapping[str, Any], *, wandb: bool = False, after: int | None = None) -> list[Sink]:
+    """Open what is installed.
+
+    Args:
+        folder: the run.
+        config: its configuration.
+        wandb: whether to send the rows to Weights & Biases.
+        after: the step that a continued run goes on from; TensorBoard hides older values of later steps.
+
+    Returns:
+        The sinks.
+
+    Raises:
+        ValueError: if Weights & Biases is asked for and not installed.
+    """
+    if wandb and find_spec("wandb") is None:
+        remedy = 'pip install "entroflow[wandb]", or go without'
+        raise checks.error("wandb", "True without the package wandb", "the package", remedy)
+    sinks: list[Sink] = []
+    if find_spec("tensorboardX") is not None:
+        sinks.append(_TensorBoard(folder / "tensorboard", config["seeds"], after))
+    if wandb:
+        sinks.append(_WeightsAndBiases(folder, config))
+    return sinks
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, float]:

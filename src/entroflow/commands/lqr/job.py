@@ -133,7 +133,9 @@ class _Job:
         columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         progress, status = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console), Text()
         live = Live(Group(progress, status), console=console)
-        with live, (self.options.out / "metrics.csv").open("w", newline="") as file:
+        table = self.options.out / "metrics.csv"
+        table.unlink(missing_ok=True)  # be it a link
+        with live, table.open("x", newline="") as file:
             task, writer = progress.add_task("training", total=steps, completed=marks[0]), None
             if self.rows:
                 writer = csv.DictWriter(file, self.rows[0])
@@ -179,8 +181,9 @@ class _Job:
     def _restore(self, loop: loop_jax.Loop) -> tuple[loop_jax.Loop, list[float]]:
         """Return where the checkpoint is."""
         numbers = self.keeper.numbers
-        self.rows, self.clock = json.loads(numbers["rows"]), dict(numbers["seconds"])
-        return self.keeper.restored("loop", loop), numbers["drawn"]
+        with checkpoint.fitting(self.options.out):
+            self.rows, self.clock = json.loads(numbers["rows"]), dict(numbers["seconds"])
+            return self.keeper.restored("loop", loop), numbers["drawn"]
 
     def _start(self) -> loop_jax.Loop:
         """Return runs that have made no step; a run's numbers do not depend on which others stand beside it."""
@@ -227,8 +230,7 @@ class _Job:
         )
         made = Settings(config, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
         task = rebuilt({"id": "entroflow/LQR-v0", "kwargs": {"system": self.lqr.to_dict()}})
-        header = saved.Header.of(task, made, run.seed, self.options.steps)
-        saved.write(folder, header, jax.tree.map(lambda leaf: leaf[None], agent))
+        saved.write(folder, task, made, run.seed, self.options.steps, jax.tree.map(lambda leaf: leaf[None], agent))
 
     def _finish(self, loop: loop_jax.Loop, begun: float) -> None:
         """Make the last evaluation and write everything."""
