@@ -41,7 +41,7 @@ from ...rl.actors import Flow
 from ...storage import checkpoint
 from ...storage.folder import timed, write_results
 from ...storage.keeping import Keeper, conduct, keeping
-from . import report
+from . import report, units
 from .evaluate import LQREvaluation, evaluate, normal_points
 from .plan import (
     ACTING_SOLVER,
@@ -91,6 +91,8 @@ class _Job:
     ):
         self.options, self.lqr, self.runs, self.console, self.keeper = options, lqr, runs, console, keeper
         self.env = LQREnv(lqr, HORIZON)
+        self.units = units.find(self.env, lqr.discount)
+        self.learned_on = LQREnv(lqr.in_units(*self.units), HORIZON)
         self.config = config
         self.noise = Noise(*[part.astype(np.float32) for part in noise(lqr)])
         self.mesh = mesh_of(len(runs))
@@ -111,7 +113,7 @@ class _Job:
             scales = jnp.linspace(1.0, EXPLORATION, ENVIRONMENTS)
 
             def advance(loop: loop_jax.Loop, steps: Array) -> tuple[loop_jax.Loop, loop_jax.Metrics]:
-                return loop_jax.advance(self.config, self.env, loop, scales, steps)
+                return loop_jax.advance(self.config, self.learned_on, loop, scales, steps)
 
             along = _along_runs(loop)
             advance = self._divide(advance, (along, P()), (along, RUNS))
@@ -143,6 +145,7 @@ class _Job:
                 for i, run in enumerate(runs):
                     head = {"alpha": run.temperature, "seed": run.seed, "step": after, "transitions": int(loop.count)}
                     learned = {name: float(values[i]) for name, values in metrics.items()}
+                    learned |= {name: learned[name] * self.units.reward for name in ("critic_error", "q", "v")}
                     rows.append(head | measured[i] | learned | {"candidates_drawn": round(drawn[i])})
                 writer = writer or csv.DictWriter(file, rows[0])
                 if not self.rows:
@@ -179,20 +182,24 @@ class _Job:
         n, d = self.lqr.B.shape
         keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(run.seed) for run in self.runs]))
 
-        def init(key: PRNGKeyArray, temperature: Float[Array, ""]) -> sac.State:
+        def init(key: PRNGKeyArray, temperature: Float[Array, ""], width: Float[Array, " d"]) -> sac.State:
             discount = jnp.asarray(self.lqr.discount, jnp.float32)
-            spaces = {"obs_size": n, "action_space": Unbounded(d)}
+            spaces = {"obs_size": n, "action_space": Unbounded(d, scale=width)}
             return sac.init(self.config, key, **spaces, temperature=temperature, discount=discount)
 
-        def start(keys: Key[Array, "runs 2"], temperatures: Float[Array, " runs"]) -> loop_jax.Loop:
-            agents = jax.vmap(init)(keys[:, 0], temperatures)
+        def start(
+            keys: Key[Array, "runs 2"], temperatures: Float[Array, " runs"], widths: Float[Array, "runs d"]
+        ) -> loop_jax.Loop:
+            agents = jax.vmap(init)(keys[:, 0], temperatures, widths)
             remembered = min(max(1, math.ceil(self.options.steps * self.config.recent)), LARGEST_MEMORY)
             capacity = ENVIRONMENTS * remembered
-            return loop_jax.start(self.env, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
+            return loop_jax.start(self.learned_on, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
 
-        arguments = keys, jnp.asarray([run.temperature for run in self.runs], jnp.float32)
+        temperatures = [run.temperature / self.units.reward for run in self.runs]
+        widths = [units.action_sizes(self.learned_on, self.lqr.discount, alpha / 2) for alpha in temperatures]
+        arguments = keys, jnp.asarray(temperatures, jnp.float32), jnp.asarray(np.stack(widths), jnp.float32)
         along = _along_runs(jax.eval_shape(start, *arguments))
-        return self._compile(jax.jit(self._divide(start, (RUNS, RUNS), along)), *arguments)(*arguments)
+        return self._compile(jax.jit(self._divide(start, (RUNS, RUNS, RUNS), along)), *arguments)(*arguments)
 
     def _divide(self, function: Any, inputs: Any, outputs: Any) -> Any:
         """Divide the runs among the devices: every core, or GPU, advances its own."""
@@ -208,7 +215,7 @@ class _Job:
         visits = jnp.asarray(np.random.default_rng(0).choice(HORIZON * TRAJECTORIES, states, replace=False))
 
         def one(agent: sac.State) -> LQREvaluation:
-            policy = sac.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
+            policy = sac.policy(self.config, units.restored(agent, self.units), average=True).with_solver(ACTING_SOLVER)
             return evaluate(self.env, policy, agent.discount, self.noise, visits, points)
 
         return jax.jit(self._divide(jax.vmap(one), RUNS, RUNS))
@@ -233,7 +240,7 @@ class _Job:
         with console.status("writing policies and figures"):
             results, pictures = [], []
             for i, (run, evaluation) in enumerate(zip(self.runs, evaluations, strict=True)):
-                agent = jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent)
+                agent = units.restored(jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent), self.units)
                 policy = sac.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
                 folder = policy_folder(run.temperature, run.seed)
                 self._save(out / folder, run, agent)
@@ -254,6 +261,7 @@ class _Job:
             "evaluated_states": FINAL_STATES,
             "samples_per_state": FINAL_SAMPLES,
             "acting_solver": to_json(ACTING_SOLVER),
+            "units": {name: np.asarray(unit).tolist() for name, unit in self.units._asdict().items()},
             "sac": to_json(self.config),
         }
         write_results(out, {"system": self.lqr.to_dict(), "settings": told, "runs": results}, seconds)
