@@ -29,6 +29,7 @@ from entroflow.lqr.matrices import (
     units,
 )
 
+LARGEST = 1e75  # of a system's numbers in units of its own
 _MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov")
 
 
@@ -98,7 +99,11 @@ class LQR:
 
     def _check_solvable(self) -> None:
         """Refuse a system whose optimum does not exist or does not stabilise √γ(A − BK)."""
-        A, B, Q, _ = self._balanced
+        with np.errstate(all="ignore"):
+            A, B, Q, R = self._balanced
+        if not all(np.abs(part).max() < LARGEST for part in (A, B, Q, R)):  # or not a number
+            given, remedy = "numbers that overflow within a few steps", "make the largest ones smaller"
+            raise checks.error("A, B, Q, R", given, "ones to calculate with", remedy)
         expected = "none among the modes of sqrt(discount)*A of size 1 or more"
         sizes = np.linalg.norm(B, axis=0)
         if (mode := uncontrollable_mode(A, B / np.where(sizes > 0, sizes, 1.0))) is not None:
@@ -118,8 +123,8 @@ class LQR:
         for _ in self.A:
             cost = self.Q + self.discount * self.A.T @ cost @ self.A
         state, idle = units(cost), np.diag(cost) <= 0
-        moves = np.hstack([np.abs(self.A / state)[:, ~idle], np.abs(self.B / action)]).max(axis=1)
-        return np.where(idle & (moves > 0), np.exp2(-np.ceil(np.log2(np.where(moves > 0, moves, 1.0)))), state), action
+        moves = np.hstack([self.A / state * ~idle, self.B / action])
+        return np.where(idle, 1 / units(moves @ moves.T), state), action
 
     @cached_property
     def _balanced(self) -> tuple[np.ndarray, ...]:
@@ -162,9 +167,16 @@ class LQR:
         """The same system, with these sizes of states, (n,), actions, (d,), and rewards counted as one."""
         x, u = np.asarray(state, float), np.asarray(action, float)
         states, actions = np.outer(x, x), np.outer(u, u)
-        A, B = self.A * x / x[:, None], self.B * u / x[:, None]
-        costs, covariances = (self.Q * states / reward, self.R * actions / reward), (self.noise_cov, self.initial_cov)
-        return LQR(A, B, *costs, *(part / states for part in covariances), self.discount, self.name)
+        return LQR(
+            A=self.A * x / x[:, None],
+            B=self.B * u / x[:, None],
+            Q=self.Q * states / reward,
+            R=self.R * actions / reward,
+            noise_cov=self.noise_cov / states,
+            initial_cov=self.initial_cov / states,
+            discount=self.discount,
+            name=self.name,
+        )
 
     def optimal(self, temperature: SupportsFloat) -> Optimum:
         """The optimal max-entropy policy for α > 0 (Theorem 3): Σ* = (α/2) M_P⁻¹, and K* does not depend on α.
@@ -186,7 +198,8 @@ class LQR:
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():  # what overflows does not converge
                 warnings.simplefilter("error", linalg.LinAlgWarning)
-                P = linalg.solve_discrete_are(*self._balanced) * weight
+                A, B, Q, R = self._balanced
+                P = linalg.solve_discrete_are(A, B, Q, R) * weight
                 for _ in range(10):  # policy iteration removes the solver's rounding; its change of P is the residual
                     previous, P = P, self._value_matrix(self._gain(P))
                     if np.abs((P - previous) / weight).max() <= 1e-10 * np.abs(P / weight).max():

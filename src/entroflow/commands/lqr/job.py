@@ -7,6 +7,7 @@ actions' mean and covariance, in 2-norm, over the states that the trained policy
 
 import csv
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -38,7 +39,7 @@ from ...lqr.simulate import Noise
 from ...options import LQROptions
 from ...rl import loop_jax, sac
 from ...rl.actors import Flow
-from ...storage import checkpoint
+from ...storage import checkpoint, tables
 from ...storage.folder import timed, write_results
 from ...storage.keeping import Keeper, conduct, keeping
 from . import report, units
@@ -91,7 +92,11 @@ class _Job:
     ):
         self.options, self.lqr, self.runs, self.console, self.keeper = options, lqr, runs, console, keeper
         self.env = LQREnv(lqr, HORIZON)
-        self.units = units.find(self.env, lqr.discount)
+        if keeper.step:  # all were one before they were kept
+            state, action, reward = keeper.numbers.get("units", ([1.0] * len(lqr.A), [1.0] * len(lqr.R), 1.0))
+            self.units = units.Units(np.array(state), np.array(action), reward)
+        else:
+            self.units = units.find(self.env, lqr.discount)
         self.learned_on = LQREnv(lqr.in_units(*self.units), HORIZON)
         self.config = config
         self.noise = Noise(*[part.astype(np.float32) for part in noise(lqr)])
@@ -103,10 +108,10 @@ class _Job:
         """Train, evaluate, write; return the exit code."""
         begun = time.perf_counter()
         n, d = self.lqr.B.shape
-        console, runs = self.console, self.runs
+        console, runs, steps = self.console, self.runs, self.options.steps
         console.print(
             f"SAC-ISFM on [bold]{escape(self.lqr.name)}[/] ({n} states, {d} inputs): {len(runs)} runs in one program, "
-            f"{self.options.steps} steps, {ENVIRONMENTS} environments each"
+            f"{steps} steps, {ENVIRONMENTS} environments each"
         )
         with console.status("compiling (once: the next time it is read from disk)"):
             loop = self._start()
@@ -119,20 +124,17 @@ class _Job:
             advance = self._divide(advance, (along, P()), (along, RUNS))
             advance = self._compile(jax.jit(advance, donate_argnums=0), loop, jnp.int32(1))
             watch = self._compile(self._evaluation(PROGRESS_STATES, PROGRESS_SAMPLES), loop.agent)
-        steps, drawn = self.options.steps, [0.0] * len(runs)
-        marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int)).tolist()
+        drawn = [0.0] * len(runs)
         if self.keeper.step:
-            loop, drawn = self._restore(loop)
-            marks = [mark for mark in marks if mark >= self.keeper.step]
+            numbers = self.keeper.numbers
+            self.rows, self.clock, drawn = json.loads(numbers["rows"]), dict(numbers["seconds"]), numbers["drawn"]
+            loop = self.keeper.restored("loop", loop)
+        marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int))
+        marks = marks[marks >= self.keeper.step].tolist()
         columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         progress, status = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console), Text()
-        live = Live(Group(progress, status), console=console)
-        with live, (self.options.out / "metrics.csv").open("w", newline="") as file:
-            task, writer = progress.add_task("training", total=steps, completed=marks[0]), None
-            if self.rows:
-                writer = csv.DictWriter(file, self.rows[0])
-                writer.writeheader()
-                writer.writerows(self.rows)
+        with Live(Group(progress, status), console=console):
+            task = progress.add_task("training", total=steps, completed=marks[0])
             for before, after in itertools.pairwise(marks):
                 with timed(self.clock, "train"):
                     loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
@@ -141,18 +143,13 @@ class _Job:
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
                 states = (after - before) * self.config.actor.states  # that drew candidates
                 drawn = [total + float(part) * states for total, part in zip(drawn, metrics["candidates"], strict=True)]
+                metrics |= {name: metrics[name] * self.units.reward for name in ("critic_error", "q", "v")}
                 rows = []
                 for i, run in enumerate(runs):
                     head = {"alpha": run.temperature, "seed": run.seed, "step": after, "transitions": int(loop.count)}
                     learned = {name: float(values[i]) for name, values in metrics.items()}
-                    learned |= {name: learned[name] * self.units.reward for name in ("critic_error", "q", "v")}
                     rows.append(head | measured[i] | learned | {"candidates_drawn": round(drawn[i])})
-                writer = writer or csv.DictWriter(file, rows[0])
-                if not self.rows:
-                    writer.writeheader()
-                writer.writerows(rows)
-                file.flush()
-                self.rows += rows
+                self._write(rows)
                 if (broken := _broken(rows, metrics, faults)) is not None:
                     console.print(f"[red]{broken}; training cannot go on. metrics.csv holds what led there.")
                     return 1
@@ -166,16 +163,23 @@ class _Job:
         self.keeper.finished()
         return 0
 
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows to metrics.csv, which is whole at any moment."""
+        self.rows += rows
+        file = io.StringIO()
+        writer = csv.DictWriter(file, self.rows[0])
+        writer.writeheader()
+        writer.writerows(self.rows)
+        tables.replace(self.options.out / "metrics.csv", file.getvalue())
+
+    def _units_told(self) -> list[Any]:
+        """Return the units as JSON has them."""
+        return [np.asarray(unit).tolist() for unit in self.units]
+
     def _state(self, loop: loop_jax.Loop, drawn: list[float]) -> tuple[dict[str, Any], checkpoint.Arrays]:
         """Return what going on needs. Rows are text, for an evaluation may find infinity, which JSON does not have."""
-        numbers = {"rows": json.dumps(self.rows), "drawn": drawn, "seconds": self.clock}
+        numbers = {"rows": json.dumps(self.rows), "drawn": drawn, "seconds": self.clock, "units": self._units_told()}
         return numbers, checkpoint.flatten("loop", loop)
-
-    def _restore(self, loop: loop_jax.Loop) -> tuple[loop_jax.Loop, list[float]]:
-        """Return where the checkpoint is."""
-        numbers = self.keeper.numbers
-        self.rows, self.clock = json.loads(numbers["rows"]), dict(numbers["seconds"])
-        return self.keeper.restored("loop", loop), numbers["drawn"]
 
     def _start(self) -> loop_jax.Loop:
         """Return runs that have made no step; a run's numbers do not depend on which others stand beside it."""
@@ -261,7 +265,7 @@ class _Job:
             "evaluated_states": FINAL_STATES,
             "samples_per_state": FINAL_SAMPLES,
             "acting_solver": to_json(ACTING_SOLVER),
-            "units": {name: np.asarray(unit).tolist() for name, unit in self.units._asdict().items()},
+            "units": dict(zip(self.units._fields, self._units_told(), strict=True)),
             "sac": to_json(self.config),
         }
         write_results(out, {"system": self.lqr.to_dict(), "settings": told, "runs": results}, seconds)

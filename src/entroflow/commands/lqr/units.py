@@ -13,7 +13,7 @@ exploration begins at the size that costs α/2, and later follows the policy's o
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -50,25 +50,20 @@ def action_sizes(env: FunctionalEnv, discount: float, cost: float) -> Float[np.n
 
     The cost is what n + 1 rewards lose, for within n steps an action reaches every one of n states that it moves.
     """
-    costs = np.asarray(_costs(env, jnp.float32(discount), jnp.asarray(2.0**EXPONENTS, jnp.float32)))
-    dearer = ~(costs <= cost)
-    first = np.where(dearer.any(axis=0), dearer.argmax(axis=0), EXPONENTS.tolist().index(0) + 1)
-    return 2.0 ** EXPONENTS[np.maximum(first - 1, 0)]
+    dearer = ~(np.asarray(_costs(env, jnp.float32(discount), jnp.asarray(2.0**EXPONENTS, jnp.float32))) <= cost)
+    return np.where(dearer.any(axis=0), 2.0 ** (EXPONENTS[dearer.argmax(axis=0)] - 1), 1.0)
 
 
 def restored(agent: sac.State, units: Units) -> sac.State:
     """Return an agent that has learned in these units as one that sees and acts in those of the environment."""
     state, action, reward = (jnp.asarray(unit, jnp.float32) for unit in units)
-    space, critic = agent.action_space, agent.critic
+    space, critic = cast(Unbounded, agent.action_space), agent.critic
+    kinds = {"obs_units": state, "action_units": action, "value_units": reward}
+    critic = dataclasses.replace(critic, **{name: _times(getattr(critic, name), unit) for name, unit in kinds.items()})
     return dataclasses.replace(
         agent,
         action_space=Unbounded(space.size, space.center * action, space.scale * action),
-        critic=dataclasses.replace(
-            critic,
-            obs_units=_times(critic.obs_units, state),
-            action_units=_times(critic.action_units, action),
-            value_units=_times(critic.value_units, reward),
-        ),
+        critic=critic,
         obs_units=_times(agent.obs_units, state),
         log_temperature=agent.log_temperature + jnp.log(reward),
     )
@@ -106,10 +101,8 @@ def _costs(env: FunctionalEnv, discount: Float[Array, ""], sizes: Float[Array, "
         return discount ** jnp.arange(len(keys), dtype=rewards.dtype) @ rewards
 
     idle = returns(0 * later[0])
-    pairs = sizes[:, None, None] * jnp.eye(later.shape[1])
-    return jax.lax.map(
-        jax.vmap(lambda action: jnp.mean(idle - (returns(action) + returns(-action)) / 2)), pairs.astype(jnp.float32)
-    )
+    cost = lambda action: jnp.mean(idle - (returns(action) + returns(-action)) / 2)  # noqa: E731
+    return jax.lax.map(jax.vmap(cost), sizes[:, None, None] * jnp.eye(later.shape[1], dtype=jnp.float32))
 
 
 def _split(key: PRNGKeyArray) -> PRNGKeyArray:
