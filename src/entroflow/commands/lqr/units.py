@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Key, PRNGKeyArray
 
 from ...envs.functional import EnvState, FunctionalEnv, advance, reset, step
 from ...flow import Unbounded
@@ -39,10 +39,10 @@ class Units(NamedTuple):
 
 def find(env: FunctionalEnv, discount: float) -> Units:
     """Return the units of an environment, one where nothing is to be measured."""
-    idle = np.zeros(env.action_low.shape[0])
+    idle = np.zeros(env.action_low.shape[0], np.float32)
     reward = float(_power_of_two(np.mean(np.abs(_play(env, idle)[1]))))
     action = action_sizes(env, discount, reward)
-    return Units(_power_of_two(np.std(_play(env, action)[0], axis=(0, 1))), action, reward)
+    return Units(_power_of_two(np.std(_play(env, action.astype(np.float32))[0], axis=(0, 1))), action, reward)
 
 
 def action_sizes(env: FunctionalEnv, discount: float, cost: float) -> Float[np.ndarray, " d"]:
@@ -72,23 +72,23 @@ def restored(agent: sac.State, units: Units) -> sac.State:
 @jax.jit
 def _play(env: FunctionalEnv, sizes: Float[Array, " d"]) -> tuple[Float[Array, "t e n"], Float[Array, "t e"]]:
     """Return the states and rewards of episodes with normal actions of these sizes."""
-    start, *keys = jax.random.split(jax.random.key(0), 1 + env.time_limit)
+    keys = jax.random.split(jax.random.key(0), 1 + env.time_limit)
 
     def one(states: EnvState, key: PRNGKeyArray) -> tuple[EnvState, tuple[Array, Array]]:
         action_key, step_key = jax.random.split(key)
-        actions = sizes.astype(jnp.float32) * jax.random.normal(action_key, (EPISODES, *sizes.shape), jnp.float32)
+        actions = sizes[None] * jax.random.normal(action_key, (EPISODES, *sizes.shape), jnp.float32)
         following, seen = jax.vmap(step, in_axes=(None, 0, 0, 0))(env, _split(step_key), states, actions)
         return following, (seen.next_obs, seen.reward)
 
-    states = jax.vmap(reset, in_axes=(None, 0))(env, _split(start))
-    return jax.lax.scan(one, states, jnp.stack(keys))[1]
+    states = jax.vmap(reset, in_axes=(None, 0))(env, _split(keys[0]))
+    return jax.lax.scan(one, states, keys[1:])[1]
 
 
 @jax.jit
 def _costs(env: FunctionalEnv, discount: Float[Array, ""], sizes: Float[Array, " k"]) -> Float[Array, "k d"]:
     """Return what one action of ± each size costs on average, against none on the same noise."""
-    start, *keys = jax.random.split(jax.random.key(1), 2 + env.obs_size)
-    states = jax.vmap(reset, in_axes=(None, 0))(env, _split(start))
+    keys = jax.random.split(jax.random.key(1), 2 + env.obs_size)
+    states = jax.vmap(reset, in_axes=(None, 0))(env, _split(keys[0]))
     later = jnp.zeros((env.obs_size, env.action_low.shape[0]), jnp.float32)
 
     def returns(action: Float[Array, " d"]) -> Float[Array, " e"]:
@@ -97,23 +97,23 @@ def _costs(env: FunctionalEnv, discount: Float[Array, ""], sizes: Float[Array, "
             following, seen = jax.vmap(advance, in_axes=(None, 0, 0, None))(env, _split(key), states, action)
             return following, seen.reward
 
-        rewards = jax.lax.scan(one, states, (jnp.stack(keys), jnp.concatenate([action[None], later])))[1]
-        return discount ** jnp.arange(len(keys), dtype=rewards.dtype) @ rewards
+        rewards = jax.lax.scan(one, states, (keys[1:], jnp.concatenate([action[None], later])))[1]
+        return discount ** jnp.arange(len(rewards), dtype=rewards.dtype) @ rewards
 
     idle = returns(0 * later[0])
     cost = lambda action: jnp.mean(idle - (returns(action) + returns(-action)) / 2)  # noqa: E731
-    return jax.lax.map(jax.vmap(cost), sizes[:, None, None] * jnp.eye(later.shape[1], dtype=jnp.float32))
+    return jax.lax.map(jax.vmap(cost), sizes[:, None, None] * jnp.eye(later.shape[1], dtype=jnp.float32)[None])
 
 
-def _split(key: PRNGKeyArray) -> PRNGKeyArray:
+def _split(key: PRNGKeyArray) -> Key[Array, " e"]:
     return jax.random.split(key, EPISODES)
 
 
-def _power_of_two(sizes: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def _power_of_two(sizes: ArrayLike) -> Float[np.ndarray, "..."]:
     """Return the sizes rounded down, and one for those that are zero or not finite."""
-    sizes = np.asarray(sizes, np.float64)
+    sizes = np.array(sizes, np.float64)
     known = np.isfinite(sizes) & (sizes > 0)
-    return np.exp2(np.floor(np.log2(np.where(known, sizes, 1.0))))
+    return np.array(np.exp2(np.floor(np.log2(np.where(known, sizes, 1.0)))))
 
 
 def _times(moments: Moments, unit: Float[Array, "*d"]) -> Moments:
