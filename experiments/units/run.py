@@ -93,9 +93,7 @@ def in_own_units(policy: Any, lqr: LQR, name: str, units: Units) -> dict[str, fl
     """Return the errors of a policy with states and actions counted as the system's author did."""
     x, u, _ = units
     points = jnp.asarray(normal_points(lqr_plan.FINAL_SAMPLES, len(u)))
-    visits = jnp.asarray(
-        np.random.default_rng(0).choice(lqr_plan.HORIZON * lqr_plan.TRAJECTORIES, lqr_plan.FINAL_STATES, replace=False)
-    )
+    visits = jnp.asarray(lqr_plan.visits(lqr_plan.FINAL_STATES))
     noise = lqr_plan.Noise(*(part.astype(np.float32) for part in lqr_plan.noise(lqr)))
     measured = jax.jit(lambda policy: evaluate(LQREnv(lqr), policy, jnp.float32(lqr.discount), noise, visits, points))
     found = jax.tree.map(np.asarray, measured(policy))

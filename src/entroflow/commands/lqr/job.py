@@ -42,25 +42,10 @@ from ...rl.actors import Flow
 from ...storage import checkpoint, tables
 from ...storage.folder import timed, write_results
 from ...storage.keeping import Keeper, conduct, keeping
+from . import plan as planned
 from . import report, units
 from .evaluate import LQREvaluation, evaluate, normal_points
-from .plan import (
-    ACTING_SOLVER,
-    ENVIRONMENTS,
-    EVALUATIONS,
-    EXPLORATION,
-    FINAL_SAMPLES,
-    FINAL_STATES,
-    HORIZON,
-    LARGEST_MEMORY,
-    PROGRESS_SAMPLES,
-    PROGRESS_STATES,
-    TRAJECTORIES,
-    noise,
-    plan,
-    schedule,
-    settings,
-)
+from .plan import noise, plan, schedule, settings
 from .report import Run
 
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
@@ -91,14 +76,15 @@ class _Job:
         self, options: LQROptions, lqr: LQR, runs: list[Run], config: sac.Config, console: Console, keeper: Keeper
     ):
         self.options, self.lqr, self.runs, self.console, self.keeper = options, lqr, runs, console, keeper
-        self.env = LQREnv(lqr, HORIZON)
+        self.env = LQREnv(lqr, planned.HORIZON)
         if keeper.step:  # all were one before they were kept
             state, action, reward = keeper.numbers.get("units", ([1.0] * len(lqr.A), [1.0] * len(lqr.R), 1.0))
             self.units = units.Units(np.array(state), np.array(action), reward)
         else:
             self.units = units.find(self.env, lqr.discount)
-        self.learned_on = LQREnv(lqr.in_units(*self.units), HORIZON)
-        self.config = config
+        self.learned_on = LQREnv(lqr.in_units(*self.units), planned.HORIZON)
+        actor = dataclasses.replace(cast(Flow, config.actor), solver=planned.ACTING_SOLVER)
+        self.config, self.acting = config, dataclasses.replace(config, actor=actor)
         self.noise = Noise(*[part.astype(np.float32) for part in noise(lqr)])
         self.mesh = mesh_of(len(runs))
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
@@ -111,11 +97,11 @@ class _Job:
         console, runs, steps = self.console, self.runs, self.options.steps
         console.print(
             f"SAC-ISFM on [bold]{escape(self.lqr.name)}[/] ({n} states, {d} inputs): {len(runs)} runs in one program, "
-            f"{steps} steps, {ENVIRONMENTS} environments each"
+            f"{steps} steps, {planned.ENVIRONMENTS} environments each"
         )
         with console.status("compiling (once: the next time it is read from disk)"):
             loop = self._start()
-            scales = jnp.linspace(1.0, EXPLORATION, ENVIRONMENTS)
+            scales = jnp.linspace(1.0, planned.EXPLORATION, planned.ENVIRONMENTS)
 
             def advance(loop: loop_jax.Loop, steps: Array) -> tuple[loop_jax.Loop, loop_jax.Metrics]:
                 return loop_jax.advance(self.config, self.learned_on, loop, scales, steps)
@@ -123,13 +109,13 @@ class _Job:
             along = _along_runs(loop)
             advance = self._divide(advance, (along, P()), (along, RUNS))
             advance = self._compile(jax.jit(advance, donate_argnums=0), loop, jnp.int32(1))
-            watch = self._compile(self._evaluation(PROGRESS_STATES, PROGRESS_SAMPLES), loop.agent)
+            watch = self._compile(self._evaluation(planned.PROGRESS_STATES, planned.PROGRESS_SAMPLES), loop.agent)
         drawn = [0.0] * len(runs)
         if self.keeper.step:
             numbers = self.keeper.numbers
             self.rows, self.clock, drawn = json.loads(numbers["rows"]), dict(numbers["seconds"]), numbers["drawn"]
             loop = self.keeper.restored("loop", loop)
-        marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int))
+        marks = np.unique(np.linspace(0, steps, min(planned.EVALUATIONS, steps) + 1).astype(int))
         marks = marks[marks >= self.keeper.step].tolist()
         columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         progress, status = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console), Text()
@@ -195,9 +181,9 @@ class _Job:
             keys: Key[Array, "runs 2"], temperatures: Float[Array, " runs"], widths: Float[Array, "runs d"]
         ) -> loop_jax.Loop:
             agents = jax.vmap(init)(keys[:, 0], temperatures, widths)
-            remembered = min(max(1, math.ceil(self.options.steps * self.config.recent)), LARGEST_MEMORY)
-            capacity = ENVIRONMENTS * remembered
-            return loop_jax.start(self.learned_on, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
+            remembered = min(max(1, math.ceil(self.options.steps * self.config.recent)), planned.LARGEST_MEMORY)
+            sizes = {"environments": planned.ENVIRONMENTS, "capacity": planned.ENVIRONMENTS * remembered}
+            return loop_jax.start(self.learned_on, agents, keys[:, 1], **sizes)
 
         temperatures = [run.temperature / self.units.reward for run in self.runs]
         widths = [units.action_sizes(self.learned_on, self.lqr.discount, alpha / 2) for alpha in temperatures]
@@ -216,20 +202,17 @@ class _Job:
     def _evaluation(self, states: int, samples: int) -> Any:
         """Return the evaluation of all runs at a number of visited states, with samples at each, to be compiled."""
         points = jnp.asarray(normal_points(samples, self.lqr.B.shape[1]))
-        visits = jnp.asarray(np.random.default_rng(0).choice(HORIZON * TRAJECTORIES, states, replace=False))
+        visits = jnp.asarray(planned.visits(states))
 
         def one(agent: sac.State) -> LQREvaluation:
-            policy = sac.policy(self.config, units.restored(agent, self.units), average=True).with_solver(ACTING_SOLVER)
+            policy = sac.policy(self.acting, units.restored(agent, self.units), average=True)
             return evaluate(self.env, policy, agent.discount, self.noise, visits, points)
 
         return jax.jit(self._divide(jax.vmap(one), RUNS, RUNS))
 
     def _save(self, folder: Path, run: Run, agent: sac.State) -> None:
         """Write the agent of a run, which acts by a finer solver than it was trained with."""
-        config = dataclasses.replace(
-            self.config, actor=dataclasses.replace(cast(Flow, self.config.actor), solver=ACTING_SOLVER)
-        )
-        made = Settings(config, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
+        made = Settings(self.acting, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
         task = rebuilt({"id": "entroflow/LQR-v0", "kwargs": {"system": self.lqr.to_dict()}})
         header = saved.Header.of(task, made, run.seed, self.options.steps)
         saved.write(folder, header, jax.tree.map(lambda leaf: leaf[None], agent))
@@ -238,33 +221,32 @@ class _Job:
         """Make the last evaluation and write everything."""
         out, console = self.options.out, self.console
         with console.status("final evaluation"):
-            final = self._compile(self._evaluation(FINAL_STATES, FINAL_SAMPLES), loop.agent)
+            final = self._compile(self._evaluation(planned.FINAL_STATES, planned.FINAL_SAMPLES), loop.agent)
             with timed(self.clock, "evaluate"):
                 evaluations = _unstack(jax.block_until_ready(final(loop.agent)))
         with console.status("writing policies and figures"):
             results, pictures = [], []
             for i, (run, evaluation) in enumerate(zip(self.runs, evaluations, strict=True)):
                 agent = units.restored(jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent), self.units)
-                policy = sac.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
                 folder = policy_folder(run.temperature, run.seed)
                 self._save(out / folder, run, agent)
                 last, measured = self.rows[i - len(self.runs)], report.errors(run, evaluation)
-                floors = report.floors(run, FINAL_SAMPLES, measured["mean_scale"])
+                floors = report.floors(run, planned.FINAL_SAMPLES, measured["mean_scale"])
                 trained = {name: last[name] for name in ("ess", "transitions", "candidates_drawn")}
                 head = {"alpha": run.temperature, "seed": run.seed}
                 results.append(head | measured | floors | trained | {"policy": folder})
                 if run.seed == self.options.seed:
-                    pictures += report.pictures(self.lqr, run, policy)
+                    pictures += report.pictures(self.lqr, run, sac.policy(self.acting, agent, average=True))
             report.draw(out, self.lqr.name, self.runs, self.rows, results, pictures)
         seconds = self.clock | {"total": time.perf_counter() - begun}
         told = dataclasses.asdict(self.options) | {
-            "environments": ENVIRONMENTS,
-            "exploration": EXPLORATION,
-            "horizon": HORIZON,
-            "trajectories": TRAJECTORIES,
-            "evaluated_states": FINAL_STATES,
-            "samples_per_state": FINAL_SAMPLES,
-            "acting_solver": to_json(ACTING_SOLVER),
+            "environments": planned.ENVIRONMENTS,
+            "exploration": planned.EXPLORATION,
+            "horizon": planned.HORIZON,
+            "trajectories": planned.TRAJECTORIES,
+            "evaluated_states": planned.FINAL_STATES,
+            "samples_per_state": planned.FINAL_SAMPLES,
+            "acting_solver": to_json(planned.ACTING_SOLVER),
             "units": dict(zip(self.units._fields, self._units_told(), strict=True)),
             "sac": to_json(self.config),
         }
