@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each may import what stands before it; what stands in one line, nothing of one another.
 LAYERS = [
     {"checks", "stopping", "types", "compiling", "devices", "plotting"},
-    {"options", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
+    {"options", "moments", "fields", "optimise", "lqr", "multigoal"},
     {"diagnostics", "flow", "envs"},
     {"isfm"},
     {"rl"},
