@@ -192,7 +192,17 @@ class FlowPolicy(eqx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, ""]:
-        """Return log π_u(u|s) of a given latent u, shape (d,), see `FlowPolicy.log_prob`."""
+        """Return log π_u(u|s) of a given latent, of which `FlowPolicy.log_prob` makes that of an action.
+
+        Args:
+            obs: observation s, shape (n,).
+            latent: latent u, shape (d,).
+            noise_scale: standard deviation of the noise x_0, positive.
+            key: random key, for a divergence that is estimated.
+
+        Returns:
+            The log-density, shape ().
+        """
         noise, integral = self.solver.solve_with_integral(*self._fields(obs, key), latent, start=1.0, end=0.0)
         return _normal_log_prob(noise, noise_scale) + integral
 

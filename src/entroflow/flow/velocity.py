@@ -197,7 +197,7 @@ def _silu_with_slope(z: Float[Array, " h"]) -> tuple[Float[Array, " h"], Float[A
 
 
 def linear_layers(sizes: tuple[int, ...], key: PRNGKeyArray) -> tuple[eqx.nn.Linear, ...]:
-    """Make the layers of a perceptron, see `VelocityNetwork` for others of these.
+    """Make the layers of a perceptron.
 
     Args:
         sizes: numbers of inputs, of each hidden layer and of outputs.

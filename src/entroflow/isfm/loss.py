@@ -255,6 +255,10 @@ def flow_matching_loss(
     latents: Float[Array, "N d"],
     times: Float[Array, "N P"],
 ) -> Float[Array, ""]:
-    """Flow matching for one state, on latents that are samples of the target, with equal weights, see `isfm_loss`."""
+    """Flow matching for one state, on latents that are samples of the target: `isfm_loss` with equal weights.
+
+    Returns:
+        The loss, shape ().
+    """
     n = latents.shape[0]
     return isfm_loss(policy, key, obs, latents, jnp.full((n,), 1 / n, latents.dtype), times)

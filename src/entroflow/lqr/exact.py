@@ -8,7 +8,7 @@ M_P = R + γ BᵀPB. NumPy and SciPy in float64; no JAX.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -20,14 +20,7 @@ from scipy import linalg
 
 from entroflow import checks
 from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic, Returns
-from entroflow.lqr.matrices import (
-    gaussian_entropy,
-    solve_definite,
-    spectral_radius,
-    symmetric,
-    uncontrollable_mode,
-    units,
-)
+from entroflow.lqr.matrices import gaussian_entropy, solve_spd, spectral_radius, symmetric, uncontrollable_mode, units
 
 LARGEST = 1e75  # of a system's numbers in units of its own
 _MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov")
@@ -128,7 +121,7 @@ class LQR:
 
     @cached_property
     def _balanced(self) -> tuple[np.ndarray, ...]:
-        """√γ A, √γ B, whose undiscounted problem is this one, Q and R, for states and actions weighed by `_weights`."""
+        """√γ A, √γ B, whose undiscounted problem is this one, Q and R, for states and actions in these weights."""
         (state, action), root = self._weights, np.sqrt(self.discount)
         A, B = state[:, None] * root * self.A / state, state[:, None] * root * self.B / action
         return A, B, self.Q / np.outer(state, state), self.R / np.outer(action, action)
@@ -164,19 +157,21 @@ class LQR:
         return {**matrices, "discount": self.discount, "name": self.name}
 
     def in_units(self, state: ArrayLike, action: ArrayLike, reward: float = 1.0) -> "LQR":
-        """The same system, with these sizes of states, (n,), actions, (d,), and rewards counted as one."""
+        """The same system, counted in other units.
+
+        Args:
+            state: (n,) sizes of states that are to count as one.
+            action: (d,) sizes of actions.
+            reward: size of rewards.
+
+        Returns:
+            The system in these units.
+        """
         x, u = np.asarray(state, float), np.asarray(action, float)
-        states, actions = np.outer(x, x), np.outer(u, u)
-        return LQR(
-            A=self.A * x / x[:, None],
-            B=self.B * u / x[:, None],
-            Q=self.Q * states / reward,
-            R=self.R * actions / reward,
-            noise_cov=self.noise_cov / states,
-            initial_cov=self.initial_cov / states,
-            discount=self.discount,
-            name=self.name,
-        )
+        A, B = self.A * x / x[:, None], self.B * u / x[:, None]
+        Q, R = self.Q * np.outer(x, x) / reward, self.R * np.outer(u, u) / reward
+        W, X = self.noise_cov / np.outer(x, x), self.initial_cov / np.outer(x, x)
+        return replace(self, A=A, B=B, Q=Q, R=R, noise_cov=W, initial_cov=X)
 
     def optimal(self, temperature: SupportsFloat) -> Optimum:
         """The optimal max-entropy policy for α > 0 (Theorem 3): Σ* = (α/2) M_P⁻¹, and K* does not depend on α.
@@ -234,7 +229,7 @@ class LQR:
     def _improve(self, P: Float[np.ndarray, "n n"], temperature: SupportsFloat) -> LinearGaussian:
         """The policy exp(Q/α)/Z for the soft Q whose next-state value is −sᵀPs + constant."""
         alpha = checks.positive_number("temperature", temperature)
-        inverse = solve_definite(self._curvature(P), np.eye(len(self.R)))
+        inverse = solve_spd(self._curvature(P), np.eye(len(self.R)))
         return LinearGaussian(self._gain(P), alpha / 4 * (inverse + inverse.T))
 
     def evaluate(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Evaluation:
@@ -315,7 +310,7 @@ class LQR:
 
     def _gain(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "d n"]:
         """K = γ M_P⁻¹ BᵀPA, the action that maximises Q."""
-        return solve_definite(self._curvature(P), self.discount * self.B.T @ P @ self.A)
+        return solve_spd(self._curvature(P), self.discount * self.B.T @ P @ self.A)
 
     def _value_matrix(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
         """P_K = Q + KᵀRK + γ(A−BK)ᵀP_K(A−BK), a discrete Lyapunov equation."""

@@ -120,7 +120,7 @@ class Denoising(ActorDefaults):
 
             def one(obs: Float[Array, " n"], noised: Noised) -> Float[Array, " p"]:
                 context = trained.condition(obs)
-                predicted = jax.vmap(trained.noise_in, in_axes=(0, 0, None))(noised.point, noised.level, context)
+                predicted = jax.vmap(trained._noise_in, in_axes=(0, 0, None))(noised.point, noised.level, context)
                 return jnp.sum((predicted - noised.target) ** 2, axis=-1)
 
             return jnp.mean(jax.vmap(one)(obs, noised))
@@ -221,7 +221,7 @@ class DenoisingPolicy(eqx.Module):
         """Compute what depends on the state only."""
         return self.network.condition(jax.lax.stop_gradient(self.obs_units).normalise(obs))
 
-    def noise_in(self, point: Float[Array, " d"], level: Array, context: Context) -> Float[Array, " d"]:
+    def _noise_in(self, point: Float[Array, " d"], level: Array, context: Context) -> Float[Array, " d"]:
         """Return the noise that the network sees in a point x_t of level t."""
         return self.network(point, level.astype(point.dtype) / self.steps, context)
 
@@ -243,7 +243,7 @@ class DenoisingPolicy(eqx.Module):
 
         def step(point: Float[Array, " d"], inputs: tuple) -> tuple[Float[Array, " d"], None]:
             level, noise, (sine, cosine, from_clean, from_point, deviation) = inputs
-            clean = (point - sine * self.noise_in(point, level, context)) / cosine
+            clean = (point - sine * self._noise_in(point, level, context)) / cosine
             return from_clean * jnp.clip(clean, -1.0, 1.0) + from_point * point + deviation * noise, None
 
         levels = jnp.arange(self.steps, 0, -1)
