@@ -27,6 +27,7 @@ from entroflow.options import LQROptions
 from .. import frame
 
 SYSTEMS = ("double_integrator", "coupled", "mass_spring")
+HERE = Path(__file__).parent
 DECADES = 4.0  # units are between 1e-4 and 1e4
 ALPHA, SEED = 0.5, 0
 ERRORS = {"mean": 0.05, "covariance": 0.08}  # what is to be reached
