@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from entroflow import checks
 from entroflow.envs.functional import FunctionalEnv
 from entroflow.lqr import LQR
-from entroflow.lqr.matrices import matrix_root, solve_spd
+from entroflow.lqr.matrices import matrix_root
 
 _REGION = 3.0  # standard deviations
 
@@ -82,7 +82,7 @@ class LQREnv(FunctionalEnv):
 def _spread(lqr: LQR, time_limit: int) -> Float[np.ndarray, "n"]:
     """Standard deviation per coordinate that the noise can cause; ∞ where nothing moves a coordinate."""
     step = lqr.initial_cov + time_limit * lqr.noise_cov
-    step = step + np.sum(lqr.Q * step) * lqr.B @ solve_spd(lqr.R, lqr.B.T)
+    step = step + np.sum(lqr.Q * step) * lqr.B @ np.linalg.solve(lqr.R, lqr.B.T)
     total = np.zeros_like(step)
     for _ in range(len(step)):
         total = lqr.A @ total @ lqr.A.T + step

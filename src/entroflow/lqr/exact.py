@@ -20,7 +20,7 @@ from scipy import linalg
 
 from entroflow import checks
 from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic, Returns
-from entroflow.lqr.matrices import gaussian_entropy, solve_spd, spectral_radius, symmetric, uncontrollable_mode, units
+from entroflow.lqr.matrices import gaussian_entropy, spectral_radius, symmetric, uncontrollable_mode, units
 
 LARGEST = 1e75  # of a system's numbers in units of its own
 _MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov")
@@ -229,7 +229,7 @@ class LQR:
     def _improve(self, P: Float[np.ndarray, "n n"], temperature: SupportsFloat) -> LinearGaussian:
         """The policy exp(Q/α)/Z for the soft Q whose next-state value is −sᵀPs + constant."""
         alpha = checks.positive_number("temperature", temperature)
-        inverse = solve_spd(self._curvature(P), np.eye(len(self.R)))
+        inverse = np.linalg.inv(self._curvature(P))
         return LinearGaussian(self._gain(P), alpha / 4 * (inverse + inverse.T))
 
     def evaluate(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Evaluation:
@@ -310,7 +310,7 @@ class LQR:
 
     def _gain(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "d n"]:
         """K = γ M_P⁻¹ BᵀPA, the action that maximises Q."""
-        return solve_spd(self._curvature(P), self.discount * self.B.T @ P @ self.A)
+        return np.linalg.solve(self._curvature(P), self.discount * self.B.T @ P @ self.A)
 
     def _value_matrix(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
         """P_K = Q + KᵀRK + γ(A−BK)ᵀP_K(A−BK), a discrete Lyapunov equation."""

@@ -46,20 +46,6 @@ def units(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     return np.exp2(np.floor(np.log2(positive) / 2))
 
 
-def solve_spd(matrix: Float[np.ndarray, "n n"], right: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
-    """Solve matrix x = right, as accurately in all units as in the best ones.
-
-    Args:
-        matrix: (n, n), positive definite.
-        right: (n, m).
-
-    Returns:
-        The solution x, (n, m).
-    """
-    unit = units(matrix)
-    return np.linalg.solve(matrix / np.outer(unit, unit), right / unit[:, None]) / unit[:, None]
-
-
 def spectral_radius(matrix: Float[np.ndarray, "n n"]) -> float:
     """The largest absolute eigenvalue; below one, s' = matrix s decays."""
     return float(np.abs(np.linalg.eigvals(matrix)).max())
