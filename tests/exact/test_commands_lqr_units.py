@@ -32,6 +32,7 @@ def test_other_units_leave_every_bit_of_the_learner_s_problem(name: str) -> None
     x, u, c = (2.0 ** random.integers(-13, 14, size) for size in (len(lqr.A), len(lqr.R), ()))
     other = lqr.in_units(x, u, float(c))
     now = units.find(LQREnv(other, HORIZON), lqr.discount)
+    np.testing.assert_allclose(LQREnv(other).bound * x, LQREnv(lqr).bound, rtol=1e-6)
     for new, unit, old in zip(now, (x, u, c), own, strict=True):
         np.testing.assert_array_equal(new * unit, old)
     assert other.in_units(*now).to_dict() == lqr.in_units(*own).to_dict()
