@@ -73,17 +73,9 @@ def standard(*shape: int, limit: float | None = None) -> Moments:
     return Moments(jnp.zeros(shape), jnp.ones(shape), limit)
 
 
-def join(first: Moments, second: Moments) -> Moments:
-    """Return the moments of two vectors put one after the other, without their limits.
-
-    Args:
-        first: moments of the vector that comes first.
-        second: moments of the other one.
-
-    Returns:
-        The moments of both.
-    """
-    return Moments(jnp.concatenate([first.mean, second.mean]), jnp.concatenate([first.scale, second.scale]))
+def join(*parts: Moments) -> Moments:
+    """Return the moments of vectors put one after the other, without their limits."""
+    return Moments(jnp.concatenate([part.mean for part in parts]), jnp.concatenate([part.scale for part in parts]))
 
 
 def forgetting_rate(step: Float[Array, ""], settled: float) -> Float[Array, ""]:

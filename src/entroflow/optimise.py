@@ -27,16 +27,7 @@ def planned(rate: float, warmup: float, steps: int) -> optax.GradientTransformat
 
 
 def optimiser(rate: float, warmup: float, steps: int | None) -> optax.GradientTransformation:
-    """Return the optimiser of a training: `planned` where its number of steps is known, else Adam at a constant rate.
-
-    Args:
-        rate: learning rate, or its peak.
-        warmup: fraction of the steps over which the rate rises.
-        steps: number of steps; None if training has no planned end.
-
-    Returns:
-        The optimiser.
-    """
+    """Return the optimiser of a training, Adam at a constant rate where it has no planned end, else see `planned`."""
     return optax.adam(rate) if steps is None else planned(rate, warmup, steps)
 
 

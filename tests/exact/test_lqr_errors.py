@@ -88,6 +88,26 @@ def test_growing_mode_without_cost_is_refused() -> None:
     LQR(A.T, B, np.diag([0.0, 1.0]), [[1.0]], np.eye(2), np.eye(2), 0.9).optimal(1.0)
 
 
+@pytest.mark.parametrize(
+    ("Q", "R", "state", "action", "gain"),
+    [
+        ((1e10, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (1.1, 0.70039704)),
+        ((1.0, 1.0), (1.0, 1.0), (1e-3, 1e3), (1.0, 1.0), (0.70039704, 0.70039704)),
+        ((1.0, 1.0), (1.0, 1e-12), (1.0, 1.0), (1.0, 1.0), (0.70039704, 1.1)),
+        ((1.0, 1.0), (1.0, 1.0), (1e-8, 1e8), (1e6, 1e-6), (0.70039704, 0.70039704)),
+        ((1.0, 1e-14), (1.0, 1e-14), (1.0, 1.0), (1.0, 1.0), (0.70039704, 0.70039704)),
+    ],
+)
+def test_any_units_are_accepted(Q: Any, R: Any, state: Any, action: Any, gain: Any) -> None:
+    """Costs, states and actions of sizes far apart are no reason to refuse a system; gains are python-control's."""
+    state, action, one = np.array(state), np.array(action), np.eye(2)
+    A, B = 1.1 * one, one * action / state[:, None]
+    covariances = [one / np.outer(state, state)] * 2
+    Q, R = np.diag(Q) * np.outer(state, state), np.diag(R) * np.outer(action, action)
+    K = LQR(A, B, Q, R, *covariances, 0.99).optimal(1.0).K * action[:, None] / state
+    np.testing.assert_allclose(K, np.diag(gain), rtol=1e-6, atol=1e-12)
+
+
 @pytest.mark.parametrize("temperature", [0, 0.0, -1.0, NAN, INF])
 def test_bad_temperature_is_refused(temperature: float) -> None:
     """Every method that takes a temperature refuses one that is not positive and finite."""

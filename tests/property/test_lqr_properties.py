@@ -130,3 +130,48 @@ def test_spoiled_matrix_is_named(problem: dict[str, Any], key: str, fault: str) 
         rows = (matrix - (1 + np.linalg.norm(matrix)) * np.eye(len(matrix))).tolist()
     with pytest.raises(ValueError, match=f"^(an entry of )?{key}: "):
         LQR.from_dict({**given_system, key: rows})
+
+
+@st.composite
+def units(draw: st.DrawFn, count: int) -> np.ndarray:
+    """Sizes between 1e-6 and 1e6."""
+    return 10.0 ** np.array(draw(st.lists(st.floats(-6, 6), min_size=count, max_size=count)))
+
+
+def verdict(problem: dict[str, Any]) -> LQR | str:
+    """The system, or what is wrong with it: the words that are about it, not about a number."""
+    try:
+        return LQR(**problem)
+    except ValueError as refusal:
+        return next(word for word in ("not stabilisable", "not detectable", "definite") if word in str(refusal))
+
+
+@given(problems(), st.booleans(), st.data())
+def test_no_verdict_and_no_answer_depends_on_units(problem: dict[str, Any], hidden: bool, data: st.DataObject) -> None:
+    """With every state, action and the reward in a unit of its own: the same verdict, and answers that transform."""
+    n, d = problem["B"].shape
+    if hidden:  # states that cost nothing
+        root = data.draw(matrices(n, n))
+        problem["Q"] = root @ root.T
+    x, u = (data.draw(units(count)) for count in (n, d))
+    c = float(data.draw(units(1))[0])
+    states, actions = np.outer(x, x), np.outer(u, u)
+    changed = dict(A=problem["A"] * x / x[:, None], B=problem["B"] * u / x[:, None], discount=problem["discount"])
+    changed |= dict(Q=problem["Q"] * states / c, R=problem["R"] * actions / c)
+    changed |= {key: problem[key] / states for key in ("noise_cov", "initial_cov")}
+    lqr, other = verdict(problem), verdict(changed)
+    if isinstance(lqr, str):
+        assert other == lqr
+        return
+    assert isinstance(other, LQR), f"{other} in other units"
+    before = lqr.optimal(1.0)
+    assume(np.abs(before.P).max() < 1e4)
+    after, back = other.optimal(1.0 / c), u[:, None] / x
+    step = other.policy_iteration_step(after.K, 1.0 / c)
+    for K in (after.K, step.K):
+        np.testing.assert_allclose(K * back, before.K, rtol=1e-6, atol=1e-6 * np.abs(before.K).max())
+    np.testing.assert_allclose(after.P / states * c, before.P, rtol=1e-6, atol=1e-6 * np.abs(before.P).max())
+    np.testing.assert_allclose(after.covariance * actions, before.covariance, rtol=1e-6, atol=1e-8)
+    assert after.entropy + np.log(u).sum() == pytest.approx(before.entropy, abs=1e-6)
+    assert after.standard_return * c == pytest.approx(before.standard_return, rel=1e-6)
+    assert lqr.in_units(x, u, c).to_dict() == other.to_dict()

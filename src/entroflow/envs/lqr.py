@@ -21,8 +21,8 @@ class LQREnv(FunctionalEnv):
     so that an unstable system under an untrained policy does not overflow; as truncation it biases nothing.
 
     The bound is three standard deviations of what the noise can do by itself: the covariance
-    initial_cov + time_limit·W + B R⁻¹Bᵀ (the last for actions that cost about one), carried through the dynamics
-    for n − 1 further steps so that every coordinate that can be excited has a positive bound.
+    X = initial_cov + time_limit·W, and tr(QX) B R⁻¹Bᵀ for actions that cost as much as such states, carried through
+    the dynamics for n − 1 further steps so that every coordinate that can be excited has a positive bound.
 
     Args:
         lqr: the system.
@@ -81,7 +81,8 @@ class LQREnv(FunctionalEnv):
 
 def _spread(lqr: LQR, time_limit: int) -> Float[np.ndarray, "n"]:
     """Standard deviation per coordinate that the noise can cause; ∞ where nothing moves a coordinate."""
-    step = lqr.initial_cov + time_limit * lqr.noise_cov + lqr.B @ np.linalg.solve(lqr.R, lqr.B.T)
+    step = lqr.initial_cov + time_limit * lqr.noise_cov
+    step = step + np.sum(lqr.Q * step) * lqr.B @ np.linalg.solve(lqr.R, lqr.B.T)
     total = np.zeros_like(step)
     for _ in range(len(step)):
         total = lqr.A @ total @ lqr.A.T + step

@@ -113,17 +113,10 @@ class FlowPolicy(eqx.Module):
     def sample_and_solver_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw an action with the density that the solver's steps give it: by the Jacobian of their map of the noise.
+        """Draw the action of `sample` with the density that the solver's steps give it: the Jacobian of their map.
 
         Equation (6) is as right as the solver. A gradient through it finds fields that raise the solver's error; one
-        through this has nothing to find. It costs d tangents, and a solver with fixed steps.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-
-        Returns:
-            The action a that `sample` draws with the same key, shape (d,), and its log-density, shape ().
+        through this has nothing to find. It costs d tangents, and a solver with fixed steps; see `Policy.sample`.
         """
         noise_key, _ = jax.random.split(key)
         noise = self._noise(noise_key, 1.0)
@@ -168,7 +161,7 @@ class FlowPolicy(eqx.Module):
     def push_and_log_prob(
         self, obs: Float[Array, " n"], noise: Float[Array, " d"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return that action with its log-density, see `NoiseDensityPolicy.push_and_log_prob`."""
+        """Return that action with its log-density, see `NoisePolicy.push`."""
         latent, integral = self.solver.solve_with_integral(*self._fields(obs, None), noise)
         log_prob = _normal_log_prob(noise, 1.0) - integral
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
@@ -199,7 +192,7 @@ class FlowPolicy(eqx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, ""]:
-        """Return log π_u(u|s) of a given latent.
+        """Return log π_u(u|s) of a given latent, of which `FlowPolicy.log_prob` makes that of an action.
 
         Args:
             obs: observation s, shape (n,).

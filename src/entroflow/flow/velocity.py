@@ -119,8 +119,8 @@ class VelocityNetwork(eqx.Module):
         self.last = _shrink(eqx.nn.Linear(width, action_size, use_bias=False, key=last_key), action_size)
         # Both conditioners end in a (shift, gain) pair for every component of c1, g1, c2, g2, c3; c3 starts small.
         pairs = 2 * (4 * width + action_size)
-        *state_layers, state_pairs = _mlp((obs_size, *[state_width] * depth, pairs), state_key)
-        *time_layers, time_pairs = _mlp((2 * TIME_FREQUENCIES + 1, TIME_WIDTH, pairs), time_key)
+        *state_layers, state_pairs = linear_layers((obs_size, *[state_width] * depth, pairs), state_key)
+        *time_layers, time_pairs = linear_layers((2 * TIME_FREQUENCIES + 1, TIME_WIDTH, pairs), time_key)
         self.state_layers = (*state_layers, _shrink(state_pairs, 2 * action_size))
         self.time_layers = (*time_layers, _shrink(time_pairs, 2 * action_size))
         self.obs_size = obs_size
@@ -196,9 +196,18 @@ def _silu_with_slope(z: Float[Array, " h"]) -> tuple[Float[Array, " h"], Float[A
     return value, sigmoid + value * (1 - sigmoid)
 
 
-def _mlp(sizes: tuple[int, ...], key: PRNGKeyArray) -> list[eqx.nn.Linear]:
+def linear_layers(sizes: tuple[int, ...], key: PRNGKeyArray) -> tuple[eqx.nn.Linear, ...]:
+    """Make the layers of a perceptron.
+
+    Args:
+        sizes: numbers of inputs, of each hidden layer and of outputs.
+        key: random key of the initial parameters.
+
+    Returns:
+        The layers.
+    """
     keys = jax.random.split(key, len(sizes) - 1)
-    return [eqx.nn.Linear(i, o, key=k) for i, o, k in zip(sizes[:-1], sizes[1:], keys, strict=True)]
+    return tuple(eqx.nn.Linear(i, o, key=k) for i, o, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
 
 
 def _shrink(layer: eqx.nn.Linear, rows: int) -> eqx.nn.Linear:

@@ -6,6 +6,31 @@
     (9)               log weight of x_1 = Q(s, x_1)/α − log μ(x_1|s), up to log Z(s).
 
 Everything takes place in the latent space of the policy, and for one state: `vmap` over states, keys and candidates.
+What the functions have in common:
+
+Args:
+    policy: current policy π_k, whose velocity field is trained.
+    key: random key.
+    obs: observation s, shape (n,), of a batch (b, n).
+    q_function: soft action value, (s, a) ↦ Q(s, a), shapes (n,), (d,) and ().
+    temperature: entropy weight α > 0, shape ().
+    normalise: `self_normalised`, `state_normalised` or `raw`, or one of your own.
+    ess_floor: least effective sample size over N, kept by tempering (see `temper`); no tempering if not given.
+    latents: candidates x_1, shape (N, d).
+    times: flow times τ, for example from `stratified_times`, shape (N, P).
+    weights: weights w_i, a mean over the candidates when all are 1/N, shape (N,).
+    control: Stein's control variate, for "stein" (see `stein_control`).
+    keys: random keys of the candidates, of the noise x_0 and of the flow times τ.
+    n: number N of candidates.
+    candidates: candidates N per state.
+    pairs: number P of pairs (x_0, τ) per candidate.
+    proposal: where candidates come from; the current policy if not given.
+    propose: makes the proposal from the current policy, Q and α; the current policy itself if not given.
+    with_scores: whether to differentiate Q at the candidates, too.
+    target: what to regress on: "pair" is the equation as it stands; "posterior" and "stein" change the value, not the
+        expected gradient, which becomes less noisy (see `posterior_target`); "difference" is for candidates of the
+        policy itself (see `difference_target`). "stein" differentiates Q, which must not jump, and takes its control
+        variate at the states whose step is not tempered.
 """
 
 import dataclasses
@@ -69,18 +94,6 @@ def draw_candidates(
 ) -> Candidates:
     """Draw candidates of one state and weigh them by equation (9).
 
-    Args:
-        key: random key.
-        policy: current policy π_k.
-        obs: observation s, shape (n,).
-        q_function: soft action value, (s, a) ↦ Q(s, a), shapes (n,), (d,) and ().
-        temperature: entropy weight α > 0, shape ().
-        n: number N of candidates.
-        proposal: where candidates come from; the current policy if not given.
-        normalise: `self_normalised`, `state_normalised` or `raw`.
-        ess_floor: least effective sample size over N, kept by tempering (see `temper`); no tempering if not given.
-        with_scores: whether to differentiate Q at the candidates, too.
-
     Returns:
         The weighted candidates.
 
@@ -129,11 +142,6 @@ def stratified_times(key: PRNGKeyArray, n: int, pairs: int) -> Float[Array, "N P
     Each time is uniform, and both the times of one candidate and those of all candidates are spread evenly. The same
     times may serve all states of a batch, which lets the network embed each of them once.
 
-    Args:
-        key: random key.
-        n: number N of candidates.
-        pairs: number P of pairs (x_0, τ) per candidate.
-
     Returns:
         Flow times τ, shape (N, P).
     """
@@ -153,18 +161,6 @@ def isfm_loss(
     control: Control | None = None,
 ) -> Float[Array, ""]:
     """Equation (7) for one state: Σ_i w_i of the mean over P pairs (x_0, τ) of ‖v_θ(x_τ, τ, s) − (x_1,i − x_0)‖².
-
-    Args:
-        policy: policy whose velocity field is trained.
-        key: random key, for the noise x_0.
-        obs: observation s, shape (n,).
-        latents: candidates x_1, shape (N, d).
-        weights: weights w_i, a mean over the candidates when all are 1/N, shape (N,).
-        times: flow times τ, for example from `stratified_times`, shape (N, P).
-        target: what to regress on: "pair" is the equation as it stands; "posterior" and "stein" change the value, not
-            the expected gradient, which becomes less noisy (see `posterior_target`); "difference" is for candidates of
-            the policy itself (see `difference_target`).
-        control: Stein's control variate, for "stein" (see `stein_control`).
 
     Returns:
         The loss, shape ().
@@ -209,21 +205,6 @@ def weighted_regression(
     target: RegressionTarget = "pair",
 ) -> tuple[Candidates, Callable[[VelocityField], Float[Array, ""]]]:
     """Draw and weigh candidates at a batch of states; return them and the loss of equations (7) and (9) on them.
-
-    Args:
-        policy: current policy π_k.
-        keys: random keys of the candidates, of the noise x_0 and of the flow times τ.
-        obs: states, shape (b, n).
-        q_function: soft action value, (s, a) ↦ Q(s, a), shapes (n,), (d,) and ().
-        temperature: entropy weight α > 0, shape ().
-        candidates: candidates N per state.
-        pairs: pairs (x_0, τ) per candidate.
-        propose: makes the proposal from the current policy, Q and α; the current policy itself if not given.
-        normalise: `self_normalised`, `state_normalised` or `raw`, or one of your own.
-        ess_floor: least effective sample size over N, kept by tempering; no tempering if not given.
-        target: what to regress on, "pair", "posterior", "stein" or "difference" (see `isfm_loss`); "stein"
-            differentiates Q, which must not jump, and takes its control variate at the states whose step is not
-            tempered; "difference" is for candidates of the current policy.
 
     Returns:
         The candidates, leaves of shape (b, ...), and the loss as a function of the velocity field, averaged over the
@@ -275,13 +256,6 @@ def flow_matching_loss(
     times: Float[Array, "N P"],
 ) -> Float[Array, ""]:
     """Flow matching for one state, on latents that are samples of the target: `isfm_loss` with equal weights.
-
-    Args:
-        policy: policy whose velocity field is trained.
-        key: random key, for the noise x_0.
-        obs: observation s, shape (n,).
-        latents: samples x_1, shape (N, d).
-        times: flow times τ, shape (N, P).
 
     Returns:
         The loss, shape ().

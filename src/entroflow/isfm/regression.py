@@ -25,6 +25,23 @@ marginal velocity, which a fitted v_θ is; with the weights w they tell the targ
 tells the difference between the two policies with little noise, the less the closer they are. It needs no Q, and holds
 for shortened steps. Points of weight w see it with a bias of 1/N that vanishes with that difference. c stays below one:
 the rest keeps pulling v_θ to the marginal velocity, which it is not at first.
+
+What the functions have in common:
+
+Args:
+    latents: candidates of the state, shape (N, d).
+    weights: their weights, up to a factor, shape (N,).
+    x1: the pair's candidate, one of the latents, shape (d,).
+    x0: the pair's noise, shape (d,).
+    time: flow time τ in [0, 1), shape (). At many points single precision wants it away from 1.
+    control: Stein's control variate; none if not given.
+    velocity: the current policy's velocity at (x_τ, τ), shape (d,).
+    points: points x_τ, shape (P, d).
+    scores: ∇ log π_new at the candidates of a batch of states, shape (b, N, d).
+    share: one at states where the scores are those of the target, zero elsewhere, shape (b,).
+
+Returns:
+    What to regress the velocity at x_τ on, shape (d,).
 """
 
 from typing import Literal, NamedTuple
@@ -54,16 +71,7 @@ class Control(NamedTuple):
 
 
 def stein_control(scores: Float[Array, "b N d"], weights: Float[Array, "b N"], share: Float[Array, " b"]) -> Control:
-    """Prepare the control variate at a batch of states.
-
-    Args:
-        scores: ∇ log π_new at the candidates, shape (b, N, d).
-        weights: their weights, shape (b, N).
-        share: one at states where the scores are those of the target, zero elsewhere, shape (b,).
-
-    Returns:
-        The control variate's data, leaves with a leading axis b.
-    """
+    """Prepare the control variate at a batch of states: its data, leaves with a leading axis b."""
     counts = (share[:, None] * weights)[..., None]
     squares = counts * scores**2
     others = jnp.sum(squares, axis=(0, 1), keepdims=True) - squares
@@ -80,17 +88,6 @@ def posterior_target(
     control: Control | None = None,
 ) -> Float[Array, " d"]:
     """Average x_1 − x_0 over all candidates of a state that may have led to the same x_τ.
-
-    Args:
-        latents: candidates of the state, shape (N, d).
-        weights: their weights, up to a factor, shape (N,).
-        x1: the pair's candidate, one of the latents, shape (d,).
-        x0: the pair's noise, shape (d,).
-        time: flow time τ in [0, 1), shape ().
-        control: Stein's control variate; none if not given.
-
-    Returns:
-        What to regress the velocity at (x_τ, τ) on, shape (d,).
 
     Example:
         >>> latents, time = jnp.array([[-1.0], [1.0]]), jnp.array(0.0)
@@ -116,19 +113,7 @@ def difference_target(
     time: Float[Array, ""],
     velocity: Float[Array, " d"],
 ) -> Float[Array, " d"]:
-    """Average x_1 − x_0 as `posterior_target` does, with the current policy as control variate.
-
-    Args:
-        latents: candidates of the state, drawn from the current policy, shape (N, d).
-        weights: their weights, up to a factor, shape (N,).
-        x1: the pair's candidate, one of the latents, shape (d,).
-        x0: the pair's noise, shape (d,).
-        time: flow time τ in [0, 1), shape ().
-        velocity: the current policy's velocity at (x_τ, τ), shape (d,).
-
-    Returns:
-        What to regress the velocity at (x_τ, τ) on, shape (d,).
-    """
+    """Average as `posterior_target` does, with the current policy, which drew the latents, as control variate."""
     own = posterior_target(latents, jnp.ones_like(weights), x1, x0, time)
     return posterior_target(latents, weights, x1, x0, time) - SHARE * (own - velocity)
 
@@ -143,13 +128,6 @@ def posterior_velocity(
     """Return what `posterior_target` does, at points x_τ of one flow time: by matrix products, for many candidates.
 
     F is averaged over the candidates: among many, a candidate's own share of it does not matter.
-
-    Args:
-        latents: candidates of the state, shape (N, d).
-        weights: their weights, up to a factor, shape (N,).
-        points: points x_τ, shape (P, d).
-        time: flow time τ in [0, 1), shape (). Single precision wants it away from 1.
-        control: Stein's control variate; none if not given.
 
     Returns:
         What to regress the velocity at the points on, shape (P, d).

@@ -54,14 +54,7 @@ class AdaptiveCandidates:
         object.__setattr__(self, "sizes", sizes)
 
     def choose(self, ess: Float[Array, ""]) -> Int[Array, ""]:
-        """Return which of the sizes the next step is to have.
-
-        Args:
-            ess: running average of ESS/N, zero before the first step, shape ().
-
-        Returns:
-            The index of the size, shape ().
-        """
+        """Return which of the sizes the next step is to have, given the running average of ESS/N, at first zero."""
         enough = jnp.asarray(self.sizes[:-1], ess.dtype) * ess >= self.budget
         return jnp.sum(~enough, dtype=jnp.int32)
 

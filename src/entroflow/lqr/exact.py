@@ -8,7 +8,7 @@ M_P = R + γ BᵀPB. NumPy and SciPy in float64; no JAX.
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -20,8 +20,9 @@ from scipy import linalg
 
 from entroflow import checks
 from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic, Returns
-from entroflow.lqr.matrices import gaussian_entropy, spectral_radius, symmetric, uncontrollable_mode
+from entroflow.lqr.matrices import gaussian_entropy, spectral_radius, symmetric, uncontrollable_mode, units
 
+LARGEST = 1e75  # of a system's numbers in units of its own
 _MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov")
 
 
@@ -91,20 +92,39 @@ class LQR:
 
     def _check_solvable(self) -> None:
         """Refuse a system whose optimum does not exist or does not stabilise √γ(A − BK)."""
-        A, B = self._scaled
+        with np.errstate(all="ignore"):
+            A, B, Q, R = self._balanced
+        if not all(np.abs(part).max() < LARGEST for part in (A, B, Q, R)):  # or not a number
+            given, remedy = "numbers that overflow within a few steps", "make the largest ones smaller"
+            raise checks.error("A, B, Q, R", given, "ones to calculate with", remedy)
         expected = "none among the modes of sqrt(discount)*A of size 1 or more"
-        if (mode := uncontrollable_mode(A, B)) is not None:
+        sizes = np.linalg.norm(B, axis=0)
+        if (mode := uncontrollable_mode(A, B / np.where(sizes > 0, sizes, 1.0))) is not None:
             given = f"a mode of size {mode:.4g} that B cannot reach (not stabilisable)"
             raise checks.error("A, B", given, expected, "change B or lower the discount")
-        if (mode := uncontrollable_mode(A.T, self.Q)) is not None:
+        if (mode := uncontrollable_mode(A.T, Q)) is not None:
             given = f"a mode of size {mode:.4g} that costs nothing (not detectable)"
             raise checks.error("A, Q", given, expected, "give it weight in Q or lower the discount")
 
     @cached_property
-    def _scaled(self) -> tuple[Float[np.ndarray, "n n"], Float[np.ndarray, "n d"]]:
-        """√γ A and √γ B, whose undiscounted problem is this one."""
-        root = np.sqrt(self.discount)
-        return root * self.A, root * self.B
+    def _weights(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " d"]]:
+        """Powers of two w that make states w s and actions w a the same in all units: by what they cost in n steps.
+
+        A state that never costs anything is weighed by what moves it.
+        """
+        cost, action = self.Q, units(self.R)
+        for _ in self.A:
+            cost = self.Q + self.discount * self.A.T @ cost @ self.A
+        state, idle = units(cost), np.diag(cost) <= 0
+        moves = np.hstack([self.A / state * ~idle, self.B / action])
+        return np.where(idle, 1 / units(moves @ moves.T), state), action
+
+    @cached_property
+    def _balanced(self) -> tuple[np.ndarray, ...]:
+        """√γ A, √γ B, whose undiscounted problem is this one, Q and R, for states and actions in these weights."""
+        (state, action), root = self._weights, np.sqrt(self.discount)
+        A, B = state[:, None] * root * self.A / state, state[:, None] * root * self.B / action
+        return A, B, self.Q / np.outer(state, state), self.R / np.outer(action, action)
 
     @classmethod
     def from_json(cls, path: str | Path) -> "LQR":
@@ -136,6 +156,23 @@ class LQR:
         matrices = {key: getattr(self, key).tolist() for key in _MATRICES}
         return {**matrices, "discount": self.discount, "name": self.name}
 
+    def in_units(self, state: ArrayLike, action: ArrayLike, reward: float = 1.0) -> "LQR":
+        """The same system, counted in other units.
+
+        Args:
+            state: (n,) sizes of states that are to count as one.
+            action: (d,) sizes of actions.
+            reward: size of rewards.
+
+        Returns:
+            The system in these units.
+        """
+        x, u = np.asarray(state, float), np.asarray(action, float)
+        A, B = self.A * x / x[:, None], self.B * u / x[:, None]
+        Q, R = self.Q * np.outer(x, x) / reward, self.R * np.outer(u, u) / reward
+        W, X = self.noise_cov / np.outer(x, x), self.initial_cov / np.outer(x, x)
+        return replace(self, A=A, B=B, Q=Q, R=R, noise_cov=W, initial_cov=X)
+
     def optimal(self, temperature: SupportsFloat) -> Optimum:
         """The optimal max-entropy policy for α > 0 (Theorem 3): Σ* = (α/2) M_P⁻¹, and K* does not depend on α.
 
@@ -152,18 +189,20 @@ class LQR:
     @cached_property
     def _riccati(self) -> Float[np.ndarray, "n n"]:
         """P = Q + γAᵀPA − γ²AᵀPB M_P⁻¹ BᵀPA, the discrete algebraic Riccati equation of (√γ A, √γ B)."""
+        weight = np.outer(self._weights[0], self._weights[0])
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():  # what overflows does not converge
                 warnings.simplefilter("error", linalg.LinAlgWarning)
-                P = linalg.solve_discrete_are(*self._scaled, self.Q, self.R)
+                A, B, Q, R = self._balanced
+                P = linalg.solve_discrete_are(A, B, Q, R) * weight
                 for _ in range(10):  # policy iteration removes the solver's rounding; its change of P is the residual
                     previous, P = P, self._value_matrix(self._gain(P))
-                    if np.abs(P - previous).max() <= 1e-10 * np.abs(P).max():
+                    if np.abs((P - previous) / weight).max() <= 1e-10 * np.abs(P / weight).max():
                         return P
             failure = "no convergence to rounding"
         except (ValueError, linalg.LinAlgWarning) as exception:  # LinAlgError included
             failure = str(exception)
-        remedy = "express states and actions in units that bring the matrices to similar sizes"
+        remedy = "give B and Q entries that are not so small where A grows"
         raise checks.error(self.name, f"'{failure}'", "a Riccati equation that can be solved", remedy)
 
     def policy_iteration_step(self, K: ArrayLike, temperature: SupportsFloat) -> LinearGaussian:
@@ -179,11 +218,10 @@ class LQR:
         They are at most 100, the last one being the optimum; for the arguments see `LQR.evaluate`.
         """
         policies: list[LinearGaussian] = []
-        previous = self.checked_gain(K)
+        previous, weight = self.checked_gain(K), self._weights[1][:, None] / self._weights[0]
         for _ in range(100):
             policies.append(self.policy_iteration_step(previous, temperature))
-            change = np.abs(policies[-1].K - previous).max()
-            if change <= 1e-9 * np.abs(policies[-1].K).max():
+            if np.abs((policies[-1].K - previous) * weight).max() <= 1e-9 * np.abs(policies[-1].K * weight).max():
                 break
             previous = policies[-1].K
         return policies
@@ -276,9 +314,10 @@ class LQR:
 
     def _value_matrix(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
         """P_K = Q + KᵀRK + γ(A−BK)ᵀP_K(A−BK), a discrete Lyapunov equation."""
-        closed = np.sqrt(self.discount) * (self.A - self.B @ K)
-        P = linalg.solve_discrete_lyapunov(closed.T, self.Q + K.T @ self.R @ K)
-        return (P + P.T) / 2
+        weight = self._weights[0]
+        closed = weight[:, None] * np.sqrt(self.discount) * (self.A - self.B @ K) / weight
+        P = linalg.solve_discrete_lyapunov(closed.T, (self.Q + K.T @ self.R @ K) / np.outer(weight, weight))
+        return (P + P.T) / 2 * np.outer(weight, weight)
 
     def checked_gain(self, K: ArrayLike, stabilising: bool = True) -> Float[np.ndarray, "d n"]:
         """K in float64.

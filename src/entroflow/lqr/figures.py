@@ -243,7 +243,7 @@ def _ellipses(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
     circle = np.column_stack([np.cos(angle), np.sin(angle)])
     for name, mean, covariance, linestyle, colour in gaussians:
         for radius in (1, 2, 3):
-            ring = mean + radius * circle @ matrix_root(covariance)
+            ring = mean + radius * circle @ matrix_root(covariance).T
             label = f"{name}: mean, 1, 2, 3 std" if radius == 1 else None
             ax.plot(*ring.T, color=colour, linestyle=linestyle, linewidth=1, label=label)
         ax.plot(*mean, color=colour, marker="+", markersize=7)

@@ -20,18 +20,30 @@ def symmetric(name: str, matrix: Float[np.ndarray, "n n"], definite: bool = Fals
     Raises:
         ValueError: if it is not.
     """
-    size = np.abs(matrix).max()
-    asymmetry = np.abs(matrix - matrix.T).max()
-    if asymmetry > 1e-8 * size:
-        given, remedy = f"entries that differ by {asymmetry:.3g} across the diagonal", f"pass ({name} + {name}.T)/2"
-        raise checks.error(name, given, "a symmetric matrix", remedy)
-    smallest = np.linalg.eigvalsh(matrix).min()
-    given = f"a smallest eigenvalue of {smallest:.3g}"
+    unit = units(matrix)
+    scaled = matrix / np.outer(unit, unit)  # the verdict must not depend on units
+    size = np.abs(scaled).max()
+    if np.abs(scaled - scaled.T).max() > 1e-8 * size:
+        given = f"entries that differ by {np.abs(matrix - matrix.T).max():.3g} across the diagonal"
+        raise checks.error(name, given, "a symmetric matrix", f"pass ({name} + {name}.T)/2")
+    smallest = np.linalg.eigvalsh(scaled).min()
+    given = f"a smallest eigenvalue of {np.linalg.eigvalsh(matrix).min():.3g}"
     if definite and smallest <= 1e-12 * size:
         raise checks.error(name, given, "a positive definite matrix", "every action must cost something")
     if smallest < -1e-8 * size:
         raise checks.error(name, given, "a positive semidefinite matrix", "no direction may count negatively")
     return (matrix + matrix.T) / 2
+
+
+def units(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
+    """Powers of two in whose units the diagonal of a covariance or cost is of order one; dividing by them is exact.
+
+    Where it is not positive, as in no semidefinite matrix but for zero, the unit is that of the largest entry.
+    """
+    diagonal = np.diag(matrix)
+    largest = np.abs(matrix).max()
+    positive = np.where(diagonal > 0, diagonal, largest if largest > 0 else 1.0)
+    return np.exp2(np.floor(np.log2(positive) / 2))
 
 
 def spectral_radius(matrix: Float[np.ndarray, "n n"]) -> float:
@@ -51,7 +63,7 @@ def uncontrollable_mode(A: Float[np.ndarray, "n n"], B: Float[np.ndarray, "n d"]
     """
     input_size = np.linalg.norm(B)
     if input_size > 0:
-        B = B * (np.linalg.norm(A) / input_size)  # the verdict must not depend on the action's unit
+        B = B * (np.linalg.norm(A) / input_size)
     for mode in np.linalg.eigvals(A):
         singular = np.linalg.svd(np.hstack([mode * np.eye(len(A)) - A, B]), compute_uv=False)
         if abs(mode) >= 1 - 1e-9 and singular[-1] <= 1e-10 * singular[0]:
@@ -60,12 +72,14 @@ def uncontrollable_mode(A: Float[np.ndarray, "n n"], B: Float[np.ndarray, "n d"]
 
 
 def matrix_root(covariance: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """The symmetric L with L L = covariance; unlike Cholesky, for semidefinite matrices too."""
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    """An L with L Lᵀ = covariance, accurate in all units; unlike Cholesky, for semidefinite matrices too."""
+    unit = units(covariance)
+    values, vectors = np.linalg.eigh(covariance / np.outer(unit, unit))
+    return unit[:, None] * (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
 def gaussian_entropy(covariance: Float[np.ndarray, "d d"]) -> float:
     """Entropy ½ log det(2πe Σ) in nats; −∞ for a singular covariance."""
-    sign, log_det = np.linalg.slogdet(2 * np.pi * np.e * covariance)
-    return 0.5 * float(log_det) if sign > 0 else -np.inf
+    unit = units(covariance)
+    sign, log_det = np.linalg.slogdet(2 * np.pi * np.e * covariance / np.outer(unit, unit))
+    return 0.5 * float(log_det) + float(np.log(unit).sum()) if sign > 0 else -np.inf

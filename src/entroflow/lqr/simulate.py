@@ -54,8 +54,8 @@ def sample_noise(lqr: LQR, rng: np.random.Generator, trajectories: int, horizon:
     n, d = lqr.B.shape
     steps = (checks.positive_int("horizon", horizon), trajectories)
     return Noise(
-        rng.standard_normal((trajectories, n)) @ matrix_root(lqr.initial_cov),
-        rng.standard_normal((*steps, n)) @ matrix_root(lqr.noise_cov),
+        rng.standard_normal((trajectories, n)) @ matrix_root(lqr.initial_cov).T,
+        rng.standard_normal((*steps, n)) @ matrix_root(lqr.noise_cov).T,
         rng.standard_normal((*steps, d)),
     )
 
@@ -84,7 +84,7 @@ def simulate(lqr: LQR, K: ArrayLike, covariance: ArrayLike, noise: Noise) -> Tra
     root = matrix_root(lqr.checked_covariance(covariance))
     states, actions = [noise.initial_states], []
     for process, z in zip(noise.process, noise.action, strict=True):
-        actions.append(-states[-1] @ gain.T + z @ root)
+        actions.append(-states[-1] @ gain.T + z @ root.T)
         states.append(states[-1] @ lqr.A.T + actions[-1] @ lqr.B.T + process)
     past, taken = np.stack(states[:-1]), np.stack(actions)
     rewards = -np.einsum("hni,ij,hnj->hn", past, lqr.Q, past) - np.einsum("hni,ij,hnj->hn", taken, lqr.R, taken)

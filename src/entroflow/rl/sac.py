@@ -14,6 +14,22 @@ improvement finds at its own states, so that a critic update draws no actions at
 larger, which is what limits accuracy where α is small against the noise.
 
 `init` and `update` are pure functions of one run. Runs with other seeds, temperatures or discounts are a `vmap` away.
+What the functions have in common:
+
+Args:
+    config: settings.
+    state: state of one run.
+    obs: observations, shape (n,), of improvement (b, n).
+    batch: transitions, leaves of shape (batch_size, ...).
+    key: random key.
+    action: action a, shape (d,).
+    average: whether to take the running average of the network instead of the one that is being trained.
+    obs_size: number of components of an observation.
+    action_space: map from latents to actions.
+    temperature: entropy weight α > 0, at first.
+    discount: discount γ in [0, 1).
+    update_policy: whether to improve the policy, too. Without, V(s') has to come from actions.
+    values: states, shape (b, n), and estimates of their soft values, shape (b,), for a critic that learns V.
 """
 
 import dataclasses
@@ -80,11 +96,6 @@ class State(eqx.Module):
 def policy(config: Config, state: State, *, average: bool = False) -> Any:
     """Return the policy of a state.
 
-    Args:
-        config: settings.
-        state: state of one run.
-        average: whether to take the running average of the network instead of the one that is being trained.
-
     Returns:
         The policy: a `FlowPolicy`, or what the actor makes.
     """
@@ -94,12 +105,6 @@ def policy(config: Config, state: State, *, average: bool = False) -> Any:
 
 def q_value(config: Config, state: State, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
     """Return Q(s, a), by which targets are made and actions chosen.
-
-    Args:
-        config: settings.
-        state: state of one run.
-        obs: observation s, shape (n,).
-        action: action a, shape (d,).
 
     Returns:
         The value in the units of the return, shape ().
@@ -117,14 +122,6 @@ def init(
     discount: Float[Array, ""],
 ) -> State:
     """Make the state of a run that has made no update.
-
-    Args:
-        config: settings.
-        key: random key of the initial parameters.
-        obs_size: number of components of an observation.
-        action_space: map from latents to actions.
-        temperature: entropy weight α > 0, at first.
-        discount: discount γ in [0, 1).
 
     Returns:
         The state.
@@ -159,13 +156,6 @@ def update(
 ) -> tuple[State, Metrics]:
     """Make one step of policy improvement, one of policy evaluation, and one of the temperature.
 
-    Args:
-        config: settings.
-        state: state of one run.
-        batch: transitions, leaves of shape (batch_size, ...).
-        key: random key.
-        update_policy: whether to improve the policy, too. Without, V(s') has to come from actions.
-
     Returns:
         The next state and the metrics.
     """
@@ -181,12 +171,6 @@ def improve_policy(
     config: Config, state: State, obs: Float[Array, "b n"], key: PRNGKeyArray
 ) -> tuple[State, Values, Metrics]:
     """Policy improvement: one gradient step of the actor.
-
-    Args:
-        config: settings.
-        state: state of one run.
-        obs: states to improve the policy at, shape (b, n).
-        key: random key.
 
     Returns:
         The next state; the states with the soft values of the policy before the step, shapes (b, n) and (b,); the
@@ -219,13 +203,6 @@ def evaluate_policy(
     config: Config, state: State, batch: Transition, key: PRNGKeyArray, values: Values | None = None
 ) -> tuple[State, Metrics]:
     """Policy evaluation: one step of the critic toward the target of equation (1), and one of the temperature.
-
-    Args:
-        config: settings.
-        state: state of one run.
-        batch: transitions, leaves of shape (batch_size, ...).
-        key: random key, for the actions at the next states.
-        values: states, shape (b, n), and estimates of their soft values, shape (b,), for a critic that learns V.
 
     Returns:
         The next state and the metrics.

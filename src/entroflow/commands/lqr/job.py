@@ -7,6 +7,7 @@ actions' mean and covariance, in 2-norm, over the states that the trained policy
 
 import csv
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -39,28 +40,13 @@ from ...lqr.simulate import Noise
 from ...options import LQROptions
 from ...rl import loop_jax, sac
 from ...rl.actors import Flow
-from ...storage import checkpoint
+from ...storage import checkpoint, tables
 from ...storage.folder import timed, write_results
 from ...storage.keeping import Keeper, conduct, keeping
-from . import report
+from . import plan as planned
+from . import report, units
 from .evaluate import LQREvaluation, evaluate, normal_points
-from .plan import (
-    ACTING_SOLVER,
-    ENVIRONMENTS,
-    EVALUATIONS,
-    EXPLORATION,
-    FINAL_SAMPLES,
-    FINAL_STATES,
-    HORIZON,
-    LARGEST_MEMORY,
-    PROGRESS_SAMPLES,
-    PROGRESS_STATES,
-    TRAJECTORIES,
-    noise,
-    plan,
-    schedule,
-    settings,
-)
+from .plan import noise, plan, schedule, settings
 from .report import Run
 
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
@@ -83,7 +69,8 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
 
 def _remembered(options: LQROptions, config: sac.Config) -> int:
     """Return how many transitions each run remembers."""
-    return ENVIRONMENTS * min(max(1, math.ceil(options.steps * config.recent)), LARGEST_MEMORY)
+    remembered = min(max(1, math.ceil(options.steps * config.recent)), planned.LARGEST_MEMORY)
+    return planned.ENVIRONMENTS * remembered
 
 
 def _along_runs(loop: loop_jax.Loop) -> Any:
@@ -98,8 +85,15 @@ class _Job:
         self, options: LQROptions, lqr: LQR, runs: list[Run], config: sac.Config, console: Console, keeper: Keeper
     ):
         self.options, self.lqr, self.runs, self.console, self.keeper = options, lqr, runs, console, keeper
-        self.env = LQREnv(lqr, HORIZON)
-        self.config = config
+        self.env = LQREnv(lqr, planned.HORIZON)
+        if keeper.step:  # all were one before they were kept
+            state, action, reward = keeper.numbers.get("units", ([1.0] * len(lqr.A), [1.0] * len(lqr.R), 1.0))
+            self.units = units.Units(np.array(state), np.array(action), reward)
+        else:
+            self.units = units.find(self.env, lqr.discount)
+        self.learned_on = LQREnv(lqr.in_units(*self.units), planned.HORIZON)
+        actor = dataclasses.replace(cast(Flow, config.actor), solver=planned.ACTING_SOLVER)
+        self.config, self.acting = config, dataclasses.replace(config, actor=actor)
         self.noise = Noise(*[part.astype(np.float32) for part in noise(lqr)])
         self.mesh = mesh_of(len(runs))
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
@@ -109,38 +103,34 @@ class _Job:
         """Train, evaluate, write; return the exit code."""
         begun = time.perf_counter()
         n, d = self.lqr.B.shape
-        console, runs = self.console, self.runs
+        console, runs, steps = self.console, self.runs, self.options.steps
         console.print(
             f"SAC-ISFM on [bold]{escape(self.lqr.name)}[/] ({n} states, {d} inputs): {len(runs)} runs in one program, "
-            f"{self.options.steps} steps, {ENVIRONMENTS} environments each"
+            f"{steps} steps, {planned.ENVIRONMENTS} environments each"
         )
         with console.status("compiling (once: the next time it is read from disk)"):
             loop = self._start()
-            scales = jnp.linspace(1.0, EXPLORATION, ENVIRONMENTS)
+            scales = jnp.linspace(1.0, planned.EXPLORATION, planned.ENVIRONMENTS)
 
             def advance(loop: loop_jax.Loop, steps: Array) -> tuple[loop_jax.Loop, loop_jax.Metrics]:
-                return loop_jax.advance(self.config, self.env, loop, scales, steps)
+                return loop_jax.advance(self.config, self.learned_on, loop, scales, steps)
 
             along = _along_runs(loop)
             advance = self._divide(advance, (along, P()), (along, RUNS))
             advance = self._compile(jax.jit(advance, donate_argnums=0), loop, jnp.int32(1))
-            watch = self._compile(self._evaluation(PROGRESS_STATES, PROGRESS_SAMPLES), loop.agent)
-        steps, drawn = self.options.steps, [0.0] * len(runs)
-        marks = np.unique(np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int)).tolist()
+            watch = self._compile(self._evaluation(planned.PROGRESS_STATES, planned.PROGRESS_SAMPLES), loop.agent)
+        drawn = [0.0] * len(runs)
         if self.keeper.step:
-            loop, drawn = self._restore(loop)
-            marks = [mark for mark in marks if mark >= self.keeper.step]
+            numbers = self.keeper.numbers
+            with checkpoint.fitting(self.options.out):
+                self.rows, self.clock, drawn = json.loads(numbers["rows"]), dict(numbers["seconds"]), numbers["drawn"]
+                loop = self.keeper.restored("loop", loop)
+        marks = np.unique(np.linspace(0, steps, min(planned.EVALUATIONS, steps) + 1).astype(int))
+        marks = marks[marks >= self.keeper.step].tolist()
         columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         progress, status = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console), Text()
-        live = Live(Group(progress, status), console=console)
-        table = self.options.out / "metrics.csv"
-        table.unlink(missing_ok=True)  # be it a link
-        with live, table.open("x", newline="") as file:
-            task, writer = progress.add_task("training", total=steps, completed=marks[0]), None
-            if self.rows:
-                writer = csv.DictWriter(file, self.rows[0])
-                writer.writeheader()
-                writer.writerows(self.rows)
+        with Live(Group(progress, status), console=console):
+            task = progress.add_task("training", total=steps, completed=marks[0])
             for before, after in itertools.pairwise(marks):
                 with timed(self.clock, "train"):
                     loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
@@ -149,17 +139,13 @@ class _Job:
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
                 states = (after - before) * self.config.actor.states  # that drew candidates
                 drawn = [total + float(part) * states for total, part in zip(drawn, metrics["candidates"], strict=True)]
+                metrics |= {name: metrics[name] * self.units.reward for name in ("critic_error", "q", "v")}
                 rows = []
                 for i, run in enumerate(runs):
                     head = {"alpha": run.temperature, "seed": run.seed, "step": after, "transitions": int(loop.count)}
                     learned = {name: float(values[i]) for name, values in metrics.items()}
                     rows.append(head | measured[i] | learned | {"candidates_drawn": round(drawn[i])})
-                writer = writer or csv.DictWriter(file, rows[0])
-                if not self.rows:
-                    writer.writeheader()
-                writer.writerows(rows)
-                file.flush()
-                self.rows += rows
+                self._write(rows)
                 if (broken := _broken(rows, metrics, faults)) is not None:
                     console.print(f"[red]{broken}; training cannot go on. metrics.csv holds what led there.")
                     return 1
@@ -173,36 +159,46 @@ class _Job:
         self.keeper.finished()
         return 0
 
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows to metrics.csv, which is whole at any moment."""
+        self.rows += rows
+        file = io.StringIO()
+        writer = csv.DictWriter(file, self.rows[0])
+        writer.writeheader()
+        writer.writerows(self.rows)
+        tables.replace(self.options.out / "metrics.csv", file.getvalue())
+
+    def _units_told(self) -> list[Any]:
+        """Return the units as JSON has them."""
+        return [np.asarray(unit).tolist() for unit in self.units]
+
     def _state(self, loop: loop_jax.Loop, drawn: list[float]) -> tuple[dict[str, Any], checkpoint.Arrays]:
         """Return what going on needs. Rows are text, for an evaluation may find infinity, which JSON does not have."""
-        numbers = {"rows": json.dumps(self.rows), "drawn": drawn, "seconds": self.clock}
+        numbers = {"rows": json.dumps(self.rows), "drawn": drawn, "seconds": self.clock, "units": self._units_told()}
         return numbers, checkpoint.flatten("loop", loop)
-
-    def _restore(self, loop: loop_jax.Loop) -> tuple[loop_jax.Loop, list[float]]:
-        """Return where the checkpoint is."""
-        numbers = self.keeper.numbers
-        with checkpoint.fitting(self.options.out):
-            self.rows, self.clock = json.loads(numbers["rows"]), dict(numbers["seconds"])
-            return self.keeper.restored("loop", loop), numbers["drawn"]
 
     def _start(self) -> loop_jax.Loop:
         """Return runs that have made no step; a run's numbers do not depend on which others stand beside it."""
         n, d = self.lqr.B.shape
         keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(run.seed) for run in self.runs]))
 
-        def init(key: PRNGKeyArray, temperature: Float[Array, ""]) -> sac.State:
+        def init(key: PRNGKeyArray, temperature: Float[Array, ""], width: Float[Array, " d"]) -> sac.State:
             discount = jnp.asarray(self.lqr.discount, jnp.float32)
-            spaces = {"obs_size": n, "action_space": Unbounded(d)}
+            spaces = {"obs_size": n, "action_space": Unbounded(d, scale=width)}
             return sac.init(self.config, key, **spaces, temperature=temperature, discount=discount)
 
-        def start(keys: Key[Array, "runs 2"], temperatures: Float[Array, " runs"]) -> loop_jax.Loop:
-            agents = jax.vmap(init)(keys[:, 0], temperatures)
-            capacity = _remembered(self.options, self.config)
-            return loop_jax.start(self.env, agents, keys[:, 1], environments=ENVIRONMENTS, capacity=capacity)
+        def start(
+            keys: Key[Array, "runs 2"], temperatures: Float[Array, " runs"], widths: Float[Array, "runs d"]
+        ) -> loop_jax.Loop:
+            agents = jax.vmap(init)(keys[:, 0], temperatures, widths)
+            sizes = {"environments": planned.ENVIRONMENTS, "capacity": _remembered(self.options, self.config)}
+            return loop_jax.start(self.learned_on, agents, keys[:, 1], **sizes)
 
-        arguments = keys, jnp.asarray([run.temperature for run in self.runs], jnp.float32)
+        temperatures = [run.temperature / self.units.reward for run in self.runs]
+        widths = [units.action_sizes(self.learned_on, self.lqr.discount, alpha / 2) for alpha in temperatures]
+        arguments = keys, jnp.asarray(temperatures, jnp.float32), jnp.asarray(np.stack(widths), jnp.float32)
         along = _along_runs(jax.eval_shape(start, *arguments))
-        return self._compile(jax.jit(self._divide(start, (RUNS, RUNS), along)), *arguments)(*arguments)
+        return self._compile(jax.jit(self._divide(start, (RUNS, RUNS, RUNS), along)), *arguments)(*arguments)
 
     def _divide(self, function: Any, inputs: Any, outputs: Any) -> Any:
         """Divide the runs among the devices: every core, or GPU, advances its own."""
@@ -215,20 +211,17 @@ class _Job:
     def _evaluation(self, states: int, samples: int) -> Any:
         """Return the evaluation of all runs at a number of visited states, with samples at each, to be compiled."""
         points = jnp.asarray(normal_points(samples, self.lqr.B.shape[1]))
-        visits = jnp.asarray(np.random.default_rng(0).choice(HORIZON * TRAJECTORIES, states, replace=False))
+        visits = jnp.asarray(planned.visits(states))
 
         def one(agent: sac.State) -> LQREvaluation:
-            policy = sac.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
+            policy = sac.policy(self.acting, units.restored(agent, self.units), average=True)
             return evaluate(self.env, policy, agent.discount, self.noise, visits, points)
 
         return jax.jit(self._divide(jax.vmap(one), RUNS, RUNS))
 
     def _save(self, folder: Path, run: Run, agent: sac.State) -> None:
         """Write the agent of a run, which acts by a finer solver than it was trained with."""
-        config = dataclasses.replace(
-            self.config, actor=dataclasses.replace(cast(Flow, self.config.actor), solver=ACTING_SOLVER)
-        )
-        made = Settings(config, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
+        made = Settings(self.acting, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
         task = rebuilt({"id": "entroflow/LQR-v0", "kwargs": {"system": self.lqr.to_dict()}})
         saved.write(folder, task, made, run.seed, self.options.steps, jax.tree.map(lambda leaf: leaf[None], agent))
 
@@ -236,33 +229,33 @@ class _Job:
         """Make the last evaluation and write everything."""
         out, console = self.options.out, self.console
         with console.status("final evaluation"):
-            final = self._compile(self._evaluation(FINAL_STATES, FINAL_SAMPLES), loop.agent)
+            final = self._compile(self._evaluation(planned.FINAL_STATES, planned.FINAL_SAMPLES), loop.agent)
             with timed(self.clock, "evaluate"):
                 evaluations = _unstack(jax.block_until_ready(final(loop.agent)))
         with console.status("writing policies and figures"):
             results, pictures = [], []
             for i, (run, evaluation) in enumerate(zip(self.runs, evaluations, strict=True)):
-                agent = jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent)
-                policy = sac.policy(self.config, agent, average=True).with_solver(ACTING_SOLVER)
+                agent = units.restored(jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent), self.units)
                 folder = policy_folder(run.temperature, run.seed)
                 self._save(out / folder, run, agent)
                 last, measured = self.rows[i - len(self.runs)], report.errors(run, evaluation)
-                floors = report.floors(run, FINAL_SAMPLES, measured["mean_scale"])
+                floors = report.floors(run, planned.FINAL_SAMPLES, measured["mean_scale"])
                 trained = {name: last[name] for name in ("ess", "transitions", "candidates_drawn")}
                 head = {"alpha": run.temperature, "seed": run.seed}
                 results.append(head | measured | floors | trained | {"policy": folder})
                 if run.seed == self.options.seed:
-                    pictures += report.pictures(self.lqr, run, policy)
+                    pictures += report.pictures(self.lqr, run, sac.policy(self.acting, agent, average=True))
             report.draw(out, self.lqr.name, self.runs, self.rows, results, pictures)
         seconds = self.clock | {"total": time.perf_counter() - begun}
         told = dataclasses.asdict(self.options) | {
-            "environments": ENVIRONMENTS,
-            "exploration": EXPLORATION,
-            "horizon": HORIZON,
-            "trajectories": TRAJECTORIES,
-            "evaluated_states": FINAL_STATES,
-            "samples_per_state": FINAL_SAMPLES,
-            "acting_solver": to_json(ACTING_SOLVER),
+            "environments": planned.ENVIRONMENTS,
+            "exploration": planned.EXPLORATION,
+            "horizon": planned.HORIZON,
+            "trajectories": planned.TRAJECTORIES,
+            "evaluated_states": planned.FINAL_STATES,
+            "samples_per_state": planned.FINAL_SAMPLES,
+            "acting_solver": to_json(planned.ACTING_SOLVER),
+            "units": dict(zip(self.units._fields, self._units_told(), strict=True)),
             "sac": to_json(self.config),
         }
         write_results(out, {"system": self.lqr.to_dict(), "settings": told, "runs": results}, seconds)

@@ -1,6 +1,7 @@
 """What the LQR job is to do: its settings, its runs with their exact optima, and the noise that judges policies."""
 
 import numpy as np
+from jaxtyping import Int
 
 from ... import checks
 from ...flow import RungeKutta
@@ -58,6 +59,11 @@ def schedule(candidates: str) -> int | Schedule:
         return int(candidates)
     expected = f"a whole number from 2 to {MOST_CANDIDATES}, or adaptive"
     raise checks.error("--candidates", repr(candidates), expected, "pass for example 8")
+
+
+def visits(count: int) -> Int[np.ndarray, " m"]:
+    """Return which states of the trajectories a policy is looked at in, counted along those of step 0 first."""
+    return np.random.default_rng(0).choice(HORIZON * TRAJECTORIES, count, replace=False)
 
 
 def noise(lqr: LQR) -> Noise:

@@ -82,7 +82,7 @@ def _spectral_norms(matrices: Float[np.ndarray, "m d d"]) -> Float[np.ndarray, "
 
 def floors(run: Run, samples: int, mean_scale: float) -> dict[str, float]:
     """Return what the same estimates give for the optimum itself, whose errors are zero: the samples' own share."""
-    actions = normal_points(samples, len(run.covariance)) @ matrix_root(run.covariance)
+    actions = normal_points(samples, len(run.covariance)) @ matrix_root(run.covariance).T
     mean = np.linalg.norm(actions.mean(axis=0))
     covariance = np.linalg.norm(np.atleast_2d(np.cov(actions.T, bias=True)) - run.covariance, 2)
     values = {

@@ -28,16 +28,7 @@ class CurrentPolicy(eqx.Module):
 
 
 def current_policy(policy: FlowPolicy, q_function: QFunction, temperature: Float[ArrayLike, ""]) -> CurrentPolicy:
-    """Propose with the current policy: what stands where no `Propose` is given.
-
-    Args:
-        policy: current policy.
-        q_function: not needed.
-        temperature: not needed.
-
-    Returns:
-        The proposal.
-    """
+    """Propose with the current policy: what stands where none is given, see `Propose.__call__`."""
     del q_function, temperature
     return CurrentPolicy(policy)
 

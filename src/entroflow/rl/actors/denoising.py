@@ -120,7 +120,7 @@ class Denoising(ActorDefaults):
 
             def one(obs: Float[Array, " n"], noised: Noised) -> Float[Array, " p"]:
                 context = trained.condition(obs)
-                predicted = jax.vmap(trained.predict, in_axes=(0, 0, None))(noised.point, noised.level, context)
+                predicted = jax.vmap(trained._noise_in, in_axes=(0, 0, None))(noised.point, noised.level, context)
                 return jnp.sum((predicted - noised.target) ** 2, axis=-1)
 
             return jnp.mean(jax.vmap(one)(obs, noised))
@@ -197,7 +197,7 @@ class DenoisingPolicy(eqx.Module):
     def sample(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
     ) -> Float[Array, " d"]:
-        """Draw an action, with the added noise, all noise scaled;, see `Policy.sample`."""
+        """Draw an action, with the added noise, all noise scaled, see `Policy.sample`."""
         clean_key, added_key = jax.random.split(key)
         added = jax.random.normal(added_key, (1, self.action_space.size), self.obs_units.mean.dtype)
         noise = jnp.concatenate([self._noise(clean_key), added])
@@ -221,32 +221,14 @@ class DenoisingPolicy(eqx.Module):
         """Compute what depends on the state only."""
         return self.network.condition(jax.lax.stop_gradient(self.obs_units).normalise(obs))
 
-    def predict(self, point: Float[Array, " d"], level: Array, context: Context) -> Float[Array, " d"]:
-        """Return the noise that the network sees in a point.
-
-        Args:
-            point: point x_t, shape (d,).
-            level: its level t, shape ().
-            context: from `condition`.
-
-        Returns:
-            The noise, shape (d,).
-        """
+    def _noise_in(self, point: Float[Array, " d"], level: Array, context: Context) -> Float[Array, " d"]:
+        """Return the noise that the network sees in a point x_t of level t."""
         return self.network(point, level.astype(point.dtype) / self.steps, context)
 
     def denoise(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
     ) -> Float[Array, " d"]:
-        """Draw a clean action by the T steps of DDPM.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-            noise_scale: what all noise is multiplied with.
-
-        Returns:
-            The action x ∈ [−1, 1]^d, shape (d,).
-        """
+        """Draw a clean action x ∈ [−1, 1]^d by the T steps of DDPM, see `Policy.sample`."""
         return self._denoise(obs, jnp.asarray(noise_scale) * self._noise(key))
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, "t d"]) -> Float[Array, " d"]:
@@ -261,7 +243,7 @@ class DenoisingPolicy(eqx.Module):
 
         def step(point: Float[Array, " d"], inputs: tuple) -> tuple[Float[Array, " d"], None]:
             level, noise, (sine, cosine, from_clean, from_point, deviation) = inputs
-            clean = (point - sine * self.predict(point, level, context)) / cosine
+            clean = (point - sine * self._noise_in(point, level, context)) / cosine
             return from_clean * jnp.clip(clean, -1.0, 1.0) + from_point * point + deviation * noise, None
 
         levels = jnp.arange(self.steps, 0, -1)

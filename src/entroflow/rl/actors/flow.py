@@ -45,16 +45,7 @@ DEFENSIVE_SHARE = 0.1  # of uniform candidates in the defensive mixture
 
 
 def defensive_uniform(policy: FlowPolicy, q_function: QFunction, temperature: Float[ArrayLike, ""]) -> MixtureProposal:
-    """Propose with the policy, and a tenth of the candidates uniformly in the box of actions.
-
-    Args:
-        policy: current policy.
-        q_function: not needed.
-        temperature: not needed.
-
-    Returns:
-        The proposal, see `Propose`.
-    """
+    """Propose with the policy, and a tenth of the candidates uniformly in the box, see `Propose.__call__`."""
     del q_function, temperature
     return defensive(policy, UniformProposal(policy.action_space), DEFENSIVE_SHARE)
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...fields import Count, Layers
 from ...flow import ActionSpace
+from ...flow.velocity import linear_layers
 from ...moments import Moments
 from .protocol import ActorDefaults
 
@@ -69,9 +70,7 @@ class GaussianNetwork(eqx.Module):
     layers: tuple[eqx.nn.Linear, ...]
 
     def __init__(self, obs_size: int, action_size: int, *, width: int, depth: int, key: PRNGKeyArray):
-        sizes = (obs_size, *[width] * depth, 2 * action_size)
-        keys = jax.random.split(key, depth + 1)
-        self.layers = tuple(eqx.nn.Linear(i, o, key=k) for i, o, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
+        self.layers = linear_layers((obs_size, *[width] * depth, 2 * action_size), key)
 
     def __call__(self, obs: Float[Array, " n"]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
         """Return mean and log standard deviation of the latent, shapes (d,)."""
@@ -110,11 +109,11 @@ class GaussianPolicy(eqx.Module):
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw, with gradients through both results, see `DensityPolicy.sample_and_log_prob`."""
+        """Draw, with gradients through both results, see `Policy.sample`."""
         return self.push_and_log_prob(obs, self._noise(key))
 
     def log_prob(self, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log π(a|s) of an action moved strictly inside of a box, see `DensityPolicy.log_prob`."""
+        """Return log π(a|s) of an action moved strictly inside of a box, see `FlowPolicy.log_prob`."""
         mean, log_std = self._moments(obs)
         latent = self.action_space.from_action(action)
         log_prob = self._log_prob(latent, (latent - mean) / jnp.exp(log_std), log_std)
@@ -128,7 +127,7 @@ class GaussianPolicy(eqx.Module):
     def push_and_log_prob(
         self, obs: Float[Array, " n"], noise: Float[Array, " d"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return that action and its log-density, see `NoiseDensityPolicy.push_and_log_prob`."""
+        """Return that action and its log-density, see `NoisePolicy.push`."""
         mean, log_std = self._moments(obs)
         latent = mean + jnp.exp(log_std) * noise
         return self.action_space.to_action(latent), self._log_prob(latent, noise, log_std)

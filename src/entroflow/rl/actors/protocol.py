@@ -45,27 +45,11 @@ class DensityPolicy(Policy, Protocol):
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw an action with its log-density.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-
-        Returns:
-            The action a that `sample` draws with the same key, shape (d,), and log π(a|s), shape ().
-        """
+        """Draw the action of `sample` with log π(a|s), shapes (d,) and (), see `Policy.sample`."""
         ...
 
     def log_prob(self, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return the log-density of a given action.
-
-        Args:
-            obs: observation s, shape (n,).
-            action: action a, shape (d,).
-
-        Returns:
-            log π(a|s), shape ().
-        """
+        """Return log π(a|s) of a given action, shape (), see `FlowPolicy.log_prob`."""
         ...
 
 
@@ -103,15 +87,7 @@ class NoiseDensityPolicy(NoisePolicy, Protocol):
     def push_and_log_prob(
         self, obs: Float[Array, " n"], noise: Float[Array, "..."]
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return the action that given noise becomes, with its log-density.
-
-        Args:
-            obs: observation s, shape (n,).
-            noise: standard normal noise, of the shape `noise_shape`.
-
-        Returns:
-            The action a, shape (d,), and log π(a|s), shape ().
-        """
+        """Return that action with log π(a|s), shapes (d,) and (), see `NoisePolicy.push`."""
         ...
 
 
@@ -276,17 +252,7 @@ class ActorDefaults:
         return False
 
     def loss_and_gradient(self, policy: Any, network: Any, key: PRNGKeyArray, goal: Goal) -> Step:
-        """Find the gradient of −E[Q(s, a) − α log π(a|s)] through one reparameterised action per state.
-
-        Args:
-            policy: current policy.
-            network: its network.
-            key: random key.
-            goal: where to.
-
-        Returns:
-            The step.
-        """
+        """Differentiate −E[Q(s, a) − α log π(a|s)] through an action per state, see `Actor.loss_and_gradient`."""
 
         def loss(network: Any) -> tuple[Float[Array, ""], Float[Array, " b"]]:
             draw = replace(policy, network=network).sample_and_log_prob

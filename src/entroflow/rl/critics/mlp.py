@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Key, PRNGKeyArray
 
 from ... import optimise
 from ...fields import Count, Layers, Positive, Share, check_fields
+from ...flow.velocity import linear_layers
 from ...moments import Moments, forgetting_rate, join, settled, standard
 from .protocol import Experience, Metrics
 
@@ -198,9 +199,7 @@ class MLP(eqx.Module):
 
     def __init__(self, input_size: int, *, width: int, depth: int, layer_norm: bool = False, key: PRNGKeyArray):
         self.layer_norm = layer_norm
-        sizes = (input_size, *[width] * depth, 1)
-        keys = jax.random.split(key, depth + 1)
-        self.layers = tuple(eqx.nn.Linear(i, o, key=k) for i, o, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
+        self.layers = linear_layers((input_size, *[width] * depth, 1), key)
 
     def __call__(self, x: Float[Array, " i"]) -> Float[Array, ""]:
         """Return the value, normalised, shape ()."""
@@ -226,21 +225,13 @@ class MLP(eqx.Module):
         first, last = self.layers[0], self.layers[-1]
         assert first.bias is not None and last.bias is not None
         ratio = old_value.scale / new_value.scale
-        return eqx.tree_at(
-            lambda network: [
-                network.layers[0].bias,
-                network.layers[0].weight,
-                network.layers[-1].weight,
-                network.layers[-1].bias,
-            ],
-            self,
-            [
-                first.bias + first.weight @ ((new.mean - old.mean) / old.scale),
-                first.weight * (new.scale / old.scale)[None],
-                ratio * last.weight,
-                ratio * last.bias + (old_value.mean - new_value.mean) / new_value.scale,
-            ],
-        )
+        changed = {
+            (0, "bias"): first.bias + first.weight @ ((new.mean - old.mean) / old.scale),
+            (0, "weight"): first.weight * (new.scale / old.scale)[None],
+            (-1, "weight"): ratio * last.weight,
+            (-1, "bias"): ratio * last.bias + (old_value.mean - new_value.mean) / new_value.scale,
+        }
+        return eqx.tree_at(lambda mlp: [getattr(mlp.layers[i], name) for i, name in changed], self, [*changed.values()])
 
 
 def _inputs(state: MLPCriticState, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, " n+d"]:

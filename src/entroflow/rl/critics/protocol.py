@@ -104,13 +104,5 @@ class VCritic(Critic, Protocol):
     """A critic that learns V(s), too."""
 
     def v(self, state: Any, obs: Float[Array, " n"]) -> Float[Array, ""]:
-        """Return V(s).
-
-        Args:
-            state: the critic's state.
-            obs: observation s, shape (n,).
-
-        Returns:
-            The soft value in the units of the return, shape ().
-        """
+        """Return V(s), a soft value in the units of the return, shape (), see `Critic.q`."""
         ...

@@ -1,4 +1,4 @@
-"""Densities known up to a constant, with exact samples and exact log Z: targets with one state for ISFM.
+"""ISFM alone, as a sampler: densities known up to a constant, with exact samples and exact log Z, with one state.
 
 A target is exp(Q/α)/Z with a single state: `log_density` is Q/α.
 """
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from scipy import integrate, special
 from scipy.spatial import KDTree
 
-from .. import checks
+from entroflow import checks
 
 GRID = 20_001  # points of tabulated distribution functions
 CELLS = 128  # along each axis, of the mode weights of mixtures
