@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from entroflow.densities import Density, get
 from entroflow.flow import AdaptiveSolver, ClosedForm, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.flow.divergence import DivergenceMethod, ExactJVP, Hutchinson
 from entroflow.isfm import FitConfig, fit
-from experiments.densities.targets import Density, get
 
 from .measure import Row, in_turns
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from entroflow import agents, diagnostics, envs, export, flow, isfm, lqr, multigoal, rl, storage
+    from entroflow import agents, densities, diagnostics, envs, export, flow, isfm, lqr, multigoal, rl, storage
     from entroflow.agents.agent import SAC, SACISFM, DenoisingSAC, GaussianSAC
     from entroflow.agents.load import load
     from entroflow.lqr import LQR
@@ -22,6 +22,7 @@ __all__ = [
     "GaussianSAC",
     "__version__",
     "agents",
+    "densities",
     "diagnostics",
     "envs",
     "export",

@@ -22,7 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"files"},
     {"checks", "stopping", "types", "compiling", "devices", "plotting"},
-    {"options", "memory", "moments", "fields", "optimise", "lqr", "multigoal"},
+    {"options", "memory", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
     {"diagnostics", "flow", "envs"},
     {"isfm"},
     {"rl"},

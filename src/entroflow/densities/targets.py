@@ -1,4 +1,4 @@
-"""ISFM alone, as a sampler: densities known up to a constant, with exact samples and exact log Z, with one state.
+"""Densities known up to a constant, with exact samples and exact log Z: targets with one state for ISFM.
 
 A target is exp(Q/α)/Z with a single state: `log_density` is Q/α.
 """
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from scipy import integrate, special
 from scipy.spatial import KDTree
 
-from entroflow import checks
+from .. import checks
 
 GRID = 20_001  # points of tabulated distribution functions
 CELLS = 128  # along each axis, of the mode weights of mixtures
