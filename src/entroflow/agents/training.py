@@ -1,9 +1,12 @@
 """A training: runs of one algorithm on one Gymnasium task, which differ in their seeds and learn in one program."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Key, UInt
 
 from .. import checks
 from ..compiling import RUN_ONCE, jit
+from ..envs.episodes import layers, reset, step
 from ..flow import ActionSpace
 from ..rl import finite, loop_gym, sac
 from ..storage import checkpoint, environment_state, legacy
@@ -19,6 +23,7 @@ from .settings import Settings
 from .tasks import Task
 
 Row = dict[str, Any]
+LIMIT = 10_000  # steps of an episode in an evaluation, unless the task has a longer time limit
 
 
 class NotFinite(FloatingPointError):
@@ -35,7 +40,7 @@ class Training:
         steps: steps that will be made in all, if that is known: no more memory is used than they need.
 
     Raises:
-        ValueError: for a seed that is none.
+        ValueError: for a seed that is none, or an environment that cannot be copied where several are needed.
 
     Attributes:
         config: settings of soft actor-critic, with the target entropy of this task.
@@ -48,11 +53,14 @@ class Training:
         self.config = dataclasses.replace(settings.config, target_entropy=_target_entropy(task, settings))
         numbers = np.float32(settings.temperature), np.float32(settings.discount)
         given = np.array(self.seeds, np.uint32), task.obs_size, task.policy_space()
-        self._agents, keys = _init(self.config, *given, *numbers)
+        if task.instance is not None and settings.num_envs * len(self.seeds) > 1:
+            task.make()
+        agents, keys = _init(self.config, *given, *numbers)
         self._act_keys, self._evaluate_keys, self._learn_keys = keys["act"], keys["evaluate"], keys["learn"]
         self.predict_keys = keys["predict"]
         self._capacity = _capacity(settings, steps)
-        self._loop: loop_gym.Loop | None = None  # made when learning begins, for the replay is large
+        self._learner: sac.State | loop_gym.Loop = agents  # the replay is large, and made when learning begins
+        self._good = agents
         self.step = 0
         self._stored = 0  # transitions of each run, which a loaded agent does not bring along
         self._updates = 0
@@ -64,23 +72,23 @@ class Training:
     @property
     def agents(self) -> sac.State:
         """States of soft actor-critic, leaves of shape (runs, ...)."""
-        return self._agents if self._loop is None else self._loop.agent
+        return self._learner if isinstance(self._learner, sac.State) else self._learner.agent
 
     @agents.setter
     def agents(self, agents: sac.State) -> None:
-        self._agents, self._loop, self._stored = agents, None, 0
+        self._learner, self._stored = agents, 0
 
     @property
     def loop(self) -> loop_gym.Loop:
         """What learning reads and writes."""
-        if self._loop is None:
+        if isinstance(self._learner, sac.State):
             sizes = {"obs_size": self.task.obs_size, "action_size": self.task.action_size}
-            self._loop = loop_gym.start(self._agents, self._learn_keys, capacity=self._capacity, **sizes)
-        return self._loop
+            self._learner = loop_gym.start(self._learner, self._learn_keys, capacity=self._capacity, **sizes)
+        return self._learner
 
     @loop.setter
     def loop(self, loop: loop_gym.Loop) -> None:
-        self._loop = loop
+        self._learner = loop
 
     def advance(self, steps: int, stop: Callable[[], bool] = lambda: False) -> list[Row]:
         """Make steps in the environments, and the updates that belong to them.
@@ -94,9 +102,12 @@ class Training:
             rows, their number, and the learner's metrics averaged over the updates. None if it was stopped.
 
         Raises:
-            NotFinite: if an environment returns a number that is not finite, or the learner's metrics are not.
+            NotFinite: if an environment returns a number that is not finite, or the learner finds one; the agents are
+                then as they were at the last rows.
+            Broken: if an environment fails.
         """
         rollout = self._rolling_out()
+        self._good = jax.tree.map(np.array, self.agents)
         target = self.step + steps
         while self.step < target:
             if stop():
@@ -107,7 +118,8 @@ class Training:
             self._learn()
             transitions = rollout.step(actions)
             self.step += self.settings.num_envs
-            self._check(np.asarray(transitions.next_obs), np.asarray(transitions.reward))
+            self._check("a reward", transitions.reward)
+            self._check("an observation", transitions.next_obs)
             self._pending = transitions
         self._check_learner()
         return self._rows(rollout)
@@ -132,37 +144,77 @@ class Training:
 
         Returns:
             One row per run and episode: seed, step, episode, return and length. None if it was stopped.
+
+        Raises:
+            NotFinite: if an environment returns a number that is not finite.
+            Broken: if an environment fails.
         """
-        envs, runs = (task or self.task).vector(len(self.seeds) * episodes), len(self.seeds)
-        obs, _ = envs.reset(seed=[seed + i for _ in self.seeds for i in range(episodes)])
-        returns, lengths = np.zeros((2, runs * episodes))
-        alive = np.ones(runs * episodes, bool)
+        runs, shape, steps = len(self.seeds), self.task.action_space.shape, 0
         candidates = self.settings.action_candidates if deterministic else 1
-        step = 0
-        while alive.any() and not stop():
-            grouped = jnp.asarray(obs.reshape(runs, episodes, -1).astype(np.float32))
-            actions = loop_gym.act_well(
-                self.config, self.agents, grouped, self._evaluate_keys, step, candidates=candidates
-            )
-            flat = np.asarray(actions).reshape(-1, *self.task.action_space.shape)
-            obs, reward, terminated, truncated, _ = envs.step(flat)
-            returns += alive * reward
-            lengths += alive
-            alive &= ~(terminated | truncated)
-            step += 1
-        envs.close()
-        if alive.any():
-            return []
+        totals = np.zeros((2, runs, episodes))  # returns and lengths
+        with self._for_evaluation(task or self.task, runs * episodes) as envs:
+            at_once, limit = len(envs) // runs, _limit(envs)
+            for first in range(0, episodes, at_once):
+                places = [(run, first + i) for run in range(runs) for i in range(at_once)]
+                obs = [reset(env, seed + episode) for env, (_, episode) in zip(envs, places, strict=False)]
+                alive = [i for i, (_, episode) in enumerate(places) if episode < episodes]
+                while alive:
+                    if stop():
+                        return []
+                    grouped = np.reshape(obs, (runs, at_once, -1))
+                    self._check("an observation", grouped)
+                    actions = loop_gym.act_well(
+                        self.config,
+                        self.agents,
+                        jnp.asarray(grouped),
+                        self._evaluate_keys,
+                        steps,
+                        candidates=candidates,
+                    )
+                    flat, steps, going = np.asarray(actions).reshape(-1, *shape), steps + 1, []
+                    for i in alive:
+                        obs[i], reward, *ended = step(envs[i], flat[i])
+                        totals[:, *places[i]] += reward, 1
+                        if not any(ended):
+                            going.append(i)
+                    alive = going
+                    if alive and totals[1, *places[alive[0]]] == limit:
+                        told = f"{self.task.name} did not end within {limit} steps and was cut off there"
+                        warnings.warn(f"{told}; give it another limit with gymnasium.wrappers.TimeLimit", stacklevel=3)
+                        break
+        self._check("a reward", totals[0])
         return [
             {
-                "seed": self.seeds[i // episodes],
+                "seed": seed,
                 "step": self.step,
-                "episode": i % episodes,
-                "return": float(returns[i]),
-                "length": int(lengths[i]),
+                "episode": episode,
+                "return": float(totals[0, run, episode]),
+                "length": int(totals[1, run, episode]),
             }
-            for i in range(runs * episodes)
+            for run, seed in enumerate(self.seeds)
+            for episode in range(episodes)
         ]
+
+    @contextlib.contextmanager
+    def _for_evaluation(self, task: Task, count: int) -> Iterator[Sequence[gymnasium.Env]]:
+        """Give as many new environments as can be had; if there are none, those of the training, which begin anew."""
+        made: list[gymnasium.Env] = []
+        taken = [] if self._rollout is None else [env.unwrapped for env in self._rollout.envs]
+        try:
+            while len(made) < count and (env := task.make()).unwrapped not in taken:
+                made.append(env)
+                taken.append(env.unwrapped)
+        except ValueError:
+            if len(made) < len(self.seeds) and task is not self.task:
+                raise
+        try:
+            if len(made) >= len(self.seeds):
+                yield made
+            else:
+                yield (rollout := self._rolling_out()).envs
+                rollout.running = False
+        finally:
+            self._close(made)
 
     def state(self) -> tuple[dict[str, Any], checkpoint.Arrays]:
         """Return all that going on needs: numbers in types that JSON knows, and arrays.
@@ -235,8 +287,14 @@ class Training:
     def close(self) -> None:
         """Close the environments."""
         if self._rollout is not None:
-            self._rollout.envs.close()
+            self._close(self._rollout.envs)
             self._rollout = None
+
+    def _close(self, envs: Sequence[gymnasium.Env]) -> None:
+        for env in envs:
+            if env is not self.task.instance:
+                with contextlib.suppress(Exception):  # one that is broken need not hide what went wrong before
+                    env.close()
 
     def _filled(self, replay: Transition) -> Any:
         """Return the transitions that are in a replay so far, without copying them where NumPy can look at them."""
@@ -245,13 +303,14 @@ class Training:
 
     def _rolling_out(self) -> loop_gym.Rollout:
         """Return the environments; at first make them, each with a seed of its own that depends on its run's alone."""
+        count = self.settings.num_envs
         if self._rollout is None:
-            count = self.settings.num_envs
+            self._rollout = loop_gym.Rollout(self.task.environments(count * len(self.seeds)), len(self.seeds))
+        if not self._rollout.running:
             # Environments that start again after a resumption must not repeat their first episodes.
             draws = [np.random.SeedSequence([seed, self.step]).generate_state(count) for seed in self.seeds]
-            seeds = [int(number) for draw in draws for number in draw]
-            self._rollout = loop_gym.Rollout(self.task.vector(len(seeds)), len(self.seeds), seeds)
-            self._check(self._rollout.obs, np.zeros(self._rollout.obs.shape[:2]))
+            self._rollout.begin([int(number) for draw in draws for number in draw])
+            self._check("an observation", self._rollout.obs)
         return self._rollout
 
     def _act(self, obs: Float[np.ndarray, "runs e n"]) -> Float[np.ndarray, "runs e d"]:
@@ -291,22 +350,29 @@ class Training:
 
     def _check_learner(self) -> None:
         """Stop at the first update that left a number that is not finite; the update is done when this is called."""
-        faults = np.zeros(1) if self._loop is None else np.asarray(self._loop.fault)
-        if faults.any():
-            i = int(np.flatnonzero(faults)[0])
-            metrics = {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()}
-            what = finite.describe(int(faults[i]), metrics)
-            raise NotFinite(f"{what} of the run with seed {self.seeds[i]} is not finite at step {self.step}")
+        if isinstance(self._learner, sac.State) or not (faults := np.asarray(self._learner.fault)).any():
+            return
+        i = int(np.flatnonzero(faults)[0])
+        what = finite.describe(int(faults[i]), {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()})
+        good, loop, self._metrics = jax.tree.map(jnp.array, self._good), self._learner, {}
+        self.loop = loop_gym.Loop(good, loop.replay, loop.key, loop.count, jnp.zeros_like(loop.fault))
+        raise NotFinite(f"{what} of the run with seed {self.seeds[i]} is not finite at step {self.step}")
 
-    def _check(self, obs: Float[np.ndarray, "runs e n"], reward: Float[np.ndarray, "runs e"]) -> None:
+    def _check(self, what: str, values: Any) -> None:
         """Stop at the first number from an environment that is not finite in single precision."""
-        for what, values in {"reward": reward[..., None], "observation": obs}.items():
-            bad = ~np.isfinite(values).all(axis=(1, 2))
-            if bad.any():
-                seed = self.seeds[int(np.argmax(bad))]
-                raise NotFinite(
-                    f"{self.task.name} returned an {what} that is not finite at step {self.step}, seed {seed}"
-                )
+        with np.errstate(over="ignore"):
+            bad = ~np.isfinite(np.asarray(values, np.float32).reshape(len(self.seeds), -1)).all(axis=1)
+        if bad.any():
+            if self._rollout is not None:
+                self._rollout.running = False
+            where = f"at step {self.step}, seed {self.seeds[int(np.argmax(bad))]}"
+            raise NotFinite(f"{self.task.name} returned {what} that is not finite {where}")
+
+
+def _limit(envs: Sequence[gymnasium.Env]) -> int:
+    """Return after how many steps an episode is cut off that does not end by itself."""
+    limits = [layer._max_episode_steps for layer in layers(envs[0]) if isinstance(layer, gymnasium.wrappers.TimeLimit)]
+    return max([LIMIT, *(limit + 1 for limit in limits)])
 
 
 def _with_room(ring: np.ndarray, capacity: int) -> np.ndarray:
