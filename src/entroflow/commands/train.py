@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from .. import checks
-from ..agents import saved
+from ..agents import Broken, saved
 from ..agents.load import BEST, CHECKPOINTS, LAST
 from ..agents.settings import Settings, change, from_json, names, of_algorithm, to_json
 from ..agents.tasks import Task, rebuilt, task
@@ -81,7 +81,7 @@ def _train(out: Path, found: Task, config: dict[str, Any], settings: Settings, s
             title = f"{config['algorithm']} on {found.name}"
             with writer, TrainingProgress(title, steps, start=training.step, console=console) as live:
                 finished = run.train(writer, live)
-        except NotFinite as problem:
+        except (Broken, NotFinite) as problem:
             return _failed(console, out, f"{problem}: training cannot go on")
         except OSError as problem:
             return _failed(console, out, f"cannot write to {out} ({problem}): training stops")

@@ -28,7 +28,7 @@ from jaxtyping import Float
 PLAIN = (bool, int, float, str, type(None), np.generic, np.ndarray)
 
 
-class Broken(RuntimeError):
+class Broken(ValueError):
     """An environment raised, or did not return what Gymnasium's environments do; the message says which and what."""
 
 
