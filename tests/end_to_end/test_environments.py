@@ -2,6 +2,7 @@
 
 import threading
 import warnings
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -28,8 +29,8 @@ class Generous(gymnasium.Wrapper):
     """A wrapper of one's own, which Gymnasium cannot make again."""
 
     def step(self, action):
-        obs, reward, *rest = self.env.step(action)
-        return obs, float(reward) + 100.0, *rest
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return obs, float(reward) + 100.0, terminated, truncated, info
 
 
 class Single(Reach):
@@ -99,7 +100,8 @@ def test_what_is_changed_by_hand_is_not_lost(name, change):
     """Copies have it, and a file that would not tell it asks for the environment; without a change it does not."""
     untouched, env = gymnasium.make(name), gymnasium.make(name)
     change(env)
-    assert task(untouched).spec and task(untouched).spec["id"] == name and task(env).spec is None
+    spec = task(untouched).spec
+    assert spec and spec["id"] == name and task(env).spec is None
     told = lambda env: getattr(env.unwrapped, "g", getattr(env.unwrapped, "terminates", None))  # noqa: E731
     for copy in task(env).environments(2):
         assert told(copy) == told(env) and copy.unwrapped is not env.unwrapped
@@ -282,15 +284,16 @@ def test_what_gymnasium_forgives_is_forgiven():
     """No options, no info, lists as observations; a buffer that is written into again, and actions changed in place."""
 
     class Old(Reach):
-        buffer = np.zeros(2, np.float32)
+        buffer: Any = np.zeros(2, np.float32)
+        info: Any = None
 
-        def reset(self, seed=None):
-            return super().reset(seed=seed)[0], None
+        def reset(self, seed=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+            return super().reset(seed=seed)[0], self.info
 
         def step(self, action):
             found = super().step(action)
             action *= 0
-            return *found[:4], None
+            return *found[:4], self.info
 
         def _observe(self):
             self.buffer[:] = super()._observe()
