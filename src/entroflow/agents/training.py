@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Key, UInt
 
 from .. import checks
 from ..compiling import RUN_ONCE, jit
-from ..envs.episodes import layers, reset, step
+from ..envs.episodes import reset, step, time_limit
 from ..flow import ActionSpace
 from ..rl import finite, loop_gym, sac
 from ..storage import checkpoint, environment_state, legacy
@@ -50,15 +51,18 @@ class Training:
 
     def __init__(self, task: Task, settings: Settings, seeds: Sequence[int], steps: int | None = None):
         self.task, self.settings, self.seeds = task, settings, [checks.seed("seed", seed) for seed in seeds]
-        self.config = dataclasses.replace(settings.config, target_entropy=_target_entropy(task, settings))
+        target = settings.target_entropy
+        if target == "auto":
+            target = task.entropy_of_unit() - task.action_size
+        self.config = dataclasses.replace(settings.config, target_entropy=None if target is None else float(target))
         numbers = np.float32(settings.temperature), np.float32(settings.discount)
         given = np.array(self.seeds, np.uint32), task.obs_size, task.policy_space()
         if task.instance is not None and settings.num_envs * len(self.seeds) > 1:
             task.make()
         agents, keys = _init(self.config, *given, *numbers)
-        self._act_keys, self._evaluate_keys, self._learn_keys = keys["act"], keys["evaluate"], keys["learn"]
-        self.predict_keys = keys["predict"]
-        self._capacity = _capacity(settings, steps)
+        self._act_keys, self._evaluate_keys, self._learn_keys, self.predict_keys = keys
+        wanted = settings.buffer_size if steps is None else min(settings.buffer_size, steps + settings.num_envs)
+        self._capacity = -(-wanted // settings.num_envs) * settings.num_envs
         self._learner: sac.State | loop_gym.Loop = agents  # the replay is large, and made when learning begins
         self._good = agents
         self.step = 0
@@ -113,10 +117,11 @@ class Training:
             if stop():
                 return []
             # The action waits for the last update; the next one then runs while the environments step.
-            actions = self._act(rollout.obs)
+            explore, obs = self.step < self.settings.learning_starts, jnp.asarray(rollout.obs)
+            actions = loop_gym.act(self.config, self.agents, obs, self._act_keys, self.step, explore=explore)
             self._check_learner()
             self._learn()
-            transitions = rollout.step(actions)
+            transitions = rollout.step(np.asarray(actions))
             self.step += self.settings.num_envs
             self._check("a reward", transitions.reward)
             self._check("an observation", transitions.next_obs)
@@ -138,7 +143,7 @@ class Training:
         Args:
             episodes: number of episodes of every run.
             deterministic: take the best by Q of `action_candidates` actions; otherwise draw from the policy.
-            seed: seed of the first episode's reset; the next ones count up. The same for all runs.
+            seed: seed of the first reset of every run; the next ones count up.
             task: the task to run them in, if not the one of the training.
             stop: asked before every step whether to leave it at that.
 
@@ -151,9 +156,10 @@ class Training:
         """
         runs, shape, steps = len(self.seeds), self.task.action_space.shape, 0
         candidates = self.settings.action_candidates if deterministic else 1
+        act = functools.partial(loop_gym.act_well, self.config, self.agents, candidates=candidates)
         totals = np.zeros((2, runs, episodes))  # returns and lengths
         with self._for_evaluation(task or self.task, runs * episodes) as envs:
-            at_once, limit = len(envs) // runs, _limit(envs)
+            at_once, limit = len(envs) // runs, max([LIMIT, *map(time_limit, envs)])
             for first in range(0, episodes, at_once):
                 places = [(run, first + i) for run in range(runs) for i in range(at_once)]
                 obs = [reset(env, seed + episode) for env, (_, episode) in zip(envs, places, strict=False)]
@@ -163,20 +169,12 @@ class Training:
                         return []
                     grouped = np.reshape(obs, (runs, at_once, -1))
                     self._check("an observation", grouped)
-                    actions = loop_gym.act_well(
-                        self.config,
-                        self.agents,
-                        jnp.asarray(grouped),
-                        self._evaluate_keys,
-                        steps,
-                        candidates=candidates,
-                    )
-                    flat, steps, going = np.asarray(actions).reshape(-1, *shape), steps + 1, []
+                    actions = np.asarray(act(jnp.asarray(grouped), self._evaluate_keys, steps)).reshape(-1, *shape)
+                    steps, going = steps + 1, []
                     for i in alive:
-                        obs[i], reward, *ended = step(envs[i], flat[i])
+                        obs[i], reward, *ended = step(envs[i], actions[i])
                         totals[:, *places[i]] += reward, 1
-                        if not any(ended):
-                            going.append(i)
+                        going += [] if any(ended) else [i]
                     alive = going
                     if alive and totals[1, *places[alive[0]]] == limit:
                         told = f"{self.task.name} did not end within {limit} steps and was cut off there"
@@ -184,15 +182,9 @@ class Training:
                         break
         self._check("a reward", totals[0])
         return [
-            {
-                "seed": seed,
-                "step": self.step,
-                "episode": episode,
-                "return": float(totals[0, run, episode]),
-                "length": int(totals[1, run, episode]),
-            }
-            for run, seed in enumerate(self.seeds)
-            for episode in range(episodes)
+            {"seed": self.seeds[run], "step": self.step, "episode": episode}
+            | {"return": float(totals[0, run, episode]), "length": int(totals[1, run, episode])}
+            for run, episode in np.ndindex(runs, episodes)
         ]
 
     @contextlib.contextmanager
@@ -207,12 +199,12 @@ class Training:
         except ValueError:
             if len(made) < len(self.seeds) and task is not self.task:
                 raise
+        envs = made
+        if len(made) < len(self.seeds):
+            rollout = self._rolling_out()
+            envs, rollout.running = rollout.envs, False
         try:
-            if len(made) >= len(self.seeds):
-                yield made
-            else:
-                yield (rollout := self._rolling_out()).envs
-                rollout.running = False
+            yield envs
         finally:
             self._close(made)
 
@@ -226,7 +218,8 @@ class Training:
             NotFinite: if the last update left a number that is not finite.
         """
         self._check_learner()
-        parts = vars(self.loop) | {"replay": self._filled(self.loop.replay)}
+        filled = min(int(self.loop.count), self._capacity)
+        parts = vars(self.loop) | {"replay": jax.tree.map(lambda ring: np.asarray(ring)[:, :filled], self.loop.replay)}
         arrays = checkpoint.flatten("loop", parts) | checkpoint.flatten("pending", self._pending)
         arrays |= {f"metrics.{name}": np.stack(parts) for name, parts in self._metrics.items()}
         numbers = {"step": self.step, "updates": self._updates, "remembered": int(self.loop.count), "envs": None}
@@ -255,9 +248,12 @@ class Training:
         self.close()
         if "loop.agent.critic.q.layers.0.weight" not in arrays:
             arrays = legacy.renamed(arrays)
-        capacity = self.loop.replay.reward.shape[1]
-        full = {n: _with_room(part, capacity) for n, part in arrays.items() if n.startswith("loop.replay.")}
         shapes = jax.eval_shape(lambda: self.loop)
+        full = {
+            name: np.pad(part, [(0, 0), (0, max(0, self._capacity - part.shape[1])), *[(0, 0)] * (part.ndim - 2)])
+            for name, part in arrays.items()
+            if name.startswith("loop.replay.")
+        }
         self.loop = checkpoint.unflatten("loop", shapes, arrays | full)
         if numbers["step"]:
             count = self.settings.num_envs
@@ -296,11 +292,6 @@ class Training:
                 with contextlib.suppress(Exception):  # one that is broken need not hide what went wrong before
                     env.close()
 
-    def _filled(self, replay: Transition) -> Any:
-        """Return the transitions that are in a replay so far, without copying them where NumPy can look at them."""
-        filled = min(int(self.loop.count), replay.reward.shape[1])
-        return jax.tree.map(lambda ring: np.asarray(ring)[:, :filled], replay)
-
     def _rolling_out(self) -> loop_gym.Rollout:
         """Return the environments; at first make them, each with a seed of its own that depends on its run's alone."""
         count = self.settings.num_envs
@@ -312,11 +303,6 @@ class Training:
             self._rollout.begin([int(number) for draw in draws for number in draw])
             self._check("an observation", self._rollout.obs)
         return self._rollout
-
-    def _act(self, obs: Float[np.ndarray, "runs e n"]) -> Float[np.ndarray, "runs e d"]:
-        explore = self.step < self.settings.learning_starts
-        actions = loop_gym.act(self.config, self.agents, jnp.asarray(obs), self._act_keys, self.step, explore=explore)
-        return np.asarray(actions)
 
     def _learn(self) -> None:
         """Store the last transitions; once there are enough, make the updates that belong to one step."""
@@ -369,19 +355,6 @@ class Training:
             raise NotFinite(f"{self.task.name} returned {what} that is not finite {where}")
 
 
-def _limit(envs: Sequence[gymnasium.Env]) -> int:
-    """Return after how many steps an episode is cut off that does not end by itself."""
-    limits = [layer._max_episode_steps for layer in layers(envs[0]) if isinstance(layer, gymnasium.wrappers.TimeLimit)]
-    return max([LIMIT, *(limit + 1 for limit in limits)])
-
-
-def _with_room(ring: np.ndarray, capacity: int) -> np.ndarray:
-    """Return transitions, an array of shape (runs, fewer, ...), with room for more."""
-    full = np.zeros((ring.shape[0], max(capacity, ring.shape[1]), *ring.shape[2:]), ring.dtype)
-    full[:, : ring.shape[1]] = ring
-    return full
-
-
 @jit(RUN_ONCE, static_argnames=("config", "obs_size"))
 def _init(
     config: sac.Config,
@@ -390,27 +363,13 @@ def _init(
     space: ActionSpace,
     temperature: Float[ArrayLike, ""],
     discount: Float[ArrayLike, ""],
-) -> tuple[sac.State, dict[str, Key[Array, " runs"]]]:
-    """Make the agents of all runs, and the random keys by which these act, learn, are evaluated and predict."""
+) -> tuple[sac.State, list[Key[Array, " runs"]]]:
+    """Make the agents of all runs, and the random keys by which these act, are evaluated, learn and predict."""
     numbers = {"temperature": jnp.asarray(temperature), "discount": jnp.asarray(discount)}
 
-    def one(seed: UInt[Array, ""]) -> tuple[sac.State, dict[str, Key[Array, ""]]]:
+    def one(seed: UInt[Array, ""]) -> tuple[sac.State, list[Key[Array, ""]]]:
         agent_key, act_key, other_key = jax.random.split(jax.random.key(seed), 3)
         agent = sac.init(config, agent_key, obs_size=obs_size, action_space=space, **numbers)
-        keys = {name: jax.random.fold_in(other_key, i) for i, name in enumerate(("evaluate", "learn", "predict"))}
-        return agent, {"act": act_key} | keys
+        return agent, [act_key, *(jax.random.fold_in(other_key, i) for i in range(3))]
 
     return jax.vmap(one)(jnp.asarray(seeds))
-
-
-def _capacity(settings: Settings, steps: int | None) -> int:
-    """Return how many transitions to remember: no more than there will be, a multiple of the environments."""
-    wanted = settings.buffer_size if steps is None else min(settings.buffer_size, steps + settings.num_envs)
-    return -(-wanted // settings.num_envs) * settings.num_envs
-
-
-def _target_entropy(task: Task, settings: Settings) -> float | None:
-    """Return the target entropy in the units of the task's actions."""
-    if settings.target_entropy == "auto":
-        return -float(task.action_size) + task.entropy_of_unit()
-    return None if settings.target_entropy is None else float(settings.target_entropy)

@@ -58,6 +58,11 @@ def layers(env: gymnasium.Env) -> list[gymnasium.Env]:
     return [env, *layers(env.env)] if isinstance(env, gymnasium.Wrapper) else [env]
 
 
+def time_limit(env: gymnasium.Env) -> int:
+    """Return the largest number of steps of an episode, as far as wrappers tell it; 0 if they do not."""
+    return max(getattr(layer, "_max_episode_steps", 0) for layer in layers(env))
+
+
 def copied(env: gymnasium.Env) -> gymnasium.Env:
     """Return another environment like one, with all that was changed by hand.
 
