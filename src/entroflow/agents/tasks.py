@@ -1,5 +1,6 @@
 """Gymnasium tasks: which can be trained on, vector environments of them, and what a file may say of one."""
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -60,8 +61,7 @@ class Task(NamedTuple):
         """Bring observations into the form that networks see.
 
         Args:
-            observation: one observation, or a batch of any leading axes, in the form of the task's space; or flattened,
-                shape (..., n).
+            observation: one, or a batch of any leading axes, in the form of the task's space, or flattened: (..., n).
 
         Returns:
             The observations, flat and in single precision, shape (b, n), and their leading axes.
@@ -88,17 +88,7 @@ class Task(NamedTuple):
         return _finite("observation", rows), () if single else (len(rows),)
 
     def flatten_action(self, action: Any) -> tuple[Float[np.ndarray, "b d"], tuple[int, ...]]:
-        """Bring actions into the form of the policy.
-
-        Args:
-            action: one action, or a batch of any leading axes, in the form of the task's space.
-
-        Returns:
-            The actions, flat and in single precision, shape (b, d), and their leading axes.
-
-        Raises:
-            ValueError: for another form, or numbers that are not finite.
-        """
+        """Bring one action, or a batch of any leading axes, into the form of the policy, shape (b, d); see `flatten`."""
         return _batch("action", action, [self.action_space.shape], "pass one action or several")
 
     def policy_space(self) -> ActionSpace:
@@ -108,9 +98,8 @@ class Task(NamedTuple):
 
     def entropy_of_unit(self) -> float:
         """Return Σ log half-width: what to add to an entropy that is meant for actions in [−1, 1]."""
-        if not np.isfinite(self.action_space.low).all():
-            return 0.0
-        return float(np.sum(np.log((self.action_space.high - self.action_space.low) / 2.0)))
+        low, high = self.action_space.low, self.action_space.high
+        return float(np.sum(np.log((high - low) / 2.0))) if np.isfinite(low).all() else 0.0
 
     def environments(self, count: int) -> list[gymnasium.Env]:
         """Return environments, the user's own instance if one is enough."""
@@ -121,6 +110,13 @@ class Task(NamedTuple):
             given = f"{self.name}, which returns the same environment again"
             raise checks.error("env", given, "a function that makes a new one", "make it inside of the function")
         return made
+
+    def close(self, envs: Sequence[gymnasium.Env]) -> None:
+        """Close environments, but not the user's own instance."""
+        for env in envs:
+            with contextlib.suppress(Exception):  # one that is broken need not hide what went wrong before
+                if env is not self.instance:
+                    env.close()
 
     def spaces_as_data(self) -> dict[str, Any]:
         """Return what must agree between the task that was trained on and another: shapes and bounds."""

@@ -36,7 +36,7 @@ class Training:
 
     Args:
         task: the task.
-        settings: the settings.
+        settings: the settings of all runs.
         seeds: one seed per run.
         steps: steps that will be made in all, if that is known: no more memory is used than they need.
 
@@ -65,9 +65,8 @@ class Training:
         self._capacity = -(-wanted // settings.num_envs) * settings.num_envs
         self._learner: sac.State | loop_gym.Loop = agents  # the replay is large, and made when learning begins
         self._good = agents
-        self.step = 0
+        self.step = self._updates = 0
         self._stored = 0  # transitions of each run, which a loaded agent does not bring along
-        self._updates = 0
         self._rollout: loop_gym.Rollout | None = None
         self._pending: Transition | None = None
         self._metrics: dict[str, list[Any]] = {}
@@ -206,13 +205,12 @@ class Training:
         try:
             yield envs
         finally:
-            self._close(made)
+            task.close(made)
 
     def state(self) -> tuple[dict[str, Any], checkpoint.Arrays]:
-        """Return all that going on needs: numbers in types that JSON knows, and arrays.
+        """Return all that going on needs, of the replay what is filled: numbers in types that JSON knows, and arrays.
 
-        Of the replay, only what is filled. Where the environments' state is not known, `obstacle` says so, and their
-        episodes are left behind.
+        Where the environments' state is not known, `obstacle` says so, and their episodes are left behind.
 
         Raises:
             NotFinite: if the last update left a number that is not finite.
@@ -223,8 +221,8 @@ class Training:
         arrays = checkpoint.flatten("loop", parts) | checkpoint.flatten("pending", self._pending)
         arrays |= {f"metrics.{name}": np.stack(parts) for name, parts in self._metrics.items()}
         numbers = {"step": self.step, "updates": self._updates, "remembered": int(self.loop.count), "envs": None}
-        rollout, ended = self._rollout, []
-        if rollout is not None:
+        ended = []
+        if (rollout := self._rollout) is not None:
             ended = [(i, *episode) for i, episodes in enumerate(rollout.ended) for episode in episodes]
             try:
                 numbers["envs"], more = environment_state.capture(rollout.envs)
@@ -249,22 +247,17 @@ class Training:
         if "loop.agent.critic.q.layers.0.weight" not in arrays:
             arrays = legacy.renamed(arrays)
         shapes = jax.eval_shape(lambda: self.loop)
-        full = {
-            name: np.pad(part, [(0, 0), (0, max(0, self._capacity - part.shape[1])), *[(0, 0)] * (part.ndim - 2)])
-            for name, part in arrays.items()
-            if name.startswith("loop.replay.")
-        }
+        full = {name: part for name, part in arrays.items() if name.startswith("loop.replay.")}
+        for name, part in full.items():
+            room = max(0, self._capacity - part.shape[1])
+            full[name] = np.pad(part, [(0, 0), (0, room), *[(0, 0)] * (part.ndim - 2)])
         self.loop = checkpoint.unflatten("loop", shapes, arrays | full)
         if numbers["step"]:
-            count = self.settings.num_envs
-            pending = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), shapes.replay
-            )
+            pending = jax.tree.map(lambda ring: ring[:, : self.settings.num_envs], self.loop.replay)
             self._pending = checkpoint.unflatten("pending", pending, arrays)
         self.step, self._updates, self._stored = numbers["step"], numbers["updates"], numbers["remembered"]
-        self._metrics = {
-            name.removeprefix("metrics."): list(parts) for name, parts in arrays.items() if name.startswith("metrics.")
-        }
+        metrics = {name: list(parts) for name, parts in arrays.items() if name.startswith("metrics.")}
+        self._metrics = {name.removeprefix("metrics."): parts for name, parts in metrics.items()}
         rollout = self._rolling_out()
         if numbers["envs"] is not None:
             try:
@@ -283,14 +276,8 @@ class Training:
     def close(self) -> None:
         """Close the environments."""
         if self._rollout is not None:
-            self._close(self._rollout.envs)
+            self.task.close(self._rollout.envs)
             self._rollout = None
-
-    def _close(self, envs: Sequence[gymnasium.Env]) -> None:
-        for env in envs:
-            if env is not self.task.instance:
-                with contextlib.suppress(Exception):  # one that is broken need not hide what went wrong before
-                    env.close()
 
     def _rolling_out(self) -> loop_gym.Rollout:
         """Return the environments; at first make them, each with a seed of its own that depends on its run's alone."""
