@@ -16,7 +16,6 @@ import numpy as np
 
 from .. import checks
 from ..envs import episodes
-from ..storage.folder import plain
 
 OWN = "entroflow.envs:"  # the one module that an id read from a file may name
 STATISTICS = ("NormalizeObservation", "NormalizeReward")  # wrappers that hold more than their arguments
@@ -64,16 +63,9 @@ def as_data(spec: Any) -> dict[str, Any] | None:
         "wrappers": [{"name": part.name, "kwargs": part.kwargs} for part in wrappers],
     }
     try:
-        return json.loads(json.dumps(document, default=_plain_array, allow_nan=False))
-    except (TypeError, ValueError):
+        return json.loads(json.dumps(document, default=lambda value: value.tolist(), allow_nan=False))
+    except (TypeError, ValueError, AttributeError):  # neither JSON's nor NumPy's
         return None
-
-
-def _plain_array(value: Any) -> Any:
-    """Return NumPy's numbers and arrays as lists; refuse all else."""
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value)
-    raise TypeError
 
 
 def _wrapper(part: Any) -> tuple[Callable[..., gymnasium.Env], dict[str, Any]]:

@@ -88,7 +88,7 @@ class Task(NamedTuple):
         return _finite("observation", rows), () if single else (len(rows),)
 
     def flatten_action(self, action: Any) -> tuple[Float[np.ndarray, "b d"], tuple[int, ...]]:
-        """Bring one action, or a batch of any leading axes, into the form of the policy, shape (b, d); see `flatten`."""
+        """Bring one action, or a batch of any leading axes, into the policy's form, shape (b, d); see `flatten`."""
         return _batch("action", action, [self.action_space.shape], "pass one action or several")
 
     def policy_space(self) -> ActionSpace:

@@ -24,6 +24,7 @@ from .settings import Settings
 from .tasks import Task
 
 Row = dict[str, Any]
+Stop = Callable[[], bool]  # by default `bool`, which returns False: never
 LIMIT = 10_000  # steps of an episode in an evaluation, unless the task has a longer time limit
 
 
@@ -66,7 +67,6 @@ class Training:
         self._learner: sac.State | loop_gym.Loop = agents  # the replay is large, and made when learning begins
         self._good = agents
         self.step = self._updates = 0
-        self._stored = 0  # transitions of each run, which a loaded agent does not bring along
         self._rollout: loop_gym.Rollout | None = None
         self._pending: Transition | None = None
         self._metrics: dict[str, list[Any]] = {}
@@ -79,7 +79,7 @@ class Training:
 
     @agents.setter
     def agents(self, agents: sac.State) -> None:
-        self._learner, self._stored = agents, 0
+        self._learner = agents
 
     @property
     def loop(self) -> loop_gym.Loop:
@@ -93,7 +93,7 @@ class Training:
     def loop(self, loop: loop_gym.Loop) -> None:
         self._learner = loop
 
-    def advance(self, steps: int, stop: Callable[[], bool] = lambda: False) -> list[Row]:
+    def advance(self, steps: int, stop: Stop = bool) -> list[Row]:
         """Make steps in the environments, and the updates that belong to them.
 
         Args:
@@ -101,8 +101,8 @@ class Training:
             stop: asked before every step whether to leave it at that.
 
         Returns:
-            One row per run: seed, step, the mean return and length of the training episodes that ended since the last
-            rows, their number, and the learner's metrics averaged over the updates. None if it was stopped.
+            One row per run, none if it was stopped: seed, step, the mean return and length of the training episodes
+            that ended since the last rows, their number, and the learner's metrics averaged over the updates.
 
         Raises:
             NotFinite: if an environment returns a number that is not finite, or the learner finds one; the agents are
@@ -129,13 +129,7 @@ class Training:
         return self._rows(rollout)
 
     def evaluate(
-        self,
-        episodes: int,
-        *,
-        deterministic: bool = True,
-        seed: int = 0,
-        task: Task | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        self, episodes: int, *, deterministic: bool = True, seed: int = 0, task: Task | None = None, stop: Stop = bool
     ) -> list[Row]:
         """Run whole episodes with the policies as they are.
 
@@ -150,8 +144,7 @@ class Training:
             One row per run and episode: seed, step, episode, return and length. None if it was stopped.
 
         Raises:
-            NotFinite: if an environment returns a number that is not finite.
-            Broken: if an environment fails.
+            NotFinite, Broken: as in `advance`, from an environment.
         """
         runs, shape, steps = len(self.seeds), self.task.action_space.shape, 0
         candidates = self.settings.action_candidates if deterministic else 1
@@ -220,7 +213,7 @@ class Training:
         parts = vars(self.loop) | {"replay": jax.tree.map(lambda ring: np.asarray(ring)[:, :filled], self.loop.replay)}
         arrays = checkpoint.flatten("loop", parts) | checkpoint.flatten("pending", self._pending)
         arrays |= {f"metrics.{name}": np.stack(parts) for name, parts in self._metrics.items()}
-        numbers = {"step": self.step, "updates": self._updates, "remembered": int(self.loop.count), "envs": None}
+        numbers = {"step": self.step, "updates": self._updates, "envs": None}
         ended = []
         if (rollout := self._rollout) is not None:
             ended = [(i, *episode) for i, episodes in enumerate(rollout.ended) for episode in episodes]
@@ -238,7 +231,7 @@ class Training:
 
         Args:
             numbers: what it returned first.
-            arrays: what it returned second.
+            arrays: and second.
 
         Raises:
             ValueError: if the arrays are not those of such a training.
@@ -255,7 +248,7 @@ class Training:
         if numbers["step"]:
             pending = jax.tree.map(lambda ring: ring[:, : self.settings.num_envs], self.loop.replay)
             self._pending = checkpoint.unflatten("pending", pending, arrays)
-        self.step, self._updates, self._stored = numbers["step"], numbers["updates"], numbers["remembered"]
+        self.step, self._updates = numbers["step"], numbers["updates"]
         metrics = {name: list(parts) for name, parts in arrays.items() if name.startswith("metrics.")}
         self._metrics = {name.removeprefix("metrics."): parts for name, parts in metrics.items()}
         rollout = self._rolling_out()
@@ -268,10 +261,8 @@ class Training:
                 self.close()
                 rollout = self._rolling_out()
                 self.obstacle = str(problem)
-        rollout.ended = [
-            [(float(total), int(length)) for run, total, length in arrays["ended"] if run == i]
-            for i in range(len(self.seeds))
-        ]
+        for run, total, length in arrays["ended"]:
+            rollout.ended[int(run)].append((float(total), int(length)))
 
     def close(self) -> None:
         """Close the environments."""
@@ -296,8 +287,7 @@ class Training:
         transitions, self._pending = self._pending, None
         if transitions is None:
             return
-        self._stored += self.settings.num_envs
-        if self._stored <= self.settings.learning_starts:
+        if int(self.loop.count) + self.settings.num_envs <= self.settings.learning_starts:
             self.loop = loop_gym.remember(self.loop, transitions)
             return
         for _ in range(self.settings.updates_per_step * self.settings.num_envs):
@@ -310,19 +300,17 @@ class Training:
     def _rows(self, rollout: loop_gym.Rollout) -> list[Row]:
         """Average what happened since the last rows."""
         means = {name: np.mean(parts, axis=0) for name, parts in self._metrics.items()}
-        rows = []
+        rows, target = [], self.config.target_entropy
         for i, (seed, episodes) in enumerate(zip(self.seeds, rollout.ended, strict=True)):
-            returns, lengths = (np.mean(part) for part in zip(*episodes, strict=True)) if episodes else (None, None)
+            returns, lengths = np.mean(episodes, axis=0) if episodes else (None, None)
             row = {"seed": seed, "step": self.step, "return": returns, "length": lengths, "episodes": len(episodes)}
             row |= {name: float(mean[i]) for name, mean in means.items()}
-            if self.config.target_entropy is not None:
-                row["target_entropy"] = self.config.target_entropy
-            rows.append(row)
+            rows.append(row | ({} if target is None else {"target_entropy": target}))
         self._metrics, rollout.ended = {}, [[] for _ in self.seeds]
         return rows
 
     def _check_learner(self) -> None:
-        """Stop at the first update that left a number that is not finite; the update is done when this is called."""
+        """Stop after the first update that left a number that is not finite, with the last good agents."""
         if isinstance(self._learner, sac.State) or not (faults := np.asarray(self._learner.fault)).any():
             return
         i = int(np.flatnonzero(faults)[0])
