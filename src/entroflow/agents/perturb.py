@@ -61,7 +61,7 @@ def perturb(task: Task, change: Perturbation) -> Task:
         return _Noise(env, change) if change.action_noise or change.observation_noise else env
 
     make().close()  # refuses now what it would refuse later
-    return task._replace(make=make, instance=None)
+    return task._replace(make=make)
 
 
 class _Noise(gymnasium.Wrapper):

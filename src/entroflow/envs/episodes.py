@@ -60,7 +60,7 @@ def layers(env: gymnasium.Env) -> list[gymnasium.Env]:
 
 def time_limit(env: gymnasium.Env) -> int:
     """Return the largest number of steps of an episode, as far as wrappers tell it; 0 if they do not."""
-    return max(getattr(layer, "_max_episode_steps", 0) for layer in layers(env))
+    return max(getattr(layer, "_max_episode_steps", 0) or 0 for layer in layers(env))
 
 
 def copied(env: gymnasium.Env) -> gymnasium.Env:
@@ -103,10 +103,10 @@ def _watching(env: gymnasium.Env, method: str) -> Iterator[None]:
 
 def _parts(result: Any, expected: str) -> tuple[Any, ...]:
     count = len(expected.split(", "))
-    if not isinstance(result, tuple) or len(result) != count:
-        given = f"{len(result)} values" if isinstance(result, tuple) else f"a {type(result).__name__}"
+    if not isinstance(result, tuple | list) or len(result) != count:
+        given = f"{len(result)} values" if isinstance(result, tuple | list) else f"a {type(result).__name__}"
         raise TypeError(f"it returned {given} instead of {count}: {expected}")
-    return result
+    return tuple(result)
 
 
 def _single(env: gymnasium.Env, obs: Any) -> Float[np.ndarray, " n"]:
