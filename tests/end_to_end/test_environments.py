@@ -326,7 +326,8 @@ def test_numbers_beyond_single_precision_are_named_where_they_come_from(fault, q
     env.fault = None
     made.learn(2)
     stored = made._training.loop.replay
-    assert made._training.loop.count == 5 and np.isfinite(stored.reward).all() and np.isfinite(stored.next_obs).all()
+    assert made._training.loop.count == 5
+    assert all(np.isfinite(part).all() for part in (stored.reward, stored.obs, stored.next_obs))
     assert np.isfinite(made.predict(np.zeros(2))[0]).all()
 
 
