@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         options.check(chosen)
         module, function = next(place for kind, place in COMMANDS.values() if kind is type(chosen)).split(":")
         return getattr(import_module(module), function)(chosen)
-    except ValueError as problem:
+    except (ValueError, FloatingPointError) as problem:
         print(f"entroflow: {problem}", file=sys.stderr)
         return 2
     except BrokenPipeError:

@@ -4,6 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import gymnasium
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from gymnasium import spaces
 
 from entroflow.agents import Settings
 from entroflow.agents.tasks import task
-from entroflow.agents.training import Training
+from entroflow.agents.training import NotFinite, Training
 from entroflow.rl import Config, Gaussian, MLPCritic, loop_gym
 
 SETTINGS = Settings(
@@ -115,3 +116,25 @@ def test_unbounded_actions_have_no_unit_to_account_for():
         action_space = spaces.Box(-np.inf, np.inf, (2,))
 
     assert train(SETTINGS, Free).config.target_entropy == -2
+
+
+def test_after_a_number_that_is_not_finite_the_agents_are_the_last_good_ones(calls, monkeypatch):
+    """Those of the last rows, as copies, for the memory of what learns is used again; then learning can go on."""
+    training = train(SETTINGS)
+    training.advance(8)
+    good = jax.tree.map(np.array, training.agents)
+
+    def poison(config, loop, transitions, *, update_policy):
+        poisoned = jax.tree.map(lambda leaf: leaf * jnp.nan if leaf.dtype.kind == "f" else leaf, loop.agent)
+        return loop_gym.Loop(poisoned, loop.replay, loop.key, loop.count, jnp.full_like(loop.fault, 2)), {
+            "q": np.full(1, np.nan)
+        }
+
+    learn = loop_gym.learn
+    monkeypatch.setattr(loop_gym, "learn", poison)
+    with pytest.raises(NotFinite, match="^actor of the agent of the run with seed 0 is not finite at step 10$"):
+        training.advance(8)
+    assert all(map(np.array_equal, jax.tree.leaves(training.agents), jax.tree.leaves(good)))
+    assert int(training.loop.count) == 4  # what was remembered stays
+    monkeypatch.setattr(loop_gym, "learn", learn)
+    assert training.advance(4)[0].keys() >= {"seed", "step"} and training.step == 14

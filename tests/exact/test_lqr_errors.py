@@ -102,9 +102,9 @@ def test_any_units_are_accepted(Q: Any, R: Any, state: Any, action: Any, gain: A
     """Costs, states and actions of sizes far apart are no reason to refuse a system; gains are python-control's."""
     state, action, one = np.array(state), np.array(action), np.eye(2)
     A, B = 1.1 * one, one * action / state[:, None]
-    covariances = [one / np.outer(state, state)] * 2
+    covariance = one / np.outer(state, state)
     Q, R = np.diag(Q) * np.outer(state, state), np.diag(R) * np.outer(action, action)
-    K = LQR(A, B, Q, R, *covariances, 0.99).optimal(1.0).K * action[:, None] / state
+    K = LQR(A, B, Q, R, covariance, covariance, 0.99).optimal(1.0).K * action[:, None] / state
     np.testing.assert_allclose(K, np.diag(gain), rtol=1e-6, atol=1e-12)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -210,3 +211,36 @@ def test_runs_side_by_side_are_the_runs_alone():
     at = lambda tree, place: [leaf[place] for leaf in numbers(tree)]  # noqa: E731
     assert all(map(np.array_equal, at(beside.agent, 1), at(loop.agent, 1)))
     assert not any(map(np.array_equal, at(beside.agent.critic.q, 0), at(loop.agent.critic.q, 0)))
+
+
+class Counting(gymnasium.Env):
+    """Pays its number at every step, and ends after as many steps."""
+
+    observation_space, action_space = gymnasium.spaces.Box(-9, 9, (1,)), gymnasium.spaces.Box(-1, 1, (2,))
+
+    def __init__(self, number):
+        self.number, self.seeds = number, []
+
+    def reset(self, *, seed=None, options=None):
+        self.seeds.append(seed)
+        self.time = 0
+        return np.zeros(1), {}
+
+    def step(self, action):
+        self.time += 1
+        return np.full(1, self.time), self.number, self.time == self.number, False, {}
+
+
+def test_a_roll_out_tells_every_run_its_own_episodes():
+    """Environments of the first run stand first; where an episode ends, the next one begins without a seed."""
+    envs = [Counting(number) for number in (1, 2, 3, 4)]
+    rollout = loop_gym.Rollout(envs, 2)
+    rollout.begin([5, 6, 7, 8])
+    steps = [rollout.step(np.zeros((2, 2, 2), np.float32)) for _ in range(4)]
+    assert rollout.ended == [[(1.0, 1), (1.0, 1), (4.0, 2), (1.0, 1), (1.0, 1), (4.0, 2)], [(9.0, 3), (16.0, 4)]]
+    np.testing.assert_array_equal(steps[2].next_obs[..., 0], [[1, 1], [3, 3]])
+    np.testing.assert_array_equal(steps[2].terminated, [[True, False], [True, False]])
+    np.testing.assert_array_equal(steps[2].reward, [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(rollout.obs[..., 0], [[0, 0], [1, 0]])
+    np.testing.assert_array_equal(rollout.returns, [0, 0, 3, 0])
+    assert envs[2].seeds == [7, None]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from entroflow.agents.tasks import task
+from entroflow.rl.loop_gym import Rollout
 from entroflow.storage import environment_state
 from entroflow.storage.environment_state import NotCaptured
 
@@ -26,12 +27,19 @@ MUJOCO = [
 MUJOCO += ["InvertedPendulum-v5", "InvertedDoublePendulum-v5", "HumanoidStandup-v5"]
 
 
-def follow(envs, rng, steps):
+def rolling(env, *seeds):
+    """A roll-out in environments of a task, one for each seed."""
+    made = Rollout(task(env).environments(len(seeds)), 1)
+    made.begin(seeds)
+    return made
+
+
+def follow(rollout, rng, steps):
     """What a number of random steps gives."""
-    space, found = envs.single_action_space, []
+    shape, found = rollout.envs[0].action_space.shape, []
     for _ in range(steps):
-        actions = rng.uniform(-1, 1, (envs.num_envs, *space.shape)).astype(np.float32)
-        found.append(envs.step(actions)[:4])
+        actions = rng.uniform(-1, 1, (1, len(rollout.envs), *shape)).astype(np.float32)
+        found.append((*rollout.step(actions), rollout.obs))
     return found
 
 
@@ -39,18 +47,15 @@ def follow(envs, rng, steps):
 def test_restored_environments_go_on_as_the_captured_ones(name):
     """Observations, rewards and ends of episodes are the same, over resets and what is random in them."""
     made = gymnasium.make(name, max_episode_steps=30) if name not in OWN else name
-    first, second = task(made).vector(2), task(made).vector(2)
-    first.reset(seed=[1, 2])
-    second.reset(seed=[3, 4])
+    first, second = rolling(made, 1, 2), rolling(made, 3, 4)
     follow(first, np.random.default_rng(0), 20)
     follow(second, np.random.default_rng(1), 3)
-    document, arrays = environment_state.capture(first)
-    environment_state.restore(second, json.loads(json.dumps(document, allow_nan=False)), arrays)
+    document, arrays = environment_state.capture(first.envs)
+    environment_state.restore(second.envs, json.loads(json.dumps(document, allow_nan=False)), arrays)
+    second.obs = first.obs
     steps = 90 if name in OWN else 50
     for was, now in zip(*(follow(envs, np.random.default_rng(2), steps) for envs in (first, second)), strict=True):
         assert all(map(np.array_equal, was, now))
-    first.close()
-    second.close()
 
 
 class Foreign(gymnasium.Env):
@@ -66,12 +71,11 @@ class Foreign(gymnasium.Env):
 
 def test_unknown_environments_are_not_captured():
     """Neither environments of others nor attributes that cannot be written are passed over."""
-    envs = task(Foreign).vector(1)
+    envs = task(Foreign).environments(1)
     with pytest.raises(NotCaptured, match="Foreign is not among the environments whose state is known"):
         environment_state.capture(envs)
-    known = task("Pendulum-v1").vector(1)
-    known.reset(seed=0)
-    known.envs[0].unwrapped.memory = object()
+    known = rolling("Pendulum-v1", 0).envs
+    known[0].unwrapped.memory = object()
     with pytest.raises(NotCaptured, match="its attribute memory is a object"):
         environment_state.capture(known)
 
@@ -81,12 +85,10 @@ def test_another_mujoco_is_not_taken_for_the_same(change, monkeypatch):
     """A changed model, or another version of MuJoCo, would go on differently."""
     import mujoco
 
-    first, second = task("InvertedPendulum-v5").vector(1), task("InvertedPendulum-v5").vector(1)
-    first.reset(seed=0)
-    second.reset(seed=0)
+    first, second = (rolling("InvertedPendulum-v5", 0).envs for _ in range(2))
     captured = environment_state.capture(first)
     if change == "model":
-        second.envs[0].unwrapped.model.body_mass[1] *= 2
+        second[0].unwrapped.model.body_mass[1] *= 2
     else:
         monkeypatch.setattr(mujoco, "__version__", "2.0")
     with pytest.raises(NotCaptured, match="another one|MuJoCo 3"):

@@ -1,5 +1,6 @@
 """What a user imports: agents that learn on a task, and trained ones from disk."""
 
+from ..envs.episodes import Broken
 from .agent import SAC, SACISFM, DenoisingSAC, Evaluation, GaussianSAC
 from .load import load
 from .perturb import Perturbation
@@ -9,6 +10,7 @@ from .training import NotFinite
 __all__ = [
     "SAC",
     "SACISFM",
+    "Broken",
     "DenoisingSAC",
     "Evaluation",
     "GaussianSAC",

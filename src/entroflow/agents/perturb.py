@@ -17,7 +17,7 @@ class Perturbation:
 
     Attributes:
         action_noise: standard deviation of Gaussian noise on actions, as a fraction of half their range.
-        observation_noise: standard deviation of Gaussian noise on every component of the observation, in its own unit.
+        observation_noise: the same on every component of the observation, in its own unit.
         mass: factor of all masses and inertias (MuJoCo tasks).
         friction: factor of all friction coefficients (MuJoCo tasks).
 
@@ -39,14 +39,14 @@ class Perturbation:
 
 
 def perturb(task: Task, change: Perturbation) -> Task:
-    """Return a task with changes.
+    """Return a task whose environments have changes.
 
     Args:
         task: the task.
         change: what to change.
 
     Returns:
-        The task whose environments have the changes.
+        The changed task.
 
     Raises:
         ValueError: for masses or friction of a task that is not simulated by MuJoCo.
@@ -79,16 +79,13 @@ class _Noise(gymnasium.Wrapper):
         return self._observe(obs), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, info = self.env.step(self._act(np.asarray(action)))
-        return self._observe(obs), reward, terminated, truncated, info
-
-    def _act(self, action: np.ndarray) -> np.ndarray:
-        space = self.action_space
+        space, action = self.action_space, np.asarray(action)
         assert isinstance(space, spaces.Box)
-        bounded = np.isfinite(space.low).all()
-        half = (space.high - space.low) / 2 if bounded else 1.0
+        half = (space.high - space.low) / 2 if np.isfinite(space.low).all() else 1.0
         noisy = action + self._change.action_noise * half * self._generator.standard_normal(action.shape)
-        return np.clip(noisy, space.low, space.high).astype(action.dtype)
+        action = np.clip(noisy, space.low, space.high).astype(action.dtype)
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return self._observe(obs), reward, terminated, truncated, info
 
     def _observe(self, obs: np.ndarray) -> np.ndarray:
         noise = self._generator.standard_normal(obs.shape)

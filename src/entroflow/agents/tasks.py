@@ -1,31 +1,25 @@
 """Gymnasium tasks: which can be trained on, vector environments of them, and what a file may say of one."""
 
-import importlib
-import json
-import logging
+import contextlib
 import math
-import warnings
-from collections.abc import Callable
-from importlib.util import find_spec
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 from jaxtyping import Float
 
-from .. import (
-    checks,
-    envs,  # noqa: F401  registers entroflow/LQR-v0 and entroflow/MultiGoal-v0
-)
+from .. import checks
+from ..envs import episodes
 from ..flow import ActionSpace, Box, Unbounded
-from ..storage.folder import plain
+from . import specification
 
 Env = str | gymnasium.Env | Callable[[], gymnasium.Env]
+PACKAGE = re.compile(r"pip install [\"'`]*([^\s\"'`]+)|supported on `([^`]+)`|Farama-Foundation/(gymnasium-robotics)")
 EXTRAS = {"mujoco": "mujoco", "pygame": "classic", "box2d": "box2d"}  # by the words of Gymnasium's message
-OWN = "entroflow.envs:"  # the one module that an id read from a file may name
 
 
 class Task(NamedTuple):
@@ -36,15 +30,22 @@ class Task(NamedTuple):
         make: makes one environment with flat observations.
         observation_space: the space of observations, as the task has it.
         action_space: the space of actions, of any shape.
-        spec: id, arguments, time limit and wrappers, from which `rebuilt` makes the task again; None if they do not
+        data: id, arguments, time limit and wrappers, from which `rebuilt` makes the task again; None if they do not
             tell all.
+        instance: the user's own environment, with flat observations, which is used itself where one is enough.
     """
 
     name: str
     make: Callable[[], gymnasium.Env]
     observation_space: spaces.Space
     action_space: spaces.Box
-    spec: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
+    instance: gymnasium.Env | None = None
+
+    @property
+    def spec(self) -> dict[str, Any] | None:
+        """`data`, if the user has not changed by hand what it tells of the environment."""
+        return self.data if self.instance is None or self.data is None or specification.as_made(self.instance) else None
 
     @property
     def obs_size(self) -> int:
@@ -60,8 +61,7 @@ class Task(NamedTuple):
         """Bring observations into the form that networks see.
 
         Args:
-            observation: one observation, or a batch of any leading axes, in the form of the task's space; or flattened,
-                shape (..., n).
+            observation: one, or a batch of any leading axes, in the form of the task's space, or flattened: (..., n).
 
         Returns:
             The observations, flat and in single precision, shape (b, n), and their leading axes.
@@ -69,19 +69,11 @@ class Task(NamedTuple):
         Raises:
             ValueError: for another form, or numbers that are not finite.
         """
-        space, shape = self.observation_space, self.observation_space.shape
-        array = _numbers(observation)
-        if not isinstance(space, spaces.Box) and (array is None or array.shape[-1:] != (self.obs_size,)):
+        space, array, flat = self.observation_space, _numbers(observation), (self.obs_size,)
+        if not isinstance(space, spaces.Box) and (array is None or array.shape[-1:] != flat):
             return self._flatten_structured(observation)
-        if array is not None and shape and array.shape[-len(shape) :] == shape:
-            batch = array.shape[: array.ndim - len(shape)]
-        elif array is not None and array.shape[-1:] == (self.obs_size,):
-            batch = array.shape[:-1]
-        else:
-            given = repr(type(observation).__name__) if array is None else f"shape {np.shape(observation)}"
-            expected = f"numbers of shape {shape or (self.obs_size,)}, or a batch of them"
-            raise checks.error("observation", given, expected, "pass what the task returned")
-        return _finite("observation", array.reshape(math.prod(batch), self.obs_size)), batch
+        shapes = [flat] if space.shape is None else [space.shape, flat]
+        return _batch("observation", observation, shapes, "pass what the task returned")
 
     def _flatten_structured(self, observation: Any) -> tuple[Float[np.ndarray, "b n"], tuple[int, ...]]:
         """Flatten one observation of a Dict, a Tuple or a discrete space, or a batch of them, by the space itself."""
@@ -96,23 +88,8 @@ class Task(NamedTuple):
         return _finite("observation", rows), () if single else (len(rows),)
 
     def flatten_action(self, action: Any) -> tuple[Float[np.ndarray, "b d"], tuple[int, ...]]:
-        """Bring actions into the form of the policy.
-
-        Args:
-            action: one action, or a batch of any leading axes, in the form of the task's space.
-
-        Returns:
-            The actions, flat and in single precision, shape (b, d), and their leading axes.
-
-        Raises:
-            ValueError: for another form, or numbers that are not finite.
-        """
-        shape, array = self.action_space.shape, _numbers(action)
-        if array is None or array.shape[array.ndim - len(shape) :] != shape:
-            expected = f"numbers of shape {shape}, or a batch of them"
-            raise checks.error("action", f"shape {np.shape(action)}", expected, "pass one action or several")
-        batch = array.shape[: array.ndim - len(shape)]
-        return _finite("action", array.reshape(math.prod(batch), self.action_size)), batch
+        """Bring one action, or a batch of any leading axes, into the policy's form, shape (b, d); see `flatten`."""
+        return _batch("action", action, [self.action_space.shape], "pass one action or several")
 
     def policy_space(self) -> ActionSpace:
         """Return the map from latents to actions, and back."""
@@ -121,13 +98,25 @@ class Task(NamedTuple):
 
     def entropy_of_unit(self) -> float:
         """Return Σ log half-width: what to add to an entropy that is meant for actions in [−1, 1]."""
-        if not np.isfinite(self.action_space.low).all():
-            return 0.0
-        return float(np.sum(np.log((self.action_space.high - self.action_space.low) / 2.0)))
+        low, high = self.action_space.low, self.action_space.high
+        return float(np.sum(np.log((high - low) / 2.0))) if np.isfinite(low).all() else 0.0
 
-    def vector(self, count: int) -> SyncVectorEnv:
-        """Make environments that step together, and reset at once when an episode ends, its last observation kept."""
-        return SyncVectorEnv([self.make] * count, autoreset_mode=AutoresetMode.SAME_STEP)
+    def environments(self, count: int) -> list[gymnasium.Env]:
+        """Return environments, the user's own instance if one is enough."""
+        if self.instance is not None and count == 1:
+            return [self.instance]
+        made = [self.make() for _ in range(count)]
+        if len({id(env.unwrapped) for env in made}) < count:
+            given = f"{self.name}, which returns the same environment again"
+            raise checks.error("env", given, "a function that makes a new one", "make it inside of the function")
+        return made
+
+    def close(self, envs: Sequence[gymnasium.Env]) -> None:
+        """Close environments, but not the user's own instance."""
+        for env in envs:
+            with contextlib.suppress(Exception):  # one that is broken need not hide what went wrong before
+                if env is not self.instance:
+                    env.close()
 
     def spaces_as_data(self) -> dict[str, Any]:
         """Return what must agree between the task that was trained on and another: shapes and bounds."""
@@ -147,12 +136,25 @@ def _numbers(value: Any) -> np.ndarray | None:
     return array if array.dtype.kind in "iufb" else None
 
 
-def _finite(name: str, array: np.ndarray) -> Float[np.ndarray, "b n"]:
+def _finite(name: str, array: np.ndarray) -> Float[np.ndarray, "..."]:
     with np.errstate(over="ignore"):
         single = array.astype(np.float32)
     if not np.isfinite(single).all():
         raise checks.error(name, "NaN or infinity", "finite numbers", "look where they come from")
     return single
+
+
+def _batch(
+    name: str, value: Any, shapes: Sequence[tuple[int, ...]], remedy: str
+) -> tuple[Float[np.ndarray, "b n"], tuple[int, ...]]:
+    """Return a value, or a batch of any leading axes, of the first shape that fits, flat; and its leading axes."""
+    array = _numbers(value)
+    given = repr(type(value).__name__) if array is None else f"shape {array.shape}"
+    for shape in shapes:
+        if array is not None and array.shape[array.ndim - len(shape) :] == shape:
+            lead = array.shape[: array.ndim - len(shape)]
+            return _finite(name, array).reshape(math.prod(lead), math.prod(shape)), lead
+    raise checks.error(name, given, f"numbers of shape {shapes[0]}, or a batch of them", remedy)
 
 
 def _length(observation: Any) -> int:
@@ -166,8 +168,8 @@ def task(env: Env) -> Task:
     """Check a task.
 
     Args:
-        env: the id of a registered environment, an environment made by `gymnasium.make`, of which others like it are
-            made, or a function that makes one.
+        env: the id of a registered environment, an environment, or a function that makes one. An environment is used
+            itself where one is enough; where several are needed, they are its copies.
 
     Returns:
         The task.
@@ -176,114 +178,74 @@ def task(env: Env) -> Task:
         ValueError: in one sentence, if there is no such environment, a package that it needs is missing, or its
             observations or actions are of a kind that is not supported.
     """
-    name, build = _builder(env)
-    return _task(name, build, told=isinstance(env, str | gymnasium.Env))
-
-
-def _task(name: str, build: Callable[[], gymnasium.Env], *, told: bool) -> Task:
-    """Check a task by making one of its environments, whose specification tells all of it, or does not."""
-    try:
-        example = build()
-    except (ImportError, gymnasium.error.DependencyNotInstalled) as problem:
-        given = f"{name}, which needs what is missing ({' '.join(str(problem).split()).rstrip('.')})"
-        raise checks.error("env", given, "a package that is installed", install(problem)) from None
-    except gymnasium.error.Error as problem:
-        given = f"{name!r} ({' '.join(str(problem).split())})"
-        raise checks.error("env", given, "the id of a registered environment", "check the spelling") from None
-    observations, actions = example.observation_space, example.action_space
-    spec = _as_data(example.spec) if told else None
-    example.close()
-    _check_actions(name, actions)
-    assert isinstance(actions, spaces.Box)
-    flat = isinstance(observations, spaces.Box) and len(observations.shape or ()) == 1
-    _check_observations(name, observations)
-    make = build if flat else lambda: gymnasium.wrappers.FlattenObservation(build())
-    return Task(name, make, observations, actions, spec)
-
-
-def install(problem: Exception) -> str:
-    """Return the command that installs what a task lacks, as far as an extra of this package brings it."""
-    known = isinstance(problem, gymnasium.error.DependencyNotInstalled)
-    extras = [extra for word, extra in EXTRAS.items() if known and word in str(problem).lower()]
-    return f'run: pip install "entroflow[{extras[0]}]"' if extras else "install it"
+    if isinstance(env, str):
+        specification.listen_to_mujoco(env)
+        return _task(env, lambda: gymnasium.make(env))
+    if isinstance(env, gymnasium.Env):
+        name = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
+        return _task(name, lambda: episodes.copied(env), env)
+    if callable(env):
+        return _task(getattr(env, "__name__", type(env).__name__), env)._replace(data=None)
+    raise checks.error("env", repr(env), "an environment, its id, or a function that makes it", "pass 'Pendulum-v1'")
 
 
 def rebuilt(spec: Any) -> Task:
-    """Make a task again from what a file says of it. It names no module: nothing that is read chooses an import.
-
-    Args:
-        spec: what `Task.spec` was, or the environment's id alone.
-
-    Returns:
-        The task.
-
-    Raises:
-        ValueError: in one sentence, if it says anything else, or there is no such task here.
-    """
-    parts: dict[str, Any] = {"kwargs": {}, "max_episode_steps": None, "wrappers": []}
-    parts |= {"id": spec} if isinstance(spec, str) else spec if isinstance(spec, dict) else {}
-    kinds = {"id": str, "kwargs": dict, "max_episode_steps": int | None, "wrappers": list}
-    if set(parts) != set(kinds) or not all(isinstance(parts[name], kind) for name, kind in kinds.items()):
-        raise checks.error("env", repr(spec), "the specification of a task", "pass the task itself as env=")
-    name = parts["id"]
-    if ":" in name.removeprefix(OWN) or not name:
-        given, expected = f"the id {name!r} in a file", "an id without a module"
-        raise checks.error("env", given, expected, "import the module yourself and pass the task itself as env=")
-    if isinstance(spec, str):
-        return task(name)
-    _listen_to_mujoco(name)
-    limit = {} if parts["max_episode_steps"] is None else {"max_episode_steps": parts["max_episode_steps"]}
-
-    def build() -> gymnasium.Env:
-        env = gymnasium.make(name, **limit, **parts["kwargs"])
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*precision lowered")  # JSON has one kind of real numbers
-            for wrapper in parts["wrappers"]:
-                env = _wrapper(wrapper)(env, **wrapper.get("kwargs", {}))
-        return env
-
-    try:
-        return _task(name, build, told=False)._replace(spec=parts)
-    except TypeError as problem:
-        given = f"arguments of {name!r} in a file that do not fit ({str(problem).splitlines()[0]})"
-        raise checks.error("env", given, "those that it takes", "pass the task itself as env=") from None
+    """Make a task again from what a file says of it: what `Task.spec` was, or an id; else it is a `ValueError`."""
+    name, build, data = specification.read(spec)
+    made = _task(name, build)
+    return made if isinstance(spec, str) else made._replace(data=data)
 
 
-def _as_data(spec: Any) -> dict[str, Any] | None:
-    """Return an environment's specification as JSON-ready data; None if that would not tell all."""
-    if spec is None or ":" in spec.id.removeprefix(OWN):
-        return None
-    wrappers = spec.additional_wrappers
-    if any(not part.entry_point.startswith("gymnasium.wrappers") or part.kwargs is None for part in wrappers):
-        return None
-    kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
-    document = {
-        "id": spec.id,
-        "kwargs": {name: value.to_dict() if hasattr(value, "to_dict") else value for name, value in kwargs.items()},
-        "max_episode_steps": spec.max_episode_steps,
-        "wrappers": [{"name": part.name, "kwargs": part.kwargs} for part in wrappers],
-    }
-    try:
-        return json.loads(json.dumps(document, default=_plain_array, allow_nan=False))
-    except (TypeError, ValueError):
-        return None
+def _task(name: str, build: Callable[[], gymnasium.Env], instance: gymnasium.Env | None = None) -> Task:
+    """Check a task by its instance, or by making one of its environments."""
+    flat: Callable[[Any], gymnasium.Env] = lambda env: env  # noqa: E731
+
+    def make() -> gymnasium.Env:
+        try:
+            made = build()
+        except episodes.NotCopied as problem:
+            remedy = "pass num_envs=1, or as env a function that makes it"
+            raise checks.error("env", str(problem), "a single environment to be enough", remedy) from problem
+        except Exception as problem:
+            raise _refusal(name, problem) from problem
+        if isinstance(made, gymnasium.Env):
+            return flat(made)
+        given = f"{name}, which makes a {type(made).__name__}"
+        raise checks.error("env", given, "a gymnasium.Env", "return an environment of Gymnasium")
+
+    example = make() if instance is None else instance
+    observations, actions = (getattr(example, f"{kind}_space", None) for kind in ("observation", "action"))
+    _check_actions(name, actions)
+    _check_observations(name, observations)
+    assert isinstance(observations, spaces.Space) and isinstance(actions, spaces.Box)
+    data = specification.as_data(example.spec)
+    if instance is None:
+        example.close()
+    if not isinstance(observations, spaces.Box) or len(observations.shape) != 1:
+        flat = gymnasium.wrappers.FlattenObservation
+    return Task(name, make, observations, actions, data, None if instance is None else flat(instance))
 
 
-def _plain_array(value: Any) -> Any:
-    """Return NumPy's numbers and arrays as lists; refuse all else."""
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value)
-    raise TypeError
+def _refusal(name: str, problem: Exception) -> ValueError:
+    """Return the sentence about an environment that could not be made."""
+    said = " ".join(str(problem).split()).rstrip(".")[:400]
+    if isinstance(problem, ImportError | gymnasium.error.DependencyNotInstalled):
+        given = f"{name}, which needs what is missing ({said})"
+        return checks.error("env", given, "a package that is installed", install(problem))
+    if isinstance(problem, gymnasium.error.Error):
+        remedy = "check the spelling, and name the module that registers it, as in 'module:Id-v0'"
+        return checks.error("env", f"{name!r} ({said})", "the id of a registered environment", remedy)
+    given = f"{name!r}, which cannot be made ({type(problem).__name__}: {said})"
+    return checks.error("env", given, "an environment", "see why it fails")
 
 
-def _wrapper(part: Any) -> Callable[..., gymnasium.Env]:
-    """Return one of Gymnasium's own wrappers by its name."""
-    name = part.get("name") if isinstance(part, dict) else None
-    kind = getattr(gymnasium.wrappers, name, None) if name in gymnasium.wrappers.__all__ else None
-    if kind is None or not isinstance(part.get("kwargs", {}), dict):
-        given = f"the wrapper {name!r} in a file"
-        raise checks.error("env", given, "one of Gymnasium's own", "pass the task itself as env=")
-    return kind
+def install(problem: Exception) -> str:
+    """Return the command that installs what a task lacks, by an extra of this package where one brings it."""
+    said, missing = str(problem), isinstance(problem, gymnasium.error.DependencyNotInstalled)
+    extras = [f"entroflow[{extra}]" for word, extra in EXTRAS.items() if missing and word in said.lower()]
+    named = [next(filter(None, groups)) for groups in reversed(PACKAGE.findall(said))]
+    packages = [*extras, *named, *filter(None, [getattr(problem, "name", None)])]
+    return f'run: pip install "{packages[0]}"' if packages else "install it"
 
 
 def _bounds(values: np.ndarray) -> list[Any]:
@@ -291,52 +253,19 @@ def _bounds(values: np.ndarray) -> list[Any]:
     return [float(value) if np.isfinite(value) else str(value) for value in values.reshape(-1)]
 
 
-def _builder(env: Env) -> tuple[str, Callable[[], gymnasium.Env]]:
-    """Return a name and a function that makes the environment."""
-    if isinstance(env, str):
-        _listen_to_mujoco(env)
-        return env, lambda: gymnasium.make(env)
-    if isinstance(env, gymnasium.Env):
-        spec = env.spec
-        if spec is None:
-            given, remedy = f"an environment without a spec, {env}", "pass a function that makes it"
-            raise checks.error("env", given, "an id, or an environment that gymnasium.make made", remedy)
-        return spec.id, lambda: gymnasium.make(spec)
-    if callable(env):
-        return getattr(env, "__name__", type(env).__name__), env
-    raise checks.error("env", repr(env), "an environment's id, or a function that makes it", "pass 'Pendulum-v1'")
-
-
-def _listen_to_mujoco(env: str) -> None:
-    """Hand MuJoCo's warnings to Python's logging, and keep its remarks on how Gymnasium's models are written to debug.
-
-    By itself MuJoCo prints them, one for every environment, and writes them into a file in the current folder.
-    """
-    spec = gymnasium.registry.get(env)
-    if spec is None or "mujoco" not in str(spec.entry_point) or find_spec("mujoco") is None:
-        return
-    mujoco: Any = importlib.import_module("mujoco")
-
-    def log(message: str) -> None:
-        logging.getLogger("mujoco").log(logging.DEBUG if "deprecated" in message else logging.WARNING, message)
-
-    mujoco.set_mju_user_warning(log)
-
-
 def _check_actions(name: str, space: Any) -> None:
+    given, remedy = f"{space}", "choose a task with continuous actions"
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        low, high = np.isfinite(space.low), np.isfinite(space.high)
+        if ((low & high).all() and (space.low < space.high).all()) or not (low | high).any():
+            return
+        if (low & high).all():
+            given, remedy = f"{space}, which leaves no room between its bounds", "drop constant components"
+        else:
+            given = f"{space}, bounded in part"
+            remedy = "bound every component on both sides, for example with gymnasium.wrappers.RescaleAction"
     expected = "a Box of actions with finite bounds, or with none"
-    if not isinstance(space, spaces.Box):
-        remedy = "choose a task with continuous actions"
-        raise checks.error(f"actions of {name}", f"{space}", expected, remedy)
-    finite = np.isfinite(space.low) & np.isfinite(space.high)
-    if not finite.all() and (np.isfinite(space.low) | np.isfinite(space.high)).any():
-        remedy = "bound every component on both sides, for example with gymnasium.wrappers.RescaleAction"
-        raise checks.error(f"actions of {name}", f"{space}, bounded in part", expected, remedy)
-    if finite.all() and not (space.low < space.high).all():
-        given = f"{space}, which leaves no room between its bounds"
-        raise checks.error(f"actions of {name}", given, expected, "drop constant components")
-    if not np.issubdtype(space.dtype, np.floating):
-        raise checks.error(f"actions of {name}", f"{space}", expected, "choose a task with continuous actions")
+    raise checks.error(f"actions of {name}", given, expected, remedy)
 
 
 def _check_observations(name: str, space: Any) -> None:

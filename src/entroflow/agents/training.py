@@ -1,10 +1,14 @@
 """A training: runs of one algorithm on one Gymnasium task, which differ in their seeds and learn in one program."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from operator import index
 from typing import Any
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Key, UInt
 
 from .. import checks, memory
 from ..compiling import RUN_ONCE, jit, shapes_of
+from ..envs.episodes import reset, step, time_limit
 from ..flow import ActionSpace
 from ..rl import finite, loop_gym, sac
 from ..storage import checkpoint, environment_state, legacy
@@ -20,6 +25,8 @@ from .settings import Settings
 from .tasks import Task
 
 Row = dict[str, Any]
+Stop = Callable[[], bool]  # by default `bool`, which returns False: never
+LIMIT = 10_000  # steps of an episode in an evaluation, unless the task has a longer time limit
 
 
 class NotFinite(FloatingPointError):
@@ -31,12 +38,12 @@ class Training:
 
     Args:
         task: the task.
-        settings: the settings.
+        settings: the settings of all runs.
         seeds: one seed per run.
         steps: steps that will be made in all, if that is known: no more memory is used than they need.
 
     Raises:
-        ValueError: for a seed that is none.
+        ValueError: for a seed that is none, or an environment that cannot be copied where several are needed.
 
     Attributes:
         config: settings of soft actor-critic, with the target entropy of this task.
@@ -46,19 +53,23 @@ class Training:
 
     def __init__(self, task: Task, settings: Settings, seeds: Sequence[int], steps: int | None = None):
         self.task, self.settings, self.seeds = task, settings, [checks.seed("seed", seed) for seed in seeds]
-        self.config = dataclasses.replace(settings.config, target_entropy=_target_entropy(task, settings))
+        target = settings.target_entropy
+        if target == "auto":
+            target = task.entropy_of_unit() - task.action_size
+        self.config = dataclasses.replace(settings.config, target_entropy=None if target is None else float(target))
         numbers = np.float32(settings.temperature), np.float32(settings.discount)
         given = np.array(self.seeds, np.uint32), task.obs_size, task.policy_space()
-        self._capacity = _capacity(settings, steps)
+        if task.instance is not None and settings.num_envs * len(self.seeds) > 1:
+            task.make()
+        wanted = settings.buffer_size if steps is None else min(settings.buffer_size, steps + settings.num_envs)
+        self._capacity = -(-wanted // settings.num_envs) * settings.num_envs
         shapes, _ = shapes_of(_init, self.config, *given, *numbers)
         memory.check(memory.of_training(self, shapes, self._capacity if steps else 0))  # replay: to learn
-        self._agents, keys = _init(self.config, *given, *numbers)
-        self._act_keys, self._evaluate_keys, self._learn_keys = keys["act"], keys["evaluate"], keys["learn"]
-        self.predict_keys = keys["predict"]
-        self._loop: loop_gym.Loop | None = None  # made when learning begins, for the replay is large
-        self.step = 0
-        self._stored = 0  # transitions of each run, which a loaded agent does not bring along
-        self._updates = 0
+        agents, keys = _init(self.config, *given, *numbers)
+        self._act_keys, self._evaluate_keys, self._learn_keys, self.predict_keys = keys
+        self._learner: sac.State | loop_gym.Loop = agents  # the replay is large, and made when learning begins
+        self._good = agents
+        self.step = self._updates = 0
         self._rollout: loop_gym.Rollout | None = None
         self._pending: Transition | None = None
         self._metrics: dict[str, list[Any]] = {}
@@ -67,25 +78,21 @@ class Training:
     @property
     def agents(self) -> sac.State:
         """States of soft actor-critic, leaves of shape (runs, ...)."""
-        return self._agents if self._loop is None else self._loop.agent
+        return self._learner if isinstance(self._learner, sac.State) else self._learner.agent
 
     @agents.setter
     def agents(self, agents: sac.State) -> None:
-        self._agents, self._loop, self._stored = agents, None, 0
+        self._learner = agents
 
     @property
     def loop(self) -> loop_gym.Loop:
         """What learning reads and writes."""
-        if self._loop is None:
+        if isinstance(self._learner, sac.State):
             sizes = {"obs_size": self.task.obs_size, "action_size": self.task.action_size}
-            self._loop = loop_gym.start(self._agents, self._learn_keys, capacity=self._capacity, **sizes)
-        return self._loop
+            self._learner = loop_gym.start(self._learner, self._learn_keys, capacity=self._capacity, **sizes)
+        return self._learner
 
-    @loop.setter
-    def loop(self, loop: loop_gym.Loop) -> None:
-        self._loop = loop
-
-    def advance(self, steps: int, stop: Callable[[], bool] = lambda: False) -> list[Row]:
+    def advance(self, steps: int, stop: Stop = bool) -> list[Row]:
         """Make steps in the environments, and the updates that belong to them.
 
         Args:
@@ -93,88 +100,118 @@ class Training:
             stop: asked before every step whether to leave it at that.
 
         Returns:
-            One row per run: seed, step, the mean return and length of the training episodes that ended since the last
-            rows, their number, and the learner's metrics averaged over the updates. None if it was stopped.
+            One row per run, none if it was stopped: seed, step, the mean return and length of the training episodes
+            that ended since the last rows, their number, and the learner's metrics averaged over the updates.
 
         Raises:
-            NotFinite: if an environment returns a number that is not finite, or the learner's metrics are not.
+            NotFinite: if an environment returns a number that is not finite, or the learner finds one; the agents are
+                then as they were at the last rows.
+            Broken: if an environment fails.
         """
         rollout = self._rolling_out()
+        self._good = jax.tree.map(np.array, self.agents)
         target = self.step + steps
         while self.step < target:
             if stop():
                 return []
             # The action waits for the last update; the next one then runs while the environments step.
-            actions = self._act(rollout.obs)
+            explore, obs = self.step < self.settings.learning_starts, jnp.asarray(rollout.obs)
+            actions = loop_gym.act(self.config, self.agents, obs, self._act_keys, self.step, explore=explore)
             self._check_learner()
             self._learn()
-            transitions = rollout.step(actions)
+            transitions = rollout.step(np.asarray(actions))
             self.step += self.settings.num_envs
-            self._check(np.asarray(transitions.next_obs), np.asarray(transitions.reward))
+            self._check("a reward", transitions.reward)
+            self._check("an observation", transitions.next_obs)
             self._pending = transitions
         self._check_learner()
         return self._rows(rollout)
 
     def evaluate(
-        self,
-        episodes: int,
-        *,
-        deterministic: bool = True,
-        seed: int = 0,
-        task: Task | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        self, episodes: int, *, deterministic: bool = True, seed: int = 0, task: Task | None = None, stop: Stop = bool
     ) -> list[Row]:
         """Run whole episodes with the policies as they are.
 
         Args:
             episodes: number of episodes of every run.
             deterministic: take the best by Q of `action_candidates` actions; otherwise draw from the policy.
-            seed: seed of the first episode's reset; the next ones count up. The same for all runs.
+            seed: seed of the first reset of every run; the next ones count up.
             task: the task to run them in, if not the one of the training.
             stop: asked before every step whether to leave it at that.
 
         Returns:
             One row per run and episode: seed, step, episode, return and length. None if it was stopped.
+
+        Raises:
+            NotFinite, Broken: as in `advance`, from an environment.
         """
         memory.check({"episodes": len(self.seeds) * episodes * memory.ENVIRONMENT})
-        envs, runs = (task or self.task).vector(len(self.seeds) * episodes), len(self.seeds)
-        obs, _ = envs.reset(seed=[seed + i for _ in self.seeds for i in range(episodes)])
-        returns, lengths = np.zeros((2, runs * episodes))
-        alive = np.ones(runs * episodes, bool)
+        runs, shape, steps = len(self.seeds), self.task.action_space.shape, 0
         candidates = self.settings.action_candidates if deterministic else 1
-        step = 0
-        while alive.any() and not stop():
-            grouped = jnp.asarray(obs.reshape(runs, episodes, -1).astype(np.float32))
-            actions = loop_gym.act_well(
-                self.config, self.agents, grouped, self._evaluate_keys, step, candidates=candidates
-            )
-            flat = np.asarray(actions).reshape(-1, *self.task.action_space.shape)
-            obs, reward, terminated, truncated, _ = envs.step(flat)
-            returns += alive * reward
-            lengths += alive
-            alive &= ~(terminated | truncated)
-            step += 1
-        envs.close()
-        if alive.any():
-            return []
+        act = functools.partial(loop_gym.act_well, self.config, self.agents, candidates=candidates)
+        totals = np.zeros((2, runs, episodes))  # returns and lengths
+        with self._for_evaluation(task or self.task, runs * episodes) as envs:
+            at_once, limit = len(envs) // runs, max([LIMIT, *map(time_limit, envs)])
+            for first in range(0, episodes, at_once):
+                places = [(run, first + i) for run in range(runs) for i in range(at_once)]
+                obs = [reset(env, seed + episode) for env, (_, episode) in zip(envs, places, strict=False)]
+                alive = [i for i, (_, episode) in enumerate(places) if episode < episodes]
+                while alive:
+                    if stop():
+                        return []
+                    grouped = np.reshape(obs, (runs, at_once, -1))
+                    self._check("an observation", grouped)
+                    actions = np.asarray(act(jnp.asarray(grouped), self._evaluate_keys, steps)).reshape(-1, *shape)
+                    steps, going = steps + 1, []
+                    for i in alive:
+                        obs[i], reward, *ended = step(envs[i], actions[i])
+                        totals[:, *places[i]] += reward, 1
+                        going += [] if any(ended) else [i]
+                    alive = going
+                    if alive and totals[1, *places[alive[0]]] == limit:
+                        told = f"{self.task.name} did not end within {limit} steps and was cut off there"
+                        warnings.warn(f"{told}; give it another limit with gymnasium.wrappers.TimeLimit", stacklevel=3)
+                        break
+        self._check("a reward", totals[0])
         return [
-            {"seed": self.seeds[i // episodes], "step": self.step, "episode": i % episodes}
-            | {"return": float(returns[i]), "length": int(lengths[i])}
-            for i in range(runs * episodes)
+            {"seed": self.seeds[run], "step": self.step, "episode": episode}
+            | {"return": float(totals[0, run, episode]), "length": int(totals[1, run, episode])}
+            for run, episode in np.ndindex(runs, episodes)
         ]
 
-    def state(self) -> tuple[dict[str, Any], checkpoint.Arrays]:
-        """Return all that going on needs: numbers in types that JSON knows, and arrays.
+    @contextlib.contextmanager
+    def _for_evaluation(self, task: Task, count: int) -> Iterator[Sequence[gymnasium.Env]]:
+        """Give as many new environments as can be had; if there are none, those of the training, which begin anew."""
+        made: list[gymnasium.Env] = []
+        taken = [] if self._rollout is None else [env.unwrapped for env in self._rollout.envs]
+        try:
+            while len(made) < count and (env := task.make()).unwrapped not in taken:
+                made.append(env)
+                taken.append(env.unwrapped)
+        except ValueError:
+            if len(made) < len(self.seeds) and task is not self.task:
+                raise
+        envs = made
+        if len(made) < len(self.seeds):
+            rollout = self._rolling_out()
+            envs, rollout.running = rollout.envs, False
+        try:
+            yield envs
+        finally:
+            task.close(made)
 
-        Of the replay, only what is filled. Where the environments' state is not known, `obstacle` says so, and their
-        episodes are left behind.
+    def state(self) -> tuple[dict[str, Any], checkpoint.Arrays]:
+        """Return all that going on needs, of the replay what is filled: numbers in types that JSON knows, and arrays.
+
+        Where the environments' state is not known, `obstacle` says so, and their episodes are left behind.
 
         Raises:
             NotFinite: if the last update left a number that is not finite.
         """
         self._check_learner()
-        arrays = checkpoint.flatten("loop", vars(self.loop) | {"replay": self._filled(self.loop.replay)})
-        arrays |= checkpoint.flatten("pending", self._pending)
+        filled = min(int(self.loop.count), self._capacity)
+        parts = vars(self.loop) | {"replay": jax.tree.map(lambda ring: np.asarray(ring)[:, :filled], self.loop.replay)}
+        arrays = checkpoint.flatten("loop", parts) | checkpoint.flatten("pending", self._pending)
         arrays |= {f"metrics.{name}": np.stack(parts) for name, parts in self._metrics.items()}
         numbers = {"step": self.step, "updates": self._updates, "envs": None}
         ended = []
@@ -194,7 +231,7 @@ class Training:
 
         Args:
             numbers: what it returned first.
-            arrays: what it returned second.
+            arrays: and second.
 
         Raises:
             ValueError: if the arrays are not those of such a training.
@@ -202,20 +239,19 @@ class Training:
         self.close()
         if "loop.agent.critic.q.layers.0.weight" not in arrays:
             arrays = legacy.renamed(arrays)
-        capacity = self.loop.replay.reward.shape[1]
-        full = {n: _with_room(part, capacity) for n, part in arrays.items() if n.startswith("loop.replay.")}
         shapes = jax.eval_shape(lambda: self.loop)
-        self.loop = checkpoint.unflatten("loop", shapes, arrays | full)
-        if numbers["step"]:
-            count = self.settings.num_envs
-            pending = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct((leaf.shape[0], count, *leaf.shape[2:]), leaf.dtype), shapes.replay
+        full = {name: part for name, part in arrays.items() if name.startswith("loop.replay.")}
+        for name, part in full.items():
+            full[name] = np.pad(
+                part, [(0, 0), (0, max(0, self._capacity - part.shape[1])), *[(0, 0)] * (part.ndim - 2)]
             )
+        self._learner = checkpoint.unflatten("loop", shapes, arrays | full)
+        if numbers["step"]:
+            pending = jax.tree.map(lambda ring: ring[:, : self.settings.num_envs], self.loop.replay)
             self._pending = checkpoint.unflatten("pending", pending, arrays)
-        self.step, self._updates, self._stored = map(index, (numbers["step"], numbers["updates"], self.loop.count))
-        self._metrics = {
-            name.removeprefix("metrics."): list(parts) for name, parts in arrays.items() if name.startswith("metrics.")
-        }
+        self.step, self._updates = index(numbers["step"]), index(numbers["updates"])
+        metrics = {name: list(parts) for name, parts in arrays.items() if name.startswith("metrics.")}
+        self._metrics = {name.removeprefix("metrics."): parts for name, parts in metrics.items()}
         rollout = self._rolling_out()
         if numbers["envs"] is not None:
             try:
@@ -226,51 +262,39 @@ class Training:
                 self.close()
                 rollout = self._rolling_out()
                 self.obstacle = str(problem)
-        rollout.ended = [
-            [(float(total), int(length)) for run, total, length in arrays["ended"] if run == i]
-            for i in range(len(self.seeds))
-        ]
+        for run, total, length in arrays["ended"]:
+            rollout.ended[int(run)].append((float(total), int(length)))
 
     def close(self) -> None:
         """Close the environments."""
         if self._rollout is not None:
-            self._rollout.envs.close()
+            self.task.close(self._rollout.envs)
             self._rollout = None
-
-    def _filled(self, replay: Transition) -> Any:
-        """Return the transitions that are in a replay so far, without copying them where NumPy can look at them."""
-        filled = min(int(self.loop.count), replay.reward.shape[1])
-        return jax.tree.map(lambda ring: np.asarray(ring)[:, :filled], replay)
 
     def _rolling_out(self) -> loop_gym.Rollout:
         """Return the environments; at first make them, each with a seed of its own that depends on its run's alone."""
+        count = self.settings.num_envs
         if self._rollout is None:
             memory.check(memory.of_training(self, self.agents, self._capacity))
-            count = self.settings.num_envs
+            self._rollout = loop_gym.Rollout(self.task.environments(count * len(self.seeds)), len(self.seeds))
+        if not self._rollout.running:
             # Environments that start again after a resumption must not repeat their first episodes.
             draws = [np.random.SeedSequence([seed, self.step]).generate_state(count) for seed in self.seeds]
-            seeds = [int(number) for draw in draws for number in draw]
-            self._rollout = loop_gym.Rollout(self.task.vector(len(seeds)), len(self.seeds), seeds)
-            self._check(self._rollout.obs, np.zeros(self._rollout.obs.shape[:2]))
+            self._rollout.begin([int(number) for draw in draws for number in draw])
+            self._check("an observation", self._rollout.obs)
         return self._rollout
-
-    def _act(self, obs: Float[np.ndarray, "runs e n"]) -> Float[np.ndarray, "runs e d"]:
-        explore = self.step < self.settings.learning_starts
-        actions = loop_gym.act(self.config, self.agents, jnp.asarray(obs), self._act_keys, self.step, explore=explore)
-        return np.asarray(actions)
 
     def _learn(self) -> None:
         """Store the last transitions; once there are enough, make the updates that belong to one step."""
         transitions, self._pending = self._pending, None
         if transitions is None:
             return
-        self._stored += self.settings.num_envs
-        if self._stored <= self.settings.learning_starts:
-            self.loop = loop_gym.remember(self.loop, transitions)
+        if int(self.loop.count) + self.settings.num_envs <= self.settings.learning_starts:
+            self._learner = loop_gym.remember(self.loop, transitions)
             return
         for _ in range(self.settings.updates_per_step * self.settings.num_envs):
             update_policy = self._updates % self.settings.policy_delay == 0
-            self.loop, metrics = loop_gym.learn(self.config, self.loop, transitions, update_policy=update_policy)
+            self._learner, metrics = loop_gym.learn(self.config, self.loop, transitions, update_policy=update_policy)
             for name, value in metrics.items():
                 self._metrics.setdefault(name, []).append(value)
             self._updates, transitions = self._updates + 1, None
@@ -278,42 +302,34 @@ class Training:
     def _rows(self, rollout: loop_gym.Rollout) -> list[Row]:
         """Average what happened since the last rows."""
         means = {name: np.mean(parts, axis=0) for name, parts in self._metrics.items()}
-        rows = []
+        rows, target = [], self.config.target_entropy
         for i, (seed, episodes) in enumerate(zip(self.seeds, rollout.ended, strict=True)):
-            returns, lengths = (np.mean(part) for part in zip(*episodes, strict=True)) if episodes else (None, None)
+            returns, lengths = np.mean(episodes, axis=0) if episodes else (None, None)
             row = {"seed": seed, "step": self.step, "return": returns, "length": lengths, "episodes": len(episodes)}
             row |= {name: float(mean[i]) for name, mean in means.items()}
-            if self.config.target_entropy is not None:
-                row["target_entropy"] = self.config.target_entropy
-            rows.append(row)
+            rows.append(row | ({} if target is None else {"target_entropy": target}))
         self._metrics, rollout.ended = {}, [[] for _ in self.seeds]
         return rows
 
     def _check_learner(self) -> None:
-        """Stop at the first update that left a number that is not finite; the update is done when this is called."""
-        faults = np.zeros(1) if self._loop is None else np.asarray(self._loop.fault)
-        if faults.any():
-            i = int(np.flatnonzero(faults)[0])
-            metrics = {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()}
-            what = finite.describe(int(faults[i]), metrics)
-            raise NotFinite(f"{what} of the run with seed {self.seeds[i]} is not finite at step {self.step}")
+        """Stop after the first update that left a number that is not finite, with the last good agents."""
+        if isinstance(self._learner, sac.State) or not (faults := np.asarray(self._learner.fault)).any():
+            return
+        i = int(np.flatnonzero(faults)[0])
+        what = finite.describe(int(faults[i]), {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()})
+        good, loop, self._metrics = jax.tree.map(jnp.array, self._good), self._learner, {}
+        self._learner = loop_gym.Loop(good, loop.replay, loop.key, loop.count, jnp.zeros_like(loop.fault))
+        raise NotFinite(f"{what} of the run with seed {self.seeds[i]} is not finite at step {self.step}")
 
-    def _check(self, obs: Float[np.ndarray, "runs e n"], reward: Float[np.ndarray, "runs e"]) -> None:
+    def _check(self, what: str, values: Any) -> None:
         """Stop at the first number from an environment that is not finite in single precision."""
-        for what, values in {"reward": reward[..., None], "observation": obs}.items():
-            bad = ~np.isfinite(values).all(axis=(1, 2))
-            if bad.any():
-                seed = self.seeds[int(np.argmax(bad))]
-                raise NotFinite(
-                    f"{self.task.name} returned an {what} that is not finite at step {self.step}, seed {seed}"
-                )
-
-
-def _with_room(ring: np.ndarray, capacity: int) -> np.ndarray:
-    """Return transitions, an array of shape (runs, fewer, ...), with room for more."""
-    full = np.zeros((ring.shape[0], max(capacity, ring.shape[1]), *ring.shape[2:]), ring.dtype)
-    full[:, : ring.shape[1]] = ring
-    return full
+        with np.errstate(over="ignore"):
+            bad = ~np.isfinite(np.asarray(values, np.float32).reshape(len(self.seeds), -1)).all(axis=1)
+        if bad.any():
+            if self._rollout is not None:
+                self._rollout.running = False
+            where = f"at step {self.step}, seed {self.seeds[int(np.argmax(bad))]}"
+            raise NotFinite(f"{self.task.name} returned {what} that is not finite {where}")
 
 
 @jit(RUN_ONCE, static_argnames=("config", "obs_size"))
@@ -324,27 +340,13 @@ def _init(
     space: ActionSpace,
     temperature: Float[ArrayLike, ""],
     discount: Float[ArrayLike, ""],
-) -> tuple[sac.State, dict[str, Key[Array, " runs"]]]:
-    """Make the agents of all runs, and the random keys by which these act, learn, are evaluated and predict."""
+) -> tuple[sac.State, list[Key[Array, " runs"]]]:
+    """Make the agents of all runs, and the random keys by which these act, are evaluated, learn and predict."""
     numbers = {"temperature": jnp.asarray(temperature), "discount": jnp.asarray(discount)}
 
-    def one(seed: UInt[Array, ""]) -> tuple[sac.State, dict[str, Key[Array, ""]]]:
+    def one(seed: UInt[Array, ""]) -> tuple[sac.State, list[Key[Array, ""]]]:
         agent_key, act_key, other_key = jax.random.split(jax.random.key(seed), 3)
         agent = sac.init(config, agent_key, obs_size=obs_size, action_space=space, **numbers)
-        keys = {name: jax.random.fold_in(other_key, i) for i, name in enumerate(("evaluate", "learn", "predict"))}
-        return agent, {"act": act_key} | keys
+        return agent, [act_key, *(jax.random.fold_in(other_key, i) for i in range(3))]
 
     return jax.vmap(one)(jnp.asarray(seeds))
-
-
-def _capacity(settings: Settings, steps: int | None) -> int:
-    """Return how many transitions to remember: no more than there will be, a multiple of the environments."""
-    wanted = settings.buffer_size if steps is None else min(settings.buffer_size, steps + settings.num_envs)
-    return -(-wanted // settings.num_envs) * settings.num_envs
-
-
-def _target_entropy(task: Task, settings: Settings) -> float | None:
-    """Return the target entropy in the units of the task's actions."""
-    if settings.target_entropy == "auto":
-        return -float(task.action_size) + task.entropy_of_unit()
-    return None if settings.target_entropy is None else float(settings.target_entropy)

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from .. import checks, memory
-from ..agents import saved
+from ..agents import Broken, saved
 from ..agents.load import BEST, CHECKPOINTS, LAST
 from ..agents.settings import Settings, change, from_json, names, of_algorithm, to_json
 from ..agents.tasks import Task, rebuilt, task
@@ -84,7 +84,7 @@ def _train(out: Path, found: Task, config: dict[str, Any], settings: Settings, s
             title = f"{config['algorithm']} on {found.name}"
             with writer, TrainingProgress(title, steps, start=training.step, console=console) as live:
                 finished = run.train(writer, live)
-        except (NotFinite, OSError) as problem:
+        except (Broken, NotFinite, OSError) as problem:
             end = f"cannot write to {out} ({problem})" if isinstance(problem, OSError) else f"{problem}"
             kept = list(checkpoint.folders(out / CHECKPOINTS))
             left = (

@@ -1,7 +1,23 @@
 """Training on Gymnasium environments, several runs of one task side by side: the roll-out, and the compiled parts.
 
 Every array has a leading axis of runs, which differ in their seeds. `Rollout` steps the environments, between `act` and
-`learn`; replay, batches and updates stay on the device.
+`learn`; replay, batches and updates stay on the device. What the functions have in common:
+
+Args:
+    config: settings.
+    loop: where the runs stand; its memory is used again.
+    agent: states of soft actor-critic, leaves of shape (runs, ...).
+    state: state of one run.
+    obs: observations, shape (runs, environments, n).
+    key: random keys, shape (runs,); each step uses keys of its own derived from them.
+    step: number of the step.
+    transitions: leaves of shape (runs, environments, ...); None to make a further update on what is known.
+    update_policy: whether the update improves the policy, too.
+    explore: whether to draw uniformly from the box of actions, if there is one, instead of from the policy.
+    candidates: number M of actions to choose from; of one, it is a draw of the policy.
+
+Returns:
+    Actions, shape (runs, environments, d); or where the runs stand afterwards, with metrics of shape (runs,).
 """
 
 import functools
@@ -9,13 +25,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import equinox as eqx
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
 from jaxtyping import Array, ArrayLike, Float, Int, Key, PRNGKeyArray
 
 from ..compiling import RUN_OFTEN, RUN_ONCE, jit
+from ..envs import episodes
 from ..flow import Box
 from ..types import Transition
 from . import buffer, sac
@@ -48,57 +65,55 @@ class Rollout:
     """Environments that step together, those of every run side by side, and what is told of their episodes.
 
     Args:
-        envs: environments that reset at once when an episode ends and keep its last observation (`SAME_STEP`), those of
-            the first run first.
+        envs: environments of flat observations, those of the first run first.
         runs: number of runs.
-        seeds: one for the first reset of every environment.
 
     Attributes:
+        running: whether all environments are inside of episodes; otherwise `begin` comes next.
         obs: what the environments show now, shape (runs, environments, n), float32.
         returns: return of every running episode so far, undiscounted, shape (runs environments,).
         lengths: its number of steps.
         ended: return and length of the episodes that have ended, for each run.
     """
 
-    def __init__(self, envs: SyncVectorEnv, runs: int, seeds: Sequence[int]):
-        self.envs, self.runs = envs, runs
-        obs, _ = envs.reset(seed=list(seeds))
-        self.obs = self._grouped(_single(obs))
-        self.returns, self.lengths = np.zeros(len(obs)), np.zeros(len(obs), int)
+    def __init__(self, envs: Sequence[gymnasium.Env], runs: int):
+        self.envs, self.runs, self.running = envs, runs, False
         self.ended: list[list[tuple[float, int]]] = [[] for _ in range(runs)]
 
+    def begin(self, seeds: Sequence[int]) -> None:
+        """Begin new episodes, with a seed for every environment."""
+        self.obs = self._grouped([episodes.reset(env, seed) for env, seed in zip(self.envs, seeds, strict=True)])
+        self.returns, self.lengths = np.zeros(len(self.envs)), np.zeros(len(self.envs), int)
+        self.running = True
+
     def step(self, actions: Float[np.ndarray, "runs e d"]) -> Transition:
-        """Take one step in every environment.
+        """Take one step in every environment; where an episode ends, the next one begins.
 
         Args:
             actions: one for every environment.
 
         Returns:
-            The transitions, leaves of shape (runs, environments, ...); numbers as float32, beyond whose range they are
-            infinite. `next_obs` is the last observation of an episode that ended.
+            The transitions, leaves of shape (runs, environments, ...), numbers as float32. `next_obs` is the last
+            observation of an episode that ended.
         """
-        obs = self.obs
-        shape = self.envs.single_action_space.shape
-        following, reward, terminated, truncated, info = self.envs.step(actions.reshape(-1, *(shape or ())))
-        final = following.copy()
-        for i in np.flatnonzero(info.get("_final_obs", ())):
-            final[i] = info["final_obs"][i]
-        self.obs = self._grouped(_single(following))
-        self.returns += reward
-        self.lengths += 1
-        for i in np.flatnonzero(terminated | truncated):
-            self.ended[i * self.runs // len(reward)].append((float(self.returns[i]), int(self.lengths[i])))
-            self.returns[i], self.lengths[i] = 0.0, 0
-        parts = obs, actions, *map(self._grouped, (_single(reward), _single(final), terminated, truncated))
-        return Transition(*map(jnp.asarray, parts))
+        shape = self.envs[0].action_space.shape or ()
+        self.running = False  # until all have made their step
+        made = list(map(episodes.step, self.envs, actions.reshape(-1, *shape)))
+        obs, following = self.obs, [final for final, *_ in made]
+        for i, (_, reward, terminated, truncated) in enumerate(made):
+            self.returns[i] += reward
+            self.lengths[i] += 1
+            if terminated or truncated:
+                self.ended[i * self.runs // len(made)].append((float(self.returns[i]), int(self.lengths[i])))
+                self.returns[i], self.lengths[i] = 0.0, 0
+                following[i] = episodes.reset(self.envs[i])
+        self.obs, self.running = self._grouped(following), True
+        final, reward, *flags = map(self._grouped, zip(*made, strict=True))
+        with np.errstate(over="ignore"):
+            return Transition(*map(jnp.asarray, (obs, actions, reward.astype(np.float32), final, *flags)))
 
-    def _grouped(self, values: np.ndarray) -> np.ndarray:
-        return values.reshape(self.runs, -1, *values.shape[1:])
-
-
-def _single(values: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32)
+    def _grouped(self, rows: Sequence[Any]) -> np.ndarray:
+        return np.reshape(rows, (self.runs, -1, *np.shape(rows[0])))
 
 
 @jit(RUN_ONCE, static_argnames=("obs_size", "action_size", "capacity"))
@@ -111,9 +126,6 @@ def start(agents: sac.State, key: Key[Array, " runs"], *, obs_size: int, action_
         obs_size: number of components n of an observation.
         action_size: number of components d of an action.
         capacity: number of transitions that each run keeps, a multiple of its number of environments.
-
-    Returns:
-        Where the runs stand.
     """
     number, flag = jnp.zeros(()), jnp.zeros((), bool)
     example = Transition(jnp.zeros(obs_size), jnp.zeros(action_size), number, jnp.zeros(obs_size), flag, flag)
@@ -131,19 +143,7 @@ def act(
     *,
     explore: bool,
 ) -> Float[Array, "runs e d"]:
-    """Draw an action for every environment.
-
-    Args:
-        config: settings.
-        agent: states of soft actor-critic.
-        obs: observations, shape (runs, environments, n).
-        key: random keys, shape (runs,); each step uses keys of its own derived from them.
-        step: number of the step.
-        explore: whether to draw uniformly from the box of actions, if there is one, instead of from the policy.
-
-    Returns:
-        Actions, shape (runs, environments, d).
-    """
+    """Draw an action for every environment."""
 
     def one(agent: sac.State, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
         space, keys = agent.action_space, jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
@@ -158,18 +158,7 @@ def act(
 def best_of(
     config: sac.Config, state: sac.State, key: PRNGKeyArray, obs: Float[Array, " n"], candidates: int
 ) -> Float[Array, " d"]:
-    """Return the best by Q of a number of actions that the averaged policy draws.
-
-    Args:
-        config: settings.
-        state: state of one run.
-        key: random key.
-        obs: observation s, shape (n,).
-        candidates: number M of actions; of one, it is a draw of the policy.
-
-    Returns:
-        The action, shape (d,).
-    """
+    """Return the best by Q of a number of actions that the averaged policy draws: one run, one observation s, (n,)."""
     pi = sac.policy(config, state, average=True)
     actions = jax.vmap(pi.sample, in_axes=(0, None))(jax.random.split(key, candidates), obs)
     if candidates == 1:
@@ -188,19 +177,7 @@ def act_well(
     *,
     candidates: int,
 ) -> Float[Array, "runs e d"]:
-    """Choose the best by Q of a number of actions of the averaged policy for every environment.
-
-    Args:
-        config: settings.
-        agent: states of soft actor-critic.
-        obs: observations, shape (runs, environments, n).
-        key: random keys, shape (runs,); each step uses keys of its own derived from them.
-        step: number of the step.
-        candidates: number of actions to choose from; of one, it is a draw.
-
-    Returns:
-        Actions, shape (runs, environments, d).
-    """
+    """Choose the best by Q of a number of actions of the averaged policy for every environment."""
 
     def one(agent: sac.State, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
         keys = jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
@@ -211,15 +188,7 @@ def act_well(
 
 @jit(RUN_OFTEN, donate_argnames=("loop",))
 def remember(loop: Loop, transitions: Transition) -> Loop:
-    """Add one transition of every environment, and learn nothing.
-
-    Args:
-        loop: where the runs stand; its memory is used again.
-        transitions: leaves of shape (runs, environments, ...).
-
-    Returns:
-        Where the runs stand afterwards.
-    """
+    """Add one transition of every environment, and learn nothing."""
     return _add(loop, transitions)
 
 
@@ -227,17 +196,7 @@ def remember(loop: Loop, transitions: Transition) -> Loop:
 def learn(
     config: sac.Config, loop: Loop, transitions: Transition | None, *, update_policy: bool
 ) -> tuple[Loop, Metrics]:
-    """Add one transition of every environment, then make one update of every run.
-
-    Args:
-        config: settings.
-        loop: where the runs stand; its memory is used again.
-        transitions: leaves of shape (runs, environments, ...); None to make a further update on what is known.
-        update_policy: whether the update improves the policy, too.
-
-    Returns:
-        Where the runs stand afterwards, and the metrics, of shape (runs,).
-    """
+    """Add one transition of every environment, then make one update of every run."""
     if transitions is not None:
         loop = _add(loop, transitions)
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(loop.key)

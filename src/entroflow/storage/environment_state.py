@@ -8,13 +8,13 @@ in a library or a process of theirs, are not captured.
 import hashlib
 import math
 import types
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 import gymnasium
 import jax
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
 
 from . import checkpoint
 
@@ -30,7 +30,7 @@ class NotCaptured(Exception):
     """Says what the state of an environment cannot be captured or restored for."""
 
 
-def capture(envs: SyncVectorEnv) -> tuple[list[Any], checkpoint.Arrays]:
+def capture(envs: Sequence[gymnasium.Env]) -> tuple[list[Any], checkpoint.Arrays]:
     """Return the state of all environments: a JSON-ready document, and the arrays that it names; or `NotCaptured`.
 
     Args:
@@ -44,14 +44,14 @@ def capture(envs: SyncVectorEnv) -> tuple[list[Any], checkpoint.Arrays]:
             {key: _encode(value, f"envs.{i}.{depth}.{key}", arrays) for key, value in _attributes(layer).items()}
             for depth, layer in enumerate(_layers(env))
         ]
-        for i, env in enumerate(envs.envs)
+        for i, env in enumerate(envs)
     ]
     return document, arrays
 
 
-def restore(envs: SyncVectorEnv, document: list[Any], arrays: checkpoint.Arrays) -> None:
+def restore(envs: Sequence[gymnasium.Env], document: list[Any], arrays: checkpoint.Arrays) -> None:
     """Bring environments, which have been reset, into a captured state, see `capture`; or `NotCaptured`."""
-    for env, layers in zip(envs.envs, document, strict=True):
+    for env, layers in zip(envs, document, strict=True):
         for layer, values in zip(_layers(env), layers, strict=True):
             for key, value in values.items():
                 if key in CONSTANT or callable(getattr(layer, key, None)):
