@@ -19,7 +19,7 @@ Raises:
 import difflib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -46,16 +46,21 @@ def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
 
 
 def number(
-    name: str, value: Any, expected: str = "a finite number", remedy: str = "pass a number such as 0.5"
+    name: str,
+    value: Any,
+    expected: str = "a finite number",
+    holds: Callable[[float], bool] = lambda x: True,
+    remedy: str = "pass a number such as 0.5",
 ) -> float:
     """A finite real number; text and truth values are refused rather than converted.
 
     Args:
         expected: what the message expects.
+        holds: whether a finite number is possible.
     """
-    scalar = value.item() if getattr(value, "ndim", None) == 0 else value
+    scalar = _scalar(value)
     try:
-        if isinstance(scalar, Real) and not isinstance(scalar, bool) and math.isfinite(scalar):
+        if isinstance(scalar, Real) and not isinstance(scalar, bool) and math.isfinite(scalar) and holds(scalar):
             return float(scalar)
     except OverflowError:  # a whole number beyond the floating-point range
         pass
@@ -64,20 +69,12 @@ def number(
 
 def positive_number(name: str, value: Any, remedy: str = "pass a positive number such as 0.5") -> float:
     """A finite number above zero."""
-    expected = "a finite number above 0"
-    result = number(name, value, expected, remedy)
-    if result <= 0:
-        raise error(name, repr(value), expected, remedy)
-    return result
+    return number(name, value, "a finite number above 0", lambda x: x > 0, remedy)
 
 
 def discount(name: str, value: Any) -> float:
     """A discount factor in [0, 1)."""
-    expected, remedy = "a number in [0, 1)", "pass for example 0.95"
-    result = number(name, value, expected, remedy)
-    if not 0 <= result < 1:
-        raise error(name, repr(value), expected, remedy)
-    return result
+    return number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1, "pass for example 0.95")
 
 
 def positive_int(
@@ -88,18 +85,24 @@ def positive_int(
     Args:
         most: the largest number allowed; None: any.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+    scalar = _scalar(value)
+    if isinstance(scalar, bool) or not isinstance(scalar, Integral) or scalar < 1:
         raise error(name, repr(value), "a whole number above 0", remedy)
-    if most is not None and int(value) > most:
+    if most is not None and scalar > most:
         raise error(name, repr(value), f"at most {most}", "pass a smaller number")
-    return int(value)
+    return int(scalar)
 
 
 def seed(name: str, value: Any) -> int:
     """A seed of 32 bits."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**32:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < 2**32:
         raise error(name, repr(value), "a whole number of at least 0 and below 2**32", "pass for example 0")
     return int(value)
+
+
+def _scalar(value: Any) -> Any:
+    """Return what an array of no axes holds."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def seeds(first: int, count: int) -> list[int]:

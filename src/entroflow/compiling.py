@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from . import checks
+
 T = TypeVar("T")
 
 OPTION = "xla_backend_optimization_level"
@@ -36,8 +38,21 @@ def jit(level: int, **options: Any) -> Callable[[Callable[..., T]], Callable[...
 
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> T:
+            refuse_forks()
             return program()(*arguments, **named)
 
         return call
 
     return decorate
+
+
+def refuse_forks() -> None:
+    """Raise in a process forked from one that computed: JAX's threads are not there, it would wait for ever."""
+    if _first_process() != os.getpid():
+        given, remedy = "a process forked after entroflow was used", "use multiprocessing.get_context('spawn')"
+        raise checks.error("process", given, "one that was started anew", remedy)
+
+
+@functools.cache
+def _first_process() -> int:
+    return os.getpid()

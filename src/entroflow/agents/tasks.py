@@ -116,13 +116,19 @@ class Task(NamedTuple):
     def policy_space(self) -> ActionSpace:
         """Return the map from latents to actions, and back."""
         low, high = self.action_space.low.reshape(-1), self.action_space.high.reshape(-1)
-        return Box(low, high) if np.isfinite(low).all() else Unbounded(self.action_size)
+        finite = np.isfinite(_width(self.action_space))
+        if finite.any() and not finite.all():
+            given, remedy = (
+                f"{self.action_space}, of which some are too far apart",
+                "use gymnasium.wrappers.RescaleAction",
+            )
+            raise checks.error(f"actions of {self.name}", given, "bounds of all components, or of none", remedy)
+        return Box(low, high) if finite.all() else Unbounded(self.action_size)
 
     def entropy_of_unit(self) -> float:
         """Return Σ log half-width: what to add to an entropy that is meant for actions in [−1, 1]."""
-        if not np.isfinite(self.action_space.low).all():
-            return 0.0
-        return float(np.sum(np.log((self.action_space.high - self.action_space.low) / 2.0)))
+        width = _width(self.action_space)
+        return float(np.sum(np.log(width / 2.0))) if np.isfinite(width).all() else 0.0
 
     def vector(self, count: int) -> SyncVectorEnv:
         """Make environments that step together, and reset at once when an episode ends, its last observation kept."""
@@ -313,6 +319,12 @@ def _listen_to_mujoco(env: str) -> None:
         logging.getLogger("mujoco").log(logging.DEBUG if "deprecated" in message else logging.WARNING, message)
 
     mujoco.set_mju_user_warning(log)
+
+
+def _width(space: spaces.Box) -> np.ndarray:
+    """Return how far the bounds are from each other; infinite where there are none that single precision can tell."""
+    with np.errstate(over="ignore"):
+        return space.high.astype(np.float32) - space.low.astype(np.float32)
 
 
 def _check_actions(name: str, space: Any) -> None:

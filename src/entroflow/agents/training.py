@@ -1,6 +1,7 @@
 """A training: runs of one algorithm on one Gymnasium task, which differ in their seeds and learn in one program."""
 
 import dataclasses
+import fractions
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -264,11 +265,15 @@ class Training:
         transitions, self._pending = self._pending, None
         if transitions is None:
             return
-        self._stored += self.settings.num_envs
-        if self._stored <= self.settings.learning_starts:
+        count = self.settings.num_envs
+        self._stored += count
+        # Counted from the last step without updates, so that no fraction of one is lost, nor has to be stored.
+        steps = self._stored - self.settings.learning_starts // count * count
+        ratio = fractions.Fraction(str(self.settings.updates_per_step))
+        due = int(ratio * steps) - int(ratio * (steps - count)) if self._stored > self.settings.learning_starts else 0
+        if due == 0:
             self.loop = loop_gym.remember(self.loop, transitions)
-            return
-        for _ in range(self.settings.updates_per_step * self.settings.num_envs):
+        for _ in range(due):
             update_policy = self._updates % self.settings.policy_delay == 0
             self.loop, metrics = loop_gym.learn(self.config, self.loop, transitions, update_policy=update_policy)
             for name, value in metrics.items():
