@@ -72,6 +72,7 @@ class SAC:
         self._prepare(task(env), change(settings, changes), seed)
 
     def _prepare(self, task: Task, settings: Settings, seed: int) -> None:
+        refuse_forks()
         if self.algorithm not in (None, settings.algorithm):
             remedy = "use entroflow.SAC, which takes any"
             raise checks.error("settings", f"those of {settings.algorithm}", f"those of {self.algorithm}", remedy)
@@ -120,6 +121,7 @@ class SAC:
             ValueError: if a number is not a whole one above zero, or a planned training has come to its end.
             NotFinite: if the environment or the learner gives a number that is not finite.
         """
+        refuse_forks()
         left = checks.positive_int("total_timesteps", total_timesteps)
         interval = checks.positive_int("log_interval", log_interval)
         planned, made = self.config.updates, float(self._training.agents.step[0])
