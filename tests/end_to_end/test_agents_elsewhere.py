@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -16,6 +17,8 @@ from entroflow import isfm
 from entroflow.agents import sampling
 from entroflow.agents.settings import ELSEWHERE, names, of_algorithm
 from entroflow.agents.tasks import task
+from entroflow.cli import main
+from entroflow.commands.lqr import job
 from entroflow.flow import Box, FlowPolicy, Unbounded, VelocityNetwork
 from entroflow.rl import loop_gym
 
@@ -31,22 +34,31 @@ assert made.log_prob([0.0, 1.0], [0.0, 0.5]).dtype == made.predict(np.zeros(2))[
 made.save(FOLDER)
 assert entroflow.load(FOLDER, env=Reach).sample(np.zeros(2), 3).dtype == np.float64
 """
-LQR = """
-from entroflow.cli import main
-words = "lqr --system double_integrator --alpha 1 --seeds 1 --steps 2 --out"
-assert main([*words.split(), FOLDER]) == 0
-"""
 
 
-@pytest.mark.parametrize("program", [LEARN, LQR], ids=["learn", "lqr"])
-def test_double_precision(program, tmp_path):
+def test_double_precision(tmp_path):
     """What JAX is set to is used, without a warning and without a number that is not finite on the way."""
     flags = {"JAX_ENABLE_X64": "1", "JAX_DEBUG_NANS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
-    code = f"FOLDER = {str(tmp_path / 'out')!r}\n{program}"
+    code = f"FOLDER = {str(tmp_path / 'out')!r}\n{LEARN}"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], env=os.environ | flags, capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_lqr_is_computed_in_single_precision(monkeypatch, tmp_path):
+    """Whatever JAX is set to, and only there."""
+
+    class Job:
+        def __init__(self, *_): ...
+
+        def run(self):
+            return int(jnp.zeros(1).dtype != jnp.float32)
+
+    monkeypatch.setattr(job, "_Job", Job)
+    with jax.enable_x64(True):
+        assert main(["lqr", "--system", "double_integrator", "--out", str(tmp_path / "out")]) == 0
+        assert jnp.zeros(1).dtype == jnp.float64
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
