@@ -35,9 +35,6 @@ def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
         given: what was given.
         expected: what was expected.
 
-    Returns:
-        The exception.
-
     Example:
         >>> print(error("discount", "1.5", "a number in [0, 1)", "pass for example 0.95"))
         discount: got 1.5, expected a number in [0, 1); pass for example 0.95.
@@ -60,7 +57,7 @@ def number(
     """
     scalar = _scalar(value)
     try:
-        if isinstance(scalar, Real) and not isinstance(scalar, bool) and math.isfinite(scalar) and holds(scalar):
+        if isinstance(scalar, Real) and not isinstance(scalar, bool) and math.isfinite(scalar) and holds(float(scalar)):
             return float(scalar)
     except OverflowError:  # a whole number beyond the floating-point range
         pass
@@ -86,16 +83,16 @@ def positive_int(
         most: the largest number allowed; None: any.
     """
     scalar = _scalar(value)
-    if isinstance(scalar, bool) or not isinstance(scalar, Integral) or scalar < 1:
+    if isinstance(scalar, bool) or not isinstance(scalar, Integral) or int(scalar) < 1:
         raise error(name, repr(value), "a whole number above 0", remedy)
-    if most is not None and scalar > most:
+    if most is not None and int(scalar) > most:
         raise error(name, repr(value), f"at most {most}", "pass a smaller number")
     return int(scalar)
 
 
 def seed(name: str, value: Any) -> int:
     """A seed of 32 bits."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < 2**32:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**32:
         raise error(name, repr(value), "a whole number of at least 0 and below 2**32", "pass for example 0")
     return int(value)
 
@@ -111,12 +108,6 @@ def seeds(first: int, count: int) -> list[int]:
     Args:
         first: the option `--seed`.
         count: the option `--seeds`.
-
-    Returns:
-        `count` seeds.
-
-    Raises:
-        ValueError: if one of them has more than 32 bits.
     """
     positive_int("--seeds", count)
     if not 0 <= first <= 2**32 - count:
@@ -131,12 +122,6 @@ def distinct(name: str, values: Sequence[Any], what: str) -> list[Any]:
     Args:
         values: what was given.
         what: what they are, in the plural.
-
-    Returns:
-        The values as a list.
-
-    Raises:
-        ValueError: for none, or one twice.
     """
     if not values or len(set(values)) < len(values):
         raise error(name, f"{list(values)}", f"one or more different {what}", "name each once")
@@ -168,12 +153,6 @@ def finite_array(name: str, value: Any, shape: tuple[int | None, ...], meaning: 
     Args:
         shape: the expected shape, None where any length of at least one will do.
         meaning: what the shape stands for, such as "one row and one column per state".
-
-    Returns:
-        A new float64 array.
-
-    Raises:
-        ValueError: for anything but finite numbers in that shape.
     """
     wanted = f"({', '.join('any' if size is None else str(size) for size in shape)}{',' * (len(shape) == 1)})"
     expected = f"finite numbers in an array of shape {wanted}"
@@ -202,12 +181,6 @@ def json_object(path: str | Path) -> dict[str, Any]:
 
     Args:
         path: a UTF-8 text file.
-
-    Returns:
-        The object as a dictionary.
-
-    Raises:
-        ValueError: with the file's name, for anything that cannot be read as that.
     """
     name, expected = str(path), "a JSON object in a UTF-8 text file"
 

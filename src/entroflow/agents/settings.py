@@ -1,4 +1,13 @@
-"""What a training is set to: one place for all settings, changed by name, and their form on disk."""
+"""What a training is set to: one place for all settings, changed by name, and their form on disk.
+
+What the functions have in common:
+
+Returns:
+    The settings, unless said otherwise.
+
+Raises:
+    ValueError: for a name that there is not, or a value that is not possible.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -94,12 +103,6 @@ def level_of(name: str, settings: Settings, option: str = "setting") -> int:
         name: its name.
         settings: the settings.
         option: what the message speaks of.
-
-    Returns:
-        The level.
-
-    Raises:
-        ValueError: if there is none of that name.
     """
     known = names(settings)
     if name not in known and (here := ELSEWHERE.get(name)) in known:
@@ -114,12 +117,6 @@ def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         settings: the settings.
         changes: new values by the names of `Settings`, `Config` or the actor, where the outermost one counts, or of the
             critic, with "critic_" before them; `actor` and `critic` change these altogether.
-
-    Returns:
-        The new settings.
-
-    Raises:
-        ValueError: for a name that there is not, or a value that is not possible.
     """
     changes = dict(changes)
     whole = {name: changes.pop(name) for name in ("actor", "critic") if name in changes}
@@ -152,13 +149,6 @@ def from_json(document: Any, own: Mapping[str, Any] | None = None) -> Settings:
     Args:
         document: the JSON object.
         own: the objects of the user's own, by the names of their fields.
-
-    Returns:
-        The settings.
-
-    Raises:
-        ValueError: if a field is unknown, a value is not possible, or an object of the user's own is missing or one too
-            many.
     """
     if not isinstance(document, dict):
         remedy = "use settings as entroflow wrote them"
