@@ -46,8 +46,9 @@ def number(
     name: str,
     value: Any,
     expected: str = "a finite number",
-    holds: Callable[[float], bool] = lambda x: True,
     remedy: str = "pass a number such as 0.5",
+    *,
+    holds: Callable[[float], bool] = lambda x: True,
 ) -> float:
     """A finite real number; text and truth values are refused rather than converted.
 
@@ -66,12 +67,12 @@ def number(
 
 def positive_number(name: str, value: Any, remedy: str = "pass a positive number such as 0.5") -> float:
     """A finite number above zero."""
-    return number(name, value, "a finite number above 0", lambda x: x > 0, remedy)
+    return number(name, value, "a finite number above 0", remedy, holds=lambda x: x > 0)
 
 
 def discount(name: str, value: Any) -> float:
     """A discount factor in [0, 1)."""
-    return number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1, "pass for example 0.95")
+    return number(name, value, "a number in [0, 1)", "pass for example 0.95", holds=lambda x: 0 <= x < 1)
 
 
 def positive_int(

@@ -152,7 +152,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if hint == Count:
         return checks.positive_int(name, value, "pass a whole number such as 1", most=MOST)
     if get_origin(hint) is Annotated:
-        return checks.number(name, value, *get_args(hint)[1])
+        allowed = get_args(hint)[1]
+        return checks.number(name, value, allowed.expected, holds=allowed.holds)
     if hint is types.NoneType:
         if value is not None:
             raise checks.error(name, repr(value), "None", "leave it out")
