@@ -40,12 +40,13 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
     settings = dataclasses.replace(of_algorithm(algorithm), learning_starts=1, buffer_size=REPLAY)
     training = Training(find(task), settings, [0])
     filled = noise(training.loop.replay, training.task.action_space)
-    training.loop = eqx.tree_at(lambda loop: (loop.replay, loop.count), training.loop, (filled, jnp.int32(REPLAY)))
+    full = eqx.tree_at(lambda loop: (loop.replay, loop.count), training.loop, (filled, jnp.int32(REPLAY)))
+    training._learner = full
     obs, actions = (np.asarray(leaf)[0, :BATCH] for leaf in (filled.obs, filled.action))
     one = obs[0]
 
     def update() -> None:
-        training.loop, metrics = loop_gym.learn(training.config, training.loop, None, update_policy=True)
+        training._learner, metrics = loop_gym.learn(training.config, training.loop, None, update_policy=True)
         jax.block_until_ready((training.loop, metrics))
 
     @functools.cache  # made where it is first used, so that the time to the first update does not hold it

@@ -22,7 +22,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,6 @@ def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
         given: what was given.
         expected: what was expected.
 
-    Returns:
-        The exception.
-
     Example:
         >>> print(error("discount", "1.5", "a number in [0, 1)", "pass for example 0.95"))
         discount: got 1.5, expected a number in [0, 1); pass for example 0.95.
@@ -58,16 +55,22 @@ def _short(text: str) -> str:
 
 
 def number(
-    name: str, value: Any, expected: str = "a finite number", remedy: str = "pass a number such as 0.5"
+    name: str,
+    value: Any,
+    expected: str = "a finite number",
+    remedy: str = "pass a number such as 0.5",
+    *,
+    holds: Callable[[float], bool] = lambda x: True,
 ) -> float:
     """A finite real number; text and truth values are refused rather than converted.
 
     Args:
         expected: what the message expects.
+        holds: whether a finite number is possible.
     """
-    scalar = value.item() if getattr(value, "ndim", None) == 0 else value
+    scalar = _scalar(value)
     try:
-        if isinstance(scalar, Real) and not isinstance(scalar, bool) and math.isfinite(scalar):
+        if isinstance(scalar, Real) and not isinstance(scalar, bool) and math.isfinite(scalar) and holds(float(scalar)):
             return float(scalar)
     except OverflowError:  # a whole number beyond the floating-point range
         pass
@@ -76,20 +79,12 @@ def number(
 
 def positive_number(name: str, value: Any, remedy: str = "pass a positive number such as 0.5") -> float:
     """A finite number above zero."""
-    expected = "a finite number above 0"
-    result = number(name, value, expected, remedy)
-    if result <= 0:
-        raise error(name, repr(value), expected, remedy)
-    return result
+    return number(name, value, "a finite number above 0", remedy, holds=lambda x: x > 0)
 
 
 def discount(name: str, value: Any) -> float:
     """A discount factor in [0, 1)."""
-    expected, remedy = "a number in [0, 1)", "pass for example 0.95"
-    result = number(name, value, expected, remedy)
-    if not 0 <= result < 1:
-        raise error(name, repr(value), expected, remedy)
-    return result
+    return number(name, value, "a number in [0, 1)", "pass for example 0.95", holds=lambda x: 0 <= x < 1)
 
 
 def positive_int(
@@ -100,11 +95,12 @@ def positive_int(
     Args:
         most: the largest number allowed; None: any.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+    scalar = _scalar(value)
+    if isinstance(scalar, bool) or not isinstance(scalar, Integral) or int(scalar) < 1:
         raise error(name, repr(value), "a whole number above 0", remedy)
-    if most is not None and int(value) > most:
+    if most is not None and int(scalar) > most:
         raise error(name, repr(value), f"at most {most}", "pass a smaller number")
-    return int(value)
+    return int(scalar)
 
 
 def seed(name: str, value: Any) -> int:
@@ -114,18 +110,17 @@ def seed(name: str, value: Any) -> int:
     return int(value)
 
 
+def _scalar(value: Any) -> Any:
+    """Return what an array of no axes holds."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 def seeds(first: int, count: int) -> list[int]:
     """The seeds of the options `--seed` and `--seeds`: the first, the next one, ….
 
     Args:
         first: the option `--seed`.
         count: the option `--seeds`.
-
-    Returns:
-        `count` seeds.
-
-    Raises:
-        ValueError: if one of them has more than 32 bits.
     """
     positive_int("--seeds", count, most=MOST_SEEDS)
     if not 0 <= first <= 2**32 - count:
@@ -140,12 +135,6 @@ def distinct(name: str, values: Sequence[Any], what: str) -> list[Any]:
     Args:
         values: what was given.
         what: what they are, in the plural.
-
-    Returns:
-        The values as a list.
-
-    Raises:
-        ValueError: for none, or one twice.
     """
     if not values or len(set(values)) < len(values):
         raise error(name, f"{list(values)}", f"one or more different {what}", "name each once")
@@ -180,12 +169,6 @@ def finite_array(name: str, value: Any, shape: tuple[int | None, ...], meaning: 
     Args:
         shape: the expected shape, None where any length of at least one will do.
         meaning: what the shape stands for, such as "one row and one column per state".
-
-    Returns:
-        A new float64 array.
-
-    Raises:
-        ValueError: for anything but finite numbers in that shape.
     """
     wanted = f"({', '.join('any' if size is None else str(size) for size in shape)}{',' * (len(shape) == 1)})"
     expected = f"finite numbers in an array of shape {wanted}"
@@ -244,12 +227,6 @@ def json_object(path: str | Path) -> dict[str, Any]:
 
     Args:
         path: a UTF-8 text file.
-
-    Returns:
-        The object as a dictionary.
-
-    Raises:
-        ValueError: with the file's name, for anything that cannot be read as that.
     """
     name, expected = str(path), "a JSON object in a UTF-8 text file"
 

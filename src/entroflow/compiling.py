@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from . import checks
+
 T = TypeVar("T")
 
 OPTION = "xla_backend_optimization_level"
@@ -36,6 +38,7 @@ def jit(level: int, **options: Any) -> Callable[[Callable[..., T]], Callable[...
 
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> T:
+            refuse_forks()
             return program()(*arguments, **named)
 
         call.program = program  # type: ignore[attr-defined]
@@ -55,3 +58,15 @@ def shapes_of(compiled: Callable[..., T], *arguments: Any) -> T:
         The tree, of `jax.ShapeDtypeStruct`.
     """
     return compiled.program().eval_shape(*arguments)  # type: ignore[attr-defined]
+
+
+def refuse_forks() -> None:
+    """Raise in a process forked from one that computed: JAX's threads are not there, it would wait for ever."""
+    if _first_process() != os.getpid():
+        given, remedy = "a process forked after entroflow was used", "use multiprocessing.get_context('spawn')"
+        raise checks.error("process", given, "one that was started anew", remedy)
+
+
+@functools.cache
+def _first_process() -> int:
+    return os.getpid()

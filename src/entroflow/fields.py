@@ -12,8 +12,9 @@ class Settings:
 
 import dataclasses
 import functools
+import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from . import checks
@@ -22,39 +23,25 @@ T = TypeVar("T")
 
 
 class Range(NamedTuple):
-    """Which numbers are possible.
+    """Which real numbers are possible.
 
     Attributes:
         expected: what an error message says of them.
-        least: the smallest; None: any.
-        most: the largest; None: any.
-        above: whether numbers have to be above the smallest instead of equal to it.
-        below: whether they have to be below the largest.
+        holds: whether a finite number is one of them.
     """
 
     expected: str
-    least: float | None = None
-    most: float | None = None
-    above: bool = False
-    below: bool = False
-
-    def holds(self, number: float) -> bool:
-        """Return whether a number is possible."""
-        if self.least is not None and not (number > self.least if self.above else number >= self.least):
-            return False
-        return self.most is None or (number < self.most if self.below else number <= self.most)
+    holds: Callable[[float], bool]
 
 
-MOST = 2**31 - 1
-
-Count = Annotated[int, Range("a whole number above 0", 1, MOST)]
-Layers = Annotated[int, Range("a whole number above 0", 1, 100)]
-Number = Annotated[float, Range("a finite number")]
-Positive = Annotated[float, Range("a finite number above 0", 0, above=True)]
-NonNegative = Annotated[float, Range("a number of at least 0", 0)]
-Share = Annotated[float, Range("a number from 0 to 1", 0, 1)]
-PositiveShare = Annotated[float, Range("a number above 0, at most 1", 0, 1, above=True)]
-Discount = Annotated[float, Range("a number in [0, 1)", 0, 1, below=True)]
+Count = Annotated[int, 2**31 - 1]  # a whole number above 0, at most this
+Layers = Annotated[int, 100]
+Number = Annotated[float, Range("a finite number", lambda x: True)]
+Positive = Annotated[float, Range("a finite number above 0", lambda x: x > 0)]
+NonNegative = Annotated[float, Range("a number of at least 0", lambda x: x >= 0)]
+Share = Annotated[float, Range("a number from 0 to 1", lambda x: 0 <= x <= 1)]
+PositiveShare = Annotated[float, Range("a number above 0, at most 1", lambda x: 0 < x <= 1)]
+Discount = Annotated[float, Range("a number in [0, 1)", lambda x: 0 <= x < 1)]
 
 
 def check_fields(settings: Any) -> None:
@@ -78,8 +65,8 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     Args:
         name: what the message calls the field.
         value: the value.
-        hint: a number with its `Range`, bool, str, a `Literal`, None, a class or a protocol of which the value is to be
-            an instance, or a union of these.
+        hint: `Count`, a real number with its `Range`, bool, a `Literal`, None, a class or a protocol of which the value
+            is to be an instance, or a union of these.
 
     Returns:
         The value; a real number as a float.
@@ -87,15 +74,13 @@ def checked(name: str, value: Any, hint: Any) -> Any:
     Raises:
         ValueError: in one sentence, if it is none of these.
     """
-    if get_origin(hint) not in (Union, types.UnionType):
-        return _checked(name, value, hint)
     problems = []
-    for kind in get_args(hint):
+    for kind in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
         try:
             return _checked(name, value, kind)
         except ValueError as problem:
             problems.append((_concerns(value, kind), problem))
-    raise max(problems, key=lambda pair: pair[0])[1]
+    raise max(problems, key=lambda pair: pair[0])[1] from None
 
 
 def named(name: str, value: Any, table: Mapping[str, T], protocol: type[Any]) -> T | Any:
@@ -119,6 +104,8 @@ def named(name: str, value: Any, table: Mapping[str, T], protocol: type[Any]) ->
         expected = f"one of {', '.join(table)}, or an object with the methods of {protocol.__name__}"
         missing = [part for part in _members(protocol) if not hasattr(value, part)]
         raise _no_such_thing(name, value, expected, f"it has no {' and no '.join(missing)}")
+    if _members(protocol) == ["__call__"]:
+        _check_arguments(name, value, protocol)
     return _hashed(name, value)
 
 
@@ -141,6 +128,18 @@ def _is_one(value: Any, kind: type[Any]) -> bool:
     return isinstance(value, kind) and (not isinstance(value, type) or _members(kind) == ["__call__"])
 
 
+def _check_arguments(name: str, value: Any, protocol: type[Any]) -> None:
+    """Refuse a function that does not take what it will be called with."""
+    arguments = list(inspect.signature(protocol.__call__).parameters)[1:]
+    try:
+        inspect.signature(value).bind(*arguments)
+    except TypeError as problem:
+        expected = f"one of the arguments ({', '.join(arguments)})"
+        raise checks.error(name, f"a function with {problem}", expected, "let it take these") from None
+    except ValueError:  # one in C, of which Python knows no signature
+        pass
+
+
 def _no_such_thing(name: str, value: Any, expected: str, remedy: str) -> ValueError:
     """Return the error of an object that is none of what was expected, or a class in its place."""
     if isinstance(value, type):
@@ -150,21 +149,22 @@ def _no_such_thing(name: str, value: Any, expected: str, remedy: str) -> ValueEr
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
     """Check a value by one type."""
-    kind, ranges = (get_args(hint)[0], get_args(hint)[1]) if get_origin(hint) is Annotated else (hint, None)
-    if kind in (int, float):
-        allowed = ranges or Range("a whole number" if kind is int else "a finite number")
-        return _number(name, value, kind, allowed)
-    if kind is types.NoneType or kind is None:
+    if get_origin(hint) is Annotated:
+        allowed = get_args(hint)[1]
+        if isinstance(allowed, int):
+            return checks.positive_int(name, value, "pass a whole number such as 1", most=allowed)
+        return checks.number(name, value, allowed.expected, holds=allowed.holds)
+    if hint is types.NoneType:
         if value is not None:
             raise checks.error(name, repr(value), "None", "leave it out")
         return None
-    if get_origin(kind) is Literal:
-        return checks.choice(name, value, get_args(kind))
-    if kind is bool and not isinstance(value, bool):
+    if get_origin(hint) is Literal:
+        return checks.choice(name, value, get_args(hint))
+    if hint is bool and not isinstance(value, bool):
         raise checks.error(name, repr(value), "true or false", "pass one of these")
-    origin = get_origin(kind) or kind
-    if kind is not Any and isinstance(origin, type) and not _is_one(value, origin):
-        raise _no_such_thing(name, value, f"an object of the kind {origin.__name__}", "leave it out, or make one")
+    kind = get_origin(hint) or hint
+    if kind is not Any and isinstance(kind, type) and not _is_one(value, kind):
+        raise _no_such_thing(name, value, f"an object of the kind {kind.__name__}", "leave it out, or make one")
     return _hashed(name, value)
 
 
@@ -178,26 +178,12 @@ def _hashed(name: str, value: T) -> T:
     return value
 
 
-def _number(name: str, value: Any, kind: type[Any], allowed: Range) -> int | float:
-    remedy = "pass a whole number such as 1" if kind is int else "pass a number such as 0.5"
-    if kind is int:
-        number = value.item() if getattr(value, "ndim", None) == 0 else value
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise checks.error(name, repr(value), allowed.expected, remedy)
-    else:
-        number = checks.number(name, value, allowed.expected, remedy)
-    if not allowed.holds(number):
-        beyond = allowed.most is not None and number > allowed.most and kind is int
-        expected = f"at most {allowed.most}" if beyond else allowed.expected
-        raise checks.error(name, repr(value), expected, "pass a smaller number" if beyond else remedy)
-    return number
-
-
 def _concerns(value: Any, hint: Any) -> int:
     """Return how close a type is to a value, so that the message speaks of the type that was meant."""
-    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    if get_origin(kind) is Literal:
+    if get_origin(hint) is Literal:
         return 2 if isinstance(value, str) else 0
-    if kind in (int, float):
+    if get_origin(hint) is Annotated:
         return 2 if isinstance(value, int | float) and not isinstance(value, bool) else not isinstance(value, type)
-    return -1 if kind in (None, types.NoneType) else isinstance(value, type)
+    if hint is types.NoneType:
+        return -1
+    return 3 if isinstance(hint, type) and _is_one(value, hint) else isinstance(value, type)

@@ -1,7 +1,8 @@
 """Parts from outside of the package: they are used, saved by name, asked for again, and refused in one sentence."""
 
+import functools
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import equinox as eqx
@@ -189,6 +190,9 @@ def test_own_parts_of_improvement_and_an_own_critic(tmp_path):
     made.save(tmp_path / "agent")
     with pytest.raises(ValueError, match="got an object of your own, .*, which no file brings back.*; pass .*=…"):
         entroflow.load(tmp_path / "agent", **{name: own[name] for name in ("proposal", "critic")})
+    for name in ("actor", "rate", "proposl"):
+        with pytest.raises(ValueError, match=f"^{name}: got an object of your own, which is not .*; leave it out.$"):
+            entroflow.load(tmp_path / "agent", **own, **{name: wide})
     loaded = entroflow.load(tmp_path / "agent", **own)
     assert loaded.settings == made.settings and not moved(loaded.state, made.state)
 
@@ -275,10 +279,17 @@ class Half:
 
 
 @dataclass(frozen=True)
-class Listed(CrossQ):
+class ListedCritic(CrossQ):
     """A critic whose settings have no hash."""
 
     sizes: Any = ()
+
+
+@dataclass(frozen=True)
+class Listed(Doubled):
+    """A schedule whose sizes have no hash."""
+
+    sizes: Any = field(default_factory=lambda: [2, 4])
 
 
 @pytest.mark.parametrize(
@@ -290,9 +301,19 @@ class Listed(CrossQ):
         (Flow, {"normalise": None}, "normalise: got None, .* methods of Normalisation; it has no __call__."),
         (
             Config,
-            {"critic": Listed(sizes=[8, 8])},
-            "critic: got Listed, which has no hash .*; make it a frozen dataclass.",
+            {"critic": ListedCritic(sizes=[8, 8])},
+            "critic: got ListedCritic, which has no hash .*; make it a frozen dataclass.",
         ),
+        (Flow, {"candidates": Listed()}, "candidates: got Listed, which has no hash .*; make it a frozen dataclass."),
+        (
+            Flow,
+            {"proposal": lambda policy: policy},
+            r"proposal: got a function with too many .*\(policy, q_function, .*.",
+        ),
+        (Flow, {"proposal": lambda p, q, t, more: p}, "proposal: got a function with missing .*'more'.*these."),
+        (Flow, {"proposal": functools.partial(wide, None)}, "proposal: got a function with .*; let it take these."),
+        (Flow, {"normalise": lambda: 1.0}, r"normalise: got a function with too many .*arguments \(log_weights\); .*."),
+        (Flow, {"normalise": lambda log_weights, rate: 1.0}, "normalise: got a function with missing .*'rate'.*."),
         (Flow, {"solver": Euler, "pathwise": 0}, "solver: got the class Euler, expected .*."),
         (Flow, {"solver": Euler()}, "pathwise: got 0.3 with Euler, .*; use RungeKutta, or pathwise=0."),
     ],

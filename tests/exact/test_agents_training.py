@@ -1,6 +1,8 @@
 """A training's schedule: which updates belong to a step, who acts in an evaluation, and what the temperature seeks."""
 
 import dataclasses
+import math
+from fractions import Fraction
 from types import SimpleNamespace
 
 import gymnasium
@@ -11,8 +13,10 @@ import pytest
 from gymnasium import spaces
 
 from entroflow.agents import Settings
+from entroflow.agents.settings import change
 from entroflow.agents.tasks import task
 from entroflow.agents.training import NotFinite, Training
+from entroflow.commands.train import _changes
 from entroflow.rl import Config, Gaussian, MLPCritic, loop_gym
 
 SETTINGS = Settings(
@@ -53,7 +57,10 @@ def calls(monkeypatch):
     def learn(config, loop, transitions, *, update_policy):
         made.learned.append(update_policy)
         made.stored.append(transitions is not None)
-        return loop, {}
+        if transitions is None:
+            return loop, {}
+        count = loop.count + transitions.reward.shape[1]
+        return loop_gym.Loop(loop.agent, loop.replay, loop.key, count, loop.fault), {}
 
     def act_well(config, agent, obs, key, step, *, candidates):
         made.candidates.append(candidates)
@@ -78,6 +85,47 @@ def test_updates_belong_to_the_step_of_every_environment(calls, updates):
     assert len(calls.learned) == rounds * SETTINGS.num_envs * updates
     per_round = SETTINGS.num_envs * updates
     assert calls.stored == rounds * [True, *[False] * (per_round - 1)]
+
+
+@pytest.mark.parametrize(("ratio", "num_envs"), [(0.2, 5), (0.3, 1), (0.1, 3), (1.5, 2), (2.0, 2), (1 / 3, 4)])
+def test_no_fraction_of_an_update_is_lost(calls, ratio, num_envs):
+    """After n steps that count there were floor(ratio n) updates, whatever the calls; all transitions are stored."""
+    settings = dataclasses.replace(SETTINGS, updates_per_step=ratio, num_envs=num_envs, buffer_size=200)
+    training, due = train(settings), []
+    for rounds in (1, 2, 10, 27):
+        training.advance(rounds * num_envs)
+        n = max(0, training.step - num_envs - 4 // num_envs * num_envs)  # the last transition waits
+        due.append(len(calls.learned) == math.floor(n * Fraction(str(ratio))))
+    training.close()
+    assert all(due) and len(calls.learned) > 3
+    assert int(training.loop.count) == training.step - num_envs
+
+
+def test_one_update_a_vector_step(calls):
+    """A fifth of an update for each of five environments is one for all of them, each with what they just saw."""
+    settings = change(dataclasses.replace(SETTINGS, num_envs=5), _changes(("updates_per_step=0.2",), SETTINGS))
+    training = train(settings)
+    training.advance(40)
+    training.close()
+    assert calls.stored == 7 * [True]
+
+
+def test_a_fraction_goes_on_where_it_was(calls):
+    """A training restored between two updates makes the next one when the uninterrupted one would."""
+    settings = dataclasses.replace(SETTINGS, updates_per_step=0.3, num_envs=1, learning_starts=1)
+    first, again = train(settings), train(settings)
+    first.advance(8)
+    for _ in range(6):
+        numbers, arrays = first.state()
+        again.restore(numbers, arrays)
+        made = []
+        for training in (first, again):
+            before = len(calls.learned)
+            training.advance(1)
+            made.append(len(calls.learned) - before)
+        assert made[0] == made[1]
+    first.close()
+    again.close()
 
 
 @pytest.mark.parametrize("delay", [1, 3])

@@ -167,9 +167,10 @@ FIELDS = {
         "obs_limit": POSITIVE.or_none(),
         "recent": number(0, 1, above=True),
     },
-    Settings: dict.fromkeys(("num_envs", "updates_per_step", "policy_delay", "action_candidates"), count())
+    Settings: dict.fromkeys(("num_envs", "policy_delay", "action_candidates"), count())
     | {
         "config": thing(Config(batch_size=1)),
+        "updates_per_step": POSITIVE,
         "learning_starts": count(),
         "buffer_size": count(),
         "discount": number(0, 1, below=True),
@@ -248,6 +249,8 @@ def test_wrong_values_are_refused_in_one_sentence(kind, name, data):
         (Settings, dict(target_entropy="atuo"), "target_entropy: got 'atuo', .*did you mean 'auto'"),
         (Settings, dict(config=Config), "config: got the class Config, .*; pass an object made of it"),
         (Settings, dict(buffer_size=255), "buffer_size: got 255, expected at least the batch size, 256"),
+        (Settings, dict(updates_per_step=0), "updates_per_step: got 0, expected a finite number above 0; pass"),
+        (Settings, dict(updates_per_step="0.2"), "updates_per_step: got '0.2', expected a finite number above 0; "),
         (AdaptiveCandidates, dict(sizes=5), "sizes: got 5, "),
     ],
 )

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from .. import checks
+from ..compiling import refuse_forks
 from ..export import acting, write
 from ..rl import ACTORS, loop_gym, sac
 from . import sampling, saved
@@ -43,7 +44,7 @@ class Evaluation(NamedTuple):
     @property
     def standard_error(self) -> float:
         """The standard error of the mean return; NaN for one episode."""
-        return float(self.returns.std(ddof=1) / np.sqrt(len(self.returns))) if len(self.returns) > 1 else float("nan")
+        return float(self.returns.std(ddof=1) / np.sqrt(len(self.returns))) if len(self.returns) > 1 else math.nan
 
 
 class SAC:
@@ -71,6 +72,7 @@ class SAC:
         self._prepare(task(env), change(settings, changes), seed)
 
     def _prepare(self, task: Task, settings: Settings, seed: int) -> None:
+        refuse_forks()
         if self.algorithm not in (None, settings.algorithm):
             remedy = "use entroflow.SAC, which takes any"
             raise checks.error("settings", f"those of {settings.algorithm}", f"those of {self.algorithm}", remedy)
@@ -80,8 +82,7 @@ class SAC:
 
     def __repr__(self) -> str:
         """Say what it is."""
-        parts = f"{self.task.name!r}, seed={self.seed}, num_timesteps={self.num_timesteps}"
-        return f"{type(self).__name__}({parts})"
+        return f"{type(self).__name__}({self.task.name!r}, seed={self.seed}, num_timesteps={self.num_timesteps})"
 
     @property
     def num_timesteps(self) -> int:
@@ -91,6 +92,7 @@ class SAC:
     @property
     def state(self) -> sac.State:
         """The learner's state, with which `entroflow.rl.policy` makes the policy."""
+        refuse_forks()
         return jax.tree.map(lambda leaf: leaf[0], self._training.agents)
 
     @property
@@ -119,10 +121,9 @@ class SAC:
             ValueError: if a number is not a whole one above zero, or a planned training has come to its end.
             NotFinite: if the environment or the learner gives a number that is not finite.
         """
-        left, interval = (
-            checks.positive_int("total_timesteps", total_timesteps),
-            checks.positive_int("log_interval", log_interval),
-        )
+        refuse_forks()
+        left = checks.positive_int("total_timesteps", total_timesteps)
+        interval = checks.positive_int("log_interval", log_interval)
         planned, made = self.config.updates, float(self._training.agents.step[0])
         if planned is not None and made >= planned:
             given, remedy = f"{total_timesteps} after {made:.0f} updates", "train a new agent"
@@ -135,11 +136,7 @@ class SAC:
         return self
 
     def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
         """Choose actions, as Stable-Baselines3 calls it.
 
@@ -157,7 +154,6 @@ class SAC:
         """
         del episode_start
         flat, batch = self.task.flatten(observation)
-        candidates = self.settings.action_candidates if deterministic else 1
         self._draws += 1
         # One compiled call and nothing beside it: for one action any further operation costs as much as the policy.
         actions = loop_gym.act_well(
@@ -166,7 +162,7 @@ class SAC:
             flat[None],
             self._training.predict_keys,
             self._draws,
-            candidates=candidates,
+            candidates=self.settings.action_candidates if deterministic else 1,
         )
         return np.asarray(actions)[0].reshape(*batch, *self.task.action_space.shape), state
 
@@ -191,19 +187,7 @@ class SAC:
     def sample_and_log_prob(
         self, observation: Any, n: int = 1, seed: int = 0
     ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-        """Draw n actions at every observation, those of `sample`, with their log-densities.
-
-        Args:
-            observation: observations with any leading axes, in the form of the task's observations or flattened.
-            n: number of actions.
-            seed: seed of the random numbers.
-
-        Returns:
-            Actions, shape (..., n, *action shape), and log π(a|s), shape (..., n).
-
-        Raises:
-            ValueError: as for `sample`, and for a policy without a density.
-        """
+        """Draw the actions of `sample` with log π(a|s), shape (..., n), if the policy has one; see `SAC.sample`."""
         self._needs_density("sample_and_log_prob")
         flat, batch = self.task.flatten(observation)
         key, n = sampling.key_of(seed), checks.positive_int("n", n)
@@ -232,10 +216,8 @@ class SAC:
             given = f"leading shapes {first} of the observations and {second} of the actions"
             raise checks.error("action", given, "shapes that broadcast", "use observation[..., None, :]") from None
         pairs = [
-            np.broadcast_to(part.reshape(*lead, part.shape[1]), (*batch, part.shape[1])).reshape(
-                math.prod(batch), part.shape[1]
-            )
-            for part, lead in ((obs, first), (actions, second))
+            np.broadcast_to(part.reshape(*lead, size), (*batch, size)).reshape(math.prod(batch), size)
+            for part, lead, size in ((obs, first, obs.shape[1]), (actions, second, actions.shape[1]))
         ]
         return np.asarray(sampling.log_prob(self.policy, *map(jnp.asarray, pairs))).reshape(batch)
 
@@ -302,7 +284,7 @@ class SAC:
             The agent.
 
         Raises:
-            ValueError: if there is none, it is damaged, or it belongs to another algorithm or another task.
+            ValueError: if there is none, it is damaged, or of another algorithm or task, or `own` is not what it needs.
         """
         what, arrays = saved.read(Path(path))
         settings = from_json(what.settings, own)

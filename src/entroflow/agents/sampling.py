@@ -1,4 +1,17 @@
-"""Actions and densities of a policy at many observations: compiled, in blocks of bounded size."""
+"""Actions and densities of a policy at many observations: compiled, in blocks of bounded size.
+
+What the functions have in common:
+
+Args:
+    policy: a `Policy`, for densities a `DensityPolicy`; an argument, so that all of one shape share their programs.
+    obs: observations, shape (b, n).
+    key: random key.
+    n: number N of actions at each observation.
+    action: one action at each observation, shape (b, d).
+
+Returns:
+    Actions, shape (b, N, d), and log π(a|s), shape (b, N), of given actions (b,).
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,23 +23,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .. import checks
 
 BLOCK = 16384  # actions computed at once; bounds the memory of large requests
-
-# The policy is an argument, so that all policies of one shape share their compiled programs.
+# `jax.random.fold_in` and `split` make the same keys: this one is none that training derives from its seed.
+SAMPLE = 0x5A3B1E
 
 
 @eqx.filter_jit
 def sample(policy: Any, obs: Float[Array, "b n"], key: PRNGKeyArray, n: int) -> Float[Array, "b k d"]:
-    """Draw actions.
-
-    Args:
-        policy: a `Policy`.
-        obs: observations, shape (b, n).
-        key: random key.
-        n: number N of actions at each.
-
-    Returns:
-        The actions, shape (b, N, d).
-    """
+    """Draw actions."""
     return _at_each(policy.sample, obs, key, n)
 
 
@@ -34,38 +37,19 @@ def sample(policy: Any, obs: Float[Array, "b n"], key: PRNGKeyArray, n: int) -> 
 def sample_and_log_prob(
     policy: Any, obs: Float[Array, "b n"], key: PRNGKeyArray, n: int
 ) -> tuple[Float[Array, "b k d"], Float[Array, "b k"]]:
-    """Draw the actions that `sample` draws, with their log-densities.
-
-    Args:
-        policy: a `DensityPolicy`.
-        obs: observations, shape (b, n).
-        key: random key.
-        n: number N of actions at each.
-
-    Returns:
-        The actions, shape (b, N, d), and log π(a|s), shape (b, N).
-    """
+    """Draw the actions that `sample` draws, with their log-densities."""
     return _at_each(policy.sample_and_log_prob, obs, key, n)
 
 
 @eqx.filter_jit
 def log_prob(policy: Any, obs: Float[Array, "b n"], action: Float[Array, "b d"]) -> Float[Array, " b"]:
-    """Return log-densities of given actions.
-
-    Args:
-        policy: a `DensityPolicy`.
-        obs: observations, shape (b, n).
-        action: one action at each, shape (b, d).
-
-    Returns:
-        log π(a|s), shape (b,).
-    """
+    """Return log-densities of given actions."""
     return jax.lax.map(lambda pair: policy.log_prob(*pair), (obs, action), batch_size=BLOCK)
 
 
 def key_of(seed: int) -> PRNGKeyArray:
     """Return the random key of a seed."""
-    return jax.random.key(checks.seed("seed", seed))
+    return jax.random.fold_in(jax.random.key(checks.seed("seed", seed)), SAMPLE)
 
 
 def _at_each(method: Callable[..., Any], obs: Float[Array, "b n"], key: PRNGKeyArray, n: int) -> Any:

@@ -1,4 +1,13 @@
-"""What a training is set to: one place for all settings, changed by name, and their form on disk."""
+"""What a training is set to: one place for all settings, changed by name, and their form on disk.
+
+What the functions have in common:
+
+Returns:
+    The settings, unless said otherwise.
+
+Raises:
+    ValueError: for a name that there is not, or a value that is not possible.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,6 +27,10 @@ KINDS: dict[str, type[Any]] = {
 }
 KIND, OWN = "kind", "own"
 CRITIC = "critic_"  # before the names of a critic's settings
+# What Stable-Baselines3, CleanRL and others call it.
+ELSEWHERE = {"learning_rate": "rate", "lr": "rate", "gamma": "discount", "tau": "critic_target_rate"}
+ELSEWHERE |= {"ent_coef": "temperature", "gradient_steps": "updates_per_step", "train_freq": "updates_per_step"}
+ELSEWHERE |= {"n_envs": "num_envs", "n_critics": "critic_members", "net_arch": "width"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,7 @@ class Settings:
     Attributes:
         config: settings of soft actor-critic, of its actor and of its critic.
         num_envs: environments of each run that step together.
-        updates_per_step: updates for every step of one environment (the UTD ratio).
+        updates_per_step: updates for every step of one environment (the UTD ratio): 0.2 is one for every five.
         policy_delay: updates of the critics for every update of the policy.
         learning_starts: steps with random actions before learning begins.
         buffer_size: transitions that each run remembers.
@@ -43,7 +56,7 @@ class Settings:
 
     config: Config = field(default_factory=Config)
     num_envs: Count = 1
-    updates_per_step: Count = 1
+    updates_per_step: Positive = 1
     policy_delay: Count = 1
     learning_starts: Count = 1000
     buffer_size: Count = 1_000_000
@@ -68,17 +81,7 @@ class Settings:
 
 
 def of_algorithm(name: str) -> Settings:
-    """Return the default settings of an algorithm: all the same, but for the actor.
-
-    Args:
-        name: one of `entroflow.rl.ACTORS`.
-
-    Returns:
-        The settings.
-
-    Raises:
-        ValueError: if there is none of that name.
-    """
+    """Return the default settings of an algorithm, one of `entroflow.rl.ACTORS`: all the same, but for the actor."""
     return Settings(Config(ACTORS[checks.choice("algorithm", name, ACTORS)]))
 
 
@@ -93,6 +96,20 @@ def names(settings: Settings) -> dict[str, int]:
     return found
 
 
+def level_of(name: str, settings: Settings, option: str = "setting") -> int:
+    """Return at which level a single setting is, see `names`.
+
+    Args:
+        name: its name.
+        settings: the settings.
+        option: what the message speaks of.
+    """
+    known = names(settings)
+    if name not in known and (here := ELSEWHERE.get(name)) in known:
+        raise checks.error(option, repr(name), "a name of these settings", f"here it is {here!r}")
+    return known[checks.choice(option, name, sorted(known))]
+
+
 def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """Return settings with some changed, by name, wherever in the settings the names are.
 
@@ -100,20 +117,14 @@ def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         settings: the settings.
         changes: new values by the names of `Settings`, `Config` or the actor, where the outermost one counts, or of the
             critic, with "critic_" before them; `actor` and `critic` change these altogether.
-
-    Returns:
-        The new settings.
-
-    Raises:
-        ValueError: for a name that there is not, or a value that is not possible.
     """
     changes = dict(changes)
     whole = {name: changes.pop(name) for name in ("actor", "critic") if name in changes}
     settings = dataclasses.replace(settings, config=dataclasses.replace(settings.config, **whole))
-    known, levels = names(settings), _levels(settings)
+    levels = _levels(settings)
     parts: list[dict[str, Any]] = [{} for _ in levels]
     for name, value in changes.items():
-        level = known[checks.choice("setting", name, sorted(known))]
+        level = level_of(name, settings)
         parts[level][name.removeprefix(CRITIC) if level == 3 else name] = value
     made = {name: dataclasses.replace(levels[i], **parts[i]) for name, i in (("actor", 2), ("critic", 3)) if parts[i]}
     config = dataclasses.replace(settings.config, **made, **parts[1])
@@ -124,8 +135,7 @@ def to_json(settings: Any) -> Any:
     """Return settings as JSON-ready objects: each says its kind; what is the user's own says only its name."""
     if isinstance(settings, Settings) or type(settings) in KINDS.values():
         kind = {} if isinstance(settings, Settings) else {KIND: type(settings).__name__}
-        parts = {part.name: to_json(getattr(settings, part.name)) for part in dataclasses.fields(settings)}
-        return kind | parts
+        return kind | {part.name: to_json(getattr(settings, part.name)) for part in dataclasses.fields(settings)}
     if isinstance(settings, tuple):
         return [to_json(part) for part in settings]
     if settings is None or isinstance(settings, bool | int | float | str):
@@ -139,32 +149,29 @@ def from_json(document: Any, own: Mapping[str, Any] | None = None) -> Settings:
     Args:
         document: the JSON object.
         own: the objects of the user's own, by the names of their fields.
-
-    Returns:
-        The settings.
-
-    Raises:
-        ValueError: if a field is unknown, a value is not possible, or an object of the user's own is missing.
     """
     if not isinstance(document, dict):
-        raise checks.error(
-            "settings", repr(document), "an object with settings", "use settings as entroflow wrote them"
-        )
-    parts = _parts(Settings, document, own or {})
-    return Settings(**parts)
+        remedy = "use settings as entroflow wrote them"
+        raise checks.error("settings", repr(document), "an object with settings", remedy)
+    rest = dict(own or {})
+    settings = Settings(**_parts(Settings, document, rest))
+    for name in rest:
+        given = "an object of your own, which is not among the settings"
+        raise checks.error(name, given, "only those that no file brings back", "leave it out")
+    return settings
 
 
 def _levels(settings: Settings) -> list[Any]:
     return [settings, settings.config, settings.config.actor, settings.config.critic]
 
 
-def _parts(kind: type[Any], document: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _parts(kind: type[Any], document: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     known = [part.name for part in dataclasses.fields(kind)]
     return {checks.choice("setting", name, known): _value(name, value, own) for name, value in document.items()}
 
 
-def _value(name: str, value: Any, own: Mapping[str, Any]) -> Any:
-    """Return what a field was, from its form on disk."""
+def _value(name: str, value: Any, own: dict[str, Any]) -> Any:
+    """Return what a field was, from its form on disk; what is taken of the user's own is taken out."""
     if isinstance(value, list):
         return tuple(_value(name, part, own) for part in value)
     if not isinstance(value, dict):
@@ -173,7 +180,7 @@ def _value(name: str, value: Any, own: Mapping[str, Any]) -> Any:
         if name not in own:
             given = f"an object of your own, {value[OWN]}, which no file brings back"
             raise checks.error(name, given, "the object itself", f"pass {name}=…")
-        return own[name]
+        return own.pop(name)
     inner = dict(value)
     kind = KINDS[checks.choice(f"kind of {name}", inner.pop(KIND, None), KINDS)]
     return kind(**_parts(kind, inner, own))

@@ -94,12 +94,19 @@ class Task(NamedTuple):
     def policy_space(self) -> ActionSpace:
         """Return the map from latents to actions, and back."""
         low, high = self.action_space.low.reshape(-1), self.action_space.high.reshape(-1)
-        return Box(low, high) if np.isfinite(low).all() else Unbounded(self.action_size)
+        finite = np.isfinite(_width(self.action_space))
+        if finite.any() and not finite.all():
+            given, remedy = (
+                f"{self.action_space}, of which some are too far apart",
+                "use gymnasium.wrappers.RescaleAction",
+            )
+            raise checks.error(f"actions of {self.name}", given, "bounds of all components, or of none", remedy)
+        return Box(low, high) if finite.all() else Unbounded(self.action_size)
 
     def entropy_of_unit(self) -> float:
         """Return Σ log half-width: what to add to an entropy that is meant for actions in [−1, 1]."""
-        low, high = self.action_space.low, self.action_space.high
-        return float(np.sum(np.log((high - low) / 2.0))) if np.isfinite(low).all() else 0.0
+        width = _width(self.action_space)
+        return float(np.sum(np.log(width / 2.0))) if np.isfinite(width).all() else 0.0
 
     def environments(self, count: int) -> list[gymnasium.Env]:
         """Return environments, the user's own instance if one is enough."""
@@ -251,6 +258,12 @@ def install(problem: Exception) -> str:
 def _bounds(values: np.ndarray) -> list[Any]:
     """Return bounds as numbers that JSON has; what is not finite as text."""
     return [float(value) if np.isfinite(value) else str(value) for value in values.reshape(-1)]
+
+
+def _width(space: spaces.Box) -> np.ndarray:
+    """Return how far the bounds are from each other; infinite where there are none that single precision can tell."""
+    with np.errstate(over="ignore"):
+        return space.high.astype(np.float32) - space.low.astype(np.float32)
 
 
 def _check_actions(name: str, space: Any) -> None:

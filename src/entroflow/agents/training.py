@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fractions
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -54,8 +55,7 @@ class Training:
     def __init__(self, task: Task, settings: Settings, seeds: Sequence[int], steps: int | None = None):
         self.task, self.settings, self.seeds = task, settings, [checks.seed("seed", seed) for seed in seeds]
         target = settings.target_entropy
-        if target == "auto":
-            target = task.entropy_of_unit() - task.action_size
+        target = task.entropy_of_unit() - task.action_size if target == "auto" else target
         self.config = dataclasses.replace(settings.config, target_entropy=None if target is None else float(target))
         numbers = np.float32(settings.temperature), np.float32(settings.discount)
         given = np.array(self.seeds, np.uint32), task.obs_size, task.policy_space()
@@ -143,7 +143,7 @@ class Training:
             One row per run and episode: seed, step, episode, return and length. None if it was stopped.
 
         Raises:
-            NotFinite, Broken: as in `advance`, from an environment.
+            NotFinite, Broken: as in `advance`.
         """
         memory.check({"episodes": len(self.seeds) * episodes * memory.ENVIRONMENT})
         runs, shape, steps = len(self.seeds), self.task.action_space.shape, 0
@@ -173,11 +173,9 @@ class Training:
                         warnings.warn(f"{told}; give it another limit with gymnasium.wrappers.TimeLimit", stacklevel=3)
                         break
         self._check("a reward", totals[0])
-        return [
-            {"seed": self.seeds[run], "step": self.step, "episode": episode}
-            | {"return": float(totals[0, run, episode]), "length": int(totals[1, run, episode])}
-            for run, episode in np.ndindex(runs, episodes)
-        ]
+        rows = [{"seed": run, "step": self.step, "episode": i} for run in self.seeds for i in range(episodes)]
+        pairs = zip(rows, *totals.reshape(2, -1).tolist(), strict=True)
+        return [row | {"return": total, "length": int(length)} for row, total, length in pairs]
 
     @contextlib.contextmanager
     def _for_evaluation(self, task: Task, count: int) -> Iterator[Sequence[gymnasium.Env]]:
@@ -191,19 +189,15 @@ class Training:
         except ValueError:
             if len(made) < len(self.seeds) and task is not self.task:
                 raise
-        envs = made
         if len(made) < len(self.seeds):
-            rollout = self._rolling_out()
-            envs, rollout.running = rollout.envs, False
+            self._rolling_out().running = False
         try:
-            yield envs
+            yield made if len(made) >= len(self.seeds) else self._rolling_out().envs
         finally:
             task.close(made)
 
     def state(self) -> tuple[dict[str, Any], checkpoint.Arrays]:
-        """Return all that going on needs, of the replay what is filled: numbers in types that JSON knows, and arrays.
-
-        Where the environments' state is not known, `obstacle` says so, and their episodes are left behind.
+        """Return all that going on needs: JSON and arrays; `obstacle` tells what it cannot.
 
         Raises:
             NotFinite: if the last update left a number that is not finite.
@@ -242,9 +236,8 @@ class Training:
         shapes = jax.eval_shape(lambda: self.loop)
         full = {name: part for name, part in arrays.items() if name.startswith("loop.replay.")}
         for name, part in full.items():
-            full[name] = np.pad(
-                part, [(0, 0), (0, max(0, self._capacity - part.shape[1])), *[(0, 0)] * (part.ndim - 2)]
-            )
+            room = (0, max(0, self._capacity - part.shape[1]))
+            full[name] = np.pad(part, [(0, 0), room, *[(0, 0)] * (part.ndim - 2)])
         self._learner = checkpoint.unflatten("loop", shapes, arrays | full)
         if numbers["step"]:
             pending = jax.tree.map(lambda ring: ring[:, : self.settings.num_envs], self.loop.replay)
@@ -289,10 +282,14 @@ class Training:
         transitions, self._pending = self._pending, None
         if transitions is None:
             return
-        if int(self.loop.count) + self.settings.num_envs <= self.settings.learning_starts:
+        count = self.settings.num_envs
+        stored, starts = int(self.loop.count) + count, self.settings.learning_starts
+        # Counted from the last step without updates, so that no fraction of one is lost, nor has to be stored.
+        steps, ratio = stored - starts // count * count, fractions.Fraction(str(self.settings.updates_per_step))
+        due = int(ratio * steps) - int(ratio * (steps - count)) if stored > starts else 0
+        if due == 0:
             self._learner = loop_gym.remember(self.loop, transitions)
-            return
-        for _ in range(self.settings.updates_per_step * self.settings.num_envs):
+        for _ in range(due):
             update_policy = self._updates % self.settings.policy_delay == 0
             self._learner, metrics = loop_gym.learn(self.config, self.loop, transitions, update_policy=update_policy)
             for name, value in metrics.items():
@@ -302,12 +299,12 @@ class Training:
     def _rows(self, rollout: loop_gym.Rollout) -> list[Row]:
         """Average what happened since the last rows."""
         means = {name: np.mean(parts, axis=0) for name, parts in self._metrics.items()}
-        rows, target = [], self.config.target_entropy
+        rows, target = [], {"target_entropy": self.config.target_entropy}
         for i, (seed, episodes) in enumerate(zip(self.seeds, rollout.ended, strict=True)):
             returns, lengths = np.mean(episodes, axis=0) if episodes else (None, None)
             row = {"seed": seed, "step": self.step, "return": returns, "length": lengths, "episodes": len(episodes)}
             row |= {name: float(mean[i]) for name, mean in means.items()}
-            rows.append(row | ({} if target is None else {"target_entropy": target}))
+            rows.append(row | (target if target["target_entropy"] is not None else {}))
         self._metrics, rollout.ended = {}, [[] for _ in self.seeds]
         return rows
 
@@ -317,7 +314,7 @@ class Training:
             return
         i = int(np.flatnonzero(faults)[0])
         what = finite.describe(int(faults[i]), {name: np.stack(parts)[:, i] for name, parts in self._metrics.items()})
-        good, loop, self._metrics = jax.tree.map(jnp.array, self._good), self._learner, {}
+        good, loop, self._metrics = jax.tree.map(jnp.array, self._good), self.loop, {}
         self._learner = loop_gym.Loop(good, loop.replay, loop.key, loop.count, jnp.zeros_like(loop.fault))
         raise NotFinite(f"{what} of the run with seed {self.seeds[i]} is not finite at step {self.step}")
 
@@ -328,8 +325,8 @@ class Training:
         if bad.any():
             if self._rollout is not None:
                 self._rollout.running = False
-            where = f"at step {self.step}, seed {self.seeds[int(np.argmax(bad))]}"
-            raise NotFinite(f"{self.task.name} returned {what} that is not finite {where}")
+            what += f" that is not finite at step {self.step}, seed {self.seeds[int(np.argmax(bad))]}"
+            raise NotFinite(f"{self.task.name} returned {what}")
 
 
 @jit(RUN_ONCE, static_argnames=("config", "obs_size"))

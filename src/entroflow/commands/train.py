@@ -18,7 +18,7 @@ from rich.console import Console
 from .. import checks, memory
 from ..agents import Broken, saved
 from ..agents.load import BEST, CHECKPOINTS, LAST
-from ..agents.settings import Settings, change, from_json, names, of_algorithm, to_json
+from ..agents.settings import Settings, change, from_json, level_of, of_algorithm, to_json
 from ..agents.tasks import Task, rebuilt, task
 from ..agents.training import NotFinite, Row, Training
 from ..options import TrainOptions
@@ -222,7 +222,7 @@ def _changes(assignments: tuple[str, ...], settings: Settings) -> dict[str, Any]
         name, sign, value = text.partition("=")
         if not sign:
             raise checks.error("--set", repr(text), "name=value", "write for example --set candidates=32")
-        checks.choice("--set", name, sorted(names(settings)))
+        level_of(name, settings, "--set")
         try:
             changes[name] = json.loads(value)
         except (ValueError, RecursionError):  # text, or numbers of thousands of digits

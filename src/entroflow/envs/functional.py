@@ -126,6 +126,7 @@ def step(
         >>> int(state.time), bool(transition.terminated)
         (1, False)
     """
+    action = action.astype(env.action_high.dtype)  # of an agent in double precision
     key_step, key_reset = jax.random.split(key)
     following, transition = advance(env, key_step, current, action)
     ended = transition.terminated | transition.truncated

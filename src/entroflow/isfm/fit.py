@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import optimise
+from ..checks import error
 from ..fields import Count, NonNegative, Positive, Share, check_fields
 from ..flow import FlowPolicy
 from .loss import weighted_regression
@@ -98,9 +99,10 @@ def fit(
         The policy with its parameters averaged over the last steps, and the metrics of every step.
 
     Raises:
-        ValueError: if the proposal's log-density or Q was not finite at a candidate. A caller that compiles this
-            function calls `check_faults(metrics.faults)` on the result instead.
+        ValueError: if Q has another shape, or the proposal's log-density or Q was not finite at a candidate. A caller
+            that compiles this function calls `check_faults(metrics.faults)` on the result instead.
     """
+    _check_shape(q_function, observe, policy, key)
     muon = optimise.planned(config.rate, config.warmup, config.steps)
     ess_floor = config.ess_floor if config.ess_floor > 0 else None
 
@@ -139,3 +141,13 @@ def fit(
     (_, average, *_), metrics = jax.lax.scan(step, start, (numbers, jax.random.split(key, config.steps)))
     check_faults(metrics.faults)
     return replace(policy, velocity=average), metrics
+
+
+def _check_shape(q_function: QFunction, observe: Callable[..., Array], policy: FlowPolicy, key: PRNGKeyArray) -> None:
+    """Raise if Q is not one number for one observation and one action."""
+    obs = jax.eval_shape(lambda key: observe(key)[0], key)
+    action = jax.eval_shape(policy.action_space.to_action, jnp.zeros(policy.noise_shape))
+    found = getattr(jax.eval_shape(q_function, obs, action), "shape", None)
+    if found != ():
+        given = f"values of shape {found} of an observation of shape {obs.shape} and an action of {action.shape}"
+        raise error("q_function", given, "one number, of shape ()", "return for example value[0]")

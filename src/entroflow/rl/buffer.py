@@ -44,7 +44,7 @@ def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
     """
 
     def write(ring: Array, rows: Array) -> Array:
-        return jax.lax.dynamic_update_slice_in_dim(ring, rows, count % ring.shape[0], axis=0)
+        return jax.lax.dynamic_update_slice_in_dim(ring, rows.astype(ring.dtype), count % ring.shape[0], axis=0)
 
     return jax.tree.map(write, buffer, batch)
 

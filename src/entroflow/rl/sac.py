@@ -135,7 +135,8 @@ def init(
     units = standard(obs_size, limit=config.obs_limit if config.normalise_obs else None)
     critic = config.critic.init(keys[1:], units, action_space.size, config.updates)
     _check_arrays(f"state of {type(config.critic).__name__}", critic)
-    log_temperature = jnp.log(temperature)
+    real = jnp.result_type(float)  # the precision that JAX is set to
+    log_temperature = jnp.log(temperature.astype(real))
     return State(
         actor=actor,
         actor_average=actor,
@@ -145,7 +146,7 @@ def init(
         temperature_optimiser=_temperature_optimiser(config).init(log_temperature),
         obs_units=units,
         log_temperature=log_temperature,
-        discount=discount,
+        discount=discount.astype(real),
         step=jnp.zeros(()),
         ess=jnp.zeros(()),
     )

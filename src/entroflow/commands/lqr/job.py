@@ -62,7 +62,10 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
     memory.check({"seeds or temperatures": len(runs) * _remembered(options, config) * transition})
     given = {name: value for name, value in dataclasses.asdict(options).items() if name != "out"}
     again, facts = f"entroflow resume {options.out}", {"system": lqr.to_dict()}
-    with keeping("lqr", options.out, given, facts, resumed=resumed is not None, again=again) as keeper:
+    with (
+        keeping("lqr", options.out, given, facts, resumed=resumed is not None, again=again) as keeper,
+        jax.enable_x64(False),  # environment, noise and figures are in single precision
+    ):
         job = lambda console: _Job(options, lqr, runs, config, console, keeper).run()  # noqa: E731
         return conduct(options.out, job)
 

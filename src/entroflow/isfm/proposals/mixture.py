@@ -110,10 +110,7 @@ def defensive(policy: FlowPolicy, broad: Proposal, epsilon: float | np.floating)
     Raises:
         ValueError: if ε is not in [0, 1], or the broad proposal has no `log_prob`.
     """
-    expected, remedy = "a number in [0, 1]", "pass for example 0.1"
-    share = number("epsilon", epsilon, expected, remedy)
-    if not 0 <= share <= 1:
-        raise error("epsilon", repr(epsilon), expected, remedy)
+    share = number("epsilon", epsilon, "a number in [0, 1]", "pass for example 0.1", holds=lambda x: 0 <= x <= 1)
     return MixtureProposal([CurrentPolicy(policy), broad], [1 - share, share])
 
 
