@@ -172,7 +172,7 @@ def test_damaged_agents_are_refused(tmp_path):
     entroflow.GaussianSAC("Reach-v0", **SMALL).save(tmp_path / "agent")
     header, arrays = sorted((tmp_path / "agent").iterdir(), reverse=True)
     arrays.write_bytes(arrays.read_bytes()[: arrays.stat().st_size // 2])
-    with pytest.raises(ValueError, match=r"agent-\w+.npz: got bytes that are not those that were written"):
+    with pytest.raises(ValueError, match=r"agent-\w+.npz: got .*bytes that are not those that were written"):
         entroflow.GaussianSAC.load(tmp_path / "agent")
     header.write_text(header.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(ValueError, match="agent.json: got a header that was damaged or changed"):

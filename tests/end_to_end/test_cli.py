@@ -113,7 +113,7 @@ def test_what_is_no_whole_number_is_refused(text):
         ),
         (["train", "Pendulum-v1", "--evaluation-episodes", "1e10"], "most of it through evaluation episodes"),
         (["train", "Pendulum-v1", "--set", "num_envs=100000000"], "GiB, most of it through num_envs, expected"),
-        (["train", "Pendulum-v1", "--set", "learning_rate=1"], "did you mean 'rate'."),
+        (["train", "Pendulum-v1", "--set", "learning_rate=1"], "here it is 'rate'."),
         (["train", "Pendulum-v1", "--set", f"width={'9' * 10_000}"], "width: got '999"),
         (["train", "Pendulum-v1", "--set", f"rate={'[' * 5000}"], "rate: got '[[["),
         (["train", "Pendulum-v1", "--set", "depth=10000000"], "depth: got 10000000, expected at most 100"),

@@ -470,7 +470,7 @@ def test_bad_systems_are_refused(capsys, tmp_path, change, words):
         (b"[1, 2]", "JSON list"),
         (b'"coupled"', "JSON str"),
         (b'{"A": [[1]], "A": [[2]]}', "'A' twice"),
-        (b'{"A": [[1e400]]}', "no B, Q, R"),
+        (b'{"A": [[1e400]]}', "1e400, expected finite numbers"),
         (json.dumps(GOOD).replace("0.8", "1e400").encode(), "finite"),
         (b"\xff\xfe\x00", "not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
@@ -536,7 +536,7 @@ def test_an_output_folder_in_use_is_refused(capsys, tmp_path):
     (run / "results.json").write_text("{}")
     assert "already holds another run" in refused(capsys, ["lqr"], run)
     assert "is a file" in refused(capsys, ["lqr"], run / "results.json")
-    assert "cannot be made" in refused(capsys, ["lqr"], run / "results.json" / "below")
+    assert "expected a folder to write to" in refused(capsys, ["lqr"], run / "results.json" / "below")
     assert os.listdir(run) == ["results.json"] and (run / "results.json").read_text() == "{}"
 
 

@@ -102,7 +102,7 @@ def test_evaluation_prints_a_table(trained, capsys):
         (["train", "GymV26Environment-v0"], "shimmy"),
         (
             ["train", "phys2d/Pendulum-v0"],
-            "(No module named 'flax'), expected a package that is installed; install it.",
+            "(No module named 'flax'), expected a package that is installed; run: pip install \"flax\".",
         ),
         (["train", "CartPole-v1"], "actions of CartPole-v1: got Discrete(2)"),
         (["train", "Reach-v0", "--algorithm", "sac"], "algorithm: got 'sac'"),

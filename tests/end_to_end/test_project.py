@@ -21,7 +21,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each may import what stands before it; what stands in one line, nothing of one another.
 LAYERS = [
     {"files"},
-    {"checks", "stopping", "types", "compiling", "devices", "plotting"},
+    {"checks", "stopping", "types", "devices", "plotting"},
+    {"compiling"},
     {"options", "memory", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
     {"diagnostics", "flow", "envs"},
     {"isfm"},

@@ -133,7 +133,7 @@ def test_a_training_killed_while_it_saves_is_resumed_exactly(whole, tmp_path, sh
 
 @pytest.mark.parametrize(
     ("number", "where", "call", "step"),
-    [(signal.SIGTERM, "_act", 33, 33), (signal.SIGINT, "evaluate", 3, 40), (signal.SIGTERM, "evaluate", 4, 60)],
+    [(signal.SIGTERM, "_learn", 33, 33), (signal.SIGINT, "evaluate", 3, 40), (signal.SIGTERM, "evaluate", 4, 60)],
 )
 def test_signals_save_and_end_a_training(whole, tmp_path, short, monkeypatch, capsys, number, where, call, step):
     """The exit code is the shell's, the checkpoint that of the moment, an evaluation that was cut off is made anew."""
@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(whole, tmp_path, sho
     ("file", "change", "message"),
     [
         ("config.json", ('"width": 8', '"width": 9'), "the checkpoint of another run"),
-        ("config.json", ('"evaluation": {', '"other": {'), "does not say when to evaluate"),
+        ("config.json", ('"evaluation": {', '"other": {'), "got no plan of evaluations"),
         ("config.json", ('"format": 1', '"format": 2'), "update entroflow"),
         ("config.json", (TASK, "Foreign-v0"), "env: got 'Foreign-v0'"),
         ("metrics.csv", ("seed,step", "step,seed"), "metrics.csv: got a header"),

@@ -183,6 +183,6 @@ def test_after_a_number_that_is_not_finite_the_agents_are_the_last_good_ones(cal
     with pytest.raises(NotFinite, match="^actor of the agent of the run with seed 0 is not finite at step 10$"):
         training.advance(8)
     assert all(map(np.array_equal, jax.tree.leaves(training.agents), jax.tree.leaves(good)))
-    assert int(training.loop.count) == 4  # what was remembered stays
+    assert int(training.loop.count) == 6  # what was remembered stays
     monkeypatch.setattr(loop_gym, "learn", learn)
     assert training.advance(4)[0].keys() >= {"seed", "step"} and training.step == 14

@@ -43,10 +43,10 @@ class Kind:
         )
 
 
-def count():
-    """A whole number above zero, of 32 bits."""
-    beyond = st.integers(max_value=0) | st.integers(LARGEST + 1, 2**70) | st.floats()
-    return Kind(st.integers(1, LARGEST), beyond | st.sampled_from(NO_NUMBERS))
+def count(most=LARGEST):
+    """A whole number above zero, of 32 bits or at most another one."""
+    beyond = st.integers(max_value=0) | st.integers(most + 1, 2**70) | st.floats()
+    return Kind(st.integers(1, most), beyond | st.sampled_from(NO_NUMBERS))
 
 
 def number(low=None, high=None, *, above=False, below=False):
@@ -142,15 +142,17 @@ FIELDS = {
     AdaptiveCandidates: {"budget": POSITIVE, "sizes": increasing()},
     FitConfig: TRAINED
     | {"steps": count(), "candidates": candidates(), "pairs": count(), "ess_floor": SHARE, "target": TARGET},
-    Gaussian: TRAINED | {"width": count(), "depth": count(), "states": count()},
+    Gaussian: TRAINED | {"width": count(), "depth": count(100), "states": count()},
     Denoising: TRAINED
-    | dict.fromkeys(("width", "depth", "state_width", "steps", "states", "candidates", "pairs"), count())
-    | {"exploration": NOT_NEGATIVE},
+    | dict.fromkeys(("width", "state_width", "steps", "states", "candidates", "pairs"), count())
+    | {"depth": count(100), "exploration": NOT_NEGATIVE},
     Flow: TRAINED
-    | dict.fromkeys(("width", "depth", "state_width", "states", "pairs"), count())
+    | dict.fromkeys(("width", "state_width", "states", "pairs"), count())
+    | {"depth": count(100)}
     | {"solver": SOLVER, "candidates": candidates(), "ess_floor": SHARE, "target": TARGET, "pathwise": NOT_NEGATIVE}
     | {"proposal": proposal(), "normalise": normalisation()},
-    MLPCritic: dict.fromkeys(("width", "depth", "members"), count())
+    MLPCritic: dict.fromkeys(("width", "members"), count())
+    | {"depth": count(100)}
     | dict.fromkeys(("warmup", "target_rate", "final_target_rate"), SHARE)
     | {"layer_norm": flag(), "rate": POSITIVE, "ensemble": word("mean", "min")}
     | {"soft_value": word("action", "network"), "improve_on": word("target", "online")},

@@ -189,10 +189,12 @@ class Training:
         except ValueError:
             if len(made) < len(self.seeds) and task is not self.task:
                 raise
+        envs = made
         if len(made) < len(self.seeds):
-            self._rolling_out().running = False
+            rollout = self._rolling_out()
+            envs, rollout.running = rollout.envs, False
         try:
-            yield made if len(made) >= len(self.seeds) else self._rolling_out().envs
+            yield envs
         finally:
             task.close(made)
 
@@ -243,8 +245,7 @@ class Training:
             pending = jax.tree.map(lambda ring: ring[:, : self.settings.num_envs], self.loop.replay)
             self._pending = checkpoint.unflatten("pending", pending, arrays)
         self.step, self._updates = index(numbers["step"]), index(numbers["updates"])
-        metrics = {name: list(parts) for name, parts in arrays.items() if name.startswith("metrics.")}
-        self._metrics = {name.removeprefix("metrics."): parts for name, parts in metrics.items()}
+        self._metrics = {name[8:]: list(part) for name, part in arrays.items() if name[:8] == "metrics."}
         rollout = self._rolling_out()
         if numbers["envs"] is not None:
             try:

@@ -11,7 +11,7 @@ from entroflow.envs.functional import FunctionalEnv
 from entroflow.lqr import LQR
 from entroflow.lqr.matrices import matrix_root
 
-_REGION = 3.0  # standard deviations
+_REGION = 4.0  # standard deviations
 
 
 class LQREnv(FunctionalEnv):
@@ -20,7 +20,7 @@ class LQREnv(FunctionalEnv):
     Nothing terminates. An episode is truncated at the time limit and where a coordinate of the state leaves ±`bound`,
     so that an unstable system under an untrained policy does not overflow; as truncation it biases nothing.
 
-    The bound is three standard deviations of what the noise can do by itself: the covariance
+    The bound is four standard deviations of what the noise can do by itself: the covariance
     X = initial_cov + time_limit·W, and tr(QX) B R⁻¹Bᵀ for actions that cost as much as such states, carried through
     the dynamics for n − 1 further steps so that every coordinate that can be excited has a positive bound.
 

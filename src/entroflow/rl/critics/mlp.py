@@ -114,7 +114,7 @@ class MLPCritic:
         return self._value(state, state.q_target if self.improve_on == "target" else state.q, obs, action)
 
     def v(self, state: MLPCriticState, obs: Float[Array, " n"]) -> Float[Array, ""]:
-        """Return V(s) of the network, in the units of the return, see `VCritic.v`."""
+        """Return V(s) of the network, in the units of the return, see `Critic.q`."""
         assert state.v is not None
         return state.value_units.restore(state.v(state.obs_units.normalise(obs)))
 
