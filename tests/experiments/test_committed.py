@@ -9,6 +9,7 @@ import pytest
 import experiments
 from experiments.ablations import run as ablations
 from experiments.adaptive import densities, lqr
+from experiments.examples import run as examples
 from experiments.lqr.table import table as table_of_lqr
 from experiments.robustness import run as robustness
 from experiments.variance import run as variance
@@ -38,6 +39,7 @@ def variance_table():
         ("robustness/table.md", lambda: robustness.table(rows("robustness/results.csv"))),
         ("adaptive/table.md", lambda: densities.table(document("adaptive/results.json")["densities"])),
         ("adaptive/fresh.md", lambda: densities.table(document("adaptive/fresh.json")["densities"])),
+        ("examples/table.md", lambda: examples.table(document("examples/results.json")["examples"])),
         ("adaptive/lqr.md", lambda: lqr.table(lqr.columns(rows("adaptive/lqr.csv")))),
         ("variance/table.md", variance_table),
     ],
@@ -51,3 +53,8 @@ def test_tables(path, make):
 def test_the_readme_has_the_table_of_lqr():
     """The first table that a reader sees."""
     assert table_of_lqr() in (ROOT.parent / "README.md").read_text()
+
+
+def test_the_examples_readme_has_what_they_print():
+    """No number there is typed."""
+    assert (ROOT / "examples/table.md").read_text() in (ROOT.parent / "examples/README.md").read_text()
