@@ -54,14 +54,14 @@ class Network(eqx.Module):
                 return jax.nn.standardize(x)
             found.append((jnp.mean(x, axis=0), jnp.var(x, axis=0)))
             mean, variance = found[-1] if known is None else known[len(found) - 1]
-            return (x - mean) * jax.lax.rsqrt(variance + SMALLEST)
+            return (x - mean[None]) * jax.lax.rsqrt(variance + SMALLEST)[None]
 
         if self.batch_norm:
             x = normalise(x)
         for i, layer in enumerate(self.layers[:-1]):
-            x = normalise(x @ layer.weight.T + layer.bias)
-            x = jax.nn.silu(x * self.affine[i][0] + self.affine[i][1] if self.batch_norm else x)
-        return x @ self.layers[-1].weight.T + self.layers[-1].bias, found
+            x = normalise(_affine(layer, x))
+            x = jax.nn.silu(x * self.affine[i][0][None] + self.affine[i][1][None] if self.batch_norm else x)
+        return _affine(self.layers[-1], x), found
 
     def with_unit_rows(self) -> "Network":
         """Return the network with rows of norm one in front of batch normalisation, which does not see their norm."""
@@ -154,8 +154,8 @@ class Variant:
         target, and "outside", the share of targets beyond the atoms.
         """
         units = state.value_units
-        inputs = _inputs(state, experience.obs, experience.action)
-        next_inputs = _inputs(state, experience.next_obs, experience.next_action)
+        inputs = jax.vmap(functools.partial(_inputs, state))(experience.obs, experience.action)
+        next_inputs = jax.vmap(functools.partial(_inputs, state))(experience.next_obs, experience.next_action)
         joint = jnp.concatenate([inputs, next_inputs])
 
         def loss(q: Network) -> tuple[Array, Any]:
@@ -167,11 +167,11 @@ class Variant:
                 following = eqx.filter_vmap(lambda network: network(next_inputs)[0])(state.q_target)
             following = jax.lax.stop_gradient(following)
             targets = experience.target(units.restore(self._joined(self._mean(following))))
-            errors = self._mean(outputs) - units.normalise(targets)
+            errors = self._mean(outputs) - units.normalise(targets)[None]
             losses = errors**2
             if self.atoms > 1:
                 wanted = self._wanted(following, units, experience, targets)
-                losses = -jnp.sum(wanted * jax.nn.log_softmax(outputs), axis=-1)
+                losses = -jnp.sum(wanted[None] * jax.nn.log_softmax(outputs), axis=-1)
             return jnp.sum(jnp.mean(losses, axis=1)), (targets, errors, statistics)
 
         (_, (targets, errors, statistics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
@@ -220,7 +220,7 @@ class Variant:
         else:
             least = jnp.argmin(self._mean(following), axis=0)
             shares = jnp.take_along_axis(shares, least[None, :, None], axis=0)[0]
-        atoms = jnp.broadcast_to(units.restore(self.support), shares.shape)
+        atoms = jnp.broadcast_to(units.restore(self.support)[None], shares.shape)
         return project(units.normalise(jax.vmap(experience.target, 1, 1)(atoms)), shares, self.support)
 
 
@@ -237,7 +237,7 @@ def hl_gauss(values: Array, support: Array) -> Array:
     width = support[1] - support[0]
     edges = jnp.append(support - width / 2, support[-1] + width / 2)
     values = jnp.clip(values, support[0], support[-1])
-    below = jax.scipy.special.ndtr((edges - values[:, None]) / (SMOOTHING * width))
+    below = jax.scipy.special.ndtr((edges[None] - values[:, None]) / (SMOOTHING * width))
     return jnp.diff(below, axis=1) / (below[:, -1:] - below[:, :1])
 
 
@@ -252,12 +252,20 @@ def project(values: Array, shares: Array, support: Array) -> Array:
     Returns:
         Probabilities of the atoms, shape (b, atoms).
     """
-    width = support[1] - support[0]
-    values = jnp.clip(values, support[0], support[-1])
-    near = jnp.maximum(1 - jnp.abs(values[:, None, :] - support[None, :, None]) / width, 0)
-    return jnp.einsum("bij,bj->bi", near, shares)
+    place = jnp.clip((values - support[0]) / (support[1] - support[0]), 0, support.size - 1)
+    low = jnp.minimum(jnp.floor(place), support.size - 2)
+
+    def one(low: Array, high: Array, shares: Array) -> Array:
+        return jnp.zeros_like(support).at[low].add(shares * (1 - high)).at[low + 1].add(shares * high)
+
+    return jax.vmap(one)(low.astype(jnp.int32), place - low, shares)
 
 
 def _inputs(state: State, obs: Array, action: Array) -> Array:
     parts = state.obs_units.normalise(obs), state.action_units.normalise(action)
-    return jnp.concatenate(parts, axis=-1)
+    return jnp.concatenate(parts)
+
+
+def _affine(layer: eqx.nn.Linear, x: Array) -> Array:
+    assert layer.bias is not None
+    return x @ layer.weight.T + layer.bias[None]

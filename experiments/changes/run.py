@@ -1,13 +1,12 @@
 """What single changes to SAC-ISFM are worth at the beginning of training: one change, one task, one seed a cell.
 
-    python -m experiments.changes.run
+python -m experiments.changes.run
 """
 
 import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from entroflow.agents.tasks import task
 from entroflow.agents.training import NotFinite, Training
 
 from .. import frame
+from . import report
 from .critics import Variant
 
 HOPPER, CHEETAH = "Hopper-v5", "HalfCheetah-v5"
@@ -54,11 +54,13 @@ class Cell:
 PLAN = [
     Cell("paper", CHEETAH),
     Cell("HL-Gauss", CHEETAH),
-    Cell("batch norm", CHEETAH),
     Cell("batch norm, C51", CHEETAH),
-    Cell("C51", CHEETAH),
+    Cell("batch norm, C51", HOPPER),
     Cell("HL-Gauss", HOPPER),
+    Cell("batch norm", CHEETAH),
     Cell("batch norm", HOPPER),
+    Cell("C51", CHEETAH),
+    Cell("C51", HOPPER),
     Cell("paper", HOPPER),
     Cell("pathwise 0.1", CHEETAH),
     Cell("pathwise 0.1", HOPPER),
@@ -72,7 +74,8 @@ def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
     for cell in PLAN:
         rows += job.cell(cell.name, functools.partial(train, job, cell))
         job.rows("results.csv", rows)
-    return {"settings": {"episodes": EPISODES, "every": EVERY}}, [Markdown(str(len(rows)))]
+        report.write(job.out, rows)
+    return {"settings": {"episodes": EPISODES, "every": EVERY}}, [Markdown(report.table(rows))]
 
 
 def train(job: frame.Job, cell: Cell) -> list[frame.Row]:
