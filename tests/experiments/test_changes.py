@@ -41,7 +41,7 @@ def test_projection_divides_every_probability_among_two_atoms():
 
 
 def learned(variant, scale):
-    """Return a critic's state after 400 steps in one state, where a = ±½ pays 10 a ± 5 by the toss of a coin, scaled."""
+    """Return a critic's state after 400 steps in one state, where a = ±½ pays scale (10 a ± 5), by a coin."""
 
     def step(state, i):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(1), i.astype(int)), 2)
