@@ -2,8 +2,9 @@
 
 - A distribution on `atoms` in place of a number, learned by cross-entropy: of a target y, its histogram after Gaussian
   smoothing (HL-Gauss, Farebrother et al. 2024), or of the whole next distribution, its projection (C51, Bellemare et
-  al. 2017). Q is its mean. The atoms lie in units of the targets, which follow the data, so that rewards and entropy
-  are scaled together and α means what it meant.
+  al. 2017). Q is its mean. The atoms are numbers of the return, rewards and entropy together, so that α means what it
+  meant. Or they lie in units that follow the targets (`support=None`), which fails: as the units move, so does every
+  Q, that of the targets, too, and only (1 − γ) of it is ever seen as an error.
 - Batch normalisation with one pass for (s, a) and (s', a') together and no target network (CrossQ, Bhatt et al. 2024),
   with rows of weights of norm one (XQC, Palenicek et al. 2025). What candidates are judged by are running statistics,
   which replay actions and the targets' actions alone move.
@@ -25,7 +26,8 @@ from entroflow.fields import Count, Positive, Share, check_fields
 from entroflow.moments import Moments, forgetting_rate, standard
 from entroflow.rl import Experience
 
-SPAN = 5.0  # the atoms reach from −SPAN to SPAN deviations of the targets
+SPAN = 5.0  # atoms in units that follow the targets reach from −SPAN to SPAN of them
+FIRST_WIDTH = 0.05  # deviation of the first distribution, about a return of zero, in widths of the support
 SMOOTHING = 0.75  # standard deviation of HL-Gauss in widths of a bin
 FORGETS = 0.01  # rate at which running statistics of batches follow
 SMALLEST = 1e-5  # added to variances of batches
@@ -88,6 +90,7 @@ class Variant:
 
     Attributes:
         atoms: number of atoms; one: a number, by squared error.
+        support: the first and the last atom; None: in units that follow the targets, as a number's do.
         projection: what the atoms learn of, the "scalar" target (HL-Gauss) or the "distribution" at s' (C51).
         norm: normalisation of the hidden layers, "layer", or "batch" with weight normalisation and no target network.
         width: width of each hidden layer.
@@ -100,6 +103,7 @@ class Variant:
     """
 
     atoms: Count = 101
+    support: tuple[float, float] | None = None
     projection: Literal["scalar", "distribution"] = "scalar"
     norm: Literal["layer", "batch"] = "layer"
     width: Count = 256
@@ -115,8 +119,8 @@ class Variant:
         check_fields(self)
 
     @property
-    def support(self) -> Array:
-        """The atoms, in units of the targets."""
+    def places(self) -> Array:
+        """The atoms, in units of the values."""
         return jnp.linspace(-SPAN, SPAN, self.atoms)
 
     @property
@@ -127,7 +131,13 @@ class Variant:
         """Make the state of a critic that has learned nothing."""
         sizes = (obs_units.mean.size + action_size, *[self.width] * self.depth, self.atoms)
         make = lambda key: Network(sizes, self.norm == "batch", key)  # noqa: E731
-        q = eqx.filter_vmap(make)(jax.random.split(keys[0], self.members))
+        q, value_units = eqx.filter_vmap(make)(jax.random.split(keys[0], self.members)), standard()
+        if self.support is not None:
+            low, high = self.support
+            parts = (low + high) / 2, (high - low) / (2 * SPAN)
+            value_units = Moments(*(jnp.full_like(value_units.mean, part) for part in parts))
+            far = (value_units.restore(self.places) / (FIRST_WIDTH * (high - low))) ** 2
+            q = eqx.tree_at(lambda q: q.layers[-1].bias, q, replace_fn=lambda bias: bias - far[None] / 2)
         shapes = [(self.members, size) for size in sizes[:-1]] if self.norm == "batch" else []
         return State(
             q=q,
@@ -136,7 +146,7 @@ class Variant:
             optimiser=self._adam.init(q),
             obs_units=obs_units,
             action_units=standard(action_size),
-            value_units=standard(),
+            value_units=value_units,
         )
 
     def q(self, state: State, obs: Array, action: Array) -> Array:
@@ -172,7 +182,8 @@ class Variant:
             if self.atoms > 1:
                 wanted = self._wanted(following, units, experience, targets)
                 losses = -jnp.sum(wanted[None] * jax.nn.log_softmax(outputs), axis=-1)
-            return jnp.sum(jnp.mean(losses, axis=1)), (targets, errors, statistics)
+            begun = jnp.where(experience.step > 0, 1.0, 0.0)  # the first batch only tells the units
+            return begun * jnp.sum(jnp.mean(losses, axis=1)), (targets, errors, statistics)
 
         (_, (targets, errors, statistics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
         q, optimiser = optimise.descend(self._adam, gradient, state.q, state.optimiser)
@@ -184,16 +195,20 @@ class Variant:
             "q": jnp.mean(targets),
             "outside": jnp.mean(jnp.abs(units.normalise(targets)) > SPAN, dtype=targets.dtype),
         }
-        following = functools.partial(optimise.follow, rate=self.target_rate)
+        q_target = None if state.q_target is None else optimise.follow(state.q_target, q, self.target_rate)
+        value_units = units.update(targets, rate) if self.support is None else units
+        if self.atoms == 1:  # then what the networks say need not change with their units
+            convert = functools.partial(_in_units, old=units, new=value_units)
+            q, q_target = convert(q), None if q_target is None else convert(q_target)
         state = dataclasses.replace(
             state,
             q=q,
-            q_target=None if state.q_target is None else following(state.q_target, q),
+            q_target=q_target,
             statistics=optimise.follow(state.statistics, statistics, jnp.maximum(FORGETS, 1 / (1 + experience.step))),
             optimiser=optimiser,
             obs_units=experience.obs_units,
             action_units=state.action_units.update(experience.action, rate),
-            value_units=units.update(targets, rate),
+            value_units=value_units,
         )
         return state, metrics
 
@@ -204,7 +219,7 @@ class Variant:
 
     def _mean(self, outputs: Array) -> Array:
         """Return the mean of every distribution, (..., atoms) to (...)."""
-        return outputs[..., 0] if self.atoms == 1 else jax.nn.softmax(outputs) @ self.support
+        return outputs[..., 0] if self.atoms == 1 else jax.nn.softmax(outputs) @ self.places
 
     def _joined(self, values: Array) -> Array:
         """Return what the members say together, (members, b) to (b,)."""
@@ -213,15 +228,15 @@ class Variant:
     def _wanted(self, following: Array, units: Moments, experience: Experience, targets: Array) -> Array:
         """Return the probabilities of the atoms that are to be learned, shape (b, atoms)."""
         if self.projection == "scalar":
-            return hl_gauss(units.normalise(targets), self.support)
+            return hl_gauss(units.normalise(targets), self.places)
         shares = jax.nn.softmax(following)
         if self.ensemble == "mean":
             shares = jnp.mean(shares, axis=0)
         else:
             least = jnp.argmin(self._mean(following), axis=0)
             shares = jnp.take_along_axis(shares, least[None, :, None], axis=0)[0]
-        atoms = jnp.broadcast_to(units.restore(self.support)[None], shares.shape)
-        return project(units.normalise(jax.vmap(experience.target, 1, 1)(atoms)), shares, self.support)
+        atoms = jnp.broadcast_to(units.restore(self.places)[None], shares.shape)
+        return project(units.normalise(jax.vmap(experience.target, 1, 1)(atoms)), shares, self.places)
 
 
 def hl_gauss(values: Array, support: Array) -> Array:
@@ -264,6 +279,14 @@ def project(values: Array, shares: Array, support: Array) -> Array:
 def _inputs(state: State, obs: Array, action: Array) -> Array:
     parts = state.obs_units.normalise(obs), state.action_units.normalise(action)
     return jnp.concatenate(parts)
+
+
+def _in_units(network: Network, old: Moments, new: Moments) -> Network:
+    """Return networks that say the same in new units, through their last layers."""
+    last, ratio = network.layers[-1], old.scale / new.scale
+    assert last.bias is not None
+    parts = ratio * last.weight, ratio * last.bias + (old.mean - new.mean) / new.scale
+    return eqx.tree_at(lambda network: (network.layers[-1].weight, network.layers[-1].bias), network, parts)
 
 
 def _affine(layer: eqx.nn.Linear, x: Array) -> Array:

@@ -17,7 +17,7 @@ from .. import frame
 
 HERE = Path(__file__).parent
 FOLDERS = {"HalfCheetah-v5": "halfcheetah", "Hopper-v5": "hopper"}
-MARKS = 10_000, 20_000, 30_000
+MARKS = 10_000, 15_000, 20_000
 DEFAULTS = "defaults"
 
 

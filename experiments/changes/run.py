@@ -21,7 +21,8 @@ from . import report
 from .critics import Variant
 
 HOPPER, CHEETAH = "Hopper-v5", "HalfCheetah-v5"
-EVERY, EPISODES, SAVE_EVERY = 10_000, 5, 1000
+EVERY, EPISODES, SAVE_EVERY = 5000, 5, 1000
+NARROW, WIDE = (-100.0, 500.0), (-200.0, 800.0)  # of Q, which is at most a hundred times the mean reward
 LEARNED = "entropy", "temperature", "ess", "beta", "critic_error", "q"
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -29,10 +30,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "paper": {"target": "pair", "ess_floor": 0.0, "pathwise": 0.0},
     "pathwise 0.1": {"pathwise": 0.1},
     "pathwise 1": {"pathwise": 1.0},
-    "HL-Gauss": {"critic": Variant()},
-    "C51": {"critic": Variant(projection="distribution")},
+    "HL-Gauss, units that follow": {"critic": Variant()},
+    "HL-Gauss": {"critic": Variant(support=NARROW)},
+    "C51": {"critic": Variant(projection="distribution", support=WIDE)},
     "batch norm": {"critic": Variant(atoms=1, norm="batch", rate=1e-3, momentum=0.5)},
-    "batch norm, C51": {"critic": Variant(projection="distribution", norm="batch", rate=1e-3, momentum=0.5)},
+    "batch norm, C51": {"critic": Variant(projection="distribution", support=WIDE, norm="batch")},
 }
 
 
@@ -53,11 +55,12 @@ class Cell:
 
 PLAN = [
     Cell("paper", CHEETAH),
-    Cell("HL-Gauss", CHEETAH),
+    Cell("HL-Gauss, units that follow", CHEETAH),
     Cell("batch norm, C51", CHEETAH),
+    Cell("batch norm", CHEETAH, steps=15_000),
+    Cell("HL-Gauss", CHEETAH, steps=15_000),
     Cell("batch norm, C51", HOPPER),
     Cell("HL-Gauss", HOPPER),
-    Cell("batch norm", CHEETAH),
     Cell("batch norm", HOPPER),
     Cell("C51", CHEETAH),
     Cell("C51", HOPPER),

@@ -1,5 +1,6 @@
 """The critics of the changes against what is known in closed form; a tiny training, stopped and gone on with."""
 
+import dataclasses
 import math
 import signal
 
@@ -13,11 +14,11 @@ from entroflow.moments import standard
 from entroflow.rl import Critic, Experience
 from entroflow.storage import keeping
 from experiments.changes import report, run
-from experiments.changes.critics import FORGETS, SMOOTHING, Variant, hl_gauss, project
+from experiments.changes.critics import FORGETS, SMOOTHING, Network, Variant, hl_gauss, project
 
 SUPPORT = jnp.linspace(-5.0, 5.0, 21)
 HALF = 0.25  # width of a bin
-C51 = {"projection": "distribution", "norm": "batch"}
+C51 = {"projection": "distribution", "norm": "batch", "support": (-50.0, 50.0)}
 
 
 def test_hl_gauss_is_the_mass_of_a_gaussian_in_every_bin():
@@ -56,14 +57,18 @@ def learned(variant, scale):
     return jax.lax.scan(step, state, jnp.arange(400.0))
 
 
-@pytest.mark.parametrize("settings", [{}, C51], ids=["HL-Gauss", "batch norm, C51"])
-def test_q_of_one_state_whose_returns_are_known(settings):
-    """In the units of the return, and in units that are 1000 times larger (so α means what it meant)."""
+@pytest.mark.parametrize(
+    ("settings", "scales"),
+    [({"support": (-50.0, 50.0)}, (1.0,)), (C51, (1.0,)), ({"atoms": 1}, (1.0, 1000.0))],
+    ids=["HL-Gauss", "batch norm, C51", "number"],
+)
+def test_q_of_one_state_whose_returns_are_known(settings, scales):
+    """A number is learned as well where rewards are 1000 times larger (so α means what it meant)."""
     variant = Variant(width=16, depth=1, rate=3e-3, target_rate=0.05, ensemble="mean", **settings)
     assert isinstance(variant, Critic)
     make = jax.jit(lambda scale: learned(variant, scale))
     value = jax.jit(lambda state, a: variant.q(state, jnp.zeros(1), a))
-    for scale in 1.0, 1000.0:
+    for scale in scales:
         state, metrics = make(scale)
         q = [float(value(state, jnp.array([a]))) / scale for a in (-0.5, 0.5)]
         np.testing.assert_allclose(q, [-10, 10], atol=1.0)
@@ -71,14 +76,18 @@ def test_q_of_one_state_whose_returns_are_known(settings):
 
 
 def test_statistics_of_batches_come_from_replay_and_targets_alone():
-    """A step moves them toward those of (s, a) and (s', a') in one batch; one candidate's Q knows nothing of others."""
-    variant, keys = Variant(width=4, atoms=1, norm="batch"), jax.random.split(jax.random.key(0), 6)
+    """A step moves them toward those of (s, a) and (s', a') in one batch; one candidate's Q knows nothing of others.
+
+    Nor does Q change with its units: the learning rate is next to nothing here.
+    """
+    variant, keys = Variant(width=4, atoms=1, norm="batch", rate=1e-9), jax.random.split(jax.random.key(0), 6)
     state = variant.init(keys[:2], standard(2), 1, None)
     obs, action, next_obs, next_action = (
         jax.random.normal(key, (8, n)) for key, n in zip(keys[2:], (2, 1) * 2, strict=True)
     )
-    target = lambda q: 0.9 * q  # noqa: E731
+    target = lambda q: 0.9 * q + 50 * obs[:, 0]  # noqa: E731
     experience = Experience(obs, action, next_obs, next_action, target, None, standard(2), jnp.float32(500), None)
+    state = dataclasses.replace(state, q=jax.vmap(Network.with_unit_rows)(state.q))
     after = jax.jit(lambda state: variant.update(state, experience)[0])(state)
     joint = np.vstack([np.hstack([obs, action]), np.hstack([next_obs, next_action])])
     for member in range(2):
@@ -86,6 +95,11 @@ def test_statistics_of_batches_come_from_replay_and_targets_alone():
         wanted = 1 + FORGETS * (joint.var(axis=0) - 1)
         np.testing.assert_allclose(after.statistics[0][1][member], wanted, rtol=1e-4)
     q = jax.jit(jax.vmap(lambda action: variant.policy_q(after, obs[0], action)))
+    moved = dataclasses.replace(after, q=state.q, value_units=state.value_units)
+    assert float(after.value_units.scale) > 1.1
+    assert float(variant.policy_q(after, obs[0], action[0])) == pytest.approx(
+        float(variant.policy_q(moved, obs[0], action[0])), rel=1e-4
+    )
     far = jnp.array([[0.3], [1e4]])
     assert float(q(far)[0]) == pytest.approx(float(q(far.at[1].set(0.0))[0]), rel=1e-5)
 
