@@ -17,7 +17,7 @@ from .. import frame
 
 HERE = Path(__file__).parent
 FOLDERS = {"HalfCheetah-v5": "halfcheetah", "Hopper-v5": "hopper"}
-MARKS = 10_000, 15_000, 20_000
+MARKS = 5000, 10_000, 15_000, 20_000
 DEFAULTS = "defaults"
 
 
@@ -42,7 +42,31 @@ def controls() -> list[frame.Row]:
 
 
 def table(rows: Sequence[frame.Row]) -> str:
-    """Return a Markdown table: returns at the marks, one seed's or the mean [lowest, highest] of several."""
+    """Return Markdown tables: returns at the marks, one seed's or the mean [lowest, highest] of several; the rest."""
+    return returns(rows) + "\n" + learned(rows)
+
+
+def learned(rows: Sequence[frame.Row]) -> str:
+    """Return a Markdown table of what every training had learned at its end."""
+    names = {
+        "q": "Q",
+        "critic_error": "error of Q",
+        "entropy": "entropy",
+        "temperature": "α",
+        "ess": "ESS/N",
+        "beta": "β",
+    }
+    last = {tuple(str(row[name]) for name in ("task", "change", "seed", "step")): row for row in rows}
+    ends = {key[:3]: (key[3], row) for key, row in last.items()}
+    lines = [
+        [f"{task}, {change}", seed, f"{int(step):,}", *(f"{float(row[name]):.3g}" for name in names)]
+        for (task, change, seed), (step, row) in sorted(ends.items())
+    ]
+    return frame.markdown(["task and change", "seed", "steps", *names.values()], lines)
+
+
+def returns(rows: Sequence[frame.Row]) -> str:
+    """Return a Markdown table of the returns."""
     headers = ["task and change", "seeds"]
     for mark in MARKS:
         headers += [f"{mark:,}: best of 16", "drawn"]
@@ -74,7 +98,7 @@ def write(out: Path, rows: Sequence[frame.Row]) -> None:
                     steps, returns = ([float(row[name]) for row in line] for name in ("step", "best of 16"))
                     dashes = "--" if change in changes[10:] else "-"
                     ax.plot(steps, returns, dashes, color=color, marker=".", lw=1, label=change)
-            ax.set(title=task, xlabel="environment steps")
+            ax.set(title=task, xlabel="environment steps", xticks=MARKS)
         legend_below(figure, "", 4)
         figure.savefig(out / "curves.png", dpi=150)
 

@@ -133,10 +133,14 @@ def test_a_change_that_is_stopped_goes_on_within_its_cell(tmp_path, monkeypatch)
     assert [row["step"] for row in found[0]] == ["20", "40"] and "width=4" in found[0][0]["settings"]
 
 
-def test_table_says_one_seed_or_the_range_of_several():
-    """And nothing of marks that were not reached."""
+def test_tables_say_one_seed_or_the_range_of_several():
+    """And nothing of marks that were not reached; what was learned is that at the end."""
     row = {"task": "Hopper-v5", "change": "new", "seed": 0, "step": 10_000, "best of 16": 100.0, "drawn": 50.0}
-    (line,) = [line for line in report.table([row]).splitlines() if ", new" in line]
-    assert line == "| Hopper-v5, new | 1 | 100 | 50 | – | – | – | – |"
-    (line,) = [line for line in report.table([row, row | {"seed": 1, "drawn": 70.0}]).splitlines() if ", new" in line]
-    assert line == "| Hopper-v5, new | 2 | 100 [100, 100] | 60 [50, 70] | – | – | – | – |"
+    (line,) = [line for line in report.returns([row]).splitlines() if ", new" in line]
+    assert line == "| Hopper-v5, new | 1 | – | – | 100 | 50 | – | – | – | – |"
+    several = [row, row | {"seed": 1, "drawn": 70.0}]
+    (line,) = [line for line in report.returns(several).splitlines() if ", new" in line]
+    assert line == "| Hopper-v5, new | 2 | – | – | 100 [100, 100] | 60 [50, 70] | – | – | – | – |"
+    row |= dict.fromkeys(("q", "critic_error", "entropy", "temperature", "ess", "beta"), 0.5)
+    (line,) = [line for line in report.learned([row, row | {"step": 15_000, "q": 2}]).splitlines() if ", new" in line]
+    assert line == "| Hopper-v5, new | 0 | 15,000 | 2 | 0.5 | 0.5 | 0.5 | 0.5 | 0.5 |"

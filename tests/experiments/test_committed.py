@@ -9,6 +9,7 @@ import pytest
 import experiments
 from experiments.ablations import run as ablations
 from experiments.adaptive import densities, lqr
+from experiments.changes import report as changes
 from experiments.lqr.table import table as table_of_lqr
 from experiments.robustness import run as robustness
 from experiments.variance import run as variance
@@ -36,6 +37,7 @@ def variance_table():
     [
         ("ablations/table.md", lambda: ablations.table(rows("ablations/results.csv"))),
         ("robustness/table.md", lambda: robustness.table(rows("robustness/results.csv"))),
+        ("changes/table.md", lambda: changes.table(rows("changes/results.csv"))),
         ("adaptive/table.md", lambda: densities.table(document("adaptive/results.json")["densities"])),
         ("adaptive/fresh.md", lambda: densities.table(document("adaptive/fresh.json")["densities"])),
         ("adaptive/lqr.md", lambda: lqr.table(lqr.columns(rows("adaptive/lqr.csv")))),
