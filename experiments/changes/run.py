@@ -60,14 +60,15 @@ PLAN = [
     Cell("batch norm", CHEETAH, steps=5000),
     Cell("HL-Gauss", CHEETAH, steps=15_000),
     Cell("HL-Gauss", HOPPER),
-    Cell("batch norm, C51", HOPPER),
+    Cell("batch norm, C51", HOPPER, steps=15_000),
+    Cell("pathwise 0.1", CHEETAH, steps=15_000),
+    Cell("HL-Gauss", CHEETAH, 1, 15_000),
+    Cell("paper", HOPPER, steps=15_000),
+    Cell("pathwise 0.1", HOPPER),
+    Cell("pathwise 1", HOPPER),
     Cell("batch norm", HOPPER),
     Cell("C51", CHEETAH),
     Cell("C51", HOPPER),
-    Cell("paper", HOPPER),
-    Cell("pathwise 0.1", CHEETAH),
-    Cell("pathwise 0.1", HOPPER),
-    Cell("pathwise 1", HOPPER),
 ]
 
 
