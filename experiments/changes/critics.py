@@ -23,7 +23,7 @@ from jax import Array
 
 from entroflow import optimise
 from entroflow.fields import Count, Positive, Share, check_fields
-from entroflow.moments import Moments, forgetting_rate, standard
+from entroflow.moments import Moments, forgetting_rate, join, standard
 from entroflow.rl import Experience
 
 SPAN = 5.0  # atoms in units that follow the targets reach from −SPAN to SPAN of them
@@ -92,6 +92,7 @@ class Variant:
         atoms: number of atoms; one: a number, by squared error.
         support: the first and the last atom; None: in units that follow the targets, as a number's do.
         projection: what the atoms learn of, the "scalar" target (HL-Gauss) or the "distribution" at s' (C51).
+        steady: whether the first layer makes up for units of the inputs that move, as the package's critic does.
         norm: normalisation of the hidden layers, "layer", or "batch" with weight normalisation and no target network.
         width: width of each hidden layer.
         depth: number of hidden layers.
@@ -105,6 +106,7 @@ class Variant:
     atoms: Count = 101
     support: tuple[float, float] | None = None
     projection: Literal["scalar", "distribution"] = "scalar"
+    steady: bool = False
     norm: Literal["layer", "batch"] = "layer"
     width: Count = 256
     depth: Count = 2
@@ -198,8 +200,15 @@ class Variant:
         q_target = None if state.q_target is None else optimise.follow(state.q_target, q, self.target_rate)
         value_units = units.update(targets, rate) if self.support is None else units
         if self.atoms == 1:  # then what the networks say need not change with their units
-            convert = functools.partial(_in_units, old=units, new=value_units)
-            q, q_target = convert(q), None if q_target is None else convert(q_target)
+            q, q_target = jax.tree.map(
+                functools.partial(_in_units, old=units, new=value_units), (q, q_target), is_leaf=_is_network
+            )
+        action_units = state.action_units.update(experience.action, rate)
+        if self.steady:
+            old, new = join(state.obs_units, state.action_units), join(experience.obs_units, action_units)
+            q, q_target = jax.tree.map(
+                functools.partial(_of_units, old=old, new=new), (q, q_target), is_leaf=_is_network
+            )
         state = dataclasses.replace(
             state,
             q=q,
@@ -207,7 +216,7 @@ class Variant:
             statistics=optimise.follow(state.statistics, statistics, jnp.maximum(FORGETS, 1 / (1 + experience.step))),
             optimiser=optimiser,
             obs_units=experience.obs_units,
-            action_units=state.action_units.update(experience.action, rate),
+            action_units=action_units,
             value_units=value_units,
         )
         return state, metrics
@@ -287,6 +296,21 @@ def _in_units(network: Network, old: Moments, new: Moments) -> Network:
     assert last.bias is not None
     parts = ratio * last.weight, ratio * last.bias + (old.mean - new.mean) / new.scale
     return eqx.tree_at(lambda network: (network.layers[-1].weight, network.layers[-1].bias), network, parts)
+
+
+def _of_units(network: Network, old: Moments, new: Moments) -> Network:
+    """Return networks that say the same of inputs in new units, through their first layers."""
+    first = network.layers[0]
+    assert first.bias is not None
+    parts = (
+        first.weight * (new.scale / old.scale)[None, None],
+        first.bias + first.weight @ ((new.mean - old.mean) / old.scale),
+    )
+    return eqx.tree_at(lambda network: (network.layers[0].weight, network.layers[0].bias), network, parts)
+
+
+def _is_network(part: Any) -> bool:
+    return isinstance(part, Network)
 
 
 def _affine(layer: eqx.nn.Linear, x: Array) -> Array:

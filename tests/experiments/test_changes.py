@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from entroflow.moments import standard
+from entroflow.moments import Moments, standard
 from entroflow.rl import Critic, Experience
 from entroflow.storage import keeping
 from experiments.changes import report, run
@@ -103,6 +103,19 @@ def test_statistics_of_batches_come_from_replay_and_targets_alone():
     near, far = (float(q(jnp.array([[0.3], [other]]))[0]) for other in (0.0, 1e4))
     assert near == pytest.approx(far, rel=1e-5)
     assert abs(near - float(q(jnp.array([[1.0]]))[0])) > 1e-3
+
+
+def test_a_steady_critic_stays_what_it_was_when_its_inputs_units_move():
+    """Far units of observations and actions after a step that learns next to nothing: Q is the same."""
+    variant, keys = Variant(width=4, support=(-5.0, 5.0), steady=True, rate=1e-9), jax.random.split(jax.random.key(0))
+    state, obs, action = variant.init(keys, standard(2), 1, None), jnp.full((8, 2), 0.3), jnp.linspace(5.0, 7.0, 8)
+    units = Moments(jnp.array([3.0, -1.0]), jnp.array([0.5, 2.0]))
+    experience = Experience(obs, action[:, None], obs, action[:, None], lambda q: q, None, units, jnp.float32(10), None)
+    both = jax.jit(
+        lambda state: [variant.policy_q(s, obs[0], jnp.ones(1)) for s in (state, variant.update(state, experience)[0])]
+    )
+    before, after = map(float, both(state))
+    assert after == pytest.approx(before, rel=1e-3) and abs(before) > 1e-3
 
 
 def test_a_change_that_is_stopped_goes_on_within_its_cell(tmp_path, monkeypatch):
