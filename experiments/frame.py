@@ -123,6 +123,11 @@ class Job:
         """Return a tree that an earlier process kept, divided among the devices as one that is there."""
         return self._keeper.restored(name, like)
 
+    def kept(self, name: str) -> checkpoint.Arrays:
+        """Return the arrays that an earlier process kept under a name in `trees`, by their own names."""
+        start = f"{name}."
+        return {key.removeprefix(start): part for key, part in self._keeper.arrays.items() if key.startswith(start)}
+
     def timed(self, name: str) -> AbstractContextManager[None]:
         """Add the time that a block takes to an entry of the clock."""
         return timed(self.clock, name)

@@ -9,6 +9,7 @@ import pytest
 import experiments
 from experiments.ablations import run as ablations
 from experiments.adaptive import densities, lqr
+from experiments.changes import report as changes
 from experiments.examples import run as examples
 from experiments.lqr.table import table as table_of_lqr
 from experiments.robustness import run as robustness
@@ -37,6 +38,7 @@ def variance_table():
     [
         ("ablations/table.md", lambda: ablations.table(rows("ablations/results.csv"))),
         ("robustness/table.md", lambda: robustness.table(rows("robustness/results.csv"))),
+        ("changes/table.md", lambda: changes.table(rows("changes/results.csv"))),
         ("adaptive/table.md", lambda: densities.table(document("adaptive/results.json")["densities"])),
         ("adaptive/fresh.md", lambda: densities.table(document("adaptive/fresh.json")["densities"])),
         ("examples/table.md", lambda: examples.table(document("examples/results.json")["examples"])),

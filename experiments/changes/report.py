@@ -1,0 +1,116 @@
+"""Table and figure of the changes, beside the default's three seeds from `experiments/mujoco`.
+
+python -m experiments.changes.report
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+from entroflow.plotting import STYLE, legend_below, new_figure
+from entroflow.storage.tables import replace
+
+from .. import frame
+
+HERE = Path(__file__).parent
+FOLDERS = {"HalfCheetah-v5": "halfcheetah", "Hopper-v5": "hopper"}
+MARKS = 5000, 10_000, 15_000, 20_000
+DEFAULTS = "defaults"
+
+
+def read(path: Path) -> list[frame.Row]:
+    """Read a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def controls() -> list[frame.Row]:
+    """Return the mean of every evaluation of the default's runs until the last mark, the best of 16 actions alone."""
+    rows: dict[tuple[str, str, int], list[float]] = {}
+    for task, folder in FOLDERS.items():
+        for row in read(HERE.parent / "mujoco" / folder / "sac_isfm" / "evaluations.csv"):
+            if 0 < int(row["step"]) <= MARKS[-1]:
+                rows.setdefault((task, row["seed"], int(row["step"])), []).append(float(row["return"]))
+    names = "task", "seed", "step"
+    return [
+        dict(zip(names, key, strict=True)) | {"change": DEFAULTS, "best of 16": np.mean(parts)}
+        for key, parts in rows.items()
+    ]
+
+
+def table(rows: Sequence[frame.Row]) -> str:
+    """Return Markdown tables: returns at the marks, one seed's or the mean [lowest, highest] of several; the rest."""
+    return returns(rows) + "\n" + learned(rows)
+
+
+def learned(rows: Sequence[frame.Row]) -> str:
+    """Return a Markdown table of what every training had learned at its end."""
+    names = {
+        "q": "Q",
+        "critic_error": "error of Q",
+        "entropy": "entropy",
+        "temperature": "α",
+        "ess": "ESS/N",
+        "beta": "β",
+    }
+    last = {tuple(str(row[name]) for name in ("task", "change", "seed", "step")): row for row in rows}
+    ends = {key[:3]: (key[3], row) for key, row in last.items()}
+    lines = [
+        [f"{task}, {change}", seed, f"{int(step):,}", *(f"{float(row[name]):.3g}" for name in names)]
+        for (task, change, seed), (step, row) in sorted(ends.items())
+    ]
+    return frame.markdown(["task and change", "seed", "steps", *names.values()], lines)
+
+
+def returns(rows: Sequence[frame.Row]) -> str:
+    """Return a Markdown table of the returns."""
+    headers = ["task and change", "seeds"]
+    for mark in MARKS:
+        headers += [f"{mark:,}: best of 16", "drawn"]
+    rows, lines = [*controls(), *rows], []
+    for task in FOLDERS:
+        for change in dict.fromkeys(row["change"] for row in rows if row["task"] == task):
+            of = [row for row in rows if (row["task"], row["change"]) == (task, change)]
+            cells = [f"{task}, {change}", str(len({str(row["seed"]) for row in of}))]
+            for mark in MARKS:
+                at = [row for row in of if int(row["step"]) == mark]
+                cells += [_told(row[name] for row in at if name in row) for name in ("best of 16", "drawn")]
+            lines.append(cells)
+    return frame.markdown(headers, lines)
+
+
+def write(out: Path, rows: Sequence[frame.Row]) -> None:
+    """Write table.md and curves.png, every seed a line."""
+    replace(out / "table.md", table(rows))
+    rows = [*controls(), *rows]
+    changes = [name for name in dict.fromkeys(row["change"] for row in rows) if name != DEFAULTS]
+    with mpl.rc_context(STYLE):
+        figure = new_figure(8.0, 4.4, "Return during training, the best of 16 actions, a line for every seed")
+        for ax, task in zip(figure.subplots(1, len(FOLDERS)), FOLDERS, strict=True):
+            for change in (DEFAULTS, *changes):
+                color = "0.7" if change == DEFAULTS else f"C{changes.index(change) % 10}"
+                of = [row for row in rows if (row["task"], row["change"]) == (task, change)]
+                for seed in sorted({str(row["seed"]) for row in of}):
+                    line = [row for row in of if str(row["seed"]) == seed]
+                    steps, returns = ([float(row[name]) for row in line] for name in ("step", "best of 16"))
+                    dashes = "--" if change in changes[10:] else "-"
+                    ax.plot(steps, returns, dashes, color=color, marker=".", lw=1, label=change)
+            ax.set(title=task, xlabel="environment steps", xticks=MARKS)
+        legend_below(figure, "", 4)
+        figure.savefig(out / "curves.png", dpi=150)
+
+
+def _told(values: Iterable[object]) -> str:
+    numbers = [float(str(value)) for value in values]
+    if not numbers:
+        return "–"
+    if len(numbers) == 1:
+        return f"{numbers[0]:.0f}"
+    return f"{np.mean(numbers):.0f} [{min(numbers):.0f}, {max(numbers):.0f}]"
+
+
+if __name__ == "__main__":
+    write(HERE, read(HERE / "results.csv"))
