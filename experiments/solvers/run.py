@@ -28,6 +28,7 @@ from entroflow.flow import AdaptiveSolver, Box, FlowPolicy, RungeKutta, Solver
 from .. import frame
 
 TASKS = {"Pendulum-v1": 4000, "HalfCheetah-v5": 20000, "Hopper-v5": 20000}  # steps of training
+SETTINGS: dict[str, Any] = {}  # beside the defaults
 STATES, DRAWS = 64, 32
 SOLVERS: dict[str, Solver] = {
     "midpoint, 4 steps": RungeKutta("midpoint", 4),
@@ -64,9 +65,10 @@ def run(seed: int, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     for name, steps in TASKS.items():
         folder = job.out / "agents" / name
         told = job.cell(f"{name}: training", functools.partial(train, name, steps, seed, folder))
+        states = np.array(told["states"], np.float32)
         agent = entroflow.load(folder)
         for solver in SOLVERS:
-            measured = job.cell(f"{name}: {solver}", functools.partial(measure, agent, told["states"], solver))
+            measured = job.cell(f"{name}: {solver}", functools.partial(measure, agent, states, solver))
             rows.append({"task": name, "solver": solver} | measured)
     job.text("table.md", table(rows))
     settings = {"tasks": TASKS, "states": STATES, "draws": DRAWS}
@@ -75,7 +77,7 @@ def run(seed: int, job: frame.Job) -> tuple[frame.Row, list[Any]]:
 
 def train(name: str, steps: int, seed: int, folder: Path) -> frame.Row:
     """Train an agent, keep it, and return states of its episodes, evenly spaced."""
-    agent = entroflow.SACISFM(name, seed=seed).learn(steps)
+    agent = entroflow.SACISFM(name, seed=seed, **SETTINGS).learn(steps)
     agent.save(folder)
     env, states = gym.make(name), []
     obs, _ = env.reset(seed=seed)
@@ -88,7 +90,7 @@ def train(name: str, steps: int, seed: int, folder: Path) -> frame.Row:
     return {"states": np.array(states[:: len(states) // STATES][:STATES], np.float32)}
 
 
-def measure(agent: Any, states: Sequence[Any], name: str) -> frame.Row:
+def measure(agent: Any, states: Float[np.ndarray, "b n"], name: str) -> frame.Row:
     """Return errors of log π, in nats, and milliseconds of processor time.
 
     Args:
@@ -102,7 +104,7 @@ def measure(agent: Any, states: Sequence[Any], name: str) -> frame.Row:
         `mass` that exp(`log_prob`) has in a box of one dimension; time by kind of call.
     """
     policy = agent.policy.with_solver(SOLVERS[name])
-    obs = jnp.asarray(states, jnp.float32)
+    obs = jnp.asarray(states)
     noise = jax.random.normal(jax.random.key(0), (len(obs), DRAWS, *policy.noise_shape))
     actions, drawn = at_all(FlowPolicy.push_and_log_prob)(policy, obs, noise)
     again = at_all(FlowPolicy.log_prob)(policy, obs, actions)
@@ -117,8 +119,9 @@ def measure(agent: Any, states: Sequence[Any], name: str) -> frame.Row:
     for kind, other in (("error", drawn), ("again", again), ("ode", ode)):
         gap = np.abs(np.asarray(other, np.float64) - truth)
         found |= {kind: float(gap.mean()), f"{kind}_worst": float(gap.max())}
-    if policy.action_space.size == 1 and isinstance(policy.action_space, Box):
-        total = np.asarray(eqx.filter_jit(mass)(policy, obs))
+    box = policy.action_space
+    if box.size == 1 and isinstance(box, Box):
+        total = np.asarray(eqx.filter_jit(mass)(policy, box, obs))
         found |= {"mass": float(total.mean()), "mass_worst": float(total[np.abs(total - 1).argmax()])}
     return found | {kind: milliseconds(policy, obs[:count], draws) for kind, (count, draws) in TIMED.items()}
 
@@ -139,13 +142,13 @@ def latent_of(
     return push(noise), log_prob
 
 
-def mass(policy: FlowPolicy, obs: Float[Array, "b n"]) -> Float[Array, " b"]:
+def mass(policy: FlowPolicy, box: Box, obs: Float[Array, "b n"]) -> Float[Array, " b"]:
     """Return the integral of exp(`log_prob`) over a box of one dimension, by the midpoint rule."""
-    low, high = (policy.action_space.to_action(jnp.full(1, end)) for end in (-jnp.inf, jnp.inf))
+    (low,), (high,) = box.low, box.high
     width = (high - low) / GRID
-    grid = low + width * (jnp.arange(GRID)[:, None] + 0.5)
+    grid = (low + width * (jnp.arange(GRID, dtype=obs.dtype) + 0.5))[:, None]
     one = lambda state: jnp.sum(jnp.exp(jax.vmap(functools.partial(policy.log_prob, state))(grid)))  # noqa: E731
-    return jax.lax.map(one, obs) * width[0]
+    return jax.lax.map(one, obs) * width
 
 
 def milliseconds(policy: FlowPolicy, obs: Float[Array, "b n"], draws: int) -> float:
