@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -152,6 +153,23 @@ def test_signals_save_and_end_a_training(whole, tmp_path, short, monkeypatch, ca
     assert f"stopped at step {step}; to go on: entroflow resume" in capsys.readouterr().out
     assert main(["resume", str(tmp_path / "run")]) == 0
     assert_same(tmp_path / "run", whole)
+
+
+TWICE = """
+import sys
+from entroflow.cli import main
+assert main(["train", "Pendulum-v1", "--steps", "4", "--evaluation-episodes", "1", "--out", sys.argv[1]]) == 0
+assert main(["resume", sys.argv[1], "--steps", "6"]) == 0
+"""
+
+
+def test_a_run_is_resumed_with_the_compiler_as_users_have_it(tmp_path):
+    """The tests set XLA's options for all; without, every program is compiled with options of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-c", TWICE, str(tmp_path / "run")]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr
+    assert "from step 4" in process.stdout and "checkpoint at step 6" in process.stdout
 
 
 def test_a_longer_plan_is_as_good_as_one_from_the_start(whole, tmp_path, short):

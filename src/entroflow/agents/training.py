@@ -235,7 +235,7 @@ class Training:
         self.close()
         if "loop.agent.critic.q.layers.0.weight" not in arrays:
             arrays = legacy.renamed(arrays)
-        shapes = jax.eval_shape(lambda: self.loop)
+        shapes = self.loop  # made, not traced: it is compiled with options of its own
         full = {name: part for name, part in arrays.items() if name.startswith("loop.replay.")}
         for name, part in full.items():
             room = (0, max(0, self._capacity - part.shape[1]))
