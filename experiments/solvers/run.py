@@ -27,7 +27,7 @@ from entroflow.flow import AdaptiveSolver, Box, FlowPolicy, RungeKutta, Solver
 
 from .. import frame
 
-TASKS = {"Pendulum-v1": 4000, "HalfCheetah-v5": 20000, "Hopper-v5": 20000}  # steps of training
+TASKS = {"Pendulum-v1": 4000, "HalfCheetah-v5": 20000}  # steps of training
 SETTINGS: dict[str, Any] = {}  # beside the defaults
 STATES, DRAWS = 64, 32
 SOLVERS: dict[str, Solver] = {
