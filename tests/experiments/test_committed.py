@@ -13,6 +13,7 @@ from experiments.changes import report as changes
 from experiments.examples import run as examples
 from experiments.lqr.table import table as table_of_lqr
 from experiments.robustness import run as robustness
+from experiments.solvers import run as solvers
 from experiments.variance import run as variance
 
 ROOT = Path(experiments.__file__).parent
@@ -44,6 +45,7 @@ def variance_table():
         ("examples/table.md", lambda: examples.table(document("examples/results.json")["examples"])),
         ("adaptive/lqr.md", lambda: lqr.table(lqr.columns(rows("adaptive/lqr.csv")))),
         ("variance/table.md", variance_table),
+        ("solvers/table.md", lambda: solvers.table(document("solvers/results.json")["solvers"])),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
