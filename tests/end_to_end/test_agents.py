@@ -43,6 +43,18 @@ def replay(agent):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0, : int(loop.count)], loop.replay)
 
 
+def test_an_agent_saved_with_its_memory_goes_on_as_if_it_had_not_been(tmp_path):
+    """Bit for bit, replay, random keys, optimisers and the episode that it was in; without, the memory is empty."""
+    whole = entroflow.GaussianSAC("Pendulum-v1", seed=3, **SMALL).learn(30)
+    whole.save(tmp_path / "whole", replay=True)
+    whole.save(tmp_path / "bare")
+    again, bare = (entroflow.load(tmp_path / name) for name in ("whole", "bare"))
+    for made in (again, whole):
+        made.learn(11)
+    jax.tree.map(np.testing.assert_array_equal, (again.state, replay(again)), (whole.state, replay(whole)))
+    assert (again.num_timesteps, int(again._training.loop.count), int(bare._training.loop.count)) == (41, 40, 0)
+
+
 @pytest.mark.parametrize("terminates", [True, False])
 def test_the_true_last_observation_is_remembered(terminates):
     """The observation that ends an episode is stored as its successor, with the right flag; the next starts anew."""

@@ -15,6 +15,7 @@ from .. import checks
 from ..compiling import refuse_forks
 from ..export import acting, write
 from ..rl import ACTORS, loop_gym, sac
+from ..storage import checkpoint
 from . import sampling, saved
 from .perturb import Perturbation, perturb
 from .settings import Settings, change, from_json, of_algorithm
@@ -248,13 +249,17 @@ class SAC:
         rows = self._training.evaluate(episodes, deterministic=deterministic, seed=seed, task=changed)
         return Evaluation(np.array([row["return"] for row in rows]), np.array([row["length"] for row in rows], float))
 
-    def save(self, path: str | Path) -> None:
-        """Write the agent, without what it remembers of the task, into a folder.
+    def save(self, path: str | Path, *, replay: bool = False) -> None:
+        """Write the agent into a folder.
 
         Args:
             path: the folder; an agent that is there is replaced.
+            replay: write what it remembers of the task, too, and where its environments are, as far as these can be
+                captured: once loaded, it learns on as if it had not been saved.
         """
-        saved.write(Path(path), self.task, self.settings, self.seed, self.num_timesteps, self._training.agents)
+        memory = self._training.state() if replay else None
+        parts = self.task, self.settings, self.seed, self.num_timesteps, self._training.agents
+        saved.write(Path(path), *parts, training=memory)
 
     def export(self, path: str | Path, *, best_of: int = 1) -> None:
         """Write what acts as one file that runs without this library: observations and noise to actions.
@@ -273,7 +278,8 @@ class SAC:
     def load(cls: type[A], path: str | Path, env: Env | None = None, **own: Any) -> A:
         """Read an agent, with its statistics of observations, to use it or to train it on.
 
-        Its memory is empty: it acts by its policy until `learning_starts` transitions are stored, then learns again.
+        Unless its memory was saved, too, it is empty: it acts by its policy until `learning_starts` transitions are
+        stored, then learns again.
 
         Args:
             path: the folder that `save` wrote.
@@ -300,6 +306,9 @@ class SAC:
         agent._prepare(what.task_of(path, env), settings, what.seed)
         agent._training.agents = saved.state(agent._training.agents, arrays)
         agent._training.step = what.step
+        if what.training is not None:
+            with checkpoint.fitting(Path(path)):
+                agent._training.restore(what.training, arrays)
         return agent
 
     def _needs_density(self, method: str) -> None:

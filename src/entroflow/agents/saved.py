@@ -29,6 +29,7 @@ class Header(NamedTuple):
         step: environment steps that it has made.
         sizes: numbers of components of observations and actions, flattened.
         settings: its settings, as JSON.
+        training: what `Training.state` says of its memory and environments, if they were saved with it.
     """
 
     algorithm: str
@@ -39,6 +40,7 @@ class Header(NamedTuple):
     step: int
     sizes: dict[str, Any]
     settings: dict[str, Any]
+    training: dict[str, Any] | None = None
 
     def task_of(self, path: str | Path, env: Env | None = None) -> Task:
         """Return the task that the agent was trained on.
@@ -64,7 +66,15 @@ class Header(NamedTuple):
         return found
 
 
-def write(folder: Path, task: Task, settings: Settings, seed: int, step: int, agents: sac.State) -> None:
+def write(
+    folder: Path,
+    task: Task,
+    settings: Settings,
+    seed: int,
+    step: int,
+    agents: sac.State,
+    training: tuple[dict[str, Any], checkpoint.Arrays] | None = None,
+) -> None:
     """Write one agent and what is needed to load it; all at once.
 
     Args:
@@ -74,14 +84,26 @@ def write(folder: Path, task: Task, settings: Settings, seed: int, step: int, ag
         seed: its seed.
         step: environment steps that it has made.
         agents: its state, leaves of shape (1, ...).
+        training: what `Training.state` returned, if it is to go on with its memory.
 
     Raises:
         ValueError: if one of its numbers is not finite.
     """
     sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
-    parts = settings.algorithm, task.name, task.spec, task.spaces_as_data(), seed, step, sizes, to_json(settings)
+    numbers, arrays = training or (None, {})
+    parts = (
+        settings.algorithm,
+        task.name,
+        task.spec,
+        task.spaces_as_data(),
+        seed,
+        step,
+        sizes,
+        to_json(settings),
+        numbers,
+    )
     header = {"format": FORMAT} | Header(*parts)._asdict()
-    checkpoint.write(folder / HEADER, header, checkpoint.flatten("agent", agents))
+    checkpoint.write(folder / HEADER, header, checkpoint.flatten("agent", agents) | arrays)
 
 
 def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
@@ -103,7 +125,7 @@ def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
         wild = isinstance(value, int) and not 0 <= value < 2**63
         if name not in document or not isinstance(value, kind) or isinstance(value, bool) or wild:
             raise checkpoint.damaged(path, f"{name} = {value!r}")
-    header = Header(*[document[name] for name in Header._fields])
+    header = Header._make(document.get(name) for name in Header._fields)
     _check_place(folder.resolve(), header)
     return header, arrays
 
