@@ -5,7 +5,7 @@
   al. 2017). Q is its mean. The atoms are numbers of the return, rewards and entropy together, so that α means what it
   meant. Or they lie in units that follow the targets (`support=None`), which fails: as the units move, so does every
   Q, that of the targets, too, and only (1 − γ) of it is ever seen as an error.
-- Batch normalisation with one pass for (s, a) and (s', a') together and no target network (CrossQ, Bhatt et al. 2024),
+- Batch normalisation with one pass for (s, a) and (s', a') together, with or without target networks (CrossQ, Bhatt et al. 2024),
   with rows of weights of norm one (XQC, Palenicek et al. 2025). What candidates are judged by are running statistics,
   which replay actions and the targets' actions alone move.
 """
@@ -78,6 +78,7 @@ class State(eqx.Module):
     q: Network
     q_target: Network | None
     statistics: Statistics
+    target_statistics: Statistics
     optimiser: optax.OptState
     obs_units: Moments
     action_units: Moments
@@ -93,7 +94,8 @@ class Variant:
         support: the first and the last atom; None: in units that follow the targets, as a number's do.
         projection: what the atoms learn of, the "scalar" target (HL-Gauss) or the "distribution" at s' (C51).
         steady: whether the first layer makes up for units of the inputs that move, as the package's critic does.
-        norm: normalisation of the hidden layers, "layer", or "batch" with weight normalisation and no target network.
+        norm: normalisation of the hidden layers, "layer", or "batch" with weight normalisation.
+        targets: whether batch normalisation has target networks, too; layer normalisation always has.
         width: width of each hidden layer.
         depth: number of hidden layers.
         members: number of networks.
@@ -108,6 +110,7 @@ class Variant:
     projection: Literal["scalar", "distribution"] = "scalar"
     steady: bool = False
     norm: Literal["layer", "batch"] = "layer"
+    targets: bool = False
     width: Count = 256
     depth: Count = 2
     members: Count = 2
@@ -143,8 +146,9 @@ class Variant:
         shapes = [(self.members, size) for size in sizes[:-1]] if self.norm == "batch" else []
         return State(
             q=q,
-            q_target=q if self.norm == "layer" else None,
+            q_target=q if self.norm == "layer" or self.targets else None,
             statistics=[(jnp.zeros(shape), jnp.ones(shape)) for shape in shapes],
+            target_statistics=[(jnp.zeros(shape), jnp.ones(shape)) for shape in shapes],
             optimiser=self._adam.init(q),
             obs_units=obs_units,
             action_units=standard(action_size),
@@ -153,11 +157,13 @@ class Variant:
 
     def q(self, state: State, obs: Array, action: Array) -> Array:
         """Return Q(s, a) of the target networks, or of those that there are."""
-        return self._value(state, state.q if state.q_target is None else state.q_target, obs, action)
+        if state.q_target is None:
+            return self.policy_q(state, obs, action)
+        return self._value(state, state.q_target, state.target_statistics, obs, action)
 
     def policy_q(self, state: State, obs: Array, action: Array) -> Array:
         """Return Q(s, a) of the networks that learn."""
-        return self._value(state, state.q, obs, action)
+        return self._value(state, state.q, state.statistics, obs, action)
 
     def update(self, state: State, experience: Experience) -> tuple[State, dict[str, Array]]:
         """Make one gradient step of every network; the units follow after it.
@@ -170,11 +176,18 @@ class Variant:
         next_inputs = jax.vmap(functools.partial(_inputs, state))(experience.next_obs, experience.next_action)
         joint = jnp.concatenate([inputs, next_inputs])
 
+        def both(q: Network) -> tuple[Array, Array, Statistics]:
+            outputs, statistics = eqx.filter_vmap(lambda network: network(joint))(q)
+            return *jnp.split(outputs, 2, axis=1), statistics
+
         def loss(q: Network) -> tuple[Array, Any]:
-            if state.q_target is None:
-                outputs, statistics = eqx.filter_vmap(lambda network: network(joint))(q)
-                outputs, following = jnp.split(outputs, 2, axis=1)
+            of_targets = state.target_statistics
+            if self.norm == "batch":
+                outputs, following, statistics = both(q)
+                if state.q_target is not None:
+                    _, following, of_targets = both(state.q_target)
             else:
+                assert state.q_target is not None
                 outputs, statistics = eqx.filter_vmap(lambda network: network(inputs))(q)
                 following = eqx.filter_vmap(lambda network: network(next_inputs)[0])(state.q_target)
             following = jax.lax.stop_gradient(following)
@@ -185,7 +198,7 @@ class Variant:
                 wanted = self._wanted(following, units, experience, targets)
                 losses = -jnp.sum(wanted[None] * jax.nn.log_softmax(outputs), axis=-1)
             begun = jnp.where(experience.step > 0, 1.0, 0.0)  # the first batch only tells the units
-            return begun * jnp.sum(jnp.mean(losses, axis=1)), (targets, errors, statistics)
+            return begun * jnp.sum(jnp.mean(losses, axis=1)), (targets, errors, (statistics, of_targets))
 
         (_, (targets, errors, statistics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
         q, optimiser = optimise.descend(self._adam, gradient, state.q, state.optimiser)
@@ -209,11 +222,14 @@ class Variant:
             q, q_target = jax.tree.map(
                 functools.partial(_of_units, old=old, new=new), (q, q_target), is_leaf=_is_network
             )
+        known = state.statistics, state.target_statistics
+        known = optimise.follow(known, statistics, jnp.maximum(FORGETS, 1 / (1 + experience.step)))
         state = dataclasses.replace(
             state,
             q=q,
             q_target=q_target,
-            statistics=optimise.follow(state.statistics, statistics, jnp.maximum(FORGETS, 1 / (1 + experience.step))),
+            statistics=known[0],
+            target_statistics=known[1],
             optimiser=optimiser,
             obs_units=experience.obs_units,
             action_units=action_units,
@@ -221,9 +237,9 @@ class Variant:
         )
         return state, metrics
 
-    def _value(self, state: State, networks: Network, obs: Array, action: Array) -> Array:
+    def _value(self, state: State, networks: Network, known: Statistics, obs: Array, action: Array) -> Array:
         inputs = _inputs(state, obs, action)[None]
-        outputs = eqx.filter_vmap(lambda network, known: network(inputs, known)[0])(networks, state.statistics)
+        outputs = eqx.filter_vmap(lambda network, known: network(inputs, known)[0])(networks, known)
         return state.value_units.restore(self._joined(self._mean(outputs))[0])
 
     def _mean(self, outputs: Array) -> Array:

@@ -35,6 +35,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "HL-Gauss, steady": {"critic": Variant(support=NARROW, steady=True)},
     "C51": {"critic": Variant(projection="distribution", support=WIDE)},
     "batch norm": {"critic": Variant(atoms=1, norm="batch", rate=1e-3, momentum=0.5)},
+    "batch norm, C51, target networks": {
+        "critic": Variant(projection="distribution", support=WIDE, norm="batch", targets=True)
+    },
     "batch norm, C51": {"critic": Variant(projection="distribution", support=WIDE, norm="batch")},
 }
 
@@ -63,6 +66,8 @@ PLAN = [
     Cell("HL-Gauss", HOPPER),
     Cell("batch norm, C51", HOPPER, steps=15_000),
     Cell("pathwise 0.1", CHEETAH, steps=15_000),
+    Cell("batch norm, C51, target networks", CHEETAH),
+    Cell("batch norm, C51, target networks", HOPPER, steps=30_000),
     Cell("HL-Gauss, steady", CHEETAH, steps=15_000),
     Cell("HL-Gauss", CHEETAH, 1, 15_000),
     Cell("paper", HOPPER, steps=15_000),
