@@ -250,7 +250,7 @@ def damaged(path: Path, given: str) -> Damaged:
 
 def _not_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
     """Return the name of an array with a number that is not finite; those of environments may mean something by it."""
-    ours = {name: array for name, array in arrays.items() if array.dtype.kind == "f" and not name.startswith("envs.")}
+    ours = {name: array for name, array in arrays.items() if array.dtype.kind == "f" and "envs" not in name.split(".")}
     return next((name for name, array in ours.items() if not np.isfinite(array).all()), None)
 
 
