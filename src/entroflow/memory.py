@@ -61,13 +61,11 @@ def of_training(training: Any, agents: Any, capacity: int) -> dict[str, float]:
     transition = 4 * (2 * task.obs_size + task.action_size + 1) + 2
     actor = settings.config.actor
     layer = 4 * getattr(actor, "width", 1)  # of one action, as it passes through the network
-    drawn = getattr(actor, "candidates", 1)
-    drawn = drawn if isinstance(drawn, int) else 1  # a schedule's sizes are few
     return {
         "width, networks or seeds": size(agents),
         "buffer_size": runs * capacity * transition,
         "num_envs": runs * settings.num_envs * ENVIRONMENT,
         "batch_size": runs * settings.config.batch_size * transition,
-        "states or candidates": runs * getattr(actor, "states", 1) * drawn * layer,
+        "states or candidates": runs * getattr(actor, "states", 1) * getattr(actor, "candidates", 1) * layer,
         "action_candidates": runs * settings.action_candidates * layer,
     }

@@ -41,7 +41,7 @@ class LQROptions:
     seeds: Whole = 3  # Number of seeds for every temperature.
     steps: Whole = 3000  # Training steps: in each, every environment makes one step and every run one update.
     seed: Whole = 0  # First seed S; the seeds are S, S+1, ….
-    candidates: str = "8"  # Candidates per state of an improvement step: a number from 2 to 1024, or adaptive.
+    candidates: str = "8"  # Candidates per state of an improvement step: a number from 2 to 1024.
     out: Path = Path("out/lqr")  # Output folder, new or empty.
 
 

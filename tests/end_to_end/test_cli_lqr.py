@@ -26,7 +26,6 @@ from entroflow.commands.lqr import job as lqr_job
 from entroflow.commands.lqr import plan as lqr_plan
 from entroflow.commands.lqr import report as lqr_report
 from entroflow.commands.lqr.plan import settings
-from entroflow.isfm import AdaptiveCandidates
 from entroflow.lqr import LQR, systems
 from entroflow.lqr.figures import Picture
 from entroflow.options import LQROptions
@@ -34,7 +33,6 @@ from entroflow.storage.folder import write_results
 
 COMMAND = ["lqr", "--alpha", "0.5", "1", "--seeds", "2", "--seed", "3", "--steps", "6"]
 RUNS = [(0.5, 3), (0.5, 4), (1.0, 3), (1.0, 4)]
-ADAPTIVE_BUDGET = 0.3
 SMALL = {
     "ENVIRONMENTS": 8,
     "HORIZON": 10,
@@ -56,20 +54,7 @@ def study(tmp_path_factory):
     compiled there (start, training, evaluation, last evaluation), and passes the result of the training program's
     use number `at_call` through `action`. The programs fit any command with four runs, six steps and the seeds 3 and 4.
     """
-    return make_study(tmp_path_factory.mktemp("study") / "out")
-
-
-@pytest.fixture(scope="module")
-def adaptive(tmp_path_factory):
-    """The same with `--candidates adaptive`, of two sizes only, and a budget between those of the four runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lqr_plan, "AdaptiveCandidates", lambda: AdaptiveCandidates(ADAPTIVE_BUDGET, (2, 4)))
-        patch.setattr(lqr_report, "draw", lambda *_: None)  # the figures are those of the other study
-        yield make_study(tmp_path_factory.mktemp("adaptive") / "out", "--candidates", "adaptive")
-
-
-def make_study(out, *options):
-    """Make the study with options beyond those of COMMAND."""
+    out = tmp_path_factory.mktemp("study") / "out"
     programs, compile = [], lqr_job._Job._compile
 
     def remember(self, function, *arguments):
@@ -93,7 +78,7 @@ def make_study(out, *options):
             return cli.main(argv)
 
     with small(_compile=remember):
-        assert cli.main([*COMMAND, *options, "--out", str(out)]) == 0
+        assert cli.main([*COMMAND, "--out", str(out)]) == 0
     return SimpleNamespace(out=out, again=again, results=json.loads((out / "results.json").read_text()))
 
 
@@ -209,27 +194,11 @@ def test_a_run_depends_on_nothing_but_itself(study, tmp_path):
     assert first == second
 
 
-def test_an_adaptive_run_chooses_its_candidates_for_itself(adaptive, tmp_path):
-    """With a schedule, too, a run's numbers do not depend on the others; what was drawn is told at every evaluation."""
-    argv = ["lqr", "--alpha", "1", "2", "--seeds", "2", "--seed", "3", "--steps", "6", "--candidates", "adaptive"]
-    assert adaptive.again([*argv, "--out", str(tmp_path / "out")]) == 0
-    rows = metrics(adaptive.out)
-    assert [r for r in rows if r["alpha"] == 1] == [r for r in metrics(tmp_path / "out") if r["alpha"] == 1]
-    assert all(2 <= row["candidates"] <= 4 for row in rows) and len({row["candidates"] for row in rows}) > 1
-    for place, run in enumerate(adaptive.results["runs"]):
-        drawn = sum(row["candidates"] * 2 * 16 for row in rows[place::4])  # two steps, 16 states each
-        assert run["candidates_drawn"] == rows[8 + place]["candidates_drawn"] == pytest.approx(drawn)
-    assert adaptive.results["settings"]["sac"]["actor"]["candidates"] == {
-        "kind": "AdaptiveCandidates",
-        "budget": ADAPTIVE_BUDGET,
-        "sizes": [2, 4],
-    }
-
-
 def test_a_fixed_number_of_candidates_is_drawn(study):
     """The default is 8 candidates at each of 16 states in each of 6 steps."""
     assert study.results["settings"]["sac"]["actor"]["candidates"] == 8
     assert {row["candidates"] for row in metrics(study.out)} == {8}
+    assert [row["candidates_drawn"] for row in metrics(study.out)][::4] == [8 * 16 * step for step in (2, 4, 6)]
     assert {run["candidates_drawn"] for run in study.results["runs"]} == {8 * 16 * 6}
 
 
@@ -511,7 +480,8 @@ def test_unreadable_systems_are_refused(capsys, tmp_path, content, words):
         (["--seed", "-1"], "--seed: got -1"),
         (["--seed", "x"], "--seed"),
         (["--seed", "4294967295", "--seeds", "2"], "--seed: got 4294967295"),
-        (["--candidates", "0"], "--candidates: got '0', expected a whole number from 2 to 1024, or adaptive"),
+        (["--candidates", "0"], "--candidates: got '0', expected a whole number from 2 to 1024; "),
+        (["--candidates", "adaptive"], "--candidates: got 'adaptive'"),
         (["--candidates", "1"], "--candidates: got '1'"),
         (["--candidates", "-8"], "--candidates"),
         (["--candidates", "foo"], "--candidates: got 'foo'"),

@@ -208,7 +208,7 @@ def test_the_python_of_the_docs_runs():
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), flags=re.DOTALL)
     namespace: dict[str, Any] = {"__name__": "extending"}
     exec(compile(block, "extending.md", "exec"), namespace)
-    assert namespace["agent"].settings.config.actor.candidates == namespace["MoreWhenFew"]()
+    assert namespace["agent"].settings.config.actor.solver == namespace["Heun"]()
 
 
 def test_the_names_of_the_docs_exist():

@@ -14,8 +14,8 @@ import pytest
 
 import entroflow
 from entroflow import isfm, optimise
+from entroflow.agents.settings import Settings, from_json, to_json
 from entroflow.flow import AdaptiveSolver
-from entroflow.isfm import AdaptiveCandidates
 from entroflow.moments import standard
 from entroflow.rl import Actor, ActorDefaults, Config, Critic, DensityPolicy, Flow, Gaussian, MLPCritic, Step
 
@@ -35,17 +35,6 @@ def halved(log_weights):
     """A normalisation that takes half of the step."""
     traced.add("normalise")
     return jax.nn.softmax(jax.lax.stop_gradient(0.5 * log_weights))
-
-
-@dataclass(frozen=True)
-class Doubled:
-    """A schedule: two candidates, or twice as many where weights differ."""
-
-    sizes: tuple = (2, 4)
-
-    def choose(self, ess):
-        traced.add("candidates")
-        return (ess < 0.9).astype(jnp.int32)
 
 
 @dataclass(frozen=True)
@@ -151,7 +140,6 @@ class Logistic:
     name: str = "logistic"
     has_density: bool = True
     values_are_soft: bool = False
-    branches: bool = False
     rate: float = 1e-2
     warmup: float = 0.0
     average: float = 0.0
@@ -179,14 +167,14 @@ def moved(before, after):
 
 
 def test_own_parts_of_improvement_and_an_own_critic(tmp_path):
-    """Proposal, normalisation, schedule, solver and critic are used together, and asked for by `load`."""
-    own = {"proposal": wide, "normalise": halved, "candidates": Doubled(), "solver": Euler(), "critic": CrossQ()}
+    """Proposal, normalisation, solver and critic are used together, and asked for by `load`."""
+    own = {"proposal": wide, "normalise": halved, "solver": Euler(), "critic": CrossQ()}
     rows = []
     made = entroflow.SACISFM("Reach-v0", pathwise=0, width=8, depth=1, state_width=8, **own, **SMALL)
     before = made.state
     made.learn(26, callback=lambda _, row: rows.append(row))
     assert traced == own.keys() and moved(before.actor, made.state.actor) and moved(before.critic, made.state.critic)
-    assert 2 <= rows[-1]["candidates"] <= 4 and np.isfinite(rows[-1]["critic_error"])
+    assert np.isfinite(rows[-1]["critic_error"])
     made.save(tmp_path / "agent")
     with pytest.raises(ValueError, match="got an object of your own, .*, which no file brings back.*; pass .*=…"):
         entroflow.load(tmp_path / "agent", **{name: own[name] for name in ("proposal", "critic")})
@@ -255,8 +243,6 @@ def make(kind, **fields):
         (Flow, {"proposal": wide}, wide),
         (Flow, {"normalise": "state"}, "state"),
         (Flow, {"normalise": halved}, halved),
-        (Flow, {"candidates": AdaptiveCandidates()}, AdaptiveCandidates()),
-        (Flow, {"candidates": Doubled()}, Doubled()),
         (Flow, {"solver": AdaptiveSolver(), "pathwise": 0}, AdaptiveSolver()),
         (Flow, {"solver": Euler(), "pathwise": 0}, Euler()),
     ],
@@ -286,10 +272,10 @@ class ListedCritic(CrossQ):
 
 
 @dataclass(frozen=True)
-class Listed(Doubled):
-    """A schedule whose sizes have no hash."""
+class Listed(Euler):
+    """A solver whose steps have no hash."""
 
-    sizes: Any = field(default_factory=lambda: [2, 4])
+    steps: Any = field(default_factory=lambda: [2, 4])
 
 
 @pytest.mark.parametrize(
@@ -304,7 +290,11 @@ class Listed(Doubled):
             {"critic": ListedCritic(sizes=[8, 8])},
             "critic: got ListedCritic, which has no hash .*; make it a frozen dataclass.",
         ),
-        (Flow, {"candidates": Listed()}, "candidates: got Listed, which has no hash .*; make it a frozen dataclass."),
+        (
+            Flow,
+            {"solver": Listed(), "pathwise": 0},
+            "solver: got Listed, which has no hash .*; make it a .*.",
+        ),
         (
             Flow,
             {"proposal": lambda policy: policy},
@@ -341,3 +331,12 @@ def test_networks_are_trees_of_arrays():
     ) as refusal:
         entroflow.SAC("Reach-v0", actor=Leafy())
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("schedule", [{"kind": "AdaptiveCandidates", "budget": 4.0}, {"sizes": [4]}, {"own": "Mine"}])
+def test_settings_with_a_schedule_of_candidates_are_refused(schedule):
+    """Which earlier versions had, one of their own with its name and without, or the user's."""
+    document = to_json(Settings())
+    document["config"]["actor"]["candidates"] = schedule
+    with pytest.raises(ValueError, match="^candidates: got a schedule of candidates, expected a whole number; read"):
+        from_json(document, {"candidates": 3})

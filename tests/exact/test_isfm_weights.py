@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import norm
 
 from entroflow.isfm import NORMALISATIONS, diagnose, log_mean_exp, raw, self_normalised, state_normalised, temper
-from entroflow.isfm.weights import running_ess
 
 LOG_WEIGHTS = jnp.log(jnp.array([1.0, 1.0, 2.0, 4.0]))
 
@@ -106,13 +105,3 @@ def test_tempering_of_another_proposal():
 def test_log_mean_exp():
     """The mean is taken before the logarithm."""
     np.testing.assert_allclose(log_mean_exp(LOG_WEIGHTS), np.log(2.0), rtol=1e-6)
-
-
-def test_the_running_average_starts_with_the_first_step():
-    """The first step's value replaces the initial zero; later ones are averaged, the newest with the least weight."""
-    first = running_ess(jnp.float32(0), jnp.float32(0), jnp.float32(0.2))
-    assert float(first) == pytest.approx(0.2)
-    second = running_ess(first, jnp.float32(1), jnp.float32(0.4))
-    assert float(second) == pytest.approx(0.3)
-    late = running_ess(second, jnp.float32(1000), jnp.float32(0.9))
-    assert float(late) == pytest.approx(0.3 + 0.05 * 0.6)

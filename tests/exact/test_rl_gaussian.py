@@ -85,8 +85,7 @@ def test_gradient_of_the_improvement_by_hand():
 
     @jax.jit
     def improve(policy):
-        numbers = jnp.float32(alpha), jnp.float32(0)
-        step = Gaussian().loss_and_gradient(policy, policy.network, key, Goal(obs, q_function, *numbers))
+        step = Gaussian().loss_and_gradient(policy, policy.network, key, Goal(obs, q_function, jnp.float32(alpha)))
         actions = jax.vmap(policy.sample)(jax.random.split(key, len(obs)), obs)
         return step, actions, jax.vmap(lambda obs: policy.network((obs - OBS_UNITS.mean) / OBS_UNITS.scale))(obs)
 

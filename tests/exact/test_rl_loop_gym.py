@@ -167,7 +167,7 @@ def test_a_further_update_adds_nothing():
 def test_without_improvement_the_actor_stays():
     """Not a bit of the actor, its average or its optimiser changes, while the critics move and the step counts."""
     loop = loop_gym.remember(begin(), experience(0))
-    parts = lambda agent: (agent.actor, agent.actor_average, agent.action_space, agent.actor_optimiser, agent.ess)  # noqa: E731
+    parts = lambda agent: (agent.actor, agent.actor_average, agent.action_space, agent.actor_optimiser)  # noqa: E731
     actor, q, target = numbers(parts(loop.agent)), numbers(loop.agent.critic.q), numbers(loop.agent.critic.q_target)
     loop, metrics = loop_gym.learn(CONFIG, loop, experience(1), update_policy=False)
     assert all(map(np.array_equal, actor, numbers(parts(loop.agent))))

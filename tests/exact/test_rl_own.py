@@ -1,4 +1,4 @@
-"""Pieces of one's own at every seam, actor, critic, proposal, normalisation, schedule, through update and loops."""
+"""Pieces of one's own at every seam, actor, critic, proposal, normalisation, through update and loops."""
 
 import functools
 from dataclasses import dataclass, replace
@@ -44,7 +44,6 @@ class Ascent:
     name: ClassVar[str] = "ascent"
     has_density: ClassVar[bool] = False
     values_are_soft: ClassVar[bool] = False
-    branches: ClassVar[bool] = False
     rate: ClassVar[float] = 1e-2
     warmup: ClassVar[float] = 0.0
     average: ClassVar[float] = 0.0
@@ -213,16 +212,6 @@ def test_loops_draw_from_the_recent_part(loop, recent):
     assert 30 <= metrics["least"][0] if recent < 1 else metrics["least"][0] < 5
 
 
-@dataclass(frozen=True)
-class Sparing:
-    """A schedule that asks for few candidates where each is worth something."""
-
-    sizes: tuple[int, ...] = (2, 4)
-
-    def choose(self, ess):
-        return jnp.where(ess > 0.5, 0, 1)
-
-
 seen = []
 
 
@@ -239,7 +228,7 @@ def flattened(log_weights):
 
 @pytest.fixture(scope="module")
 def steps():
-    """Steps of flow actors that differ in one piece, by their name and the running ESS, from one program."""
+    """Steps of flow actors that differ in one piece, by their name, from one program."""
     plain = Flow(
         width=3,
         depth=1,
@@ -258,17 +247,16 @@ def steps():
         "copied": replace(plain, **copied),
         "broadened": replace(plain, proposal=broadened),
         "flattened": replace(plain, normalise=flattened),
-        "scheduled": replace(plain, candidates=Sparing()),
     }
 
     @jax.jit
-    def program(ess):
+    def program():
         alpha, obs = jnp.float32(0.7), jnp.float32([[0.3, -1.0], [1.2, 0.4]])
         policy = plain.policy(network, Unbounded(1), standard(2), alpha)
-        arguments = policy, network, jax.random.key(1), Goal(obs, q_function, alpha, ess)
+        arguments = policy, network, jax.random.key(1), Goal(obs, q_function, alpha)
         return {name: actor.loss_and_gradient(*arguments) for name, actor in actors.items()}
 
-    return {ess: program(jnp.float32(ess)) for ess in (0.1, 0.9)}
+    return program()
 
 
 def same(first, second):
@@ -281,22 +269,12 @@ def test_a_proposal_of_one_s_own(steps):
     """It is given policy, Q and α; the policy by another name changes nothing, a broader one does."""
     policy, q_function, temperature = seen[-1]
     assert policy.velocity.action_size == 1 and callable(q_function) and temperature.shape == ()
-    found = steps[0.1]
-    assert same(found["plain"], found["copied"]) and not same(found["plain"], found["broadened"])
+    assert same(steps["plain"], steps["copied"]) and not same(steps["plain"], steps["broadened"])
     assert not Flow(proposal=broadened).values_are_soft and Flow().values_are_soft
 
 
 def test_a_normalisation_of_one_s_own(steps):
     """Equal weights change the gradient, and not the diagnostics."""
-    plain, flat = steps[0.1]["plain"], steps[0.1]["flattened"]
+    plain, flat = steps["plain"], steps["flattened"]
     assert not same(plain.gradient, flat.gradient)
     np.testing.assert_allclose(flat.metrics["ess"], plain.metrics["ess"], rtol=1e-5)
-
-
-def test_a_schedule_of_one_s_own(steps):
-    """Its sizes are drawn as it chooses by the running ESS; at the size of the fixed number it is the same step."""
-    for ess, size in ((0.9, 2), (0.1, 4)):
-        found = steps[ess]
-        assert float(found["scheduled"].metrics["candidates"]) == size
-        assert same(found["scheduled"], found["plain"]) is (size == 4)
-    assert Flow(candidates=Sparing()).branches and not Flow().branches

@@ -8,7 +8,6 @@ import pytest
 
 import experiments
 from experiments.ablations import run as ablations
-from experiments.adaptive import densities, lqr
 from experiments.changes import report as changes
 from experiments.examples import run as examples
 from experiments.lqr.table import table as table_of_lqr
@@ -40,10 +39,7 @@ def variance_table():
         ("ablations/table.md", lambda: ablations.table(rows("ablations/results.csv"))),
         ("robustness/table.md", lambda: robustness.table(rows("robustness/results.csv"))),
         ("changes/table.md", lambda: changes.table(rows("changes/results.csv"))),
-        ("adaptive/table.md", lambda: densities.table(document("adaptive/results.json")["densities"])),
-        ("adaptive/fresh.md", lambda: densities.table(document("adaptive/fresh.json")["densities"])),
         ("examples/table.md", lambda: examples.table(document("examples/results.json")["examples"])),
-        ("adaptive/lqr.md", lambda: lqr.table(lqr.columns(rows("adaptive/lqr.csv")))),
         ("variance/table.md", variance_table),
         ("solvers/table.md", lambda: solvers.table(document("solvers/results.json")["solvers"])),
     ],

@@ -6,8 +6,6 @@ import json
 import math
 import random
 import signal
-from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -17,8 +15,6 @@ from matplotlib.image import imread
 import entroflow
 from entroflow.storage import checkpoint, keeping
 from experiments.ablations import run as ablations
-from experiments.adaptive import densities, lqr
-from experiments.adaptive import run as adaptive
 from experiments.proposals import run as proposals
 from experiments.resume import run as resume
 from experiments.robustness import run as robustness
@@ -79,53 +75,6 @@ def test_proposals(tmp_path, monkeypatch):
     assert all(np.shape(run["deviation"]) == (2, 2) for run in found["recover"].values())
     assert all(row["ms_per_batch"] > 0 for rows in found["cost"].values() for row in rows.values())
     assert imread(tmp_path / "out" / "figure.png").std() > 0.01
-
-
-def test_adaptive_on_a_density(tmp_path, monkeypatch):
-    """A fixed number of candidates draws what it says, a schedule between the smallest and the largest number."""
-    sizes = {"STEPS": (2, 4), "SEEDS": 2, "SIZES": (4, 8), "BUDGETS": {"fixed": (4,), "ess": (4.0,)}, "TEST_POINTS": 64}
-    sizes |= {"TARGETS": {"gaussian": densities.TARGETS["gaussian"]}, "LEVELS": {"gaussian": 0.1}}
-    for name, value in sizes.items():
-        monkeypatch.setattr(densities, name, value)
-    monkeypatch.setattr(densities, "draw", lambda rows: densities.new_figure(1.0, 1.0, ""))
-    assert adaptive.main(["--out", str(tmp_path / "out")]) == 0
-    rows = results_of(tmp_path / "out")["densities"]
-    assert [(row["rule"], row["steps"]) for row in rows] == [("fixed", 2), ("fixed", 4), ("ess", 2), ("ess", 4)]
-    for row in rows:
-        most = row["steps"] * densities.STATES * np.array([4, 4 if row["rule"] == "fixed" else 8])
-        assert all(most[0] <= drawn <= most[1] for drawn in row["drawn"]) and min(row["error"]) > 0
-    assert "| ess, budget 4 |" in (tmp_path / "out" / "table.md").read_text()
-
-
-def test_adaptive_on_lqr(tmp_path, monkeypatch, capsys):
-    """Every setting is one command, begun or gone on with; the data, table and figure are those committed."""
-    commands, committed = [], rows_of(Path(lqr.__file__).with_name("lqr.csv"))
-
-    def entroflow(command, **_):
-        """Write what the command would have written; the first time another setting's is killed."""
-        commands.append(command[3:])
-        out = tmp_path / "out" / ("8" if "resume" in command else command[command.index("--candidates") + 1])
-        out.mkdir(exist_ok=True)
-        (out / "config.json").write_text("{}")
-        if out.name == "8" and "resume" not in command:
-            return SimpleNamespace(returncode=137)
-        with (out / "metrics.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, lqr.KEPT, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(row for row in committed if row["setting"] == out.name)
-        (out / "results.json").write_text("{}")
-        return SimpleNamespace(returncode=0)
-
-    monkeypatch.setattr(lqr.subprocess, "run", entroflow)
-    command = ["--problem", "lqr", "--out", str(tmp_path / "out")]
-    assert adaptive.main(command) == 1
-    assert "ended with exit code 137" in " ".join(capsys.readouterr().out.split())
-    assert adaptive.main([*command, "--resume"]) == 0
-    assert [words[0] for words in commands] == ["lqr", "lqr", "resume", *["lqr"] * (len(lqr.SETTINGS) - 2)]
-    assert rows_of(tmp_path / "out" / "lqr.csv") == committed
-    table = Path(lqr.__file__).with_name("lqr.md").read_text()
-    assert (tmp_path / "out" / "lqr.md").read_text() == table
-    assert imread(tmp_path / "out" / "lqr.png").std() > 0.01
 
 
 def test_ablations(tmp_path, monkeypatch):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from entroflow.agents import Settings
 from entroflow.flow import AdaptiveSolver, RungeKutta
 from entroflow.isfm import (
-    AdaptiveCandidates,
     CurrentPolicy,
     FitConfig,
     GaussianProposal,
@@ -80,15 +79,6 @@ def thing(*right, words=(), classes=()):
     return Kind(st.sampled_from([*right, *words]), wrong.filter(lambda value: not isinstance(value, type(lambda: 0))))
 
 
-class Doubling:
-    """A schedule of one's own."""
-
-    sizes = (2, 4)
-
-    def choose(self, ess):
-        return 0
-
-
 class Halves:
     """A solver of one's own."""
 
@@ -112,21 +102,6 @@ def normalisation():
     return Kind(st.sampled_from(right), word("self", "state", "raw").wrong)
 
 
-def candidates():
-    """A number, or a schedule."""
-    schedules = thing(AdaptiveCandidates(), Doubling())
-    wrong = count().wrong.filter(lambda value: not isinstance(value, int | float) or value <= 0 or value != value)
-    return Kind(
-        count().right | schedules.right, wrong | st.sampled_from([Doubling, AdaptiveCandidates, "adaptive", 1.5])
-    )
-
-
-def increasing():
-    """Whole numbers of at least two that increase."""
-    right = st.lists(st.integers(2, 10**4), min_size=1, unique=True).map(lambda sizes: tuple(sorted(sizes)))
-    return Kind(right, st.sampled_from([(), (1, 2), (8, 4), (4, 4), (4, 8.0), (4, "8"), (None,), None, 5, 0.5, "48"]))
-
-
 POSITIVE, NOT_NEGATIVE, SHARE = number(0, above=True), number(0), number(0, 1)
 TARGET, SOLVER = word("pair", "posterior", "stein", "difference"), thing(RungeKutta(), AdaptiveSolver(), Halves())
 TRAINED = {"rate": POSITIVE, "warmup": SHARE, "average": NOT_NEGATIVE}
@@ -139,9 +114,8 @@ FIELDS = {
         "method": word("dopri5", "tsit5"),
         "max_steps": count(),
     },
-    AdaptiveCandidates: {"budget": POSITIVE, "sizes": increasing()},
     FitConfig: TRAINED
-    | {"steps": count(), "candidates": candidates(), "pairs": count(), "ess_floor": SHARE, "target": TARGET},
+    | {"steps": count(), "candidates": count(), "pairs": count(), "ess_floor": SHARE, "target": TARGET},
     Gaussian: TRAINED | {"width": count(), "depth": count(100), "states": count()},
     Denoising: TRAINED
     | dict.fromkeys(("width", "state_width", "steps", "states", "candidates", "pairs"), count())
@@ -149,7 +123,7 @@ FIELDS = {
     Flow: TRAINED
     | dict.fromkeys(("width", "state_width", "states", "pairs"), count())
     | {"depth": count(100)}
-    | {"solver": SOLVER, "candidates": candidates(), "ess_floor": SHARE, "target": TARGET, "pathwise": NOT_NEGATIVE}
+    | {"solver": SOLVER, "candidates": count(), "ess_floor": SHARE, "target": TARGET, "pathwise": NOT_NEGATIVE}
     | {"proposal": proposal(), "normalise": normalisation()},
     MLPCritic: dict.fromkeys(("width", "members"), count())
     | {"depth": count(100)}
@@ -236,7 +210,6 @@ def test_wrong_values_are_refused_in_one_sentence(kind, name, data):
         (Flow, dict(states=-3), "states: got -3, expected a whole number above 0"),
         (Flow, dict(rate=-1), "rate: got -1, expected a finite number above 0"),
         (Flow, dict(solver=RungeKutta), "solver: got the class RungeKutta, .*; pass an object made of it"),
-        (Flow, dict(candidates=AdaptiveCandidates), "candidates: got the class AdaptiveCandidates, "),
         (Flow, dict(proposal=GaussianProposal([0.0], 1.0)), "proposal: .*it has no __call__"),
         (Flow, dict(proposal=3), "proposal: got 3, expected one of policy, population, defensive, or an object"),
         (MLPCritic, dict(ensemble="max"), "ensemble: got 'max', expected one of mean, min"),
@@ -253,7 +226,6 @@ def test_wrong_values_are_refused_in_one_sentence(kind, name, data):
         (Settings, dict(buffer_size=255), "buffer_size: got 255, expected at least the batch size, 256"),
         (Settings, dict(updates_per_step=0), "updates_per_step: got 0, expected a finite number above 0; pass"),
         (Settings, dict(updates_per_step="0.2"), "updates_per_step: got '0.2', expected a finite number above 0; "),
-        (AdaptiveCandidates, dict(sizes=5), "sizes: got 5, "),
     ],
 )
 def test_what_is_wrong_is_said(kind, fields, message):

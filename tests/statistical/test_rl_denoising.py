@@ -43,7 +43,7 @@ def actions():
         def step(carry, key):
             network, state = carry
             policy = ACTOR.policy(network, BOX, units, alpha)
-            found = ACTOR.loss_and_gradient(policy, network, key, Goal(obs, q_function, alpha, jnp.zeros(())))
+            found = ACTOR.loss_and_gradient(policy, network, key, Goal(obs, q_function, alpha))
             return descend(muon, found.gradient, network, state), None
 
         (network, _), _ = jax.lax.scan(step, (network, muon.init(network)), jax.random.split(key, STEPS))

@@ -34,8 +34,7 @@ def test_trained_on_a_quadratic_q_it_is_the_soft_optimum():
             network, state = carry
             obs_key, key = jax.random.split(key)
             obs = jax.random.normal(obs_key, (BATCH, 1))
-            temperature, ess = jnp.float32(ALPHA), jnp.float32(0)
-            goal = Goal(obs, q_function, temperature, ess)
+            goal = Goal(obs, q_function, jnp.float32(ALPHA))
             found = actor.loss_and_gradient(policy_of(network), network, key, goal)
             return descend(muon, found.gradient, network, state), found.values
 

@@ -17,13 +17,11 @@ from typing import Any, Literal
 from .. import checks
 from ..fields import Count, Discount, Number, Positive, check_fields
 from ..flow import AdaptiveSolver, RungeKutta
-from ..isfm import AdaptiveCandidates
 from ..rl import ACTORS, Config, Denoising, Flow, Gaussian, MLPCritic
 
 # The classes of which files may speak. What is not here is an object of the user's own.
 KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (Config, Flow, Gaussian, Denoising, MLPCritic, RungeKutta, AdaptiveSolver, AdaptiveCandidates)
+    kind.__name__: kind for kind in (Config, Flow, Gaussian, Denoising, MLPCritic, RungeKutta, AdaptiveSolver)
 }
 KIND, OWN = "kind", "own"
 CRITIC = "critic_"  # before the names of a critic's settings
@@ -176,6 +174,9 @@ def _value(name: str, value: Any, own: dict[str, Any]) -> Any:
         return tuple(_value(name, part, own) for part in value)
     if not isinstance(value, dict):
         return value
+    if name == "candidates":  # which earlier versions could choose as they went
+        remedy = "read it with the version of entroflow that wrote it"
+        raise checks.error(name, "a schedule of candidates", "a whole number", remedy)
     if OWN in value:
         if name not in own:
             given = f"an object of your own, {value[OWN]}, which no file brings back"

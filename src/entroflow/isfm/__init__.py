@@ -31,7 +31,6 @@ from .regression import (
     posterior_velocity,
     stein_control,
 )
-from .schedule import AdaptiveCandidates, Schedule
 from .weights import (
     NORMALISATIONS,
     Diagnostics,
@@ -48,7 +47,6 @@ from .weights import (
 
 __all__ = [
     "NORMALISATIONS",
-    "AdaptiveCandidates",
     "BroadenedPolicy",
     "Candidates",
     "Control",
@@ -66,7 +64,6 @@ __all__ = [
     "Propose",
     "QFunction",
     "RegressionTarget",
-    "Schedule",
     "UniformProposal",
     "check_faults",
     "current_policy",

@@ -5,7 +5,7 @@ SAC-ISFM makes one such step for every step of its critic.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,7 @@ from ..flow import FlowPolicy
 from .loss import weighted_regression
 from .proposals import Propose, QFunction, current_policy
 from .regression import RegressionTarget
-from .schedule import Schedule, at_size
-from .weights import Diagnostics, Faults, Normalisation, check_faults, running_ess, self_normalised
+from .weights import Diagnostics, Faults, Normalisation, check_faults, self_normalised
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class FitConfig:
 
     Attributes:
         steps: gradient steps.
-        candidates: candidates N per state and step, a number or a schedule such as `Adaptive()`.
+        candidates: candidates N per state and step.
         pairs: pairs (x_0, τ) per candidate.
         rate: peak learning rate (Muon; warm-up, then cosine to zero).
         warmup: fraction of the steps over which the learning rate rises to its peak.
@@ -42,7 +41,7 @@ class FitConfig:
     """
 
     steps: Count = 2000
-    candidates: Count | Schedule = 256
+    candidates: Count = 256
     pairs: Count = 2
     rate: Positive = 1e-2
     warmup: Share = 0.02
@@ -62,14 +61,12 @@ class FitMetrics(NamedTuple):
         beta: the step taken from the policy to the target.
         diagnostics: distance between proposal and target.
         faults: shares of candidates that could not be weighed.
-        candidates: number N of candidates that the step drew at each state.
     """
 
     loss: Float[Array, " steps"]
     beta: Float[Array, " steps"]
     diagnostics: Diagnostics
     faults: Faults
-    candidates: Float[Array, " steps"]
 
 
 def fit(
@@ -107,36 +104,31 @@ def fit(
     ess_floor = config.ess_floor if config.ess_floor > 0 else None
 
     def step(carry: tuple, inputs: tuple[Array, Array]) -> tuple[tuple, FitMetrics]:
-        velocity, average, state, ess = carry
+        velocity, average, state = carry
         number, key = inputs
         obs_key, key = jax.random.split(key)
         obs = observe(obs_key)
-
-        def regress(candidates: int) -> tuple[Any, tuple]:
-            drawn, loss = weighted_regression(
-                replace(policy, velocity=velocity),
-                jax.random.split(key, 3),
-                obs,
-                q_function,
-                temperature,
-                candidates=candidates,
-                pairs=config.pairs,
-                propose=propose,
-                normalise=normalise,
-                ess_floor=ess_floor,
-                target=config.target,
-            )
-            means = jax.tree.map(jnp.mean, (drawn.beta, drawn.diagnostics, drawn.faults))
-            return jax.value_and_grad(loss)(velocity), means
-
-        ((error, gradient), (beta, diagnostics, faults)), size = at_size(config.candidates, ess, regress)
+        drawn, loss = weighted_regression(
+            replace(policy, velocity=velocity),
+            jax.random.split(key, 3),
+            obs,
+            q_function,
+            temperature,
+            candidates=config.candidates,
+            pairs=config.pairs,
+            propose=propose,
+            normalise=normalise,
+            ess_floor=ess_floor,
+            target=config.target,
+        )
+        means = jax.tree.map(jnp.mean, (drawn.beta, drawn.diagnostics, drawn.faults))
+        error, gradient = jax.value_and_grad(loss)(velocity)
         velocity, state = optimise.descend(muon, gradient, velocity, state)
         average = optimise.follow(average, velocity, 1 / (1 + config.average * number))
-        ess = running_ess(ess, number, diagnostics.ess)
-        return (velocity, average, state, ess), FitMetrics(error, beta, diagnostics, faults, size)
+        return (velocity, average, state), FitMetrics(error, *means)
 
     velocity = policy.velocity
-    start = velocity, velocity, muon.init(cast(optax.Params, velocity)), jnp.zeros((), policy.obs_units.mean.dtype)
+    start = velocity, velocity, muon.init(cast(optax.Params, velocity))
     numbers = jnp.arange(config.steps, dtype=policy.obs_units.mean.dtype)
     (_, average, *_), metrics = jax.lax.scan(step, start, (numbers, jax.random.split(key, config.steps)))
     check_faults(metrics.faults)

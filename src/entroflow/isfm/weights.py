@@ -16,7 +16,6 @@ from jaxtyping import Array, ArrayLike, Float
 from ..checks import error
 
 BISECTIONS = 24  # the tempering exponent is found to 2⁻²⁴
-MEMORY = 0.05  # weight of the newest step in the running average of ESS/N
 
 
 @runtime_checkable
@@ -229,18 +228,3 @@ def check_faults(faults: Faults) -> None:
     given = f"values that are not finite at {q[..., step].max():.2g} of the candidates{where}"
     remedy = "return a large negative number for actions that are to be avoided"
     raise error("q_function", given, "finite numbers wherever the proposal samples", remedy)
-
-
-def running_ess(ess: Float[Array, ""], step: Float[Array, ""], newest: Float[Array, ""]) -> Float[Array, ""]:
-    """Return the running average of ESS/N after a step.
-
-    Args:
-        ess: the average before the step, zero at first, shape ().
-        step: number of steps before this one, shape ().
-        newest: ESS/N of the step, averaged over its states, shape ().
-
-    Returns:
-        The average, shape ().
-    """
-    rate = jnp.maximum(MEMORY, 1 / (1 + step))
-    return ess + rate * (newest - ess)

@@ -113,11 +113,7 @@ def advance(
         envs, transitions = jax.vmap(act)(loop.agent, loop.envs, keys[:, 0])
         replay = jax.vmap(buffer.add, in_axes=(0, 0, None))(loop.replay, transitions, loop.count)
         count = loop.count + noise_scales.shape[0]
-        if not config.actor.branches:
-            agent, metrics = jax.vmap(learn, in_axes=(0, 0, 0, None))(loop.agent, replay, keys[:, 1], count)
-        else:  # one run after the other: side by side, each would compute every size that any may choose
-            runs = loop.agent, replay, keys[:, 1]
-            agent, metrics = jax.lax.map(lambda run: learn(run[0], run[1], run[2], count), runs)
+        agent, metrics = jax.vmap(learn, in_axes=(0, 0, 0, None))(loop.agent, replay, keys[:, 1], count)
         return Loop(agent, envs, replay, keys[:, 2], count), metrics
 
     _, shapes = jax.eval_shape(iteration, loop)

@@ -45,7 +45,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .. import optimise
 from ..checks import error
 from ..flow import ActionSpace, Unbounded
-from ..isfm.weights import running_ess
 from ..moments import Moments, forgetting_rate, settled, standard
 from ..types import Transition
 from .actors import Goal
@@ -72,7 +71,6 @@ class State(eqx.Module):
         log_temperature: log of the entropy weight α.
         discount: discount γ.
         step: updates made.
-        ess: running average of ESS/N, by which a schedule chooses the number of candidates.
     """
 
     actor: Any
@@ -85,7 +83,6 @@ class State(eqx.Module):
     log_temperature: Float[Array, ""]
     discount: Float[Array, ""]
     step: Float[Array, ""]
-    ess: Float[Array, ""]
 
     @property
     def temperature(self) -> Float[Array, ""]:
@@ -148,7 +145,6 @@ def init(
         log_temperature=log_temperature,
         discount=discount.astype(real),
         step=jnp.zeros(()),
-        ess=jnp.zeros(()),
     )
 
 
@@ -179,23 +175,20 @@ def improve_policy(
     """
     actor = config.actor
     q_function = functools.partial(config.critic.policy_q, state.critic)
-    goal = Goal(obs, q_function, state.temperature, state.ess)
+    goal = Goal(obs, q_function, state.temperature)
     found = actor.loss_and_gradient(policy(config, state), state.actor, key, goal)
     network, optimiser_state = optimise.descend(
         _actor_optimiser(config), found.gradient, state.actor, state.actor_optimiser
     )
-    average, ess = network, state.ess
+    average = network
     if actor.average > 0:
         average = optimise.follow(state.actor_average, network, 1 / (1 + actor.average * state.step))
-    if "ess" in found.metrics:
-        ess = running_ess(state.ess, state.step, found.metrics["ess"])
     state = dataclasses.replace(
         state,
         actor=network,
         actor_average=average,
         action_space=_follow_width(config, state, found.variance),
         actor_optimiser=optimiser_state,
-        ess=ess,
     )
     return state, (obs, found.values), {"policy_loss": found.loss} | found.metrics
 

@@ -53,9 +53,8 @@ def settings(document: Any) -> Any:
         return document
     actor = dict(config["actor"])
     actor["kind"] = ACTORS.get(actor.pop("algorithm", ""), None)
-    for name, kind in (("solver", "RungeKutta"), ("candidates", "AdaptiveCandidates")):
-        if isinstance(actor.get(name), dict):
-            actor[name] = {"kind": kind} | actor[name]
+    if isinstance(actor.get("solver"), dict):
+        actor["solver"] = {"kind": "RungeKutta"} | actor["solver"]
     critic = {new: config[old] for old, new in CRITIC_SETTINGS.items() if old in config}
     rest = {name: value for name, value in config.items() if name not in CRITIC_SETTINGS}
     rest |= {"kind": "Config", "actor": actor, "critic": {"kind": "MLPCritic"} | critic}

@@ -46,7 +46,7 @@ from ...storage.keeping import Keeper, conduct, keeping
 from . import plan as planned
 from . import report, units
 from .evaluate import LQREvaluation, evaluate, normal_points
-from .plan import noise, plan, schedule, settings
+from .plan import candidates, noise, plan, settings
 from .report import Run
 
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
@@ -56,7 +56,7 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
     """Do what the command says; return the exit code. Of a study to go on with, `resumed` holds the system."""
     lqr = systems.load(options.system) if resumed is None else LQR.from_dict(resumed["system"])
     runs = plan(options, lqr)
-    config = settings(options.steps, schedule(options.candidates))
+    config = settings(options.steps, candidates(options.candidates))
     use_all_cores()
     transition = 4 * (2 * lqr.B.shape[0] + lqr.B.shape[1] + 1) + 2
     memory.check({"seeds or temperatures": len(runs) * _remembered(options, config) * transition})
@@ -122,11 +122,10 @@ class _Job:
             advance = self._divide(advance, (along, P()), (along, RUNS))
             advance = self._compile(jax.jit(advance, donate_argnums=0), loop, jnp.int32(1))
             watch = self._compile(self._evaluation(planned.PROGRESS_STATES, planned.PROGRESS_SAMPLES), loop.agent)
-        drawn = [0.0] * len(runs)
         if self.keeper.step:
             numbers = self.keeper.numbers
             with checkpoint.fitting(self.options.out):
-                self.rows, self.clock, drawn = json.loads(numbers["rows"]), dict(numbers["seconds"]), numbers["drawn"]
+                self.rows, self.clock = json.loads(numbers["rows"]), dict(numbers["seconds"])
                 loop = self.keeper.restored("loop", loop)
         marks = np.unique(np.linspace(0, steps, min(planned.EVALUATIONS, steps) + 1).astype(int))
         marks = marks[marks >= self.keeper.step].tolist()
@@ -140,21 +139,19 @@ class _Job:
                 faults = before + 1 + np.asarray(metrics.pop("broke"))
                 with timed(self.clock, "evaluate"):
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
-                states = (after - before) * self.config.actor.states  # that drew candidates
-                drawn = [total + float(part) * states for total, part in zip(drawn, metrics["candidates"], strict=True)]
                 metrics |= {name: metrics[name] * self.units.reward for name in ("critic_error", "q", "v")}
-                rows = []
+                rows, drawn = [], after * self.config.actor.states * cast(Flow, self.config.actor).candidates
                 for i, run in enumerate(runs):
                     head = {"alpha": run.temperature, "seed": run.seed, "step": after, "transitions": int(loop.count)}
                     learned = {name: float(values[i]) for name, values in metrics.items()}
-                    rows.append(head | measured[i] | learned | {"candidates_drawn": round(drawn[i])})
+                    rows.append(head | measured[i] | learned | {"candidates_drawn": drawn})
                 self._write(rows)
                 if (broken := _broken(rows, metrics, faults)) is not None:
                     console.print(f"[red]{broken}; training cannot go on. metrics.csv holds what led there.")
                     return 1
                 progress.update(task, completed=after)
                 status.plain = _status(rows)
-                if self.keeper.keep(after, lambda loop=loop, drawn=drawn: self._state(loop, drawn)):
+                if self.keeper.keep(after, lambda loop=loop: self._state(loop)):
                     return self.keeper.stopped(console)
         if not console.is_interactive:
             console.print()  # the live lines do not end their last line in a file
@@ -175,9 +172,9 @@ class _Job:
         """Return the units as JSON has them."""
         return [np.asarray(unit).tolist() for unit in self.units]
 
-    def _state(self, loop: loop_jax.Loop, drawn: list[float]) -> tuple[dict[str, Any], checkpoint.Arrays]:
+    def _state(self, loop: loop_jax.Loop) -> tuple[dict[str, Any], checkpoint.Arrays]:
         """Return what going on needs. Rows are text, for an evaluation may find infinity, which JSON does not have."""
-        numbers = {"rows": json.dumps(self.rows), "drawn": drawn, "seconds": self.clock, "units": self._units_told()}
+        numbers = {"rows": json.dumps(self.rows), "seconds": self.clock, "units": self._units_told()}
         return numbers, checkpoint.flatten("loop", loop)
 
     def _start(self) -> loop_jax.Loop:

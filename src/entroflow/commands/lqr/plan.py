@@ -1,11 +1,12 @@
 """What the LQR job is to do: its settings, its runs with their exact optima, and the noise that judges policies."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int
 
 from ... import checks
 from ...flow import RungeKutta
-from ...isfm import AdaptiveCandidates, Schedule
 from ...lqr import LQR
 from ...lqr.simulate import Noise, sample_noise, simulate
 from ...options import LQROptions
@@ -24,9 +25,9 @@ MOST_CANDIDATES = 1024
 ACTING_SOLVER = RungeKutta("rk4", 4)
 
 
-def settings(updates: int, candidates: int | Schedule = 8) -> Config:
+def settings(updates: int, candidates: int = 8) -> Config:
     """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
-    sizes = {"width": 32, "depth": 1, "state_width": 32, "states": 64, "candidates": candidates}
+    sizes: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "states": 64, "candidates": candidates}
     actor = Flow(**sizes, pairs=2, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
     one = {"width": 64, "layer_norm": False, "members": 1, "ensemble": "mean", "soft_value": "network"}
     critic = MLPCritic(**one, improve_on="target", rate=5e-3, target_rate=0.1, final_target_rate=0.01)
@@ -51,14 +52,12 @@ def plan(options: LQROptions, lqr: LQR) -> list[Run]:
     return runs
 
 
-def schedule(candidates: str) -> int | Schedule:
-    """Read the option `--candidates`; raise a ValueError if it is neither a number nor adaptive."""
-    if candidates == "adaptive":
-        return AdaptiveCandidates()
-    if candidates.isdecimal() and 2 <= int(candidates[:5]) <= MOST_CANDIDATES:
-        return int(candidates)
-    expected = f"a whole number from 2 to {MOST_CANDIDATES}, or adaptive"
-    raise checks.error("--candidates", repr(candidates), expected, "pass for example 8")
+def candidates(given: str) -> int:
+    """Read the option `--candidates`; raise a ValueError if it is no number of candidates."""
+    if given.isdecimal() and 2 <= int(given[:5]) <= MOST_CANDIDATES:
+        return int(given)
+    expected = f"a whole number from 2 to {MOST_CANDIDATES}"
+    raise checks.error("--candidates", repr(given), expected, "pass for example 8")
 
 
 def visits(count: int) -> Int[np.ndarray, " m"]:

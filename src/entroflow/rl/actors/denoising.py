@@ -95,7 +95,7 @@ class Denoising(ActorDefaults):
         self, policy: "DenoisingPolicy", network: VelocityNetwork, key: PRNGKeyArray, goal: Goal
     ) -> Step:
         """Regress on the weighted noise, at noised actions of the policy, see `Actor.loss_and_gradient`."""
-        obs, q_function, temperature, _ = goal
+        obs, q_function, temperature = goal
 
         def draw(key: PRNGKeyArray, obs: Float[Array, " n"]) -> tuple[Noised, Float[Array, ""]]:
             action_key, level_key, *keys = jax.random.split(key, 2 + self.pairs)

@@ -29,13 +29,11 @@ from ...isfm import (
     Propose,
     QFunction,
     RegressionTarget,
-    Schedule,
     UniformProposal,
     current_policy,
     defensive,
     weighted_regression,
 )
-from ...isfm.schedule import at_size
 from ...moments import Moments
 from ..soft_bellman import pathwise_values, soft_value_from_weights
 from .protocol import ActorDefaults, Goal, Step
@@ -67,7 +65,7 @@ class Flow(ActorDefaults):
         state_width: width of these, which cost once per state.
         solver: integrator of the policy's ODE.
         states: states per policy update.
-        candidates: candidates N per state, a number or a schedule such as `AdaptiveCandidates()`.
+        candidates: candidates N per state.
         pairs: pairs (x_0, τ) per candidate.
         ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering). Zero:
             never.
@@ -88,7 +86,7 @@ class Flow(ActorDefaults):
     state_width: Count = 256
     solver: Solver = MIDPOINT_4
     states: Count = 32
-    candidates: Count | Schedule = 8
+    candidates: Count = 8
     pairs: Count = 1
     ess_floor: Share = 0.3
     target: RegressionTarget = "posterior"
@@ -119,11 +117,6 @@ class Flow(ActorDefaults):
         """Whether `Step.values` estimate the soft value of the policy, as candidates of the policy alone do."""
         return self.proposal in ("policy", current_policy)
 
-    @property
-    def branches(self) -> bool:
-        """Whether a step chooses among several programs; a schedule of candidates does."""
-        return not isinstance(self.candidates, int)
-
     def network(self, obs_size: int, action_size: int, *, key: PRNGKeyArray) -> VelocityNetwork:
         """Make the velocity network, see `Actor.network`."""
         sizes = {"width": self.width, "depth": self.depth, "state_width": self.state_width}
@@ -142,13 +135,7 @@ class Flow(ActorDefaults):
 
     def loss_and_gradient(self, policy: FlowPolicy, network: VelocityNetwork, key: PRNGKeyArray, goal: Goal) -> Step:
         """Take the ISFM loss, (7) and (9), and the pathwise term, see `Actor.loss_and_gradient`."""
-        n = self.candidates
-        if not isinstance(n, int):  # a schedule, with a program for each of its sizes
-            arguments = policy, network, key, goal
-            step = lambda size: dataclasses.replace(self, candidates=size).loss_and_gradient(*arguments)  # noqa: E731
-            return at_size(n, goal.ess, step)[0]
-
-        obs, q_function, temperature, ess = goal
+        obs, q_function, temperature = goal
         keys = jax.random.split(key, 4)
         candidates, isfm_loss = weighted_regression(
             policy,
@@ -156,7 +143,7 @@ class Flow(ActorDefaults):
             obs,
             q_function,
             temperature,
-            candidates=n,
+            candidates=self.candidates,
             pairs=self.pairs,
             propose=PROPOSALS[self.proposal] if isinstance(self.proposal, str) else self.proposal,
             normalise=NORMALISATIONS[self.normalise] if isinstance(self.normalise, str) else self.normalise,
@@ -174,7 +161,7 @@ class Flow(ActorDefaults):
         error, gradient = jax.value_and_grad(loss)(network)
         found = candidates.diagnostics
         values = soft_value_from_weights(found.log_z, found.kl, temperature)
-        metrics = {"candidates": jnp.asarray(n, ess.dtype), "beta": jnp.mean(candidates.beta)}
+        metrics = {"candidates": jnp.asarray(self.candidates, error.dtype), "beta": jnp.mean(candidates.beta)}
         metrics |= jax.tree.map(jnp.mean, found)._asdict()
         return Step(error, gradient, values, metrics, _variance(candidates))
 

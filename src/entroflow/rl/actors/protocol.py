@@ -98,13 +98,11 @@ class Goal(NamedTuple):
         obs: states to improve the policy at, shape (b, n).
         q_function: soft action value, (s, a) ↦ Q(s, a).
         temperature: entropy weight α, shape ().
-        ess: running average of the metric "ess" of earlier steps, by which a schedule may choose, shape ().
     """
 
     obs: Float[Array, "b n"]
     q_function: QFunction
     temperature: Float[Array, ""]
-    ess: Float[Array, ""]
 
 
 class Step(NamedTuple):
@@ -138,8 +136,6 @@ class Actor(Protocol):
         has_density: whether its policies are `DensityPolicy`. If not, targets count no entropy, and a temperature that
             is steered follows `policy.exploration_entropy()`, the entropy in nats of the noise that the policy adds.
         values_are_soft: whether `Step.values` estimate the soft value of the policy, which a network V can learn from.
-        branches: whether a step chooses among several programs; runs then follow one another, for side by side each
-            would compute them all.
         rate: learning rate of the network; its peak in a planned training.
         warmup: fraction of a planned training over which the rate rises to its peak.
         average: fraction of the updates so far over which the parameters that act in the end are averaged; zero: none.
@@ -152,8 +148,6 @@ class Actor(Protocol):
     def has_density(self) -> bool: ...  # noqa: D102
     @property
     def values_are_soft(self) -> bool: ...  # noqa: D102
-    @property
-    def branches(self) -> bool: ...  # noqa: D102
     @property
     def rate(self) -> float: ...  # noqa: D102
     @property
@@ -245,11 +239,6 @@ class ActorDefaults:
     def values_are_soft(self) -> bool:
         """Whether `Step.values` estimate the soft value of the policy."""
         return True
-
-    @property
-    def branches(self) -> bool:
-        """Whether a step chooses among several programs."""
-        return False
 
     def loss_and_gradient(self, policy: Any, network: Any, key: PRNGKeyArray, goal: Goal) -> Step:
         """Differentiate −E[Q(s, a) − α log π(a|s)] through an action per state, see `Actor.loss_and_gradient`."""
