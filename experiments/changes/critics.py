@@ -5,9 +5,9 @@
   al. 2017). Q is its mean. The atoms are numbers of the return, rewards and entropy together, so that α means what it
   meant. Or they lie in units that follow the targets (`support=None`), which fails: as the units move, so does every
   Q, that of the targets, too, and only (1 − γ) of it is ever seen as an error.
-- Batch normalisation with one pass for (s, a) and (s', a') together, with or without target networks (CrossQ, Bhatt et al. 2024),
-  with rows of weights of norm one (XQC, Palenicek et al. 2025). What candidates are judged by are running statistics,
-  which replay actions and the targets' actions alone move.
+- Batch normalisation with one pass for (s, a) and (s', a') together, with target networks or without (CrossQ, Bhatt et
+  al. 2024), with rows of weights of norm one (XQC, Palenicek et al. 2025). What candidates are judged by are running
+  statistics, which replay actions and the targets' actions alone move.
 """
 
 import dataclasses

@@ -107,7 +107,7 @@ TARGET, SOLVER = word("pair", "posterior", "stein", "difference"), thing(RungeKu
 TRAINED = {"rate": POSITIVE, "warmup": SHARE, "average": NOT_NEGATIVE}
 
 FIELDS = {
-    RungeKutta: {"method": word("euler", "midpoint", "heun", "rk4"), "steps": count()},
+    RungeKutta: {"method": word("euler", "midpoint", "heun", "rk4"), "steps": count(), "grading": POSITIVE},
     AdaptiveSolver: {
         "rtol": POSITIVE,
         "atol": POSITIVE,

@@ -120,6 +120,7 @@ def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
         document, arrays = legacy.policy(folder)
     else:
         raise checks.error("folder", f"{str(folder)!r}, which holds no agent", f"one with {HEADER}", "check the path")
+    document["settings"] = legacy.settings(document.get("settings"))
     for name, kind in TYPES.items():
         value = document.get(name)
         wild = isinstance(value, int) and not 0 <= value < 2**63

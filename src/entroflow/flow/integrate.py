@@ -93,14 +93,18 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class RungeKutta:
-    """A fixed number of equal explicit Runge–Kutta steps, in one `lax.scan`; differentiable in both modes.
+    """A fixed number of explicit Runge–Kutta steps, in one `lax.scan`; differentiable in both modes.
+
+    The steps begin at τ_k = 1 − (1 − k/n)^p. A flow that makes a sharp density of the noise contracts ever faster,
+    until 1 − τ is as small as the density is wide: equal steps, p = 1, are too long there and needlessly short before.
 
     Args:
         method: "euler" (order 1), "midpoint" or "heun" (order 2, as in the paper) or "rk4" (order 4).
-        steps: number of steps.
+        steps: number of steps n.
+        grading: the power p; above one, steps become shorter toward τ = 1.
 
     Raises:
-        ValueError: for an unknown method or fewer than one step.
+        ValueError: for an unknown method, fewer than one step, or a power that is not positive.
 
     Example:
         >>> x = RungeKutta("rk4", steps=8).solve(lambda x, time: -x, jnp.ones(1))
@@ -110,6 +114,7 @@ class RungeKutta:
 
     method: str = "midpoint"
     steps: Count = 8
+    grading: Positive = 1.0
 
     def __post_init__(self):
         choice("method", self.method, TABLEAUS)
@@ -119,8 +124,7 @@ class RungeKutta:
         self, velocity: Velocity, x: Float[Array, " d"], *, start: float = 0.0, end: float = 1.0
     ) -> Float[Array, " d"]:
         """Return the point that x is carried to, see `Solver.solve`."""
-        step = self._step(velocity, None, (end - start) / self.steps)
-        return jax.lax.scan(step, (x, None), self._times(start, end, x))[0][0]
+        return jax.lax.scan(self._step(velocity, None), (x, None), self._steps(start, end, x))[0][0]
 
     def solve_with_integral(
         self,
@@ -132,15 +136,15 @@ class RungeKutta:
         end: float = 1.0,
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
         """Return that point and the integral of the rate, see `Solver.solve_with_integral`."""
-        step = self._step(velocity, velocity_and_rate, (end - start) / self.steps)
-        return jax.lax.scan(step, (x, jnp.zeros((), x.dtype)), self._times(start, end, x))[0]
+        begun = x, jnp.zeros((), x.dtype)
+        return jax.lax.scan(self._step(velocity, velocity_and_rate), begun, self._steps(start, end, x))[0]
 
-    def _step(self, velocity: Velocity, velocity_and_rate: VelocityAndRate | None, h: float) -> Callable[..., Any]:
+    def _step(self, velocity: Velocity, velocity_and_rate: VelocityAndRate | None) -> Callable[..., Any]:
         """Return one step, of the point and of the integral, if there is a rate to integrate."""
         tableau = TABLEAUS[self.method]
 
-        def step(carry: tuple[Array, Any], time: Array) -> tuple[tuple[Array, Any], None]:
-            x, integral = carry
+        def step(carry: tuple[Array, Any], begins_and_lasts: tuple[Array, Array]) -> tuple[tuple[Array, Any], None]:
+            (x, integral), (time, h) = carry, begins_and_lasts
             slopes, increment = [], 0.0
             for c, row, b in zip(tableau.c, tableau.a, tableau.b, strict=True):
                 stage = x + h * sum(a * slope for a, slope in zip(row, slopes, strict=True) if a) if any(row) else x
@@ -155,9 +159,11 @@ class RungeKutta:
 
         return step
 
-    def _times(self, start: float, end: float, x: Array) -> Float[Array, " steps"]:
-        """Return the times at which the steps begin."""
-        return jnp.asarray(np.linspace(start, end, self.steps, endpoint=False), dtype=x.dtype)
+    def _steps(self, start: float, end: float, x: Array) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """Return the times at which the steps begin, and their lengths; backwards they are undone one by one."""
+        times = min(start, end) + abs(end - start) * (1 - (1 - np.linspace(0, 1, self.steps + 1)) ** self.grading)
+        times = times if start < end else times[::-1]
+        return jnp.asarray(times[:-1], x.dtype), jnp.asarray(np.diff(times), x.dtype)
 
 
 @dataclass(frozen=True)

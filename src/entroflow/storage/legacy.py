@@ -49,12 +49,17 @@ def renamed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def settings(document: Any) -> Any:
     """Return settings in their present form; what is none, and what has that form already, as it is."""
     config = document.get("config") if isinstance(document, dict) else None
-    if not isinstance(config, dict) or "critic" in config or not isinstance(config.get("actor"), dict):
+    if not isinstance(config, dict) or not isinstance(config.get("actor"), dict):
         return document
-    actor = dict(config["actor"])
-    actor["kind"] = ACTORS.get(actor.pop("algorithm", ""), None)
-    if isinstance(actor.get("solver"), dict):
-        actor["solver"] = {"kind": "RungeKutta"} | actor["solver"]
+    actor, is_old = dict(config["actor"]), "critic" not in config
+    if is_old:
+        actor["kind"] = ACTORS.get(actor.pop("algorithm", ""), None)
+        if isinstance(actor.get("solver"), dict):
+            actor["solver"] = {"kind": "RungeKutta"} | actor["solver"]
+    if actor.get("kind") == "Flow" and "solver" in actor:  # flows acted by the solver by which they learned
+        actor.setdefault("acting_solver", actor["solver"])
+    if not is_old:
+        return document | {"config": config | {"actor": actor}}
     critic = {new: config[old] for old, new in CRITIC_SETTINGS.items() if old in config}
     rest = {name: value for name, value in config.items() if name not in CRITIC_SETTINGS}
     rest |= {"kind": "Config", "actor": actor, "critic": {"kind": "MLPCritic"} | critic}
@@ -86,6 +91,7 @@ def policy(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except (ValueError, TypeError, KeyError) as problem:
         raise checkpoint.damaged(folder, f"files that do not make a policy ({problem})") from None
     actor = {"kind": "Flow", "pathwise": 0.0, "solver": {"kind": "RungeKutta"} | solver}
+    actor["acting_solver"] = actor["solver"]
     actor |= {name: sizes[name] for name in SIZES[:3]}
     critic = {"kind": "MLPCritic", "width": 1, "depth": 1, "members": 1}
     config = {"kind": "Config", "actor": actor, "critic": critic, "obs_limit": None}

@@ -95,7 +95,7 @@ class _Job:
         else:
             self.units = units.find(self.env, lqr.discount)
         self.learned_on = LQREnv(lqr.in_units(*self.units), planned.HORIZON)
-        actor = dataclasses.replace(cast(Flow, config.actor), solver=planned.ACTING_SOLVER)
+        actor = dataclasses.replace(cast(Flow, config.actor), acting_solver=planned.ACTING_SOLVER)
         self.config, self.acting = config, dataclasses.replace(config, actor=actor)
         self.noise = Noise(*[part.astype(np.float32) for part in noise(lqr)])
         self.mesh = mesh_of(len(runs))
