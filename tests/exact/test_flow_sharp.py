@@ -13,8 +13,6 @@ import pytest
 from entroflow.flow import AdaptiveSolver, ExactJVP, FlowPolicy, Unbounded
 from entroflow.rl import Flow
 
-OBS = jnp.zeros(1)
-
 
 class Mixture(eqx.Module):
     """The velocity to a mixture of narrow Gaussians."""
@@ -56,12 +54,13 @@ def policy_of(velocity, solver):
 
 @eqx.filter_jit
 def draws(policy, count):
-    return jax.vmap(policy.sample_and_log_prob, (0, None))(jax.random.split(jax.random.key(0), count), OBS)
+    obs = jnp.zeros_like(policy.obs_units.mean)
+    return jax.vmap(policy.sample_and_log_prob, (0, None))(jax.random.split(jax.random.key(0), count), obs)
 
 
 @eqx.filter_jit
 def log_probs(policy, actions):
-    return jax.vmap(policy.log_prob, (None, 0))(OBS, actions)
+    return jax.vmap(policy.log_prob, (None, 0))(jnp.zeros_like(policy.obs_units.mean), actions)
 
 
 @pytest.mark.parametrize("velocity", MIXTURES.values(), ids=MIXTURES)
@@ -71,8 +70,7 @@ def test_density_by_which_agents_act(velocity):
     actions, drawn = draws(policy, 512)
     again, exact = log_probs(policy, actions), jax.vmap(velocity.log_prob)(actions)
     with jax.enable_x64(True):
-        wide = policy_of(jax.tree.map(lambda leaf: leaf.astype(jnp.float64), velocity), AdaptiveSolver(1e-8, 1e-8))
-        wide = eqx.tree_at(lambda p: p.obs_units, wide, jax.tree.map(lambda x: x.astype(jnp.float64), wide.obs_units))
+        wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), policy.with_solver(AdaptiveSolver(1e-8, 1e-8)))
         fine = log_probs(wide, jnp.asarray(actions, jnp.float64))
     np.testing.assert_allclose(fine, exact, atol=1e-4)
     for told in (drawn, again):
