@@ -4,7 +4,6 @@ from .fit import FitConfig, FitMetrics, fit
 from .loss import (
     Candidates,
     draw_candidates,
-    flow_matching_loss,
     isfm_loss,
     stratified_times,
     weighted_regression,
@@ -72,7 +71,6 @@ __all__ = [
     "difference_target",
     "draw_candidates",
     "fit",
-    "flow_matching_loss",
     "isfm_loss",
     "log_mean_exp",
     "posterior_target",

@@ -1,7 +1,7 @@
 """Importance sampling flow matching: fit a flow to exp(Q/α)/Z from weighted candidates.
 
     path              x_τ = τ x_1 + (1−τ) x_0,  x_0 ~ N(0, I),  with conditional velocity x_1 − x_0,
-    flow matching     L_FM = E ‖v_θ(x_τ, τ, s) − (x_1 − x_0)‖²  over samples x_1 of the target,
+    flow matching     L_FM = E ‖v_θ(x_τ, τ, s) − (x_1 − x_0)‖²  over samples x_1 of the target: (7) of equal weights,
     (7)               L_IS = E_{x_1~μ} [ π_new(x_1|s)/μ(x_1|s) ‖v_θ(x_τ, τ, s) − (x_1 − x_0)‖² ],
     (9)               log weight of x_1 = Q(s, x_1)/α − log μ(x_1|s), up to log Z(s).
 
@@ -31,6 +31,9 @@ Args:
         expected gradient, which becomes less noisy (see `posterior_target`); "difference" is for candidates of the
         policy itself (see `difference_target`). "stein" differentiates Q, which must not jump, and takes its control
         variate at the states whose step is not tempered.
+
+Returns:
+    The weighted candidates; flow times, shape (N, P); or the loss, shape ().
 """
 
 import dataclasses
@@ -94,9 +97,6 @@ def draw_candidates(
 ) -> Candidates:
     """Draw candidates of one state and weigh them by equation (9).
 
-    Returns:
-        The weighted candidates.
-
     Raises:
         ValueError: for n below one, or a proposal that returns other shapes; outside of compiled programs also if
             the proposal's log-density or Q is not finite at a candidate (see `check_faults`).
@@ -141,9 +141,6 @@ def stratified_times(key: PRNGKeyArray, n: int, pairs: int) -> Float[Array, "N P
 
     Each time is uniform, and both the times of one candidate and those of all candidates are spread evenly. The same
     times may serve all states of a batch, which lets the network embed each of them once.
-
-    Returns:
-        Flow times τ, shape (N, P).
     """
     shift = jax.random.uniform(key)
     return (jnp.linspace(0.0, 1.0, n * pairs, endpoint=False).reshape(pairs, n).T + shift) % 1.0
@@ -161,9 +158,6 @@ def isfm_loss(
     control: Control | None = None,
 ) -> Float[Array, ""]:
     """Equation (7) for one state: Σ_i w_i of the mean over P pairs (x_0, τ) of ‖v_θ(x_τ, τ, s) − (x_1,i − x_0)‖².
-
-    Returns:
-        The loss, shape ().
 
     Raises:
         ValueError: for an unknown target, or "stein" without its control variate.
@@ -246,19 +240,3 @@ def weighted_regression(
         return jnp.mean(jax.vmap(one)(noise_keys, obs, drawn, control))
 
     return drawn, loss
-
-
-def flow_matching_loss(
-    policy: FlowPolicy,
-    key: PRNGKeyArray,
-    obs: Float[Array, " n"],
-    latents: Float[Array, "N d"],
-    times: Float[Array, "N P"],
-) -> Float[Array, ""]:
-    """Flow matching for one state, on latents that are samples of the target: `isfm_loss` with equal weights.
-
-    Returns:
-        The loss, shape ().
-    """
-    n = latents.shape[0]
-    return isfm_loss(policy, key, obs, latents, jnp.full((n,), 1 / n, latents.dtype), times)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ...checks import error, number
 from ...flow import FlowPolicy
 from .policy import CurrentPolicy
-from .protocol import DensityProposal, Proposal
+from .protocol import DensityProposal, Proposal, WithLogProbs
 
 
 class MixtureProposal(eqx.Module):
@@ -69,9 +69,7 @@ class MixtureProposal(eqx.Module):
         """Return log Σ_k ω_k μ_k(u|s), see `DensityProposal.log_prob`."""
         return self._join(jnp.stack([component.log_prob(obs, latent) for component in self.components]))
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
-    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int) -> WithLogProbs:
         """Draw latents in random order with the mixture's log-density, see `Proposal.sample_and_log_prob`."""
         draw_key, count_key, order_key = jax.random.split(key, 3)
         keys = jax.random.split(draw_key, len(self.components))
