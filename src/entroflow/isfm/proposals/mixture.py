@@ -113,10 +113,9 @@ def defensive(policy: FlowPolicy, broad: Proposal, epsilon: float | np.floating)
 
 
 def _allot(key: PRNGKeyArray, weights: tuple[float, ...], n: int) -> tuple[list[int], Array]:
-    """Share n candidates among components by systematic sampling of what is left after rounding down.
+    """Return the most that each component may have to give, and what each of them gives, in sum n.
 
-    Returns:
-        The most that each component may have to give, and what each gives; the latter sum to n.
+    What is left after rounding down is shared out by systematic sampling.
     """
     shares = [n * weight for weight in weights]
     shares = [round(share) if abs(share - round(share)) < 1e-6 else share for share in shares]
