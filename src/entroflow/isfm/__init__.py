@@ -25,7 +25,6 @@ from .proposals import (
 from .regression import (
     Control,
     RegressionTarget,
-    difference_target,
     posterior_target,
     posterior_velocity,
     stein_control,
@@ -68,7 +67,6 @@ __all__ = [
     "current_policy",
     "defensive",
     "diagnose",
-    "difference_target",
     "draw_candidates",
     "fit",
     "isfm_loss",

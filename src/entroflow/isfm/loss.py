@@ -28,9 +28,8 @@ Args:
     propose: makes the proposal from the current policy, Q and α; the current policy itself if not given.
     with_scores: whether to differentiate Q at the candidates, too.
     target: what to regress on: "pair" is the equation as it stands; "posterior" and "stein" change the value, not the
-        expected gradient, which becomes less noisy (see `posterior_target`); "difference" is for candidates of the
-        policy itself (see `difference_target`). "stein" differentiates Q, which must not jump, and takes its control
-        variate at the states whose step is not tempered.
+        expected gradient, which becomes less noisy (see `posterior_target`). "stein" differentiates Q, which must not
+        jump, and takes its control variate at the states whose step is not tempered.
 
 Returns:
     The weighted candidates; flow times, shape (N, P); or the loss, shape ().
@@ -49,7 +48,7 @@ from jaxtyping import Array, ArrayLike, Float, Key, PRNGKeyArray
 from ..checks import choice, error
 from ..flow import FlowPolicy, VelocityField
 from .proposals import CurrentPolicy, Proposal, Propose, QFunction, current_policy
-from .regression import TARGETS, Control, RegressionTarget, difference_target, posterior_target, stein_control
+from .regression import TARGETS, Control, RegressionTarget, posterior_target, stein_control
 from .weights import (
     Diagnostics,
     Faults,
@@ -169,16 +168,14 @@ def isfm_loss(
     context = policy.condition(obs)
     noises = jax.random.normal(key, (*times.shape, latents.shape[1]), latents.dtype)
 
-    def regress_on(x1: Array, x0: Array, time: Array, velocity: Array) -> Array:
+    def regress_on(x1: Array, x0: Array, time: Array) -> Array:
         if target == "pair":
             return x1 - x0
-        if target == "difference":
-            return difference_target(latents, weights, x1, x0, time, velocity)
         return posterior_target(latents, weights, x1, x0, time, control if target == "stein" else None)
 
     def squared_error(x1: Array, x0: Array, time: Array) -> Array:
         velocity = policy.velocity(time * x1 + (1 - time) * x0, time, context)
-        return jnp.sum((velocity - jax.lax.stop_gradient(regress_on(x1, x0, time, velocity))) ** 2)
+        return jnp.sum((velocity - jax.lax.stop_gradient(regress_on(x1, x0, time))) ** 2)
 
     errors = jax.vmap(jax.vmap(squared_error, in_axes=(None, 0, 0)))(latents, noises, times)
     return jax.lax.stop_gradient(weights) @ jnp.mean(errors, axis=1)
@@ -203,21 +200,14 @@ def weighted_regression(
     Returns:
         The candidates, leaves of shape (b, ...), and the loss as a function of the velocity field, averaged over the
         states.
-
-    Raises:
-        ValueError: for the target "difference" with another proposal than the current policy.
     """
-    proposal = propose(policy, q_function, temperature)
-    if target == "difference" and not isinstance(proposal, CurrentPolicy):
-        remedy = "choose 'posterior': only the current policy's candidates tell its velocity"
-        raise error("target", "'difference' with another proposal than the current policy", "one or the other", remedy)
     draw = functools.partial(
         draw_candidates,
         policy=policy,
         q_function=q_function,
         temperature=temperature,
         n=candidates,
-        proposal=proposal,
+        proposal=propose(policy, q_function, temperature),
         normalise=normalise,
         ess_floor=ess_floor,
         with_scores=target == "stein",
