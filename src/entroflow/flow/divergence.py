@@ -40,12 +40,7 @@ def exact_divergence(
 def hutchinson_divergence(
     field: Callable[[Array], Array], x: Float[Array, " d"], probes: Float[Array, "p d"]
 ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-    """Return f(x) and Hutchinson's estimate of tr ∂f/∂x: the mean over the probes ε of εᵀ (∂f/∂x) ε.
-
-    Example:
-        >>> hutchinson_divergence(lambda x: x**3, jnp.array([1.0, 2.0]), jnp.array([[1.0, -1.0]]))
-        (Array([1., 8.], dtype=float32), Array(15., dtype=float32))
-    """
+    """Return f(x) and Hutchinson's estimate of tr ∂f/∂x: the mean over the probes ε of εᵀ (∂f/∂x) ε."""
     velocity, jvp = jax.linearize(field, x)
     return velocity, jnp.mean(jnp.sum(probes * jax.vmap(jvp)(probes), axis=1))
 
@@ -71,10 +66,7 @@ class ExactJVP:
 
 @dataclass(frozen=True)
 class Hutchinson:
-    """Hutchinson's unbiased estimate; the log-densities made from it are random and, given the key, smooth.
-
-    The probes are drawn once per trajectory, so that an adaptive solver sees one smooth field (Grathwohl et al.,
-    *FFJORD*, 2019).
+    """Hutchinson's unbiased estimate, with probes drawn once per trajectory (Grathwohl et al., *FFJORD*, 2019).
 
     Args:
         probes: number of probes; the standard error falls with its square root.

@@ -55,9 +55,8 @@ def self_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
 def state_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
     """Return w_i / (N Ẑ(s)), where each half of the candidates is divided by the other half's Ẑ(s).
 
-    The two halves are independent, so that the weights of a state are right up to a common factor, unlike those of
-    self-normalising. The factor's mean exceeds one, since E[1/Ẑ] > 1/Z, and with few candidates it varies without
-    bounds: not to be used below some 64 candidates (`experiments/theorem2` measures it).
+    The weights of a state are right up to a common factor, unlike those of self-normalising. Its mean exceeds one,
+    since E[1/Ẑ] > 1/Z; below some 64 candidates it varies without bounds (`experiments/theorem2` measures it).
 
     Raises:
         ValueError: for an odd number of candidates.

@@ -38,13 +38,7 @@ def empty(example: T, capacity: int) -> T:
 
 
 def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
-    """Write a batch over the oldest transitions.
-
-    Example:
-        >>> buffer = add(empty(jnp.zeros(2), 4), jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array(0))
-        >>> buffer.tolist()
-        [[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0]]
-    """
+    """Write a batch over the oldest transitions."""
 
     def write(ring: Array, rows: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(ring, rows.astype(ring.dtype), count % ring.shape[0], axis=0)
@@ -53,13 +47,7 @@ def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
 
 
 def sample(buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, recent: float = 1.0, block: int = 1) -> T:
-    """Draw transitions uniformly, with replacement, from the newest part of all that was ever added.
-
-    Example:
-        >>> batch = sample({"obs": jnp.zeros((8, 3))}, jax.random.key(0), jnp.array(5), 4)
-        >>> batch["obs"].shape
-        (4, 3)
-    """
+    """Draw transitions uniformly, with replacement, from the newest part of all that was ever added."""
     blocks = jax.tree.leaves(buffer)[0].shape[0] // block
     added = count // block
     window = jnp.minimum((added.astype(jnp.float32) * recent).astype(count.dtype), blocks)

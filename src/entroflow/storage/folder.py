@@ -49,8 +49,8 @@ def claim(folder: Path) -> None:
 def lock(folder: Path) -> Iterator[None]:
     """Keep other processes from working in a folder, which is made if there is none; remove what a kill left there.
 
-    The system takes the lock back from a process that is killed. A `ValueError` says that another process works there,
-    or that a folder inside is a link, by which one would write elsewhere.
+    The system takes the lock back from a process that is killed. A folder inside that is a link, by which one would
+    write elsewhere, is refused.
     """
     with contextlib.ExitStack() as held:
         with checks.reachable(folder, "a folder to write to"):

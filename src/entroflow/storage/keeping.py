@@ -129,10 +129,7 @@ def conduct(out: Path, job: Callable[[Console], int]) -> int:
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
-    """Read what the job in a folder is: the command's name, its options and its facts; None if there is no job.
-
-    A `ValueError` says that it is one of another format, or a finished one.
-    """
+    """Read what the unfinished job in a folder is: command, options and facts; None if there is no job."""
     path = folder / CONFIG
     with checks.reachable(folder):
         config = checks.json_object(path) if path.is_file() else {}

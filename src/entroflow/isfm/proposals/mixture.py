@@ -26,9 +26,8 @@ class MixtureProposal(eqx.Module):
     """A mixture of proposals with fixed weights; candidates are allotted to the components by stratified sampling.
 
     Component k gives n ω_k of n candidates, rounded down or up at random so that its expected share is ω_k exactly.
-    That leaves every estimate unbiased and never increases its variance. The components' densities are computed
-    for every candidate, in random order, so that halves of the candidates are alike. (The two halves of
-    `state_normalised` are then not quite independent.)
+    That leaves every estimate unbiased and never increases its variance. Candidates come in random order, so that
+    halves of them are alike. (The two halves of `state_normalised` are then not quite independent.)
 
     Args:
         components: the proposals μ_k, all with a `log_prob`.

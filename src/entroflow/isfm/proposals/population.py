@@ -7,9 +7,9 @@ the deterministic-mixture density
 
     μ(u|s) = (1/N) Σ_j N(u; m_j, diag σ²).
 
-Given the parents u_i', every kernel gives one candidate, which makes this exact importance sampling by stratified draws
-from μ. It needs no log π_k, but N² kernel values and one gradient of Q. Measured (`experiments/proposals`), it is worth
-its cost while the policy is wider than its target, and not once the policy fits; it does not find modes that are far.
+Given the parents u_i', every kernel gives one candidate: exact importance sampling by stratified draws from μ. It
+needs no log π_k, but N² kernel values and one gradient of Q, and is worth its cost while the policy is wider than its
+target (`experiments/proposals`); it does not find modes that are far.
 """
 
 import equinox as eqx

@@ -10,9 +10,9 @@ x ∈ [−1, 1]^d in units of the box. With angles θ_t = ½π t/(T+1), t = 1, �
 for the reverse kernel, times exp(Q/α), is the distribution of clean actions given x_t under the policy exp(Q/α)/Z. No
 sample and no density of that policy is needed. Acting runs the T denoising steps of DDPM (Ho et al. 2020).
 
-There is no log π(a|s). The algorithm's authors drop the entropy from the critic's targets and tune α on the entropy of
-Gaussian noise of scale ∝ α that they add to the actions. Both are done here; what differs from their code: candidates
-are restricted to the box, not clipped to its faces; angles and variances of the steps; no selection of actions by Q.
+There is no log π(a|s): the critic's targets count no entropy, and α is tuned on that of Gaussian noise of scale ∝ α,
+added to the actions. What differs from the authors' code: candidates are restricted to the box, not clipped to its
+faces; angles and variances of the steps; no selection of actions by Q.
 """
 
 from collections.abc import Callable
