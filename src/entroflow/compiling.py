@@ -1,4 +1,16 @@
-"""Compiling no longer than pays: XLA's default optimisation of CPU programs takes long and gives little here."""
+"""Compiling no longer than pays: XLA's default optimisation of CPU programs takes long and gives little here.
+
+What the functions have in common:
+
+Args:
+    level: XLA's backend optimisation level, `RUN_ONCE` or `RUN_OFTEN`.
+    options: what `jax.jit` takes.
+    compiled: a function that `jit` made.
+    arguments: its arguments.
+
+Returns:
+    The decorator, or a tree of `jax.ShapeDtypeStruct`.
+"""
 
 import functools
 import os
@@ -20,13 +32,6 @@ def jit(level: int, **options: Any) -> Callable[[Callable[..., T]], Callable[...
     """Compile a function as `jax.jit` does, on CPUs with less optimisation; a level in XLA_FLAGS comes first.
 
     The function is for calls from outside of compiled programs.
-
-    Args:
-        level: XLA's backend optimisation level, `RUN_ONCE` or `RUN_OFTEN`.
-        options: what `jax.jit` takes.
-
-    Returns:
-        The decorator.
     """
 
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
@@ -48,15 +53,7 @@ def jit(level: int, **options: Any) -> Callable[[Callable[..., T]], Callable[...
 
 
 def shapes_of(compiled: Callable[..., T], *arguments: Any) -> T:
-    """Return the shapes and types of what a call would return.
-
-    Args:
-        compiled: a function that `jit` made, which is not traced again when it is called.
-        arguments: its arguments.
-
-    Returns:
-        The tree, of `jax.ShapeDtypeStruct`.
-    """
+    """Return the shapes and types of what a call would return; the function is not traced again when it is called."""
     return compiled.program().eval_shape(*arguments)  # type: ignore[attr-defined]
 
 

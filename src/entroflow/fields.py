@@ -8,6 +8,23 @@ class Settings:
 
     def __post_init__(self):
         check_fields(self)
+
+What the functions have in common:
+
+Args:
+    settings: the dataclass, from its `__post_init__`.
+    name: what the message calls the field.
+    value: its value.
+    hint: `Count`, a real number with its `Range`, bool, a `Literal`, None, a class or a protocol of which the value is
+        to be an instance, or a union of these.
+    table: objects by name.
+    protocol: what an object has to be.
+
+Returns:
+    The value or the object; a real number as a float.
+
+Raises:
+    ValueError: in one sentence, for a value that is not one of its type, or a name that there is not.
 """
 
 import dataclasses
@@ -45,14 +62,7 @@ Discount = Annotated[float, Range("a number in [0, 1)", lambda x: 0 <= x < 1)]
 
 
 def check_fields(settings: Any) -> None:
-    """Check all fields of a frozen dataclass; whole numbers given for real ones become these.
-
-    Args:
-        settings: the dataclass, from its `__post_init__`.
-
-    Raises:
-        ValueError: in one sentence, for the first field whose value is not one of its type.
-    """
+    """Check all fields of a frozen dataclass; whole numbers given for real ones become these."""
     hints = _hints(type(settings))
     for field in dataclasses.fields(settings):
         value = checked(field.name, getattr(settings, field.name), hints[field.name])
@@ -60,20 +70,7 @@ def check_fields(settings: Any) -> None:
 
 
 def checked(name: str, value: Any, hint: Any) -> Any:
-    """Return a value in the type that a field has.
-
-    Args:
-        name: what the message calls the field.
-        value: the value.
-        hint: `Count`, a real number with its `Range`, bool, a `Literal`, None, a class or a protocol of which the value
-            is to be an instance, or a union of these.
-
-    Returns:
-        The value; a real number as a float.
-
-    Raises:
-        ValueError: in one sentence, if it is none of these.
-    """
+    """Return a value in the type that a field has."""
     problems = []
     for kind in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
         try:
@@ -84,20 +81,7 @@ def checked(name: str, value: Any, hint: Any) -> Any:
 
 
 def named(name: str, value: Any, table: Mapping[str, T], protocol: type[Any]) -> T | Any:
-    """Return what a field names: an entry of a table, or the object that was given in its place.
-
-    Args:
-        name: what the message calls the field.
-        value: a name of the table, or an object.
-        table: objects by name.
-        protocol: what an object has to be.
-
-    Returns:
-        The object.
-
-    Raises:
-        ValueError: in one sentence, for a name that there is not, or an object that is no such thing.
-    """
+    """Return what a field names: an entry of a table, or the object that was given in its place."""
     if isinstance(value, str):
         return table[checks.choice(name, value, table)]
     if not _is_one(value, protocol):

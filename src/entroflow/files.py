@@ -1,7 +1,17 @@
 """Files that are written whole or not at all, and nowhere else than they say.
 
 What is being written has a name that nobody can prepare, and is renamed into place. What was there before, be it a
-link, is replaced itself; no link leads a write elsewhere.
+link, is replaced itself; no link leads a write elsewhere. What the functions have in common:
+
+Args:
+    folder: where a file is to be, made if there is none.
+    ending: of its name.
+    file: a file of `partial`.
+    path: the file's place, in the same folder.
+    content: its bytes, or its text.
+
+Yields:
+    The file, open to write bytes.
 """
 
 import contextlib
@@ -16,15 +26,7 @@ PARTIAL = ".partial-"  # how names of files that are being written begin; a proc
 
 @contextlib.contextmanager
 def partial(folder: Path, ending: str = "") -> Iterator[io.BufferedRandom]:
-    """Open a new file, which is gone at the end of the block if it was not settled.
-
-    Args:
-        folder: where it is to be, made if there is none.
-        ending: of its name.
-
-    Yields:
-        The file, open to write bytes.
-    """
+    """Open a new file, which is gone at the end of the block if it was not settled."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{PARTIAL}{secrets.token_hex(8)}{ending}"
     try:
@@ -36,12 +38,7 @@ def partial(folder: Path, ending: str = "") -> Iterator[io.BufferedRandom]:
 
 
 def settle(file: io.BufferedRandom, path: Path) -> None:
-    """Close a file of `partial` and rename it, once it is on disk; a crash leaves the old file there or the new one.
-
-    Args:
-        file: the file.
-        path: its place, in the same folder.
-    """
+    """Close a file of `partial` and rename it, once it is on disk; a crash leaves the old file there or the new one."""
     file.flush()
     os.fsync(file.fileno())
     file.close()
@@ -55,12 +52,7 @@ def settle(file: io.BufferedRandom, path: Path) -> None:
 
 
 def replace(path: Path, content: str | bytes) -> None:
-    """Write a file so that a crash leaves the old content or the new one, and nothing between.
-
-    Args:
-        path: the file.
-        content: its bytes, or its text.
-    """
+    """Write a file so that a crash leaves the old content or the new one, and nothing between."""
     with partial(path.parent) as file:
         file.write(content.encode() if isinstance(content, str) else content)
         settle(file, path)

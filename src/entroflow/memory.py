@@ -1,4 +1,19 @@
-"""Whether a plan fits into the memory of this machine: asked before anything is made."""
+"""Whether a plan fits into the memory of this machine: asked before anything is made.
+
+What the functions have in common:
+
+Args:
+    parts: bytes that a plan needs at least, by the name of the option that asks for them.
+    training: its task, seeds and settings.
+    agents: the states of its agents, or their shapes and types.
+    capacity: transitions that each run remembers.
+
+Returns:
+    Bytes, of `of_training` by setting.
+
+Raises:
+    ValueError: in one sentence, with the bytes of plan and machine, and the option that asks for most.
+"""
 
 import os
 from collections.abc import Mapping
@@ -15,14 +30,7 @@ CGROUP = Path("/sys/fs/cgroup/memory.max")  # what a container may have
 
 
 def check(parts: Mapping[str, float]) -> None:
-    """Refuse a plan that does not fit.
-
-    Args:
-        parts: bytes that it needs at least, by the name of the option that asks for them.
-
-    Raises:
-        ValueError: in one sentence, with the bytes of plan and machine, and the option that asks for most.
-    """
+    """Refuse a plan that does not fit."""
     needed, there = sum(parts.values()), available()
     if needed > there:
         most = max(parts, key=lambda name: parts[name])
@@ -47,16 +55,7 @@ def size(tree: Any) -> int:
 
 
 def of_training(training: Any, agents: Any, capacity: int) -> dict[str, float]:
-    """Return what a training needs at least.
-
-    Args:
-        training: its task, seeds and settings.
-        agents: the states of its agents, or their shapes and types.
-        capacity: transitions that each run remembers.
-
-    Returns:
-        Bytes by setting.
-    """
+    """Return what a training needs at least."""
     task, settings, runs = training.task, training.settings, len(training.seeds)
     transition = 4 * (2 * task.obs_size + task.action_size + 1) + 2
     actor = settings.config.actor

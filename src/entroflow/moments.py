@@ -1,4 +1,18 @@
-"""Units taken from the data: what the critics see has mean zero and variance one, whatever the task's own units are."""
+"""Units taken from the data: what the critics see has mean zero and variance one, whatever the task's own units are.
+
+What the functions have in common:
+
+Args:
+    *shape: shape of mean and scale.
+    limit: bound on the absolute value of what is normalised; None: none.
+    batch: vectors or numbers, a row each.
+    rate: weight of the batch.
+    step: batches seen before this one.
+    settled: number of batches after which the units no longer change.
+
+Returns:
+    The moments, or a weight, shape ().
+"""
 
 import math
 
@@ -37,13 +51,6 @@ class Moments(eqx.Module):
 
         A component that does not move in the batch keeps its scale, one at first: if it did not, its first movement
         would be millions of standard deviations.
-
-        Args:
-            batch: vectors or numbers, a row each.
-            rate: weight of the batch.
-
-        Returns:
-            The moments after it.
         """
         mean = self.mean + rate * (jnp.mean(batch, axis=0) - self.mean)
         deviation = jnp.std(batch, axis=0)
@@ -61,15 +68,7 @@ class Moments(eqx.Module):
 
 
 def standard(*shape: int, limit: float | None = None) -> Moments:
-    """Return mean zero and scale one.
-
-    Args:
-        *shape: shape of the mean and of the scale.
-        limit: bound on what is normalised; None: none.
-
-    Returns:
-        The moments.
-    """
+    """Return mean zero and scale one."""
     return Moments(jnp.zeros(shape), jnp.ones(shape), limit)
 
 
@@ -84,13 +83,6 @@ def forgetting_rate(step: Float[Array, ""], settled: float) -> Float[Array, ""]:
     Early batches are forgotten, for they stem from an untrained policy; late ones are averaged over an ever longer
     time (polynomial-decay averaging, Shamir and Zhang 2013). Once settled the units stay: a policy whose learning rate
     falls could no longer follow them.
-
-    Args:
-        step: batches seen before this one.
-        settled: number of batches after which the units no longer change.
-
-    Returns:
-        The weight, shape ().
     """
     return jnp.where(step < settled, (MEMORY + 1) / (step + 1 + MEMORY), 0.0)
 

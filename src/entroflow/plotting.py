@@ -1,4 +1,20 @@
-"""How all figures look and are saved. No display is needed and pyplot's global state is left alone."""
+"""How all figures look and are saved. No display is needed and pyplot's global state is left alone.
+
+What the functions have in common:
+
+Args:
+    width: the figure's width in inches, at least 5.2.
+    height: its height in inches.
+    title: its title, in as many lines as it takes, taken literally, dollar signs included.
+    figure: the figure.
+    note: heading of its legend, none if empty.
+    columns: number of the legend's columns.
+    folder: where to write to.
+    name: name of the files, without ending.
+
+Returns:
+    The figure.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -22,29 +38,14 @@ STYLE: dict[Any, Any] = {
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """Return an empty figure, to draw into under `matplotlib.rc_context(STYLE)`.
-
-    Args:
-        width: its width in inches, at least 5.2.
-        height: its height in inches.
-        title: its title, in as many lines as it takes, taken literally, dollar signs included.
-
-    Returns:
-        The figure.
-    """
+    """Return an empty figure, to draw into under `matplotlib.rc_context(STYLE)`."""
     figure = Figure(figsize=(max(width, 5.2), height), layout="constrained")
     figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
     return figure
 
 
 def legend_below(figure: Figure, note: str, columns: int = 3) -> None:
-    """Put one legend below all panels, each label once.
-
-    Args:
-        figure: the figure.
-        note: its heading, none if empty.
-        columns: number of columns.
-    """
+    """Put one legend below all panels, each label once."""
     handles = {}
     for ax in figure.axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -54,13 +55,7 @@ def legend_below(figure: Figure, note: str, columns: int = 3) -> None:
 
 
 def save(folder: Path, name: str, figure: Figure) -> None:
-    """Write a figure as PNG and PDF.
-
-    Args:
-        folder: where to.
-        name: name of the files, without ending.
-        figure: the figure.
-    """
+    """Write a figure as PNG and PDF."""
     with mpl.rc_context(STYLE):
         for kind in ("png", "pdf"):
             with files.partial(folder) as file:

@@ -25,9 +25,9 @@ from entroflow import cli
 from entroflow.commands.lqr import job as lqr_job
 from entroflow.commands.lqr import plan as lqr_plan
 from entroflow.commands.lqr import report as lqr_report
+from entroflow.commands.lqr.figures import Picture
 from entroflow.commands.lqr.plan import settings
 from entroflow.lqr import LQR, systems
-from entroflow.lqr.figures import Picture
 from entroflow.options import LQROptions
 from entroflow.storage.folder import write_results
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from entroflow.lqr import figures, systems
-from entroflow.lqr.figures import Curve, Picture
+from entroflow.commands.lqr import figures
+from entroflow.commands.lqr.figures import Curve, Picture
+from entroflow.lqr import systems
 from entroflow.plotting import save
 
 FIGURES = {"returns": "figure1", "errors": "figure2", "learning": "figure3", "policies": "policies"}
@@ -213,5 +214,5 @@ def test_exact_answers_do_not_load_matplotlib():
     """`import entroflow.lqr` stays light: figures are imported by name."""
     code = "import sys, entroflow.lqr; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-    code = "import sys, entroflow.lqr.figures; assert not {'jax', 'matplotlib.pyplot'} & set(sys.modules)"
+    code = "import sys, entroflow.commands.lqr.figures; assert not {'jax', 'matplotlib.pyplot'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

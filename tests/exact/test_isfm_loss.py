@@ -14,16 +14,13 @@ from entroflow.isfm import (
     BroadenedPolicy,
     Control,
     CurrentPolicy,
-    difference_target,
     draw_candidates,
     isfm_loss,
     posterior_target,
     posterior_velocity,
     stein_control,
     stratified_times,
-    weighted_regression,
 )
-from entroflow.isfm.regression import SHARE
 from entroflow.moments import Moments
 
 OBS = jnp.array([0.5, -1.0])
@@ -233,47 +230,6 @@ def test_stein_leaves_no_noise_where_the_target_is_gaussian():
         x0, t = jnp.array([0.4, -0.3]), jnp.float32(time)
         exact = field(t * latents[0] + (1 - t) * x0, t, field.mean)
         np.testing.assert_allclose(posterior_target(latents, weights, latents[0], x0, t, control), exact, rtol=1e-4)
-
-
-def test_the_difference_is_nothing_where_all_weights_are_equal():
-    """Then only the pull to the marginal velocity is left: the gradient of "posterior" times 1 − c."""
-    latents, times = jax.random.normal(jax.random.key(1), (N, 2)), stratified_times(jax.random.key(2), N, PAIRS)
-
-    def gradient(target, weights):
-        loss = lambda policy: isfm_loss(policy, jax.random.key(3), OBS, latents, weights, times, target=target)  # noqa: E731
-        return jax.grad(loss)(network_policy(Unbounded(2))).velocity
-
-    equal, others = jnp.full((N,), 1 / N), jnp.arange(1.0, N + 1) / 21
-    for weights, same in ((equal, True), (others, False)):
-        pull = jax.tree.map(lambda leaf: (1 - SHARE) * leaf, gradient("posterior", weights))
-        found = gradient("difference", weights)
-        pairs = zip(jax.tree.leaves(found), jax.tree.leaves(pull), strict=True)
-        assert all(np.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in pairs) is same
-
-
-def test_the_difference_adds_what_the_policy_s_own_estimate_lacks():
-    """Where the own candidates' estimate is right, the target is the weighted one; elsewhere it is corrected by c."""
-    latents, weights, time = jax.random.normal(jax.random.key(1), (N, 2)), jnp.arange(1.0, N + 1), jnp.float32(0.4)
-    point = latents, weights, latents[2], jnp.array([0.3, -0.8]), time
-    own = posterior_target(latents, jnp.full((N,), 3.0), *point[2:])
-    np.testing.assert_allclose(difference_target(*point, own), posterior_target(*point), rtol=1e-5)
-    np.testing.assert_allclose(difference_target(*point, own + 1) - difference_target(*point, own), SHARE, rtol=1e-4)
-
-
-def test_the_difference_is_for_candidates_of_the_policy():
-    """Another proposal does not tell the policy's velocity."""
-    with pytest.raises(ValueError, match="choose 'posterior'"):
-        weighted_regression(
-            gaussian_policy(),
-            jax.random.split(jax.random.key(0), 3),
-            OBS[None],
-            lambda obs, action: jnp.sum(action),
-            1.0,
-            candidates=N,
-            pairs=1,
-            propose=lambda policy, *_: BroadenedPolicy(policy, 2.0),
-            target="difference",
-        )
 
 
 def test_bad_targets_are_refused():

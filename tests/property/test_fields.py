@@ -103,7 +103,7 @@ def normalisation():
 
 
 POSITIVE, NOT_NEGATIVE, SHARE = number(0, above=True), number(0), number(0, 1)
-TARGET, SOLVER = word("pair", "posterior", "stein", "difference"), thing(RungeKutta(), AdaptiveSolver(), Halves())
+TARGET, SOLVER = word("pair", "posterior", "stein"), thing(RungeKutta(), AdaptiveSolver(), Halves())
 TRAINED = {"rate": POSITIVE, "warmup": SHARE, "average": NOT_NEGATIVE}
 
 FIELDS = {

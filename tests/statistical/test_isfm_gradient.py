@@ -8,7 +8,6 @@ import pytest
 from entroflow.flow import FlowPolicy, Unbounded, VelocityNetwork
 from entroflow.isfm import (
     diagnose,
-    flow_matching_loss,
     isfm_loss,
     raw,
     self_normalised,
@@ -43,7 +42,8 @@ def gradients():
         samples = MEAN + SD * jax.random.normal(target_key, (N, 1))
         candidates = BROAD * jax.random.normal(proposal_key, (N, 1))
         log_weights = LOG_Z + log_normal(candidates[:, 0], MEAN, SD) - log_normal(candidates[:, 0], 0.0, BROAD)
-        estimates = {"flow matching": flat_gradient(flow_matching_loss, loss_key, OBS, samples, times)}
+        equal = jnp.full((N,), 1 / N)
+        estimates = {"flow matching": flat_gradient(isfm_loss, loss_key, OBS, samples, equal, times)}
         # The gradient is linear in the weights: one Jacobian serves all normalisations.
         per_candidate = jax.vmap(lambda w: flat_gradient(isfm_loss, loss_key, OBS, candidates, w, times))(
             jnp.stack(

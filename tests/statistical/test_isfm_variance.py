@@ -1,6 +1,5 @@
 """The levers against variance leave the expected gradient alone and lower its variance."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,44 +82,3 @@ def test_variance_falls(gradients):
     """The posterior mean is less noisy than single pairs, and less so with the control variate."""
     variance = {target: gradients[target].var(axis=0).sum() for target in TARGETS}
     assert variance["stein"] < variance["posterior"] < variance["pair"]
-
-
-class Shift(eqx.Module):
-    """The marginal velocity of the path to N(0, 1), and a shift that carries it to N(shift, 1)."""
-
-    shift: jax.Array
-    obs_size: int = eqx.field(static=True, default=1)
-    action_size: int = eqx.field(static=True, default=1)
-
-    def condition(self, obs):
-        return obs
-
-    def __call__(self, x, time, context):
-        return self.shift + (2 * time - 1) / (time**2 + (1 - time) ** 2) * (x - time * self.shift)
-
-
-def test_the_policy_as_control_variate():
-    """Near the target the expected gradient is the same (4.5 errors and a bias of 1/N), most of its noise gone."""
-    shift = 0.1
-
-    def one_batch(key):
-        candidate_key, loss_key, time_key = jax.random.split(key, 3)
-        candidates = jax.random.normal(candidate_key, (N, 1))
-        weights = jax.nn.softmax(shift * candidates[:, 0])  # N(shift, 1) over N(0, 1)
-        times = stratified_times(time_key, N, PAIRS)
-
-        def gradient(target):
-            def loss(value):
-                policy = FlowPolicy(Shift(value), Unbounded(1))
-                return isfm_loss(policy, loss_key, OBS, candidates, weights, times, target=target)
-
-            return jax.grad(loss)(jnp.zeros(1))[0]
-
-        return gradient("posterior"), gradient("difference")
-
-    keys = jax.random.split(jax.random.key(1), BATCHES)
-    plain, difference = jax.jit(lambda keys: jax.lax.map(one_batch, keys, batch_size=100))(keys)
-    error = np.std(np.asarray(plain)) / np.sqrt(BATCHES)
-    assert np.mean(plain) < -5 * error  # toward the shift
-    assert abs(np.mean(plain) - np.mean(difference)) < 4.5 * error + abs(np.mean(plain)) / N
-    assert np.var(difference) < 0.1 * np.var(plain)

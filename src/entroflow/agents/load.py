@@ -54,9 +54,8 @@ def load(
         have = ", ".join(path.name for path in agents_in(folder))
         asked = {name: value for name, value in {"temperature": temperature, "seed": seed}.items() if value is not None}
         given = f"{asked or 'no choice'}, where there {'are several' if found else 'is none such'}"
-        raise checks.error(
-            "agent", given, f"one of: {have}", "choose by seed and temperature, on the command line --seed and --alpha"
-        )
+        remedy = "choose by seed and temperature, on the command line --seed and --alpha"
+        raise checks.error("agent", given, f"one of: {have}", remedy)
     return SAC.load(found[0], env, **own)
 
 

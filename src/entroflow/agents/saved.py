@@ -1,4 +1,27 @@
-"""An agent on disk: what it is, as data, and its numbers. Reading it imports and runs nothing."""
+"""An agent on disk: what it is, as data, and its numbers. Reading it imports and runs nothing.
+
+What the functions have in common:
+
+Args:
+    path: the agent's folder, for messages.
+    env: the task, where the header does not tell it.
+    folder: the agent's folder; an agent that is there is replaced.
+    task: its task.
+    settings: its settings.
+    seed: its seed.
+    step: environment steps that it has made.
+    temperature: its temperature.
+    agents: its state, leaves of shape (1, ...).
+    like: a state of the same structure.
+    arrays: its numbers.
+    training: what `Training.state` returned, if it is to go on with its memory.
+
+Returns:
+    What the functions say.
+
+Raises:
+    ValueError: in one sentence, if one of its numbers is not finite, or what was read does not fit.
+"""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,18 +66,7 @@ class Header(NamedTuple):
     training: dict[str, Any] | None = None
 
     def task_of(self, path: str | Path, env: Env | None = None) -> Task:
-        """Return the task that the agent was trained on.
-
-        Args:
-            path: the agent's folder, for messages.
-            env: the task, where the header does not tell it.
-
-        Returns:
-            The task.
-
-        Raises:
-            ValueError: if it cannot be made from the header, or is another one.
-        """
+        """Return the task that the agent was trained on."""
         if env is None and self.spec is None:
             given = f"an agent for {self.env!r}, which no file can make again"
             raise checks.error(str(path), given, "its task", "pass it as env=")
@@ -75,34 +87,12 @@ def write(
     agents: sac.State,
     training: tuple[dict[str, Any], checkpoint.Arrays] | None = None,
 ) -> None:
-    """Write one agent and what is needed to load it; all at once.
-
-    Args:
-        folder: the folder; an agent that is there is replaced.
-        task: its task.
-        settings: its settings.
-        seed: its seed.
-        step: environment steps that it has made.
-        agents: its state, leaves of shape (1, ...).
-        training: what `Training.state` returned, if it is to go on with its memory.
-
-    Raises:
-        ValueError: if one of its numbers is not finite.
-    """
+    """Write one agent and what is needed to load it; all at once."""
     sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
     numbers, arrays = training or (None, {})
-    parts = (
-        settings.algorithm,
-        task.name,
-        task.spec,
-        task.spaces_as_data(),
-        seed,
-        step,
-        sizes,
-        to_json(settings),
-        numbers,
-    )
-    header = {"format": FORMAT} | Header(*parts)._asdict()
+    of_task = task.name, task.spec, task.spaces_as_data()
+    told = Header(settings.algorithm, *of_task, seed, step, sizes, to_json(settings), numbers)
+    header = {"format": FORMAT} | told._asdict()
     checkpoint.write(folder / HEADER, header, checkpoint.flatten("agent", agents) | arrays)
 
 
@@ -132,31 +122,12 @@ def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
 
 
 def state(like: sac.State, arrays: checkpoint.Arrays) -> sac.State:
-    """Return the state that was read.
-
-    Args:
-        like: a state of the same structure, leaves of shape (1, ...).
-        arrays: the numbers.
-
-    Returns:
-        The state.
-
-    Raises:
-        ValueError: if they are those of other settings.
-    """
+    """Return the state that was read."""
     return checkpoint.unflatten("agent", like, legacy.completed(arrays, like))
 
 
 def policy_folder(temperature: float, seed: int) -> str:
-    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`.
-
-    Args:
-        temperature: its temperature.
-        seed: its seed.
-
-    Returns:
-        The path.
-    """
+    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`."""
     return f"{POLICIES}/alpha={str(float(temperature)).removesuffix('.0')}_seed={seed}"
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from .. import checks, files
 from ..agents.tasks import install
 
+STEPS, SIDE = 1000, 640  # of an episode, and pixels of the longest side, at most
 GIF_SIDE, GIF_FPS = 320, 25  # at most: GIFs are large, and viewers slow down faster ones
 GRAPHICS = "on a machine without a display set MUJOCO_GL=egl, or MUJOCO_GL=osmesa if there is no driver for that"
 
@@ -34,44 +35,36 @@ def record(
     *,
     episodes: int = 1,
     seed: int = 0,
-    fps: float | None = None,
-    steps: int = 1000,
-    side: int = 640,
 ) -> Video:
     """Run a policy in a Gymnasium environment and film it.
 
     Without an ending, .mp4 or .gif, the film is an MP4 if imageio-ffmpeg is installed, a GIF if not. Seeds of further
-    episodes count up. `steps` are the most of an episode, `side` the longest side in pixels, at most, of a GIF 320;
-    `fps` is the environment's own if not given: real time. What cannot be filmed is a `ValueError` of one sentence.
+    episodes count up. It runs in real time. What cannot be filmed is a `ValueError` of one sentence.
     """
-    for name, value in {"episodes": episodes, "steps": steps, "side": side}.items():
-        checks.positive_int(name, value)
     path = _film(Path(path))
     env = _make(env_id)
-    returns: list[float] = []
-    count = 0
+    rewards: list[list[float]] = []
 
     def frames() -> Iterator[Image.Image]:
-        nonlocal count
         for episode in range(episodes):
             obs, _ = env.reset(seed=seed + episode)
             yield _render(env, env_id)
-            total, ended, length = 0.0, False, 0
-            while not ended and length < steps:
+            rewards.append([])
+            ended = False
+            while not ended and len(rewards[-1]) < STEPS:
                 obs, reward, terminated, truncated, _ = env.step(act(obs))
-                total, ended, length = total + float(reward), terminated or truncated, length + 1
+                rewards[-1].append(float(reward))
+                ended = terminated or truncated
                 yield _render(env, env_id)
-            returns.append(total)
-            count += length + 1
 
     try:
-        rate = checks.positive_number("fps", fps if fps is not None else env.metadata.get("render_fps") or 30)
         with files.partial(path.parent, path.suffix) as file:  # a film that broke off is not left behind
-            (_mp4 if path.suffix == ".mp4" else _gif)(Path(file.name), rate, side, frames())
+            write = _mp4 if path.suffix == ".mp4" else _gif
+            write(Path(file.name), env.metadata.get("render_fps") or 30, frames())
             files.settle(file, path)
     finally:
         env.close()
-    return Video(path, count, returns)
+    return Video(path, sum(len(episode) + 1 for episode in rewards), list(map(sum, rewards)))
 
 
 def _film(path: Path) -> Path:
@@ -99,21 +92,19 @@ def _make(env_id: str) -> gymnasium.Env:
     if env_id.startswith("entroflow/"):
         import_module("entroflow.envs")  # registers them
     expected = "an environment that renders images (rgb_array)"
-    blind = checks.error(env_id, "an environment without rendering", expected, "film another task")
     try:
         with warnings.catch_warnings(action="ignore"):  # Gymnasium warns of what is said here in one sentence
             env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
-    except Exception as problem:
-        if isinstance(problem, TypeError) and "render_mode" in str(problem):
-            raise blind from None
-        is_known = isinstance(problem, gymnasium.error.Error)
-        remedy = "check the name and install what is missing" if is_known else GRAPHICS
-        raise checks.error("env_id", f"{env_id!r} ({_first_line(problem)})", expected, remedy) from None
-    if env.render_mode != "rgb_array" or "rgb_array" not in env.metadata.get("render_modes", []):
+        if env.render_mode == "rgb_array" and "rgb_array" in env.metadata.get("render_modes", []):
+            _follow(env.unwrapped)
+            return env
         env.close()
-        raise blind
-    _follow(env.unwrapped)
-    return env
+    except Exception as problem:
+        if not (isinstance(problem, TypeError) and "render_mode" in str(problem)):
+            is_known = isinstance(problem, gymnasium.error.Error)
+            remedy = "check the name and install what is missing" if is_known else GRAPHICS
+            raise checks.error("env_id", f"{env_id!r} ({_first_line(problem)})", expected, remedy) from None
+    raise checks.error(env_id, "an environment without rendering", expected, "film another task")
 
 
 def _follow(env: Any) -> None:
@@ -140,19 +131,15 @@ def _render(env: gymnasium.Env, env_id: str) -> Image.Image:
 
 def _first_line(problem: Exception) -> str:
     """Return the first line of an exception, without its last stop."""
-    return ([line.strip() for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__])[0].rstrip(
-        "."
-    )
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0].strip().rstrip(".")
 
 
-def _mp4(path: Path, fps: float, side: int, frames: Iterator[Image.Image]) -> None:
-    """Write an MP4 that every player plays: H.264 with even sides.
-
-    ffmpeg is started here and not by imageio-ffmpeg, which forks in a way that may hang beside JAX's threads.
-    """
+def _mp4(path: Path, fps: float, frames: Iterator[Image.Image]) -> None:
+    """Write an MP4 that every player plays: H.264 with even sides."""
+    # Not by imageio-ffmpeg, which forks in a way that may hang beside JAX's threads.
     first = next(frames)
     width, height = first.size
-    smaller = min(1.0, side / max(first.size))
+    smaller = min(1.0, SIDE / max(first.size))
     sides = ":".join(str(max(2, round(length * smaller) // 2 * 2)) for length in first.size)
     pixels = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
     film = ["-vf", f"scale={sides}", "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
@@ -168,12 +155,12 @@ def _mp4(path: Path, fps: float, side: int, frames: Iterator[Image.Image]) -> No
         raise RuntimeError(f"ffmpeg failed: {said.decode(errors='replace').strip()}")
 
 
-def _gif(path: Path, fps: float, side: int, frames: Iterator[Image.Image]) -> None:
+def _gif(path: Path, fps: float, frames: Iterator[Image.Image]) -> None:
     """Write a GIF; frames that come too fast for GIFs are left out."""
-    stride, longest = int(np.ceil(fps / GIF_FPS)), min(side, GIF_SIDE)
+    stride = int(np.ceil(fps / GIF_FPS))
 
     def small(image: Image.Image) -> Image.Image:
-        image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+        image.thumbnail((GIF_SIDE, GIF_SIDE), Image.Resampling.LANCZOS)
         return image.quantize(128, dither=Image.Dither.NONE)
 
     first, *others = [small(image) for i, image in enumerate(frames) if i % stride == 0]

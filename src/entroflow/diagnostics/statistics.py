@@ -16,8 +16,7 @@ from entroflow import checks
 def iqm(scores: ArrayLike) -> Float[np.ndarray, "*batch"]:
     """Interquartile mean: the mean of the middle half of all runs of all tasks together.
 
-    A quarter of the runs, rounded down, is dropped at either end: less noisy than the median, less moved by outliers
-    than the mean. Scores (..., seeds, tasks) ↦ (...).
+    A quarter of the runs, rounded down, is dropped at either end. Scores (..., seeds, tasks) ↦ (...).
 
     Example:
         >>> float(iqm([[0.0], [1.0], [2.0], [100.0]]))  # four seeds on one task

@@ -1,4 +1,14 @@
-"""A functional environment as a Gymnasium environment: one definition of the dynamics serves both."""
+"""A functional environment as a Gymnasium environment: one definition of the dynamics serves both.
+
+Args:
+    seed: seed of `np_random`; None: as it is.
+    options: not used.
+    system: a name of the catalogue, a JSON file, an `LQR`, or what its `to_dict` returns.
+    time_limit: length of an episode.
+
+Returns:
+    The environment; of a reset the observation, (n,), and an empty dictionary.
+"""
 
 from os import PathLike
 from typing import Any
@@ -47,15 +57,7 @@ class GymAdapter(gymnasium.Env[np.ndarray, ArrayLike]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float[np.ndarray, "n"], dict[str, Any]]:
-        """Start an episode; all its randomness comes from one draw of `np_random`.
-
-        Args:
-            seed: seed of `np_random`; None: as it is.
-            options: not used.
-
-        Returns:
-            The observation, (n,), and an empty dictionary.
-        """
+        """Start an episode; all its randomness comes from one draw of `np_random`."""
         super().reset(seed=seed)
         key_initial, self._key = jax.random.split(jax.random.key(self.np_random.integers(2**32, dtype=np.uint32)))
         self._current = start = _reset(self.env, key_initial)
@@ -75,13 +77,6 @@ class GymAdapter(gymnasium.Env[np.ndarray, ArrayLike]):
 
 def make_lqr(system: str | PathLike[str] | LQR | dict[str, Any] = "coupled", time_limit: int = 100) -> GymAdapter:
     """Build `entroflow/LQR-v0`.
-
-    Args:
-        system: a name of the catalogue, a JSON file, an `LQR`, or what its `to_dict` returns.
-        time_limit: length of an episode.
-
-    Returns:
-        The environment.
 
     Example:
         >>> env = gymnasium.make("entroflow.envs:entroflow/LQR-v0", system="cartpole")

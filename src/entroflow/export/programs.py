@@ -1,7 +1,21 @@
 """Policies for deployment: one file that runs without this library, as StableHLO for JAX or as ONNX for all others.
 
 Files hold no random numbers: noise is an input. Observations are normalised and actions bounded inside of the file, and
-the integrator's steps are those of the policy.
+the integrator's steps are those of the policy. What the functions have in common:
+
+Args:
+    config: settings of soft actor-critic.
+    state: the agent's state.
+    best_of: number M of actions; where there are several, the program's noise has M rows of what `sampling` needs.
+    path: the file, whose ending tells the format: .stablehlo or .onnx; one that is there is replaced.
+    program: what to write.
+
+Returns:
+    The program, or the file's path.
+
+Raises:
+    ValueError: in one sentence, if the number of actions is not positive or memory does not hold so many; for another
+        ending, a missing package, a policy that the format cannot express, or a file that cannot be written.
 """
 
 from collections.abc import Callable
@@ -47,19 +61,7 @@ def sampling(policy: Any) -> Program:
 
 
 def acting(config: sac.Config, state: sac.State, best_of: int) -> Program:
-    """Return what draws actions from an agent's policy and takes the best by Q; of one, `sampling`.
-
-    Args:
-        config: settings of soft actor-critic.
-        state: the agent's state.
-        best_of: number M of actions; where there are several, the program's noise has M rows of what `sampling` needs.
-
-    Returns:
-        The program.
-
-    Raises:
-        ValueError: if the number of actions is not positive, or memory does not hold so many.
-    """
+    """Return what draws actions from an agent's policy and takes the best by Q; of one, `sampling`."""
     one = sampling(sac.policy(config, state, average=True))
     if checks.positive_int("best_of", best_of) == 1:
         return one
@@ -76,19 +78,7 @@ def acting(config: sac.Config, state: sac.State, best_of: int) -> Program:
 
 
 def write(path: str | Path, program: Program) -> Path:
-    """Write a program; a file that is there is replaced.
-
-    Args:
-        path: the file, whose ending tells the format: .stablehlo or .onnx.
-        program: what to write.
-
-    Returns:
-        The file's path.
-
-    Raises:
-        ValueError: for another ending, a missing package, a policy that the format cannot express, or a file that
-            cannot be written.
-    """
+    """Write a program."""
     path = Path(path)
     checks.choice("format", path.suffix, NEEDS, "give the file one of these endings")
     try:

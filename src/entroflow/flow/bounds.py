@@ -131,10 +131,9 @@ class Box(eqx.Module):
         return jnp.clip(action, jax.lax.stop_gradient(self.low), jax.lax.stop_gradient(self.high))
 
     def from_action(self, action: Float[Array, " d"]) -> Float[Array, " d"]:
-        """Return artanh((a − centre) / half-width), after clipping the action strictly inside of the box.
+        """Return artanh((a − centre) / half-width), of an action moved to at least 1e-6 half-widths from the bounds.
 
-        At and beyond a bound the latent is infinite, and close to it rounding has lost it. Therefore actions are
-        moved to at least 1e-6 half-widths from the bounds (|u| ≤ 7.3). Keep the latent where it must be exact.
+        At a bound the latent is infinite, and close to it rounding has lost it: keep the latent where it must be exact.
         """
         center, half_width = self._center_and_half_width()
         return jnp.arctanh(jnp.clip((action - center) / half_width, -1 + CLIP, 1 - CLIP))

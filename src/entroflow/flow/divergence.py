@@ -1,7 +1,15 @@
 """Divergence tr ∂v/∂x of a velocity field: closed form, exact by Jacobian-vector products, or Hutchinson's estimate.
 
 A method is a value that `FlowPolicy` takes as an argument: given a velocity field, the context of a state and a key,
-it returns a function of (x, τ) that gives the velocity and its divergence.
+it returns a function of (x, τ) that gives the velocity and its divergence. What the functions have in common:
+
+Args:
+    field: a field f, from shape (d,) to (d,).
+    x: the point, shape (d,).
+    probes: independent vectors ε with E[ε εᵀ] = I, shape (p, d).
+
+Returns:
+    f(x), shape (d,), and its divergence or the unbiased estimate, shape ().
 """
 
 from collections.abc import Callable
@@ -21,13 +29,6 @@ def exact_divergence(
 ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
     """Return f(x) and tr ∂f/∂x by d Jacobian-vector products, exact for any differentiable field.
 
-    Args:
-        field: the field f, from shape (d,) to (d,).
-        x: the point, shape (d,).
-
-    Returns:
-        f(x), shape (d,), and its divergence, shape ().
-
     Example:
         >>> exact_divergence(lambda x: x**3, jnp.array([1.0, 2.0]))
         (Array([1., 8.], dtype=float32), Array(15., dtype=float32))
@@ -39,20 +40,7 @@ def exact_divergence(
 def hutchinson_divergence(
     field: Callable[[Array], Array], x: Float[Array, " d"], probes: Float[Array, "p d"]
 ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-    """Return f(x) and Hutchinson's estimate of tr ∂f/∂x: the mean over the probes ε of εᵀ (∂f/∂x) ε.
-
-    Args:
-        field: the field f, from shape (d,) to (d,).
-        x: the point, shape (d,).
-        probes: independent vectors with E[ε εᵀ] = I, shape (p, d).
-
-    Returns:
-        f(x), shape (d,), and the unbiased estimate, shape ().
-
-    Example:
-        >>> hutchinson_divergence(lambda x: x**3, jnp.array([1.0, 2.0]), jnp.array([[1.0, -1.0]]))
-        (Array([1., 8.], dtype=float32), Array(15., dtype=float32))
-    """
+    """Return f(x) and Hutchinson's estimate of tr ∂f/∂x: the mean over the probes ε of εᵀ (∂f/∂x) ε."""
     velocity, jvp = jax.linearize(field, x)
     return velocity, jnp.mean(jnp.sum(probes * jax.vmap(jvp)(probes), axis=1))
 
@@ -78,10 +66,7 @@ class ExactJVP:
 
 @dataclass(frozen=True)
 class Hutchinson:
-    """Hutchinson's unbiased estimate; the log-densities made from it are random and, given the key, smooth.
-
-    The probes are drawn once per trajectory, so that an adaptive solver sees one smooth field (Grathwohl et al.,
-    *FFJORD*, 2019).
+    """Hutchinson's unbiased estimate, with probes drawn once per trajectory (Grathwohl et al., *FFJORD*, 2019).
 
     Args:
         probes: number of probes; the standard error falls with its square root.

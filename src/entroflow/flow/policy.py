@@ -6,7 +6,18 @@
 
 All methods are for one state and one action; `vmap` over keys, states or actions. What depends on the state only is
 computed once however many keys are mapped over. A policy is a tree of arrays: pass it to `jax.jit` as an argument, or
-compile a method with `eqx.filter_jit`.
+compile a method with `eqx.filter_jit`. What they have in common:
+
+Args:
+    key: random key; to `log_prob`, for a divergence that is estimated.
+    obs: observation s, shape (n,).
+    action: action a, shape (d,).
+    latent: latent u, shape (d,).
+    noise: noise x_0, shape (d,).
+    noise_scale: standard deviation of x_0, for densities positive; 1 is the policy, 0 its noiseless centre.
+
+Returns:
+    The action or the latent, shape (d,), and its log-density, shape ().
 """
 
 import dataclasses
@@ -27,6 +38,7 @@ from .integrate import RungeKutta, Solver, Velocity
 from .velocity import ClosedForm, VelocityAndDivergence, VelocityField
 
 FloatScalar = Float[ArrayLike, ""]
+WithLogProb = tuple[Float[Array, " d"], Float[Array, ""]]  # an action or a latent
 MIDPOINT = RungeKutta("midpoint", 8)
 CLOSED_FORM = ClosedForm()
 
@@ -91,32 +103,21 @@ class FlowPolicy(eqx.Module):
     # Actions
 
     def sample(self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0) -> Float[Array, " d"]:
-        """Draw an action; the same one as `sample_and_log_prob` with the same key.
-
-        Args:
-            key: random key.
-            obs: observation s, shape (n,).
-            noise_scale: standard deviation of the noise x_0; 1 is the policy, 0 its noiseless centre.
-
-        Returns:
-            The action a, shape (d,).
-        """
+        """Draw an action; the same one as `sample_and_log_prob` with the same key."""
         return self.action_space.to_action(self.sample_latent(key, obs, noise_scale))
 
     def sample_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
-    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw the action of `sample` with log π(a|s), from one integration, see `FlowPolicy.sample`."""
+    ) -> WithLogProb:
+        """Draw the action of `sample` with log π(a|s), from one integration."""
         latent, log_prob = self.sample_latent_and_log_prob(key, obs, noise_scale)
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
 
-    def sample_and_solver_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"]
-    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+    def sample_and_solver_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"]) -> WithLogProb:
         """Draw the action of `sample` with the density that the solver's steps give it: the Jacobian of their map.
 
         Equation (6) is as right as the solver. A gradient through it finds fields that raise the solver's error; one
-        through this has nothing to find. It costs d tangents, and a solver with fixed steps; see `Policy.sample`.
+        through this has nothing to find. It costs d tangents, and a solver with fixed steps.
         """
         noise_key, _ = jax.random.split(key)
         noise = self._noise(noise_key, 1.0)
@@ -140,28 +141,17 @@ class FlowPolicy(eqx.Module):
 
         In a box an action on a bound is first moved strictly inside of it (see `Box.from_action`), and one beyond has
         the density zero.
-
-        Args:
-            obs: observation s, shape (n,).
-            action: action a, shape (d,).
-            noise_scale: standard deviation of the noise x_0, positive.
-            key: random key, for a divergence that is estimated.
-
-        Returns:
-            The log-density, shape ().
         """
         latent = self.action_space.from_action(action)
         log_prob = self.latent_log_prob(obs, latent, noise_scale, key=key) - self.action_space.log_det(latent)
         return jnp.where(self.action_space.contains(action), log_prob, -jnp.inf)
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
-        """Return the action that a given noise x_0 is carried to, see `NoisePolicy.push`."""
+        """Return the action that a given noise x_0 is carried to."""
         return self.action_space.to_action(self._push_latent(obs, noise))
 
-    def push_and_log_prob(
-        self, obs: Float[Array, " n"], noise: Float[Array, " d"]
-    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return that action with its log-density, see `NoisePolicy.push`."""
+    def push_and_log_prob(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> WithLogProb:
+        """Return that action with its log-density."""
         latent, integral = self.solver.solve_with_integral(*self._fields(obs, None), noise)
         log_prob = _normal_log_prob(noise, 1.0) - integral
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
@@ -171,14 +161,14 @@ class FlowPolicy(eqx.Module):
     def sample_latent(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
     ) -> Float[Array, " d"]:
-        """Draw a latent u, shape (d,), see `FlowPolicy.sample`."""
+        """Draw a latent u."""
         noise_key, _ = jax.random.split(key)
         return self._push_latent(obs, self._noise(noise_key, noise_scale))
 
     def sample_latent_and_log_prob(
         self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
-    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Draw a latent u with log π_u(u|s), see `FlowPolicy.sample`."""
+    ) -> WithLogProb:
+        """Draw a latent u with log π_u(u|s)."""
         noise_key, probe_key = jax.random.split(key)
         noise = self._noise(noise_key, noise_scale)
         latent, integral = self.solver.solve_with_integral(*self._fields(obs, probe_key), noise)
@@ -192,17 +182,7 @@ class FlowPolicy(eqx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, ""]:
-        """Return log π_u(u|s) of a given latent, of which `FlowPolicy.log_prob` makes that of an action.
-
-        Args:
-            obs: observation s, shape (n,).
-            latent: latent u, shape (d,).
-            noise_scale: standard deviation of the noise x_0, positive.
-            key: random key, for a divergence that is estimated.
-
-        Returns:
-            The log-density, shape ().
-        """
+        """Return log π_u(u|s) of a given latent, of which `log_prob` makes that of an action."""
         noise, integral = self.solver.solve_with_integral(*self._fields(obs, key), latent, start=1.0, end=0.0)
         return _normal_log_prob(noise, noise_scale) + integral
 

@@ -8,6 +8,18 @@ action dimension:
 
 The conditioning is as deep as wanted, since it is shared: its state part is computed once per state (`condition`),
 its time part once per flow time, and the matrix W2ᵀ ∘ (W1 W3) once per set of parameters.
+What the functions have in common:
+
+Args:
+    x: the point, shape (d,).
+    time: flow time τ, shape ().
+    context: what `condition` returns for the state s.
+    velocity: a velocity field.
+    sizes: numbers of inputs of a perceptron, of each hidden layer and of outputs.
+    key: random key; of the initial parameters, or of what is random along a trajectory.
+
+Returns:
+    The velocity at the point, shape (d,), or what else they say.
 """
 
 import functools
@@ -145,16 +157,7 @@ class VelocityNetwork(eqx.Module):
     def with_divergence(
         self, x: Float[Array, " d"], time: Float[Array, ""], context: Context
     ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-        """Return v_θ(x, τ, s) and its divergence tr ∂v/∂x in closed form.
-
-        Args:
-            x: the point, shape (d,).
-            time: flow time τ, shape ().
-            context: what `condition` returns for the state s.
-
-        Returns:
-            The velocity, shape (d,), and the divergence, shape ().
-        """
+        """Return v_θ(x, τ, s), shape (d,), and its divergence tr ∂v/∂x in closed form, shape ()."""
         c1, g1, c2, g2, c3 = self._modulate(time, context)
         hidden, slope1 = _silu_with_slope(g1 * (x @ self.first.weight.T) + c1)
         hidden, slope2 = _silu_with_slope(g2 * (hidden @ self.second.weight.T) + c2)
@@ -197,15 +200,7 @@ def _silu_with_slope(z: Float[Array, " h"]) -> tuple[Float[Array, " h"], Float[A
 
 
 def linear_layers(sizes: tuple[int, ...], key: PRNGKeyArray) -> tuple[eqx.nn.Linear, ...]:
-    """Make the layers of a perceptron.
-
-    Args:
-        sizes: numbers of inputs, of each hidden layer and of outputs.
-        key: random key of the initial parameters.
-
-    Returns:
-        The layers.
-    """
+    """Make the layers of a perceptron."""
     keys = jax.random.split(key, len(sizes) - 1)
     return tuple(eqx.nn.Linear(i, o, key=k) for i, o, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
 
@@ -216,11 +211,8 @@ def _shrink(layer: eqx.nn.Linear, rows: int) -> eqx.nn.Linear:
 
 
 def _pairs(layers: tuple[eqx.nn.Linear, ...], x: Float[Array, " i"]) -> tuple[Float[Array, " o"], Float[Array, " o"]]:
-    """Return what a conditioner adds to the shifts and to the gains of c1, g1, c2, g2, c3.
-
-    Its outputs alternate between both. The rows of the last layer are told apart here, not its outputs, which are read
-    many times over: once for every point.
-    """
+    """Return what a conditioner, whose outputs alternate, adds to the shifts and to the gains of c1, g1, c2, g2, c3."""
+    # The rows of the last layer are told apart, not its outputs, which are read many times over: once for every point.
     *hidden, last = layers
     for layer in hidden:
         x = jax.nn.silu(layer(x))

@@ -4,7 +4,6 @@ from .fit import FitConfig, FitMetrics, fit
 from .loss import (
     Candidates,
     draw_candidates,
-    flow_matching_loss,
     isfm_loss,
     stratified_times,
     weighted_regression,
@@ -26,7 +25,6 @@ from .proposals import (
 from .regression import (
     Control,
     RegressionTarget,
-    difference_target,
     posterior_target,
     posterior_velocity,
     stein_control,
@@ -69,10 +67,8 @@ __all__ = [
     "current_policy",
     "defensive",
     "diagnose",
-    "difference_target",
     "draw_candidates",
     "fit",
-    "flow_matching_loss",
     "isfm_loss",
     "log_mean_exp",
     "posterior_target",

@@ -1,7 +1,7 @@
 """Importance sampling flow matching: fit a flow to exp(Q/α)/Z from weighted candidates.
 
     path              x_τ = τ x_1 + (1−τ) x_0,  x_0 ~ N(0, I),  with conditional velocity x_1 − x_0,
-    flow matching     L_FM = E ‖v_θ(x_τ, τ, s) − (x_1 − x_0)‖²  over samples x_1 of the target,
+    flow matching     L_FM = E ‖v_θ(x_τ, τ, s) − (x_1 − x_0)‖²  over samples x_1 of the target: (7) of equal weights,
     (7)               L_IS = E_{x_1~μ} [ π_new(x_1|s)/μ(x_1|s) ‖v_θ(x_τ, τ, s) − (x_1 − x_0)‖² ],
     (9)               log weight of x_1 = Q(s, x_1)/α − log μ(x_1|s), up to log Z(s).
 
@@ -28,9 +28,11 @@ Args:
     propose: makes the proposal from the current policy, Q and α; the current policy itself if not given.
     with_scores: whether to differentiate Q at the candidates, too.
     target: what to regress on: "pair" is the equation as it stands; "posterior" and "stein" change the value, not the
-        expected gradient, which becomes less noisy (see `posterior_target`); "difference" is for candidates of the
-        policy itself (see `difference_target`). "stein" differentiates Q, which must not jump, and takes its control
-        variate at the states whose step is not tempered.
+        expected gradient, which becomes less noisy (see `posterior_target`). "stein" differentiates Q, which must not
+        jump, and takes its control variate at the states whose step is not tempered.
+
+Returns:
+    The weighted candidates; flow times, shape (N, P); or the loss, shape ().
 """
 
 import dataclasses
@@ -46,7 +48,7 @@ from jaxtyping import Array, ArrayLike, Float, Key, PRNGKeyArray
 from ..checks import choice, error
 from ..flow import FlowPolicy, VelocityField
 from .proposals import CurrentPolicy, Proposal, Propose, QFunction, current_policy
-from .regression import TARGETS, Control, RegressionTarget, difference_target, posterior_target, stein_control
+from .regression import TARGETS, Control, RegressionTarget, posterior_target, stein_control
 from .weights import (
     Diagnostics,
     Faults,
@@ -94,9 +96,6 @@ def draw_candidates(
 ) -> Candidates:
     """Draw candidates of one state and weigh them by equation (9).
 
-    Returns:
-        The weighted candidates.
-
     Raises:
         ValueError: for n below one, or a proposal that returns other shapes; outside of compiled programs also if
             the proposal's log-density or Q is not finite at a candidate (see `check_faults`).
@@ -141,9 +140,6 @@ def stratified_times(key: PRNGKeyArray, n: int, pairs: int) -> Float[Array, "N P
 
     Each time is uniform, and both the times of one candidate and those of all candidates are spread evenly. The same
     times may serve all states of a batch, which lets the network embed each of them once.
-
-    Returns:
-        Flow times τ, shape (N, P).
     """
     shift = jax.random.uniform(key)
     return (jnp.linspace(0.0, 1.0, n * pairs, endpoint=False).reshape(pairs, n).T + shift) % 1.0
@@ -162,9 +158,6 @@ def isfm_loss(
 ) -> Float[Array, ""]:
     """Equation (7) for one state: Σ_i w_i of the mean over P pairs (x_0, τ) of ‖v_θ(x_τ, τ, s) − (x_1,i − x_0)‖².
 
-    Returns:
-        The loss, shape ().
-
     Raises:
         ValueError: for an unknown target, or "stein" without its control variate.
     """
@@ -175,16 +168,14 @@ def isfm_loss(
     context = policy.condition(obs)
     noises = jax.random.normal(key, (*times.shape, latents.shape[1]), latents.dtype)
 
-    def regress_on(x1: Array, x0: Array, time: Array, velocity: Array) -> Array:
+    def regress_on(x1: Array, x0: Array, time: Array) -> Array:
         if target == "pair":
             return x1 - x0
-        if target == "difference":
-            return difference_target(latents, weights, x1, x0, time, velocity)
         return posterior_target(latents, weights, x1, x0, time, control if target == "stein" else None)
 
     def squared_error(x1: Array, x0: Array, time: Array) -> Array:
         velocity = policy.velocity(time * x1 + (1 - time) * x0, time, context)
-        return jnp.sum((velocity - jax.lax.stop_gradient(regress_on(x1, x0, time, velocity))) ** 2)
+        return jnp.sum((velocity - jax.lax.stop_gradient(regress_on(x1, x0, time))) ** 2)
 
     errors = jax.vmap(jax.vmap(squared_error, in_axes=(None, 0, 0)))(latents, noises, times)
     return jax.lax.stop_gradient(weights) @ jnp.mean(errors, axis=1)
@@ -209,21 +200,14 @@ def weighted_regression(
     Returns:
         The candidates, leaves of shape (b, ...), and the loss as a function of the velocity field, averaged over the
         states.
-
-    Raises:
-        ValueError: for the target "difference" with another proposal than the current policy.
     """
-    proposal = propose(policy, q_function, temperature)
-    if target == "difference" and not isinstance(proposal, CurrentPolicy):
-        remedy = "choose 'posterior': only the current policy's candidates tell its velocity"
-        raise error("target", "'difference' with another proposal than the current policy", "one or the other", remedy)
     draw = functools.partial(
         draw_candidates,
         policy=policy,
         q_function=q_function,
         temperature=temperature,
         n=candidates,
-        proposal=proposal,
+        proposal=propose(policy, q_function, temperature),
         normalise=normalise,
         ess_floor=ess_floor,
         with_scores=target == "stein",
@@ -246,19 +230,3 @@ def weighted_regression(
         return jnp.mean(jax.vmap(one)(noise_keys, obs, drawn, control))
 
     return drawn, loss
-
-
-def flow_matching_loss(
-    policy: FlowPolicy,
-    key: PRNGKeyArray,
-    obs: Float[Array, " n"],
-    latents: Float[Array, "N d"],
-    times: Float[Array, "N P"],
-) -> Float[Array, ""]:
-    """Flow matching for one state, on latents that are samples of the target: `isfm_loss` with equal weights.
-
-    Returns:
-        The loss, shape ().
-    """
-    n = latents.shape[0]
-    return isfm_loss(policy, key, obs, latents, jnp.full((n,), 1 / n, latents.dtype), times)

@@ -17,15 +17,6 @@ the factor makes all noise cancel where π_new is Gaussian with independent comp
 candidates, and for a Q without jumps. A candidate's own F comes from the others, of all states: with its own score in
 it the mean would no longer be zero, by about 1/N.
 
-The current policy is a control variate, too, where it proposes. Its candidates, all of one weight, tell its own
-marginal velocity, which a fitted v_θ is; with the weights w they tell the target's. Both estimates err alike, so that
-
-    Σ_j p_j (x_1,j − x_0,j) − c [Σ_j p'_j (x_1,j − x_0,j) − v_θ(x_τ, τ)],   p'_j ∝ N(x_0,j; 0, I),
-
-tells the difference between the two policies with little noise, the less the closer they are. It needs no Q, and holds
-for shortened steps. Points of weight w see it with a bias of 1/N that vanishes with that difference. c stays below one:
-the rest keeps pulling v_θ to the marginal velocity, which it is not at first.
-
 What the functions have in common:
 
 Args:
@@ -35,7 +26,6 @@ Args:
     x0: the pair's noise, shape (d,).
     time: flow time τ in [0, 1), shape (). At many points single precision wants it away from 1.
     control: Stein's control variate; none if not given.
-    velocity: the current policy's velocity at (x_τ, τ), shape (d,).
     points: points x_τ, shape (P, d).
     scores: ∇ log π_new at the candidates of a batch of states, shape (b, N, d).
     share: one at states where the scores are those of the target, zero elsewhere, shape (b,).
@@ -50,9 +40,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-RegressionTarget = Literal["pair", "posterior", "stein", "difference"]
-TARGETS = ("pair", "posterior", "stein", "difference")
-SHARE = 0.9  # c, of the current policy as control variate
+RegressionTarget = Literal["pair", "posterior", "stein"]
+TARGETS = ("pair", "posterior", "stein")
 LEAST_FISHER = 0.01  # a target ten times as wide as the noise; keeps a flat Q from dividing by zero at τ = 0
 
 
@@ -103,19 +92,6 @@ def posterior_target(
     fisher = jnp.maximum(control.fisher, LEAST_FISHER)
     controls = (time * noises + (1 - time) * control.scores) / (time**2 + (1 - time) ** 2 * fisher)
     return target + control.share * (posterior @ controls)
-
-
-def difference_target(
-    latents: Float[Array, "N d"],
-    weights: Float[Array, " N"],
-    x1: Float[Array, " d"],
-    x0: Float[Array, " d"],
-    time: Float[Array, ""],
-    velocity: Float[Array, " d"],
-) -> Float[Array, " d"]:
-    """Average as `posterior_target` does, with the current policy, which drew the latents, as control variate."""
-    own = posterior_target(latents, jnp.ones_like(weights), x1, x0, time)
-    return posterior_target(latents, weights, x1, x0, time) - SHARE * (own - velocity)
 
 
 def posterior_velocity(

@@ -2,7 +2,17 @@
 
 For candidates u_i ~ μ the weight of policy improvement is (9)  log w_i = Q(s, a_i)/α − log μ(a_i|s). All functions take
 the N log-weights of one state. Weights are data for the regression: no gradient passes through them. What cannot be
-weighed is counted as a fault: compiled programs cannot raise errors.
+weighed is counted as a fault: compiled programs cannot raise errors. What the functions have in common:
+
+Args:
+    log_weights: log w_i, shape (N,).
+    log_constant: the same at all states, shape ().
+    latents: candidates, shape (N, d).
+    log_proposal: their log-densities under the proposal, shape (N,).
+    q: Q at them, shape (N,).
+
+Returns:
+    The weights, shape (N,), or what else they say.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -45,9 +55,8 @@ def self_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
 def state_normalised(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
     """Return w_i / (N Ẑ(s)), where each half of the candidates is divided by the other half's Ẑ(s).
 
-    The two halves are independent, so that the weights of a state are right up to a common factor, unlike those of
-    self-normalising. The factor's mean exceeds one, since E[1/Ẑ] > 1/Z, and with few candidates it varies without
-    bounds: not to be used below some 64 candidates (`experiments/theorem2` measures it).
+    The weights of a state are right up to a common factor, unlike those of self-normalising. Its mean exceeds one,
+    since E[1/Ẑ] > 1/Z; below some 64 candidates it varies without bounds (`experiments/theorem2` measures it).
 
     Raises:
         ValueError: for an odd number of candidates.
@@ -68,13 +77,6 @@ def raw(log_weights: Float[Array, " N"], log_constant: Float[ArrayLike, ""] = 0.
     """Return w_i / (N exp(log_constant)).
 
     With one constant for all states this makes the unbiased loss (7), times Z(s).
-
-    Args:
-        log_weights: log w_i, shape (N,).
-        log_constant: the same at all states, shape ().
-
-    Returns:
-        The weights, shape (N,).
 
     Example:
         >>> raw(jnp.log(jnp.array([1.0, 3.0]))).round(2)
@@ -186,16 +188,7 @@ class Faults(NamedTuple):
 
 
 def find_faults(latents: Float[Array, "N d"], log_proposal: Float[Array, " N"], q: Float[Array, " N"]) -> Faults:
-    """Count the candidates of one state that cannot be weighed; a candidate's first fault is the one that counts.
-
-    Args:
-        latents: candidates, shape (N, d).
-        log_proposal: their log-densities under the proposal, shape (N,).
-        q: Q at them, shape (N,).
-
-    Returns:
-        The shares, shape ().
-    """
+    """Count the candidates of one state that cannot be weighed; a candidate's first fault is the one that counts."""
     bad_proposal = ~(jnp.all(jnp.isfinite(latents), axis=1) & jnp.isfinite(log_proposal))
     bad_q = ~bad_proposal & ~jnp.isfinite(q)
     return Faults(jnp.mean(bad_proposal, dtype=latents.dtype), jnp.mean(bad_q, dtype=latents.dtype))
@@ -204,8 +197,7 @@ def find_faults(latents: Float[Array, "N d"], log_proposal: Float[Array, " N"], 
 def check_faults(faults: Faults) -> None:
     """Raise if candidates could not be weighed; call it on what a compiled program returns.
 
-    `draw_candidates` and `fit` do so themselves when they are not compiled by their caller. While JAX traces, nothing
-    happens.
+    `draw_candidates` and `fit` do so themselves. While JAX traces, nothing happens.
 
     Args:
         faults: from `Candidates.faults` or `FitMetrics.faults`; the last axis, if there is one, is that of the steps.

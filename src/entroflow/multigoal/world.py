@@ -16,27 +16,25 @@ GOALS = np.array([[5.0, 0.0], [0.0, 5.0], [-5.0, 0.0], [0.0, -5.0]])
 class MultiGoal:
     """The numbers that define the world.
 
-    Example:
-        >>> MultiGoal().reached(np.array([[0.0, 0.0], [4.5, 0.0]]))
-        array([False,  True])
+    Attributes:
+        size: half-width of the square of states.
+        goal_radius: distance from a goal at which the episode ends.
+        goal_reward: reward for that, before scaling.
+        action_cost: cost of ‖a‖², before scaling.
+        reward_scale: factor of all rewards.
+        initial_std: standard deviation of s_0 per coordinate.
+        discount: γ.
+        time_limit: steps after which an episode is truncated, which does not end the return.
     """
 
     size: float = 7.0
-    """Half-width of the square of states."""
     goal_radius: float = 1.0
-    """Distance from a goal at which the episode ends."""
     goal_reward: float = 10.0
-    """Reward for that, before scaling."""
     action_cost: float = 30.0
-    """Cost of ‖a‖², before scaling."""
     reward_scale: float = 0.1
-    """Factor of all rewards."""
     initial_std: float = 0.1
-    """Standard deviation of s_0 per coordinate."""
     discount: float = 0.99
-    """γ."""
     time_limit: int = 30
-    """Steps after which an episode is truncated, which does not end the return."""
 
     def squared_distance(self, states: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
         """Squared distance from the nearest goal."""

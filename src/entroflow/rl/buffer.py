@@ -2,6 +2,25 @@
 
 The buffer is a PyTree (the transitions) and a number (how many were ever added). The number is passed by hand because
 many runs advance together: with one number for all of them, adding stays a copy in place under `vmap`.
+
+What the functions have in common:
+
+Args:
+    example: one transition, or its shapes and types alone.
+    capacity: number of transitions kept, a multiple of the size of the batches that will be added.
+    buffer: leaves of shape (capacity, ...).
+    batch: leaves of shape (b, ...), with b a divisor of the capacity.
+    count: number of transitions added before, a multiple of b; to `sample`, at least one.
+    key: random key.
+    size: number of transitions to draw.
+    recent: fraction of the transitions added so far to draw from, in (0, 1]. Below one, what an untrained policy saw is
+        left behind soon, and yet the sample grows with time.
+    block: transitions drawn together, neighbours in the buffer; a divisor of all that was added at once, of the
+        capacity and of `size`. Neighbours that stem from different environments are independent, and reading them
+        together saves most of the time that a large buffer costs.
+
+Returns:
+    The buffer, or transitions of it, leaves of shape (size, ...).
 """
 
 from typing import TypeVar
@@ -14,34 +33,12 @@ T = TypeVar("T", bound=PyTree)
 
 
 def empty(example: T, capacity: int) -> T:
-    """Make an empty buffer.
-
-    Args:
-        example: one transition, or its shapes and types alone.
-        capacity: number of transitions kept, a multiple of the size of the batches that will be added.
-
-    Returns:
-        The buffer: the example's leaves with a leading axis of length `capacity`.
-    """
+    """Make an empty buffer: the example's leaves with a leading axis of length `capacity`."""
     return jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), example)
 
 
 def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
-    """Write a batch over the oldest transitions.
-
-    Args:
-        buffer: leaves of shape (capacity, ...).
-        batch: leaves of shape (b, ...), with b a divisor of the capacity.
-        count: number of transitions added before, a multiple of b.
-
-    Returns:
-        The buffer with the batch in it.
-
-    Example:
-        >>> buffer = add(empty(jnp.zeros(2), 4), jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array(0))
-        >>> buffer.tolist()
-        [[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0]]
-    """
+    """Write a batch over the oldest transitions."""
 
     def write(ring: Array, rows: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(ring, rows.astype(ring.dtype), count % ring.shape[0], axis=0)
@@ -50,27 +47,7 @@ def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
 
 
 def sample(buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, recent: float = 1.0, block: int = 1) -> T:
-    """Draw transitions uniformly, with replacement, from the newest part of all that was ever added.
-
-    Args:
-        buffer: leaves of shape (capacity, ...).
-        key: random key.
-        count: number of transitions added so far, at least one.
-        size: number of transitions to draw.
-        recent: fraction of the transitions added so far to draw from, in (0, 1]. Below one, what an untrained policy
-            saw is left behind soon, and yet the sample grows with time.
-        block: transitions drawn together, neighbours in the buffer; a divisor of all that was added at once, of the
-            capacity and of `size`. Neighbours that stem from different environments are independent, and reading
-            them together saves most of the time that a large buffer costs.
-
-    Returns:
-        The transitions, leaves of shape (size, ...).
-
-    Example:
-        >>> batch = sample({"obs": jnp.zeros((8, 3))}, jax.random.key(0), jnp.array(5), 4)
-        >>> batch["obs"].shape
-        (4, 3)
-    """
+    """Draw transitions uniformly, with replacement, from the newest part of all that was ever added."""
     blocks = jax.tree.leaves(buffer)[0].shape[0] // block
     added = count // block
     window = jnp.minimum((added.astype(jnp.float32) * recent).astype(count.dtype), blocks)

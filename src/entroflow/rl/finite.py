@@ -2,6 +2,14 @@
 
 To look at every update from outside would make the device wait for the host. So the update itself looks at what it has
 learned, which costs about one hundredth of it, and leaves a number: what the first NaN or infinity was found in.
+
+Args:
+    agent: state after the update.
+    metrics: metrics of the update; they come first, for parameters that are not finite follow from such a loss.
+    fault: what `watch` has found, shape ().
+
+Returns:
+    What the functions say.
 """
 
 from collections.abc import Mapping
@@ -19,31 +27,14 @@ WATCHED = ("actor", "critic", "action_space", "obs_units", "log_temperature")
 
 
 def watch(agent: sac.State, metrics: sac.Metrics, fault: Int[Array, ""]) -> Int[Array, ""]:
-    """Return what is not finite after an update.
-
-    Args:
-        agent: state after the update.
-        metrics: metrics of the update; they come first, for parameters that are not finite follow from such a loss.
-        fault: what was found after an earlier update.
-
-    Returns:
-        The earlier fault, if there is one; zero if everything is finite; otherwise a number for `describe`.
-    """
+    """Return the earlier fault, if there is one; zero if everything is finite; otherwise a number for `describe`."""
     bad = jnp.stack([~_finite(part) for part in (metrics, *(getattr(agent, name) for name in WATCHED))])
     found = jnp.where(bad.any(), jnp.argmax(bad) + 1, 0).astype(fault.dtype)
     return jnp.where(fault == 0, found, fault)
 
 
 def describe(fault: int, metrics: Mapping[str, ArrayLike]) -> str:
-    """Say what was not finite.
-
-    Args:
-        fault: what `watch` has found.
-        metrics: metrics of the same update.
-
-    Returns:
-        The names of the parts.
-    """
+    """Return the names of the parts that were not finite."""
     if fault > 1:
         return f"{WATCHED[fault - 2]} of the agent"
     return " and ".join(name for name, value in metrics.items() if not np.isfinite(value).all())

@@ -7,7 +7,11 @@ Args:
     config: settings.
     loop: where the runs stand; its memory is used again.
     agent: states of soft actor-critic, leaves of shape (runs, ...).
+    agents: the same.
     state: state of one run.
+    obs_size: number of components n of an observation.
+    action_size: number of components d of an action.
+    capacity: number of transitions that each run keeps, a multiple of its number of environments.
     obs: observations, shape (runs, environments, n).
     key: random keys, shape (runs,); each step uses keys of its own derived from them.
     step: number of the step.
@@ -51,7 +55,7 @@ class Loop(eqx.Module):
         replay: transitions, (runs, capacity, ...).
         key: one random key per run.
         count: number of transitions that each run has seen.
-        fault: what was the first to be not finite in each run (see `guard`); zero if all is well.
+        fault: what was the first to be not finite in each run (see `finite.watch`); zero if all is well.
     """
 
     agent: sac.State
@@ -89,12 +93,8 @@ class Rollout:
     def step(self, actions: Float[np.ndarray, "runs e d"]) -> Transition:
         """Take one step in every environment; where an episode ends, the next one begins.
 
-        Args:
-            actions: one for every environment.
-
-        Returns:
-            The transitions, leaves of shape (runs, environments, ...), numbers as float32. `next_obs` is the last
-            observation of an episode that ended.
+        The transitions have leaves of shape (runs, environments, ...), numbers as float32; `next_obs` is the last
+        observation of an episode that ended.
         """
         shape = self.envs[0].action_space.shape or ()
         self.running = False  # until all have made their step
@@ -118,15 +118,7 @@ class Rollout:
 
 @jit(RUN_ONCE, static_argnames=("obs_size", "action_size", "capacity"))
 def start(agents: sac.State, key: Key[Array, " runs"], *, obs_size: int, action_size: int, capacity: int) -> Loop:
-    """Return runs that have made no step.
-
-    Args:
-        agents: states of soft actor-critic, leaves of shape (runs, ...).
-        key: random keys, shape (runs,).
-        obs_size: number of components n of an observation.
-        action_size: number of components d of an action.
-        capacity: number of transitions that each run keeps, a multiple of its number of environments.
-    """
+    """Return runs that have made no step."""
     number, flag = jnp.zeros(()), jnp.zeros((), bool)
     example = Transition(jnp.zeros(obs_size), jnp.zeros(action_size), number, jnp.zeros(obs_size), flag, flag)
     replay = jax.vmap(lambda _: buffer.empty(example, capacity))(key)

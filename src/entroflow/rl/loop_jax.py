@@ -1,4 +1,23 @@
-"""Training on environments in pure JAX: rollout, replay and updates compiled together, many runs in one program."""
+"""Training on environments in pure JAX: rollout, replay and updates compiled together, many runs in one program.
+
+What the functions have in common:
+
+Args:
+    config: settings.
+    env: the environment.
+    agents: states of soft actor-critic, leaves of shape (runs, ...).
+    key: random keys, shape (runs,).
+    environments: number of environments of each run.
+    capacity: number of transitions that each run keeps, a multiple of `environments`.
+    loop: where the runs stand.
+    noise_scales: noise scale of the policy that acts in each environment; above one explores more widely than the
+        policy, which the critic, trained off-policy, may learn from.
+    iterations: number of iterations, at least one; as an array, so that one program serves every number.
+
+Returns:
+    Where the runs stand, and the metrics averaged over the iterations, of shape (runs,); of a run whose loss was not
+    finite, those up to the first such iteration, whose number from 0 "broke" is (−1: none).
+"""
 
 import math
 
@@ -42,18 +61,7 @@ def start(
     environments: int,
     capacity: int,
 ) -> Loop:
-    """Prepare runs that have made no step: environments at random points of their episodes, empty buffers.
-
-    Args:
-        env: the environment.
-        agents: states of soft actor-critic, leaves of shape (runs, ...).
-        key: random keys, shape (runs,).
-        environments: number of environments of each run.
-        capacity: number of transitions that each run keeps, a multiple of `environments`.
-
-    Returns:
-        Where the runs stand.
-    """
+    """Prepare runs that have made no step: environments at random points of their episodes, empty buffers."""
 
     def one(key: PRNGKeyArray) -> EnvState:
         state_key, time_key = jax.random.split(key)
@@ -77,20 +85,7 @@ def advance(
     noise_scales: Float[Array, " e"],
     iterations: Int[Array, ""],
 ) -> tuple[Loop, Metrics]:
-    """Make a number of iterations: one step of every environment, one update of every agent.
-
-    Args:
-        config: settings.
-        env: the environment.
-        loop: where the runs stand.
-        noise_scales: noise scale of the policy that acts in each environment; above one explores more widely than
-            the policy, which the critic, trained off-policy, may learn from.
-        iterations: number of iterations, at least one; as an array, so that one program serves every number.
-
-    Returns:
-        Where the runs stand afterwards, and the metrics averaged over the iterations, of shape (runs,); of a run whose
-        loss was not finite, those up to the first such iteration, whose number from 0 "broke" is (−1: none).
-    """
+    """Make a number of iterations: one step of every environment, one update of every agent."""
     block = math.gcd(BLOCK, noise_scales.shape[0], config.batch_size)
 
     def act(agent: sac.State, envs: EnvState, key: PRNGKeyArray) -> tuple[EnvState, Transition]:

@@ -30,6 +30,10 @@ Args:
     discount: discount γ in [0, 1).
     update_policy: whether to improve the policy, too. Without, V(s') has to come from actions.
     values: states, shape (b, n), and estimates of their soft values, shape (b,), for a critic that learns V.
+
+Returns:
+    The next state and the metrics; of `improve_policy` between them the states with the soft values of the policy
+    before the step, shapes (b, n) and (b,).
 """
 
 import dataclasses
@@ -91,21 +95,13 @@ class State(eqx.Module):
 
 
 def policy(config: Config, state: State, *, average: bool = False) -> Any:
-    """Return the policy of a state.
-
-    Returns:
-        The policy: a `FlowPolicy`, or what the actor makes.
-    """
+    """Return the policy of a state: a `FlowPolicy`, or what the actor makes."""
     network = state.actor_average if average else state.actor
     return config.actor.policy(network, state.action_space, state.obs_units, state.temperature)
 
 
 def q_value(config: Config, state: State, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-    """Return Q(s, a), by which targets are made and actions chosen.
-
-    Returns:
-        The value in the units of the return, shape ().
-    """
+    """Return Q(s, a), by which targets are made and actions chosen, in the units of the return, shape ()."""
     return config.critic.q(state.critic, obs, action)
 
 
@@ -119,9 +115,6 @@ def init(
     discount: Float[Array, ""],
 ) -> State:
     """Make the state of a run that has made no update.
-
-    Returns:
-        The state.
 
     Raises:
         ValueError: if a network of the actor or the critic is no tree of arrays.
@@ -151,11 +144,7 @@ def init(
 def update(
     config: Config, state: State, batch: Transition, key: PRNGKeyArray, *, update_policy: bool = True
 ) -> tuple[State, Metrics]:
-    """Make one step of policy improvement, one of policy evaluation, and one of the temperature.
-
-    Returns:
-        The next state and the metrics.
-    """
+    """Make one step of policy improvement, one of policy evaluation, and one of the temperature."""
     improve_key, evaluate_key = jax.random.split(key)
     values, metrics = None, {}
     if update_policy:
@@ -167,12 +156,7 @@ def update(
 def improve_policy(
     config: Config, state: State, obs: Float[Array, "b n"], key: PRNGKeyArray
 ) -> tuple[State, Values, Metrics]:
-    """Policy improvement: one gradient step of the actor.
-
-    Returns:
-        The next state; the states with the soft values of the policy before the step, shapes (b, n) and (b,); the
-        metrics.
-    """
+    """Policy improvement: one gradient step of the actor."""
     actor = config.actor
     q_function = functools.partial(config.critic.policy_q, state.critic)
     goal = Goal(obs, q_function, state.temperature)
@@ -196,11 +180,7 @@ def improve_policy(
 def evaluate_policy(
     config: Config, state: State, batch: Transition, key: PRNGKeyArray, values: Values | None = None
 ) -> tuple[State, Metrics]:
-    """Policy evaluation: one step of the critic toward the target of equation (1), and one of the temperature.
-
-    Returns:
-        The next state and the metrics.
-    """
+    """Policy evaluation: one step of the critic toward the target of equation (1), and one of the temperature."""
     reward, terminated = config.reward_scale * batch.reward, batch.terminated.astype(batch.reward.dtype)
     backup = functools.partial(soft_target, reward, state.discount, terminated)
     critic, actions, metrics = config.critic, None, {}

@@ -1,6 +1,29 @@
 """The soft Bellman equation. The signs of entropy and reward live here and nowhere else.
 
 (1)  (T^π Q)(s, a) = r(s, a) + γ E_{s', a'~π(·|s')} [ Q(s', a') − α log π(a'|s') ].
+
+What the functions have in common:
+
+Args:
+    q: soft action values Q(s, a).
+    log_prob: log π(a|s) of the same actions.
+    temperature: entropy weight α.
+    draw: draws an action with its log-density, (key, s) ↦ (a, log π(a|s)); gradients are to reach the policy in it.
+    key: random key.
+    obs: states, shape (b, n).
+    q_function: soft action value, (s, a) ↦ Q(s, a).
+    log_z: log Ẑ(s) of candidates drawn from π and weighted for π_new = exp(Q/α)/Z.
+    kl: their estimate of KL(π‖π_new).
+    reward: r(s, a).
+    discount: γ in [0, 1).
+    terminated: one where the return ends with this transition. A time limit does not end it.
+    next_value: estimate of the soft value of s'.
+    log_temperature: log α.
+    entropy: H, in nats.
+    target_entropy: H̄, in nats.
+
+Returns:
+    One number for each action or state.
 """
 
 from collections.abc import Callable
@@ -21,14 +44,6 @@ def soft_value(
     At the fixed point π = exp(Q/α)/Z it is V(s) = α log Z(s) for every single action: close to the optimum the choice
     of the action adds no noise.
 
-    Args:
-        q: soft action values Q(s, a).
-        log_prob: log π(a|s) of the same actions.
-        temperature: entropy weight α.
-
-    Returns:
-        One number for each action, an unbiased estimate of V(s).
-
     Example:
         >>> float(soft_value(jax.numpy.array(1.0), jax.numpy.array(-2.0), 0.5))
         2.0
@@ -41,17 +56,8 @@ def pathwise_values(
 ) -> Float[Array, " b"]:
     """Return Q(s, a) − α log π(a|s) of one reparameterised action at each state (Haarnoja et al. 2018b, equation 9).
 
-    They carry the pathwise gradient: through the action, into the policy that drew it.
-
-    Args:
-        draw: draws an action with its log-density, (key, s) ↦ (a, log π(a|s)); gradients are to reach the policy in it.
-        key: random key.
-        obs: states, shape (b, n).
-        q_function: soft action value, (s, a) ↦ Q(s, a).
-        temperature: entropy weight α.
-
-    Returns:
-        The values, shape (b,); −α KL(π‖exp(Q/α)/Z) + α log Z on average.
+    They carry the pathwise gradient: through the action, into the policy that drew it. On average they are
+    −α KL(π‖exp(Q/α)/Z) + α log Z.
     """
     actions, log_prob = jax.vmap(draw)(jax.random.split(key, obs.shape[0]), obs)
     return soft_value(jax.vmap(q_function)(obs, actions), log_prob, temperature)
@@ -60,16 +66,7 @@ def pathwise_values(
 def soft_value_from_weights(
     log_z: Float[Array, "*batch"], kl: Float[Array, "*batch"], temperature: Float[ArrayLike, ""]
 ) -> Float[Array, "*batch"]:
-    """Return V(s) = α (log Z(s) − KL(π‖π_new)), the mean of Q − α log π over a policy's own candidates.
-
-    Args:
-        log_z: log Ẑ(s) of candidates drawn from π and weighted for π_new = exp(Q/α)/Z.
-        kl: their estimate of KL(π‖π_new).
-        temperature: entropy weight α.
-
-    Returns:
-        The soft values.
-    """
+    """Return V(s) = α (log Z(s) − KL(π‖π_new)), the mean of Q − α log π over a policy's own candidates."""
     return (log_z - kl) * temperature
 
 
@@ -79,16 +76,7 @@ def soft_target(
     terminated: Float[Array, "*batch"],
     next_value: Float[Array, "*batch"],
 ) -> Float[Array, "*batch"]:
-    """Return r + γ (1 − terminated) V(s'), one sample of equation (1).
-
-    Args:
-        reward: r(s, a).
-        discount: γ in [0, 1).
-        terminated: one where the return ends with this transition. A time limit does not end it.
-        next_value: estimate of the soft value of s'.
-
-    Returns:
-        What to regress Q(s, a) on.
+    """Return r + γ (1 − terminated) V(s'), one sample of equation (1): what to regress Q(s, a) on.
 
     Example:
         >>> soft_target(jax.numpy.ones(2), 0.5, jax.numpy.array([0.0, 1.0]), jax.numpy.full(2, 10.0))
@@ -103,14 +91,6 @@ def temperature_loss(
     """Return log α · (H − H̄), whose gradient step raises α while the entropy H = −mean log π is below its target H̄.
 
     The form of Haarnoja et al. 2018b, equation 18, with log α in place of α, as everyone computes it.
-
-    Args:
-        log_temperature: log α.
-        entropy: H, in nats.
-        target_entropy: H̄, in nats.
-
-    Returns:
-        The loss, shape ().
 
     Example:
         >>> entropy = jax.numpy.array(-4.0)  # below its target: α is to rise

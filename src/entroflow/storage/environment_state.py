@@ -16,6 +16,7 @@ import gymnasium
 import jax
 import numpy as np
 
+from ..envs import episodes
 from . import checkpoint
 
 KNOWN = ("gymnasium.envs.mujoco.", "gymnasium.envs.classic_control.", "gymnasium.wrappers.", "entroflow.")
@@ -61,9 +62,7 @@ def restore(envs: Sequence[gymnasium.Env], document: list[Any], arrays: checkpoi
 
 def _layers(env: gymnasium.Env) -> list[gymnasium.Env]:
     """Return the wrappers, outermost first, and the environment itself."""
-    layers = [env]
-    while isinstance(layers[-1], gymnasium.Wrapper):
-        layers.append(layers[-1].env)
+    layers = episodes.layers(env)
     for layer in layers:
         if not type(layer).__module__.startswith(KNOWN):
             raise NotCaptured(f"{type(layer).__name__} is not among the environments whose state is known")

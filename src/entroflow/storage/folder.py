@@ -1,6 +1,19 @@
 """What all commands share: the output folder, results.json, the cache of compiled programs, the clock.
 
 JAX is imported where it is used, so that commands that only read files do without it.
+
+What the functions have in common:
+
+Args:
+    out: the folder.
+    document: what was found; NumPy numbers and arrays may be inside. Numbers that are not finite become null, for JSON
+        has no others.
+    seconds: wall-clock time by part of the work.
+    clock: the same, to be added to.
+    name: an entry of the clock.
+
+Yields:
+    Nothing.
 """
 
 import contextlib
@@ -36,8 +49,8 @@ def claim(folder: Path) -> None:
 def lock(folder: Path) -> Iterator[None]:
     """Keep other processes from working in a folder, which is made if there is none; remove what a kill left there.
 
-    The system takes the lock back from a process that is killed. A `ValueError` says that another process works there,
-    or that a folder inside is a link, by which one would write elsewhere.
+    The system takes the lock back from a process that is killed. A folder inside that is a link, by which one would
+    write elsewhere, is refused.
     """
     with contextlib.ExitStack() as held:
         with checks.reachable(folder, "a folder to write to"):
@@ -59,14 +72,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def write_results(out: Path, document: dict[str, Any], seconds: dict[str, float]) -> None:
-    """Write results.json: the document, with versions and seconds.
-
-    Args:
-        out: the folder.
-        document: what was found; NumPy numbers and arrays may be inside. Numbers that are not finite become null, for
-            JSON has no others.
-        seconds: wall-clock time by part of the work.
-    """
+    """Write results.json: the document, with versions and seconds."""
     rounded = {name: round(value, 2) for name, value in seconds.items()}
     text = json.dumps(plain(document | {"versions": versions(), "seconds": rounded}), indent=2, allow_nan=False)
     replace(out / RESULTS, text + "\n")
@@ -104,15 +110,7 @@ def cache_compilations() -> None:
 
 @contextlib.contextmanager
 def timed(clock: dict[str, float], name: str) -> Iterator[None]:
-    """Add the time that the block takes to an entry of the clock.
-
-    Args:
-        clock: seconds by part of the work.
-        name: the entry.
-
-    Yields:
-        Nothing.
-    """
+    """Add the time that the block takes to an entry of the clock."""
     begun = time.perf_counter()
     yield
     clock[name] = clock.get(name, 0.0) + time.perf_counter() - begun

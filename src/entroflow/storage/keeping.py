@@ -1,4 +1,22 @@
-"""Jobs that survive: what a job is stands in its folder, its newest state beside it, so that it can be gone on with."""
+"""Jobs that survive: what a job is stands in its folder, its newest state beside it, so that it can be gone on with.
+
+What the functions have in common:
+
+Args:
+    name: the job's name; to `restored`, what arrays are called.
+    out: its folder.
+    options: its options.
+    facts: what the options refer to, such as a file's content; kept with them.
+    resumed: whether to go on; a `ValueError` says that none of the checkpoints is whole, or the folder in use.
+    again: the command that goes on with it.
+    job: the work, which writes into the folder and to the console, and returns the exit code.
+    step: how far it is.
+    state: returns its numbers and arrays.
+    like: a tree of the same structure, divided among the devices as the one that is returned is to be.
+
+Returns:
+    What the functions say.
+"""
 
 import contextlib
 import json
@@ -49,15 +67,7 @@ class Keeper:
         self._saved, self._took = time.perf_counter(), 0.0
 
     def keep(self, step: int, state: Callable[[], tuple[dict[str, Any], checkpoint.Arrays]]) -> bool:
-        """Write a checkpoint unless the last one is too young for what it cost.
-
-        Args:
-            step: how far the job is.
-            state: returns its numbers and arrays.
-
-        Returns:
-            Whether to stop now.
-        """
+        """Write a checkpoint unless the last one is too young for what it cost; return whether to stop now."""
         begun = time.perf_counter()
         if self.stop() or self._took <= SHARE * (begun - self._saved):
             checkpoint.save(self.out / CHECKPOINTS, step, self._run, *state())
@@ -71,15 +81,7 @@ class Keeper:
         return self.stop.exit_code
 
     def restored(self, name: str, like: T) -> T:
-        """Return a tree of the newest checkpoint.
-
-        Args:
-            name: what its arrays are called.
-            like: a tree of the same structure, divided among the devices as this one is to be.
-
-        Returns:
-            The tree.
-        """
+        """Return a tree of the newest checkpoint."""
         tree = checkpoint.unflatten(name, like, self.arrays)
         return jax.tree.map(lambda leaf, there: jax.device_put(leaf, there.sharding), tree, like)
 
@@ -92,19 +94,7 @@ class Keeper:
 def keeping(
     name: str, out: Path, options: Mapping[str, Any], facts: Mapping[str, Any], *, resumed: bool, again: str
 ) -> Iterator[Keeper]:
-    """Begin a job in its folder or go on there, alone and with an ear for signals.
-
-    Args:
-        name: the job's name.
-        out: its folder.
-        options: its options.
-        facts: what the options refer to, such as a file's content; kept with them.
-        resumed: whether to go on; a `ValueError` says that none of the checkpoints is whole, or the folder in use.
-        again: the command that goes on with it.
-
-    Yields:
-        The keeper.
-    """
+    """Begin a job in its folder or go on there, alone and with an ear for signals; yield its keeper."""
     run = plain({"command": name, "options": options, "facts": facts})
     if not resumed:
         claim(out)
@@ -116,14 +106,7 @@ def keeping(
 
 
 def conduct(out: Path, job: Callable[[Console], int]) -> int:
-    """Run a job whose options have been checked.
-
-    Args:
-        out: its folder.
-        job: the work, which writes into the folder and to the console, and returns the exit code.
-
-    Returns:
-        The job's exit code, 130 after Ctrl-C, or 1 if a file cannot be written.
+    """Run a job whose options have been checked; return its exit code, 130 after Ctrl-C, 1 if a file cannot be written.
 
     Raises:
         Damaged: if the checkpoint to go on from does not fit.
@@ -146,10 +129,7 @@ def conduct(out: Path, job: Callable[[Console], int]) -> int:
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
-    """Read what the job in a folder is: the command's name, its options and its facts; None if there is no job.
-
-    A `ValueError` says that it is one of another format, or a finished one.
-    """
+    """Read what the unfinished job in a folder is: command, options and facts; None if there is no job."""
     path = folder / CONFIG
     with checks.reachable(folder):
         config = checks.json_object(path) if path.is_file() else {}

@@ -74,10 +74,9 @@ class Writer(contextlib.ExitStack):
             self.callback(each.close)
 
     def metrics(self, rows: Sequence[Row]) -> None:
-        """Append rows to metrics.csv, one per seed: `METRICS`, then the learner's.
+        """Append rows to metrics.csv, one per seed: `METRICS`, then the learner's, as the first row of all has them.
 
-        The first row of all fixes the columns; for another one and for what is no number there is a `ValueError`, and
-        no row is written. None is an empty field: no episode has ended.
+        None is an empty field: no episode has ended.
         """
         self._metrics.append(rows)
         for sink in self._sinks:
@@ -134,10 +133,7 @@ def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int 
 
 
 def read(folder: str | Path) -> Record:
-    """Read a run, finished or not; a `ValueError` says where there is none, a damaged one or one of a newer format.
-
-    It is compared with what its newest checkpoint says of it; what was written since may only add to that.
-    """
+    """Read a run, finished or not; what was written since the newest checkpoint may only add to what that says."""
     folder = Path(folder)
     config, (run, rows) = read_config(folder), _told(folder)
     tables = [read_table(folder / name, fixed) for name, fixed in TABLES.items()]

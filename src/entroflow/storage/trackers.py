@@ -19,9 +19,9 @@ class _TensorBoard:
     def __init__(self, folder: Path, seeds: Sequence[int], after: int | None):
         from tensorboardX import SummaryWriter
 
-        resumed = (
-            {} if after is None else {"purge_step": after + 1, "filename_suffix": f".{after}-{secrets.token_hex(8)}"}
-        )
+        resumed: dict[str, Any] = {}
+        if after is not None:
+            resumed = {"purge_step": after + 1, "filename_suffix": f".{after}-{secrets.token_hex(8)}"}
         self._writers = {seed: SummaryWriter(str(folder / f"seed={seed}"), **resumed) for seed in seeds}
 
     def write(self, group: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -45,14 +45,12 @@ class _WeightsAndBiases:
         self._run = wandb.init(project="entroflow", name=name, config=dict(config), dir=str(folder), resume="auto")
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
+        self.close = self._run.finish
 
     def write(self, group: str, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
             values = {f"seed={row['seed']}/{group}/{name}": value for name, value in _values(row).items()}
             self._run.log(values | {"step": row["step"]})
-
-    def close(self) -> None:
-        self._run.finish()
 
 
 Sink = _TensorBoard | _WeightsAndBiases
@@ -76,18 +74,13 @@ def open_sinks(folder: Path, config: Mapping[str, Any], *, wandb: bool = False, 
     if wandb and find_spec("wandb") is None:
         remedy = 'pip install "entroflow[wandb]", or go without'
         raise checks.error("wandb", "True without the package wandb", "the package", remedy)
-    sinks: list[Sink] = []
+    sinks: list[Sink] = [_WeightsAndBiases(folder, config)] if wandb else []
     if find_spec("tensorboardX") is not None:
-        sinks.append(_TensorBoard(folder / "tensorboard", config["seeds"], after))
-    if wandb:
-        sinks.append(_WeightsAndBiases(folder, config))
+        sinks.insert(0, _TensorBoard(folder / "tensorboard", config["seeds"], after))
     return sinks
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, float]:
     """Return what is to be drawn: empty fields and NaN are left out."""
-    return {
-        name: float(value)
-        for name, value in row.items()
-        if name not in POSITION and value is not None and not math.isnan(value)
-    }
+    given = {name: float(value) for name, value in row.items() if name not in POSITION and value is not None}
+    return {name: value for name, value in given.items() if not math.isnan(value)}

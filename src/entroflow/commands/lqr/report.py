@@ -13,10 +13,10 @@ from rich.table import Table
 from ...agents import sampling
 from ...flow import FlowPolicy
 from ...lqr import LQR
-from ...lqr.figures import Curve, Picture, errors_figure, learning_figure, policies_figure, returns_figure
 from ...lqr.matrices import matrix_root
 from ...plotting import save
 from .evaluate import LQREvaluation, normal_points
+from .figures import Curve, Picture, errors_figure, learning_figure, policies_figure, returns_figure
 
 PICTURE_SAMPLES = 4000
 

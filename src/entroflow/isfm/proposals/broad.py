@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import error
 from ...flow import ActionSpace, Box
+from .protocol import WithLogProbs
 
 
 class GaussianProposal(eqx.Module):
@@ -90,9 +91,7 @@ class GaussianProposal(eqx.Module):
         log_scale = jnp.sum(jnp.log(jnp.diag(self.factor)))
         return jnp.sum(jax.scipy.stats.norm.logpdf(noise)) - log_scale
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
-    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int) -> WithLogProbs:
         """Draw latents with their log-densities, see `Proposal.sample_and_log_prob`."""
         noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
         latents = jax.vmap(lambda noise: self.mean + self.factor @ noise)(noise)
@@ -150,9 +149,7 @@ class UniformProposal(eqx.Module):
         inside = jnp.all((self.low <= action) & (action <= self.high))
         return jnp.where(inside, self._log_density(latent), -jnp.inf)
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
-    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int) -> WithLogProbs:
         """Draw latents with their log-densities, see `Proposal.sample_and_log_prob`."""
         del obs
         shares = jax.random.uniform(key, (n, self.low.shape[0]), self.low.dtype)

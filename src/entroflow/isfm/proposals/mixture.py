@@ -19,16 +19,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ...checks import error, number
 from ...flow import FlowPolicy
 from .policy import CurrentPolicy
-from .protocol import DensityProposal, Proposal
+from .protocol import DensityProposal, Proposal, WithLogProbs
 
 
 class MixtureProposal(eqx.Module):
     """A mixture of proposals with fixed weights; candidates are allotted to the components by stratified sampling.
 
     Component k gives n ω_k of n candidates, rounded down or up at random so that its expected share is ω_k exactly.
-    That leaves every estimate unbiased and never increases its variance. The components' densities are computed
-    for every candidate, in random order, so that halves of the candidates are alike. (The two halves of
-    `state_normalised` are then not quite independent.)
+    That leaves every estimate unbiased and never increases its variance. Candidates come in random order, so that
+    halves of them are alike. (The two halves of `state_normalised` are then not quite independent.)
 
     Args:
         components: the proposals μ_k, all with a `log_prob`.
@@ -69,9 +68,7 @@ class MixtureProposal(eqx.Module):
         """Return log Σ_k ω_k μ_k(u|s), see `DensityProposal.log_prob`."""
         return self._join(jnp.stack([component.log_prob(obs, latent) for component in self.components]))
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
-    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int) -> WithLogProbs:
         """Draw latents in random order with the mixture's log-density, see `Proposal.sample_and_log_prob`."""
         draw_key, count_key, order_key = jax.random.split(key, 3)
         keys = jax.random.split(draw_key, len(self.components))
@@ -115,10 +112,9 @@ def defensive(policy: FlowPolicy, broad: Proposal, epsilon: float | np.floating)
 
 
 def _allot(key: PRNGKeyArray, weights: tuple[float, ...], n: int) -> tuple[list[int], Array]:
-    """Share n candidates among components by systematic sampling of what is left after rounding down.
+    """Return the most that each component may have to give, and what each of them gives, in sum n.
 
-    Returns:
-        The most that each component may have to give, and what each gives; the latter sum to n.
+    What is left after rounding down is shared out by systematic sampling.
     """
     shares = [n * weight for weight in weights]
     shares = [round(share) if abs(share - round(share)) < 1e-6 else share for share in shares]

@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import positive_number
 from ...flow import FlowPolicy
-from .protocol import QFunction
+from .protocol import QFunction, WithLogProbs
 
 
 class CurrentPolicy(eqx.Module):
@@ -20,9 +20,7 @@ class CurrentPolicy(eqx.Module):
         """Return log π_u(u|s) of a given latent, by integrating backwards, see `DensityProposal.log_prob`."""
         return self.policy.latent_log_prob(obs, latent)
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
-    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int) -> WithLogProbs:
         """Draw latents of the policy with their log-densities, see `Proposal.sample_and_log_prob`."""
         return jax.vmap(self.policy.sample_latent_and_log_prob, in_axes=(0, None))(jax.random.split(key, n), obs)
 
@@ -57,9 +55,7 @@ class BroadenedPolicy(eqx.Module):
         """Return the log-density of a given latent, by integrating backwards, see `DensityProposal.log_prob`."""
         return self.policy.latent_log_prob(obs, latent, self.noise_scale)
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
-    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int) -> WithLogProbs:
         """Draw latents of the broadened policy with their log-densities, see `Proposal.sample_and_log_prob`."""
         draw = jax.vmap(self.policy.sample_latent_and_log_prob, in_axes=(0, None, None))
         return draw(jax.random.split(key, n), obs, self.noise_scale)

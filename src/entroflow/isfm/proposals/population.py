@@ -7,12 +7,10 @@ the deterministic-mixture density
 
     μ(u|s) = (1/N) Σ_j N(u; m_j, diag σ²).
 
-Given the parents u_i', every kernel gives one candidate, which makes this exact importance sampling by stratified draws
-from μ. It needs no log π_k, but N² kernel values and one gradient of Q. Measured (`experiments/proposals`), it is worth
-its cost while the policy is wider than its target, and not once the policy fits; it does not find modes that are far.
+Given the parents u_i', every kernel gives one candidate: exact importance sampling by stratified draws from μ. It
+needs no log π_k, but N² kernel values and one gradient of Q, and is worth its cost while the policy is wider than its
+target (`experiments/proposals`); it does not find modes that are far.
 """
-
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -22,6 +20,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import error, positive_number
 from ...flow import FlowPolicy
+from .protocol import QFunction, WithLogProbs
 
 REACH = 1.0  # no candidate is moved further than this many kernel widths: steep critics do not throw it past the mode
 
@@ -41,14 +40,14 @@ class PopulationProposal(eqx.Module):
     """
 
     policy: FlowPolicy
-    q_function: Callable[[Array, Array], Array]
+    q_function: QFunction
     temperature: Float[Array, ""]
     width: float | None = eqx.field(static=True)
 
     def __init__(
         self,
         policy: FlowPolicy,
-        q_function: Callable[[Array, Array], Array],
+        q_function: QFunction,
         temperature: Float[ArrayLike, ""],
         width: float | None = None,
     ):
@@ -58,9 +57,7 @@ class PopulationProposal(eqx.Module):
         self.temperature = jnp.asarray(temperature, policy.obs_units.mean.dtype)
         self.width = None if width is None else positive_number("width", width)
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
-    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int) -> WithLogProbs:
         """Draw latents with the log-density of the mixture of kernels, see `Proposal.sample_and_log_prob`."""
         if n < 2:
             raise error("candidates", f"{n}", "at least 2 for a population", "its spread is that of its members")

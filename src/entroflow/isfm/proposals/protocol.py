@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from ...flow import FlowPolicy
 
 QFunction = Callable[[Array, Array], Array]
+WithLogProbs = tuple[Float[Array, "N d"], Float[Array, " N"]]  # N latents
 
 
 @runtime_checkable
@@ -37,9 +38,7 @@ class Proposal(Protocol):
     forgotten, with `defensive(policy, HeavyTails(2.0), 0.2)`; and as `SACISFM(..., proposal=...)` likewise.
     """
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
-    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int) -> WithLogProbs:
         """Draw candidates for one state.
 
         Args:

@@ -10,9 +10,9 @@ x ∈ [−1, 1]^d in units of the box. With angles θ_t = ½π t/(T+1), t = 1, �
 for the reverse kernel, times exp(Q/α), is the distribution of clean actions given x_t under the policy exp(Q/α)/Z. No
 sample and no density of that policy is needed. Acting runs the T denoising steps of DDPM (Ho et al. 2020).
 
-There is no log π(a|s). The algorithm's authors drop the entropy from the critic's targets and tune α on the entropy of
-Gaussian noise of scale ∝ α that they add to the actions. Both are done here; what differs from their code: candidates
-are restricted to the box, not clipped to its faces; angles and variances of the steps; no selection of actions by Q.
+There is no log π(a|s): the critic's targets count no entropy, and α is tuned on that of Gaussian noise of scale ∝ α,
+added to the actions. What differs from the authors' code: candidates are restricted to the box, not clipped to its
+faces; angles and variances of the steps; no selection of actions by Q.
 """
 
 from collections.abc import Callable
@@ -97,19 +97,19 @@ class Denoising(ActorDefaults):
         """Regress on the weighted noise, at noised actions of the policy, see `Actor.loss_and_gradient`."""
         obs, q_function, temperature = goal
 
-        def draw(key: PRNGKeyArray, obs: Float[Array, " n"]) -> tuple[Noised, Float[Array, ""]]:
+        def draw(key: PRNGKeyArray, obs: Float[Array, " n"]) -> tuple[_Noised, Float[Array, ""]]:
             action_key, level_key, *keys = jax.random.split(key, 2 + self.pairs)
             clean = policy.denoise(action_key, obs)
             # One level in each of as many equal parts of 1, …, T as there are pairs.
             places = (jnp.arange(self.pairs, dtype=float) + jax.random.uniform(level_key)) / self.pairs
             levels = 1 + jnp.minimum((places * self.steps).astype(int), self.steps - 1)
 
-            def one(key: PRNGKeyArray, level: Array) -> Noised:
+            def one(key: PRNGKeyArray, level: Array) -> _Noised:
                 noise_key, candidate_key = jax.random.split(key)
                 angle = _angle(level, self.steps)
                 point = jnp.cos(angle) * clean + jnp.sin(angle) * jax.random.normal(noise_key, clean.shape)
                 value = lambda x: q_function(obs, policy.to_action(x)) / temperature  # noqa: E731
-                return Noised(point, level, *reverse_sample(candidate_key, point, angle, value, self.candidates))
+                return _Noised(point, level, *reverse_sample(candidate_key, point, angle, value, self.candidates))
 
             return jax.vmap(one)(jnp.stack(keys), levels), q_function(obs, policy.to_action(clean))
 
@@ -118,7 +118,7 @@ class Denoising(ActorDefaults):
         def loss(network: VelocityNetwork) -> Float[Array, ""]:
             trained = eqx.tree_at(lambda policy: policy.network, policy, network)
 
-            def one(obs: Float[Array, " n"], noised: Noised) -> Float[Array, " p"]:
+            def one(obs: Float[Array, " n"], noised: _Noised) -> Float[Array, " p"]:
                 context = trained.condition(obs)
                 predicted = jax.vmap(trained._noise_in, in_axes=(0, 0, None))(noised.point, noised.level, context)
                 return jnp.sum((predicted - noised.target) ** 2, axis=-1)
@@ -129,15 +129,8 @@ class Denoising(ActorDefaults):
         return Step(error, gradient, values, {"ess": jnp.mean(noised.ess)})
 
 
-class Noised(NamedTuple):
-    """A noised action.
-
-    Attributes:
-        point: the point x_t, shape (d,).
-        level: its level t, shape ().
-        target: the noise to predict there, shape (d,).
-        ess: ESS/K of its candidates, shape ().
-    """
+class _Noised(NamedTuple):
+    """A noised action: the point x_t, its level t, the noise to predict there, and ESS/K of its candidates."""
 
     point: Float[Array, "*p d"]
     level: Array
@@ -204,10 +197,7 @@ class DenoisingPolicy(eqx.Module):
         return self.push(obs, jnp.asarray(noise_scale) * noise)
 
     def exploration_entropy(self) -> Float[Array, ""]:
-        """Return the entropy of the added noise, ½ d log(2πe σ²), on which the algorithm's authors tune α; −∞ of none.
-
-        It is not the entropy of the policy, which is not known.
-        """
+        """Return the entropy of the added noise, not of the policy: ½ d log(2πe σ²); −∞ of none."""
         size = self.action_space.size
         scales = jnp.sum(jnp.log((self.action_space.high - self.action_space.low) / 2))
         return size * (0.5 * jnp.log(2 * jnp.pi * jnp.e) + jnp.log(self.deviation)) + scales

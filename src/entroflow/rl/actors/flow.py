@@ -71,7 +71,7 @@ class Flow(ActorDefaults):
         pairs: pairs (x_0, τ) per candidate.
         ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering). Zero:
             never.
-        target: what the velocity is regressed on, "pair", "posterior", "stein" or "difference" (see `isfm_loss`).
+        target: what the velocity is regressed on, "pair", "posterior" or "stein" (see `isfm_loss`).
         proposal: where candidates come from: the current "policy", the "population" moved up the critic, the
             "defensive" mixture of the policy and a tenth of actions uniform in the box, or a `Propose` of one's own.
         pathwise: weight of the pathwise term beside the ISFM loss; zero: none.
@@ -102,10 +102,6 @@ class Flow(ActorDefaults):
         named("proposal", self.proposal, PROPOSALS, Propose)
         named("normalise", self.normalise, NORMALISATIONS, Normalisation)
         super().__post_init__()
-        if self.target == "difference" and self.proposal not in ("policy", current_policy):
-            remedy = "choose 'posterior': only the current policy's candidates tell its velocity"
-            given = "'difference' with another proposal than the current policy"
-            raise error("target", given, "one or the other", remedy)
         if self.pathwise > 0 and not isinstance(self.solver, RungeKutta):
             given, remedy = f"{self.pathwise} with {type(self.solver).__name__}", "use RungeKutta, or pathwise=0"
             raise error("pathwise", given, "a solver of fixed steps", remedy)

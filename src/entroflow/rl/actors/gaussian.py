@@ -14,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...fields import Count, Layers
 from ...flow import ActionSpace
+from ...flow.policy import WithLogProb
 from ...flow.velocity import linear_layers
 from ...moments import Moments
 from .protocol import ActorDefaults
@@ -106,14 +107,12 @@ class GaussianPolicy(eqx.Module):
         """Draw an action, that of `sample_and_log_prob` at noise scale 1, see `Policy.sample`."""
         return self.push(obs, jnp.asarray(noise_scale) * self._noise(key))
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"]
-    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"]) -> WithLogProb:
         """Draw, with gradients through both results, see `Policy.sample`."""
         return self.push_and_log_prob(obs, self._noise(key))
 
     def log_prob(self, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log π(a|s) of an action moved strictly inside of a box, see `FlowPolicy.log_prob`."""
+        """Return log π(a|s) of an action moved strictly inside of a box, see `DensityPolicy.log_prob`."""
         mean, log_std = self._moments(obs)
         latent = self.action_space.from_action(action)
         log_prob = self._log_prob(latent, (latent - mean) / jnp.exp(log_std), log_std)
@@ -124,9 +123,7 @@ class GaussianPolicy(eqx.Module):
         mean, log_std = self._moments(obs)
         return self.action_space.to_action(mean + jnp.exp(log_std) * noise)
 
-    def push_and_log_prob(
-        self, obs: Float[Array, " n"], noise: Float[Array, " d"]
-    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+    def push_and_log_prob(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> WithLogProb:
         """Return that action and its log-density, see `NoisePolicy.push`."""
         mean, log_std = self._moments(obs)
         latent = mean + jnp.exp(log_std) * noise

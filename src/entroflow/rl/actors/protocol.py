@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ...fields import Count, NonNegative, Positive, Share, check_fields
 from ...flow import ActionSpace
+from ...flow.policy import WithLogProb
 from ...isfm import QFunction
 from ...moments import Moments
 from ..soft_bellman import pathwise_values
@@ -42,14 +43,20 @@ class Policy(Protocol):
 class DensityPolicy(Policy, Protocol):
     """A policy whose density is known: `FlowPolicy`, `GaussianPolicy`, or one of your own."""
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"]
-    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"]) -> WithLogProb:
         """Draw the action of `sample` with log π(a|s), shapes (d,) and (), see `Policy.sample`."""
         ...
 
     def log_prob(self, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return log π(a|s) of a given action, shape (), see `FlowPolicy.log_prob`."""
+        """Return log π(a|s) of a given action.
+
+        Args:
+            obs: observation s, shape (n,).
+            action: action a, shape (d,).
+
+        Returns:
+            The log-density, shape ().
+        """
         ...
 
 
@@ -84,9 +91,7 @@ class NoisePolicy(Policy, Protocol):
 class NoiseDensityPolicy(NoisePolicy, Protocol):
     """One that tells the action's density, too."""
 
-    def push_and_log_prob(
-        self, obs: Float[Array, " n"], noise: Float[Array, "..."]
-    ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
+    def push_and_log_prob(self, obs: Float[Array, " n"], noise: Float[Array, "..."]) -> WithLogProb:
         """Return that action with log π(a|s), shapes (d,) and (), see `NoisePolicy.push`."""
         ...
 

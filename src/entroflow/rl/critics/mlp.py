@@ -182,8 +182,7 @@ class MLPCritic:
 class MLP(eqx.Module):
     """A perceptron from a normalised input (s, or s and a joined) to a normalised value.
 
-    Its activations are smooth, since the policy follows the critic's curvature: exp(Q/α) is only as right as Q is
-    over the policy's width.
+    Its activations are smooth, since the policy follows the critic's curvature.
 
     Args:
         input_size: number of inputs i.

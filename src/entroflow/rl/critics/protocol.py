@@ -42,10 +42,8 @@ class Experience(NamedTuple):
 class Critic(Protocol):
     """A class of critics and the way they learn. Critics are settings: what is learned is in the critic's state.
 
-    Whether there are several networks, what they say together (their minimum, their mean), whether there are target
-    networks and what the loss is: all is the critic's own business. One of your own is any object with what is below
-    that compares equal to itself, such as a frozen dataclass: `SACISFM("Pendulum-v1", critic=MyCritic())`.
-    `examples/own_critic.py` is one.
+    One of your own is any object with what is below that compares equal to itself, such as a frozen dataclass:
+    `SACISFM("Pendulum-v1", critic=MyCritic())`. `examples/own_critic.py` is one.
 
     Attributes:
         learns_v: whether it learns V(s), too, so that targets need no actions; it is a `VCritic` then, and policy

@@ -1,17 +1,6 @@
 """The paper's two figures for LQR, the learning curves behind them and a picture of the learned policies.
 
-Import this module by name: `entroflow.lqr` does not load Matplotlib. What the functions have in common:
-
-Args:
-    curves: one per run.
-    optimal_returns: by temperature and seed, the optimal policy's return on the same noise.
-    runs: per run `alpha`, `seed` and, for x the words mean and covariance, `x_error`, `x_error_std`, `x_error_floor`,
-        `x_error_relative` and `x_scale`, by which the error was divided.
-    pictures: one per temperature and state.
-    title: the figure's title.
-
-Returns:
-    The figure.
+A figure takes the `runs` as results.json has them, or one curve for each, or pictures for each temperature and state.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from entroflow.lqr.matrices import matrix_root
-from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure
+from ...lqr.matrices import matrix_root
+from ...plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure
 
 RETURN_TOLERANCE = 0.01  # shaded about the optimal return
 ERROR_TARGETS = {"mean": 0.03, "covariance": 0.05}  # relative errors, drawn as dotted lines
@@ -35,32 +24,21 @@ class Curve(NamedTuple):
     """What was measured during one run, by E evaluations."""
 
     alpha: float
-    """Temperature."""
     seed: int
-    """Seed."""
     transitions: Real[np.ndarray, "E"]
-    """Environment transitions seen."""
     standard_return: Float[np.ndarray, "E"]
-    """Average return of the policy."""
     mean_error_relative: Float[np.ndarray, "E"]
-    """Error of the mean action, relative to the optimum's."""
     covariance_error_relative: Float[np.ndarray, "E"]
-    """Error of the covariance, relative to the optimum's."""
 
 
 class Picture(NamedTuple):
     """Samples of one run's policy at one state, with the exact one."""
 
     alpha: float
-    """Temperature."""
     state: Float[np.ndarray, "n"]
-    """The state s."""
     actions: Float[np.ndarray, "m d"]
-    """Samples."""
-    mean: Float[np.ndarray, "d"]
-    """−K*s."""
-    covariance: Float[np.ndarray, "d d"]
-    """Σ*."""
+    mean: Float[np.ndarray, "d"]  # −K*s
+    covariance: Float[np.ndarray, "d d"]  # Σ*
 
 
 def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float, int], float], title: str) -> Figure:
