@@ -128,6 +128,13 @@ class CompareOptions:
 
 
 @dataclass(frozen=True)
+class SettingsOptions:
+    """Print every setting of an algorithm, with its default, what it may be, and what it is."""
+
+    algorithm: Positional[Literal["sac_isfm", "gaussian_sac", "denoising"]] = "sac_isfm"  # The algorithm.
+
+
+@dataclass(frozen=True)
 class VersionOptions:
     """Print the version."""
 

@@ -186,4 +186,4 @@ def test_a_q_of_another_shape_is_refused(q_function, key):
     """One sentence, before anything is compiled."""
     policy = FlowPolicy(VelocityNetwork(3, 2, width=4, depth=1, key=key), Unbounded(2))
     with pytest.raises(ValueError, match=r"^q_function: got values of shape .*, expected one number, of shape \(\); "):
-        isfm.fit(isfm.FitConfig(steps=1), policy, key, lambda key: jax.random.normal(key, (5, 3)), q_function, 1.0)
+        isfm.improve(isfm.FitConfig(steps=1), policy, key, lambda key: jax.random.normal(key, (5, 3)), q_function, 1.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import AdaptiveCandidates, FitConfig, fit
+from entroflow.isfm import AdaptiveCandidates, FitConfig, improve
 from entroflow.isfm.schedule import at_size
 
 SCHEDULE = AdaptiveCandidates(4.0, (4, 8, 16))
@@ -39,7 +39,7 @@ def fits():
 
     def program(candidates):
         config = FitConfig(steps=60, candidates=candidates, pairs=1, rate=0.05)
-        one = lambda seed: fit(config, policy, jax.random.key(seed), observe, q, 1.0)  # noqa: E731
+        one = lambda seed: improve(config, policy, jax.random.key(seed), observe, q, 1.0)  # noqa: E731
         return jax.jit(lambda seeds: jax.lax.map(one, seeds))
 
     scheduled, fixed = program(AdaptiveCandidates(2.8, (4, 16))), program(AdaptiveCandidates(1e9, (4, 16)))

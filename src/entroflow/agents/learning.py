@@ -83,7 +83,7 @@ def learn(
         given, remedy = f"{steps} after {before:.0f} updates", "train a new agent"
         raise checks.error("total_timesteps", given, f"a training of {planned} updates, as planned", remedy)
     if log is not None:
-        folder, plans = Path(log), dict(zip(("every", "episodes"), evaluation, strict=True))
+        folder, plans = Path(log), {"every": evaluation[0], "episodes": evaluation[1]}
         config = describe(training.task, training.settings, training.seeds, target, plans)
         known = records.begun(folder, config, resume, ("log", "resume", "settings"), "resume=True")
         with Stop() as stop:

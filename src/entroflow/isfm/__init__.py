@@ -1,6 +1,7 @@
 """Policy improvement by importance sampling flow matching (section III-C of the paper)."""
 
-from .fit import FitConfig, FitMetrics, fit
+from .density import Fitted, fit
+from .fit import FitConfig, FitMetrics, improve
 from .loss import (
     Candidates,
     draw_candidates,
@@ -58,6 +59,7 @@ __all__ = [
     "Faults",
     "FitConfig",
     "FitMetrics",
+    "Fitted",
     "GaussianProposal",
     "MixtureProposal",
     "Normalisation",
@@ -76,6 +78,7 @@ __all__ = [
     "draw_candidates",
     "fit",
     "flow_matching_loss",
+    "improve",
     "isfm_loss",
     "log_mean_exp",
     "posterior_target",

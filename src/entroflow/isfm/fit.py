@@ -25,7 +25,7 @@ from .weights import Diagnostics, Faults, Normalisation, check_faults, running_e
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Settings of `fit`.
+    """Settings of `improve`.
 
     Attributes:
         steps: gradient steps.
@@ -55,7 +55,7 @@ class FitConfig:
 
 
 class FitMetrics(NamedTuple):
-    """What every step of `fit` tells, averaged over its states; every field has shape (steps,).
+    """What every step of `improve` tells, averaged over its states; every field has shape (steps,).
 
     Attributes:
         loss: the loss before the step.
@@ -72,7 +72,7 @@ class FitMetrics(NamedTuple):
     candidates: Float[Array, " steps"]
 
 
-def fit(
+def improve(
     config: FitConfig,
     policy: FlowPolicy,
     key: PRNGKeyArray,
