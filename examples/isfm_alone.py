@@ -12,7 +12,7 @@ import tyro
 from jax import Array
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import FitConfig, fit
+from entroflow.isfm import FitConfig, improve
 
 TEMPERATURE = 0.5  # α
 TOPS = jnp.array([[2.0, 0.0], [0.0, 2.0], [-2.0, 0.0], [0.0, -2.0]])
@@ -31,7 +31,7 @@ def train(steps: int) -> FlowPolicy:
     """Fit a flow at one state, s = 0, by weighted regression on its own samples: equations (7) and (9)."""
     velocity = VelocityNetwork(obs_size=1, action_size=2, width=64, key=jax.random.key(0))
     policy, config = FlowPolicy(velocity, Unbounded(2)), FitConfig(steps=steps, candidates=256)
-    policy, _ = fit(config, policy, jax.random.key(1), lambda key: jnp.zeros((1, 1)), q_function, TEMPERATURE)
+    policy, _ = improve(config, policy, jax.random.key(1), lambda key: jnp.zeros((1, 1)), q_function, TEMPERATURE)
     return policy.with_solver(RungeKutta("rk4", 16))
 
 

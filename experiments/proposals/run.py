@@ -33,7 +33,7 @@ from entroflow.isfm import (
     current_policy,
     defensive,
     draw_candidates,
-    fit,
+    improve,
     weighted_regression,
 )
 from entroflow.plotting import STYLE, legend_below, new_figure, save
@@ -109,7 +109,7 @@ COLORS = ["0.6", "0.75", "0.5", "#cc79a7", "#e69f00", "black", "#9ad1f5", "#56b4
 
 def collapse(keys):
     """Policies that have been fitted to one mode, one per key."""
-    run = lambda key: fit(COLLAPSE, initial(key), key, lambda _: OBS[None], one_mode, 1.0)  # noqa: E731
+    run = lambda key: improve(COLLAPSE, initial(key), key, lambda _: OBS[None], one_mode, 1.0)  # noqa: E731
     policies, metrics = jax.jit(jax.vmap(run))(keys)
     check_faults(metrics.faults)
     return policies

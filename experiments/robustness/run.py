@@ -12,8 +12,8 @@ from rich.markdown import Markdown
 from tyro.conf import Positional
 
 from entroflow import checks, load
-from entroflow.agents.load import LAST
 from entroflow.agents.perturb import Perturbation
+from entroflow.storage.places import LAST
 
 from .. import frame
 

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from entroflow import checks
 from entroflow.devices import use_all_cores
 from entroflow.flow import FlowPolicy
-from entroflow.isfm import fit
+from entroflow.isfm import improve
 from entroflow.lqr import systems
 from entroflow.rl.spi import soft_policy_iteration
 
@@ -132,7 +132,7 @@ class Study:
     ) -> tuple[FlowPolicy, dict[str, Array]]:
         """Improve one policy to convergence; return it and the diagnostics of the last steps."""
         problem = self.problem
-        improved, metrics = fit(
+        improved, metrics = improve(
             problem.config,
             policy,
             key,

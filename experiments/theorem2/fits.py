@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import BroadenedPolicy, FitConfig, GaussianProposal, fit
+from entroflow.isfm import BroadenedPolicy, FitConfig, GaussianProposal, improve
 
 from . import weights as weighing
 from .data import Resampled
@@ -24,7 +24,7 @@ def learn(steps: int, key: PRNGKeyArray, candidates: Resampled) -> FlowPolicy:
     """Minimise the empirical risk of one weighted set by a number of gradient steps."""
     init_key, fit_key = jax.random.split(key)
     config = FitConfig(steps=steps, candidates=BATCH, pairs=1, ess_floor=0.0)
-    policy, _ = fit(
+    policy, _ = improve(
         config,
         untrained(init_key, candidates.latents.shape[-1]),
         fit_key,
@@ -49,7 +49,7 @@ def learn_afresh(steps: int, key: PRNGKeyArray, normalisation: Int[Array, ""]) -
     """
     init_key, fit_key = jax.random.split(key)
     config = FitConfig(steps=steps, candidates=FEW, pairs=1, ess_floor=0.0)
-    policy, _ = fit(
+    policy, _ = improve(
         config,
         untrained(init_key, 1),
         fit_key,

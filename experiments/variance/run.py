@@ -15,7 +15,7 @@ from rich.markdown import Markdown
 
 from entroflow import optimise
 from entroflow.flow import FlowPolicy
-from entroflow.isfm import FitConfig, fit
+from entroflow.isfm import FitConfig, improve
 from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
 
 from .. import frame
@@ -69,7 +69,7 @@ def policies() -> dict[tuple[str, str], FlowPolicy]:
     def fitted(target):
         observe = lambda key: jnp.zeros((1, 1))  # noqa: E731
         q = lambda obs, x: target.log_density(x)  # noqa: E731
-        return fit(LATE, new_policy(jax.random.key(0)), jax.random.key(1), observe, q, 1.0)[0]
+        return improve(LATE, new_policy(jax.random.key(0)), jax.random.key(1), observe, q, 1.0)[0]
 
     far = new_policy(jax.random.key(0))
     return {(name, phase): far if phase == "early" else fitted(t) for name, t in TARGETS.items() for phase in PHASES}

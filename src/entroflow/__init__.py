@@ -4,6 +4,7 @@ Sub-packages and names are imported on first use (PEP 562), so that `import entr
 linear-quadratic answers of `entroflow.lqr` never load JAX.
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,9 @@ __all__ = [
     "rl",
     "storage",
 ]
+
+# Before JAX is imported: XLA's alarm that compiling is slow is an "error" in its log. What goes wrong is raised, too.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = version("entroflow")
 

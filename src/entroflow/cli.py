@@ -18,6 +18,7 @@ COMMANDS = {
     "watch": (options.WatchOptions, "entroflow.commands.play:watch"),
     "export": (options.ExportOptions, "entroflow.commands.play:export"),
     "compare": (options.CompareOptions, "entroflow.commands.compare:run"),
+    "settings": (options.SettingsOptions, "entroflow.commands.settings:show"),
     "version": (options.VersionOptions, "entroflow.cli:print_version"),
 }
 
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
             args=argv,
         )
         options.check(chosen)
+        if sys.stderr.isatty() and not isinstance(chosen, options.VersionOptions):
+            print("entroflow: starting", file=sys.stderr, flush=True)  # what follows takes seconds to import
         module, function = next(place for kind, place in COMMANDS.values() if kind is type(chosen)).split(":")
         return getattr(import_module(module), function)(chosen)
     except (ValueError, FloatingPointError) as problem:

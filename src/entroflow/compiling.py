@@ -14,6 +14,7 @@ Returns:
 
 import functools
 import os
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ T = TypeVar("T")
 OPTION = "xla_backend_optimization_level"
 RUN_ONCE = 0  # initial states compile four times faster than at XLA's own level, 3
 RUN_OFTEN = 1  # updates compile a quarter faster and run as fast; at 0 they run three times slower
+
+current: tuple[str, float] | None = None  # the function that is being called, and since when: one that lasts compiles
 
 
 def jit(level: int, **options: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -43,8 +46,13 @@ def jit(level: int, **options: Any) -> Callable[[Callable[..., T]], Callable[...
 
         @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> T:
+            global current
             refuse_forks()
-            return program()(*arguments, **named)
+            current = function.__name__, time.perf_counter()
+            try:
+                return program()(*arguments, **named)
+            finally:
+                current = None
 
         call.program = program  # type: ignore[attr-defined]
         return call

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
+from .names import ELSEWHERE, Changes
+
 
 def _whole(words: list[str]) -> int:
     try:
@@ -126,6 +128,13 @@ class CompareOptions:
 
 
 @dataclass(frozen=True)
+class SettingsOptions:
+    """Print every setting of an algorithm, with its default, what it may be, and what it is."""
+
+    algorithm: Positional[Literal["sac_isfm", "gaussian_sac", "denoising"]] = "sac_isfm"  # The algorithm.
+
+
+@dataclass(frozen=True)
 class VersionOptions:
     """Print the version."""
 
@@ -161,6 +170,9 @@ def check(options: Any) -> None:
     for name in COUNTS:
         if getattr(options, name, None) is not None:
             checks.positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
+    for name in [part.partition("=")[0] for part in getattr(options, "set", ()) if "=" in part]:
+        if name not in ELSEWHERE:
+            checks.choice("--set", name, sorted(Changes.__annotations__))
     # A module before the id, or the package's own tasks, would have to be imported first.
     if isinstance(options, TrainOptions) and ":" not in options.env and not options.env.startswith("entroflow/"):
         import gymnasium

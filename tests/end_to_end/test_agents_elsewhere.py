@@ -15,7 +15,7 @@ from gymnasium import spaces
 import entroflow
 from entroflow import isfm
 from entroflow.agents import sampling
-from entroflow.agents.settings import ELSEWHERE, names, of_algorithm
+from entroflow.agents.settings import ELSEWHERE, of_algorithm, single
 from entroflow.agents.tasks import task
 from entroflow.cli import main
 from entroflow.commands.lqr import job
@@ -139,8 +139,8 @@ def test_no_two_consumers_ever_hold_equal_keys(monkeypatch):
 def test_names_of_other_libraries(algorithm):
     """What is called otherwise elsewhere is refused with the name to use here."""
     kind = {"sac_isfm": entroflow.SACISFM, "gaussian_sac": entroflow.GaussianSAC}.get(algorithm, entroflow.DenoisingSAC)
-    assert set(ELSEWHERE.values()) <= names(of_algorithm(algorithm)).keys()
-    assert not ELSEWHERE.keys() & names(of_algorithm(algorithm)).keys()
+    assert set(ELSEWHERE.values()) <= single(of_algorithm(algorithm)).keys()
+    assert not ELSEWHERE.keys() & single(of_algorithm(algorithm)).keys()
     for name in ("learning_rate", "gamma", "tau", "ent_coef", "gradient_steps"):
         with pytest.raises(ValueError, match=f"^setting: got '{name}', .*; here it is '{ELSEWHERE[name]}'.$"):
             kind(Reach, **{name: 0.5})
@@ -186,4 +186,4 @@ def test_a_q_of_another_shape_is_refused(q_function, key):
     """One sentence, before anything is compiled."""
     policy = FlowPolicy(VelocityNetwork(3, 2, width=4, depth=1, key=key), Unbounded(2))
     with pytest.raises(ValueError, match=r"^q_function: got values of shape .*, expected one number, of shape \(\); "):
-        isfm.fit(isfm.FitConfig(steps=1), policy, key, lambda key: jax.random.normal(key, (5, 3)), q_function, 1.0)
+        isfm.improve(isfm.FitConfig(steps=1), policy, key, lambda key: jax.random.normal(key, (5, 3)), q_function, 1.0)

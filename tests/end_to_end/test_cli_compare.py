@@ -10,9 +10,9 @@ import pytest
 from matplotlib.image import imread
 
 from entroflow import cli
-from entroflow.commands.compare import draw_learning_curve
 from entroflow.storage import records
 from entroflow.storage import trackers as sinks
+from entroflow.storage.curves import draw_learning_curve
 
 
 def write(folder, algorithm, env, slope, *, seeds=3, steps=400):
@@ -114,7 +114,7 @@ def test_bad_input_is_refused_in_one_sentence(runs, tmp_path, capsys, arguments,
 
 def test_comparing_needs_no_jax():
     """Reading and comparing start quickly: JAX is not imported for them."""
-    script = "import sys, entroflow.commands.comparison; print('jax' in sys.modules)"
+    script = "import sys, entroflow.storage.comparison; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

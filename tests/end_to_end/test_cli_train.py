@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import entroflow
+from entroflow.agents import learning
 from entroflow.cli import main
-from entroflow.commands import train
 
 from .reach import Reach
 
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
     """A finished training."""
     out = tmp_path_factory.mktemp("train") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "LOG_INTERVAL", 5)
+        patch.setattr(learning, "LOG_INTERVAL", 5)
         assert run(out) == 0
     return out
 
@@ -142,7 +142,7 @@ def test_going_on_with_other_settings_is_refused(trained, capsys, monkeypatch):
 def test_a_broken_environment_stops_training(tmp_path, capsys, monkeypatch):
     """The exit code is 1; the message names the step and the checkpoint that is kept."""
     gymnasium.register("Broken-v0", lambda: Reach(bad_step=22))
-    monkeypatch.setattr(train, "LOG_INTERVAL", 5)
+    monkeypatch.setattr(learning, "LOG_INTERVAL", 5)
     arguments = ["train", "Broken-v0", "--algorithm", "gaussian_sac", "--steps", "30", "--evaluate-every", "15"]
     out = tmp_path / "run"
     assert main([*arguments, "--evaluation-episodes", "2", "--out", str(out), "--set", *SMALL]) == 1

@@ -13,12 +13,12 @@ import pytest
 
 import entroflow
 from entroflow import cli
-from entroflow.agents.load import policy_folder
 from entroflow.export import programs as export
 from entroflow.flow import AdaptiveSolver, Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.moments import Moments
 from entroflow.rl import MLPCritic, sac
 from entroflow.rl.actors import DenoisingPolicy, Gaussian, GaussianNetwork, GaussianPolicy
+from entroflow.storage.places import policy_folder
 
 from .reach import Reach  # noqa: F401  (registers the task)
 

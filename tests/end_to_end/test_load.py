@@ -15,11 +15,11 @@ import pytest
 
 import entroflow
 from entroflow.agents import sampling
-from entroflow.agents.load import policy_folder
 from entroflow.agents.sampling import BLOCK
 from entroflow.flow import RungeKutta, Unbounded
 from entroflow.moments import Moments
 from entroflow.storage import checkpoint
+from entroflow.storage.places import policy_folder
 
 OLD = Path(__file__).parents[1] / "data" / "format-1"
 ACCURATE = RungeKutta("rk4", 16)

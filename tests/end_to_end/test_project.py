@@ -20,7 +20,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each may import what stands before it; what stands in one line, nothing of one another.
 LAYERS = [
-    {"files"},
+    {"files", "names"},
     {"checks", "stopping", "types", "devices", "plotting"},
     {"compiling"},
     {"options", "memory", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import entroflow
+from entroflow.agents import learning
 from entroflow.agents.settings import change, of_algorithm
 from entroflow.agents.tasks import task
 from entroflow.agents.training import Training
 from entroflow.cli import main
-from entroflow.commands import train
 from entroflow.rl import loop_gym
 from entroflow.storage import checkpoint
 from entroflow.storage.folder import lock
@@ -92,7 +92,7 @@ def whole(tmp_path_factory):
     """A training that nothing happened to."""
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "LOG_INTERVAL", 7)
+        patch.setattr(learning, "LOG_INTERVAL", 7)
         assert run(out) == 0
     return out
 
@@ -100,13 +100,13 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def short(monkeypatch):
     """Rows every seven steps."""
-    monkeypatch.setattr(train, "LOG_INTERVAL", 7)
+    monkeypatch.setattr(learning, "LOG_INTERVAL", 7)
 
 
 KILLED_WHILE_SAVING = """
 import os, signal, sys
 from entroflow import cli
-from entroflow.commands import train
+from entroflow.agents import learning
 from entroflow.storage import checkpoint
 
 def replace(path, text, real=checkpoint.replace):
@@ -114,7 +114,7 @@ def replace(path, text, real=checkpoint.replace):
         os.kill(os.getpid(), signal.SIGKILL)
     real(path, text)
 
-checkpoint.replace, train.LOG_INTERVAL = replace, 7
+checkpoint.replace, learning.LOG_INTERVAL = replace, 7
 cli.main(sys.argv[1:])
 """
 

@@ -1,7 +1,8 @@
 """Densities of sharp policies, whose flows are known in closed form: mixtures of narrow Gaussians.
 
-Along the straight path from N(0, I) to a mixture Σ_k w_k N(m_k, σ² I) the points at τ are distributed as Σ_k w_k N(τ m_k,
-s² I), s² = (1 − τ)² + σ² τ², and the velocity is that of every part, weighted by the part's probability given the point.
+Along the straight path from N(0, I) to a mixture Σ_k w_k N(m_k, σ² I) the points at τ are distributed as
+Σ_k w_k N(τ m_k, s² I), s² = (1 − τ)² + σ² τ², and the velocity is that of every part, weighted by the part's
+probability given the point.
 """
 
 import equinox as eqx

@@ -25,7 +25,7 @@ from entroflow.isfm import (
     check_faults,
     defensive,
     draw_candidates,
-    fit,
+    improve,
 )
 
 OBS = jnp.array([0.5, -1.0])
@@ -198,7 +198,7 @@ def test_documented_example_is_a_proposal():
 
     config, observe = FitConfig(steps=2, candidates=8), lambda key: OBS[None]
     for propose in (lambda *_: documented_example()(2.0), lambda policy, *_: defensive(policy, heavy, 0.2)):
-        _, metrics = fit(config, shift_policy(), jax.random.key(6), observe, q_function, 1.0, propose=propose)
+        _, metrics = improve(config, shift_policy(), jax.random.key(6), observe, q_function, 1.0, propose=propose)
         assert np.all(np.isfinite(metrics.loss))
 
 
@@ -280,9 +280,9 @@ def test_compiled_programs_count_what_they_cannot_raise():
     refuse = lambda *_: Wrong(log_density=-jnp.inf)  # noqa: E731
 
     with pytest.raises(ValueError, match=r"proposal: .*0\.25 of its candidates at step 0"):
-        fit(config, shift_policy(), jax.random.key(9), observe, q_function, 1.0, propose=refuse)
+        improve(config, shift_policy(), jax.random.key(9), observe, q_function, 1.0, propose=refuse)
     run = jax.jit(
-        lambda q: fit(config, shift_policy(), jax.random.key(9), observe, lambda s, a: q * a[0], 1.0)[1].faults
+        lambda q: improve(config, shift_policy(), jax.random.key(9), observe, lambda s, a: q * a[0], 1.0)[1].faults
     )
     check_faults(run(jnp.float32(1.0)))
     with pytest.raises(ValueError, match="q_function: got values that are not finite at 1 of the candidates at step 0"):

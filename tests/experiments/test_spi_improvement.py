@@ -8,7 +8,7 @@ from scipy.stats import t
 
 from entroflow.commands.lqr.evaluate import normal_points
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import FitConfig, fit
+from entroflow.isfm import FitConfig
 from entroflow.lqr import systems
 from experiments.spi.lqr_problem import LQRProblem, fit_linear, quadratic_q
 from experiments.spi.rooms import Rooms
@@ -31,7 +31,7 @@ def improved():
         velocity = VelocityNetwork(2, 2, width=16, depth=1, key=network_key)
         policy = FlowPolicy(velocity, Unbounded(2, scale=0.7), solver=RungeKutta("midpoint", 4))
         observe = lambda key: jax.random.normal(key, (32, 2))  # noqa: E731
-        policy, metrics = fit(CONFIG, policy, key, observe, lambda *x: quadratic_q(matrix, *x), ALPHA)
+        policy, metrics = improve(CONFIG, policy, key, observe, lambda *x: quadratic_q(matrix, *x), ALPHA)
         return fit_linear(policy, states, points), metrics.diagnostics.ess[-30:].mean()
 
     found, ess = jax.jit(jax.vmap(improve))(jax.random.split(jax.random.key(0), SEEDS))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import entroflow
-from entroflow.agents.load import policy_folder
+from entroflow.storage.places import policy_folder
 
 SMALL = {"width": 3, "depth": 1, "batch_size": 16, "critic_width": 3, "critic_depth": 1}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from entroflow.agents.settings import change, from_json, names, of_algorithm, to_json
+from entroflow.agents.settings import change, from_json, of_algorithm, single, to_json
 from entroflow.commands.train import _changes
 from entroflow.lqr import LQR, systems
 from entroflow.rl import ACTORS
@@ -20,7 +20,7 @@ MANY = settings(max_examples=10_000, suppress_health_check=list(HealthCheck), de
 # Made here, for strategies must not see beartype, which draws random numbers of its own.
 DOCUMENTS = {name: to_json(of_algorithm(name)) for name in ACTORS}
 SYSTEMS = {name: systems.get(name).to_dict() for name in systems.CATALOGUE}
-NAMES = sorted({name for algorithm in ACTORS for name in names(of_algorithm(algorithm))})
+NAMES = sorted({name for algorithm in ACTORS for name in single(of_algorithm(algorithm))})
 LEVELS = [
     part
     for document in DOCUMENTS.values()

@@ -1,7 +1,9 @@
 """What a user imports: agents that learn on a task, and trained ones from disk."""
 
 from ..envs.episodes import Broken
-from .agent import SAC, SACISFM, DenoisingSAC, Evaluation, GaussianSAC
+from . import callbacks
+from .agent import SAC, SACISFM, DenoisingSAC, GaussianSAC
+from .evaluation import Evaluation
 from .load import load
 from .perturb import Perturbation
 from .settings import Settings
@@ -17,5 +19,6 @@ __all__ = [
     "NotFinite",
     "Perturbation",
     "Settings",
+    "callbacks",
     "load",
 ]

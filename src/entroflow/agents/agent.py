@@ -1,9 +1,8 @@
 """Agents with the conventions of Stable-Baselines3: `SACISFM("Pendulum-v1", seed=0).learn(10_000)`."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,38 +13,19 @@ from numpy.typing import ArrayLike
 from .. import checks
 from ..compiling import refuse_forks
 from ..export import acting, write
+from ..names import Named
 from ..rl import ACTORS, loop_gym, sac
 from ..storage import checkpoint
-from . import sampling, saved
+from ..storage.folder import cache_compilations
+from . import learning, sampling, saved, sb3
+from .callbacks import Callback, together
+from .evaluation import Evaluation
 from .perturb import Perturbation, perturb
-from .settings import Settings, change, from_json, of_algorithm
+from .settings import Settings, change, changed, from_json, of_algorithm, signature
 from .tasks import Env, Task, task
-from .training import Row, Training
+from .training import Training
 
-Callback = Callable[["SAC", Row], bool | None]
 A = TypeVar("A", bound="SAC")
-
-
-class Evaluation(NamedTuple):
-    """What whole episodes gave.
-
-    Attributes:
-        returns: undiscounted return of every episode.
-        lengths: number of steps of every episode.
-    """
-
-    returns: Float[np.ndarray, " episodes"]
-    lengths: Float[np.ndarray, " episodes"]
-
-    @property
-    def mean(self) -> float:
-        """The mean return."""
-        return float(self.returns.mean())
-
-    @property
-    def standard_error(self) -> float:
-        """The standard error of the mean return; NaN for one episode."""
-        return float(self.returns.std(ddof=1) / np.sqrt(len(self.returns))) if len(self.returns) > 1 else math.nan
 
 
 class SAC:
@@ -54,36 +34,58 @@ class SAC:
     `SACISFM`, `GaussianSAC` and `DenoisingSAC` are this with an actor of their own; so is `SAC(env, actor=mine)`.
 
     Args:
-        env: the id of a registered environment, an environment from `gymnasium.make`, or a function that makes one.
+        env: the id of a registered environment, an environment from `gymnasium.make`, or a function that makes one;
+            Stable-Baselines3's "MlpPolicy" may stand before it.
         seed: seed of everything random.
         settings: the settings; the algorithm's defaults if not given.
+        verbose: what `learn` shows: 0 nothing, 1 a bar, or ten lines where there is no terminal; None: a bar in a
+            terminal or notebook, else nothing.
+        tensorboard_log: folder in which every `learn` makes one of its own, as for `log`.
         **changes: single settings to change, by the names of `Settings`, `entroflow.rl.Config`, the actor, or the
             critic with "critic_" before them, such as `num_envs=4`, `batch_size=512`, `candidates=32`,
             `proposal=mine` or `critic_width=512`; or `actor=` and `critic=` altogether. (A name that several have,
-            `target_entropy`, is the outermost one's.)
+            `target_entropy`, is the outermost one's.) The names of
+            Stable-Baselines3 do what they do there, or are refused.
 
     Raises:
         ValueError: in one sentence, for a task or a setting that is not possible.
     """
 
     algorithm: ClassVar[str | None] = None
+    verbose: int | None = None
+    tensorboard_log: str | Path | None = None
 
-    def __init__(self, env: Env, *, seed: int = 0, settings: Settings | None = None, **changes: Any):
+    def __init__(
+        self,
+        env: Env,
+        *more: Env,
+        seed: int = 0,
+        settings: Settings | None = None,
+        verbose: int | None = None,
+        tensorboard_log: str | Path | None = None,
+        **changes: Unpack[Named],
+    ):
+        named: dict[str, Any] = dict(changes)
+        env = sb3.environment(env, more, named.pop("policy", None))
         settings = of_algorithm(self.algorithm or "sac_isfm") if settings is None else settings
-        self._prepare(task(env), change(settings, changes), seed)
+        self._prepare(task(env), change(settings, sb3.translated(named)), seed)
+        self.verbose, self.tensorboard_log = verbose, tensorboard_log
 
     def _prepare(self, task: Task, settings: Settings, seed: int) -> None:
         refuse_forks()
         if self.algorithm not in (None, settings.algorithm):
             remedy = "use entroflow.SAC, which takes any"
             raise checks.error("settings", f"those of {settings.algorithm}", f"those of {self.algorithm}", remedy)
+        cache_compilations()
         self.task, self.settings, self.seed = task, settings, seed
         self._training = Training(task, settings, [seed])
         self._draws = 0  # made by `predict`
 
     def __repr__(self) -> str:
-        """Say what it is."""
-        return f"{type(self).__name__}({self.task.name!r}, seed={self.seed}, num_timesteps={self.num_timesteps})"
+        """Say what it is: task, seed and what is not as by default, then sizes and how far it is."""
+        given = "".join(f", {name}={value!r}" for name, value in changed(self.settings).items())
+        sizes = f"{self.task.obs_size} observations, {self.task.action_size} actions, {self.num_timesteps:,} steps made"
+        return f"<{type(self).__name__}({self.task.name!r}, seed={self.seed}{given}): {sizes}>"
 
     @property
     def num_timesteps(self) -> int:
@@ -106,34 +108,52 @@ class SAC:
         """The policy that acts, in JAX: of a flow, a `FlowPolicy`."""
         return sac.policy(self.config, self.state, average=True)
 
-    def learn(self: A, total_timesteps: int, callback: Callback | None = None, log_interval: int = 1000) -> A:
+    def learn(
+        self: A,
+        total_timesteps: int,
+        callback: Callback | Sequence[Callback] | None = None,
+        log_interval: int = 1000,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = False,
+        progress_bar: bool | None = None,
+        *,
+        log: str | Path | None = None,
+        resume: bool = False,
+        evaluate_every: int = 5000,
+        evaluation_episodes: int = 10,
+    ) -> A:
         """Train.
 
         Args:
             total_timesteps: environment steps to make, on top of those made.
             callback: called every `log_interval` steps with the agent and a row of what happened since: step, the mean
                 return and length of the training episodes that ended, and the learner's metrics. False ends training.
+                Or several; `entroflow.agents.callbacks` has some.
             log_interval: environment steps between calls.
+            tb_log_name: name of the folder that is made in `tensorboard_log`; the algorithm's if not given.
+            reset_num_timesteps: not possible: steps are counted on.
+            progress_bar: whether to show a bar, whatever `verbose` says.
+            log: folder for records, evaluations, checkpoints and a learning curve, as `entroflow train` writes them.
+            resume: go on from the last checkpoint in `log`, if there is one, with all that was learned and seen there;
+                the agent makes the steps that the run then lacks of those that it had made and `total_timesteps`.
+            evaluate_every: environment steps between evaluations, each with a checkpoint, where there is a `log`.
+            evaluation_episodes: episodes of each.
 
         Returns:
             The agent itself.
 
         Raises:
-            ValueError: if a number is not a whole one above zero, or a planned training has come to its end.
+            ValueError: if a number is not a whole one above zero, a planned training has come to its end, or the
+                folder will not do.
             NotFinite: if the environment or the learner gives a number that is not finite.
         """
         refuse_forks()
-        left = checks.positive_int("total_timesteps", total_timesteps)
-        interval = checks.positive_int("log_interval", log_interval)
-        planned, made = self.config.updates, float(self._training.agents.step[0])
-        if planned is not None and made >= planned:
-            given, remedy = f"{total_timesteps} after {made:.0f} updates", "train a new agent"
-            raise checks.error("total_timesteps", given, f"a training of {planned} updates, as planned", remedy)
-        while left > 0:
-            row = self._training.advance(min(interval, left))[0]
-            left -= interval
-            if callback is not None and callback(self, row) is False:
-                break
+        sb3.refuse_reset(reset_num_timesteps, self.num_timesteps)
+        if log is None and self.tensorboard_log is not None:
+            log = learning.numbered(Path(self.tensorboard_log), tb_log_name or self.settings.algorithm)
+        tell, console = together(callback), learning.console_of(self.verbose, progress_bar)
+        plan = learning.Plan(total_timesteps, log_interval, evaluate_every, evaluation_episodes)
+        learning.learn(self._training, plan, console, lambda row: tell(self, row), log, resume=resume)
         return self
 
     def predict(
@@ -189,7 +209,7 @@ class SAC:
         self, observation: Any, n: int = 1, seed: int = 0
     ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
         """Draw the actions of `sample` with log π(a|s), shape (..., n), if the policy has one; see `SAC.sample`."""
-        self._needs_density("sample_and_log_prob")
+        sampling.needs_density("sample_and_log_prob", self.config.actor)
         flat, batch = self.task.flatten(observation)
         key, n = sampling.key_of(seed), checks.positive_int("n", n)
         actions, log_probs = sampling.sample_and_log_prob(self.policy, jnp.asarray(flat), key, n)
@@ -209,17 +229,9 @@ class SAC:
         Raises:
             ValueError: for sizes that do not fit, numbers that are not finite, or a policy without a density.
         """
-        self._needs_density("log_prob")
+        sampling.needs_density("log_prob", self.config.actor)
         (obs, first), (actions, second) = self.task.flatten(observation), self.task.flatten_action(action)
-        try:
-            batch = np.broadcast_shapes(first, second)
-        except ValueError:
-            given = f"leading shapes {first} of the observations and {second} of the actions"
-            raise checks.error("action", given, "shapes that broadcast", "use observation[..., None, :]") from None
-        pairs = [
-            np.broadcast_to(part.reshape(*lead, size), (*batch, size)).reshape(math.prod(batch), size)
-            for part, lead, size in ((obs, first, obs.shape[1]), (actions, second, actions.shape[1]))
-        ]
+        pairs, batch = sampling.paired(obs, first, actions, second)
         return np.asarray(sampling.log_prob(self.policy, *map(jnp.asarray, pairs))).reshape(batch)
 
     def evaluate(
@@ -311,11 +323,6 @@ class SAC:
                 agent._training.restore(what.training, arrays)
         return agent
 
-    def _needs_density(self, method: str) -> None:
-        if not self.config.actor.has_density:
-            given, remedy = f"a policy of {self.settings.algorithm}, which has none", "use SACISFM or GaussianSAC"
-            raise checks.error(method, given, "a policy with a density", remedy)
-
 
 class SACISFM(SAC):
     """Soft actor-critic with a flow policy, improved by importance sampling flow matching. See `SAC`."""
@@ -336,3 +343,6 @@ class DenoisingSAC(SAC):
 
 
 BY_NAME: dict[str, type[SAC]] = dict(zip(ACTORS, (SACISFM, GaussianSAC, DenoisingSAC), strict=True))
+
+for _kind in (SAC, *BY_NAME.values()):
+    _kind.__signature__ = signature(_kind.__init__, of_algorithm(_kind.algorithm or "sac_isfm"))  # type: ignore[attr-defined]

@@ -4,13 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import checks
-from ..storage import legacy
-from ..storage.checkpoint import CHECKPOINTS
+from ..storage.places import agents_in, policy_folder
 from .agent import SAC
-from .saved import HEADER, POLICIES, policy_folder
 from .tasks import Env
-
-BEST, LAST = Path(CHECKPOINTS, "best"), Path(CHECKPOINTS, "last")
 
 
 def load(
@@ -57,22 +53,3 @@ def load(
         remedy = "choose by seed and temperature, on the command line --seed and --alpha"
         raise checks.error("agent", given, f"one of: {have}", remedy)
     return SAC.load(found[0], env, **own)
-
-
-def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
-    """Return the folders of the agents in a folder, which may be that of one agent itself; what they hold is not read.
-
-    Args:
-        folder: the folder.
-        checkpoint: which agents of a training, "last" or "best".
-
-    Returns:
-        The folders, in order of their names; none if there is none.
-
-    Raises:
-        ValueError: if the system does not let them be read.
-    """
-    with checks.reachable(folder):
-        if any((folder / name).is_file() for name in (HEADER, legacy.POLICY)):
-            return [folder]
-        return sorted([*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")])

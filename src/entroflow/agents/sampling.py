@@ -13,18 +13,42 @@ Returns:
     Actions, shape (b, N, d), and log π(a|s), shape (b, N), of given actions (b,).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import checks
+from ..rl import Actor
 
 BLOCK = 16384  # actions computed at once; bounds the memory of large requests
 # `jax.random.fold_in` and `split` make the same keys: this one is none that training derives from its seed.
 SAMPLE = 0x5A3B1E
+
+
+def needs_density(method: str, actor: Actor) -> None:
+    """Raise if the policies of an actor have no density, which a method asks for."""
+    if not actor.has_density:
+        given, remedy = f"a policy of {actor.name}, which has none", "use SACISFM or GaussianSAC"
+        raise checks.error(method, given, "a policy with a density", remedy)
+
+
+def paired(
+    obs: Float[np.ndarray, "b n"], first: tuple[int, ...], action: Float[np.ndarray, "c d"], second: tuple[int, ...]
+) -> tuple[list[np.ndarray], tuple[int, ...]]:
+    """Return observations and actions in pairs, flat, and the leading shape that `first` and `second` broadcast to."""
+    try:
+        batch = np.broadcast_shapes(first, second)
+    except ValueError:
+        given = f"leading shapes {first} of the observations and {second} of the actions"
+        raise checks.error("action", given, "shapes that broadcast", "use observation[..., None, :]") from None
+    parts = (obs, first), (action, second)
+    wide = [np.broadcast_to(part.reshape(*lead, -1), (*batch, part.shape[1])) for part, lead in parts]
+    return [part.reshape(math.prod(batch), part.shape[-1]) for part in wide], batch
 
 
 @eqx.filter_jit

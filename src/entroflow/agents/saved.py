@@ -29,13 +29,12 @@ from typing import Any, NamedTuple
 from .. import checks
 from ..rl import sac
 from ..storage import checkpoint, legacy
+from ..storage.places import AGENT, POLICIES, policy_folder
 from ..storage.records import CONFIG, read_config
 from .settings import Settings, to_json
 from .tasks import Env, Task, rebuilt, task
 
 FORMAT = 3  # 1 was written by another library, 2 had settings and numbers in another order
-HEADER = "agent.json"
-POLICIES = "policies"  # in an output folder of `entroflow lqr`
 TYPES = {"algorithm": str, "env": str, "spec": object, "spaces": dict, "seed": int, "step": int}
 TYPES |= {"sizes": dict, "settings": dict}
 
@@ -93,7 +92,7 @@ def write(
     of_task = task.name, task.spec, task.spaces_as_data()
     told = Header(settings.algorithm, *of_task, seed, step, sizes, to_json(settings), numbers)
     header = {"format": FORMAT} | told._asdict()
-    checkpoint.write(folder / HEADER, header, checkpoint.flatten("agent", agents) | arrays)
+    checkpoint.write(folder / AGENT, header, checkpoint.flatten("agent", agents) | arrays)
 
 
 def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
@@ -101,7 +100,7 @@ def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
 
     A `ValueError` says that the folder holds none, a damaged one, one of a newer format, or another one than it says.
     """
-    path = folder / HEADER
+    path = folder / AGENT
     if path.is_file():
         document, arrays = checkpoint.read(path, FORMAT, oldest=2)
         if document["format"] == 2:
@@ -109,7 +108,7 @@ def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
     elif (folder / legacy.POLICY).is_file():
         document, arrays = legacy.policy(folder)
     else:
-        raise checks.error("folder", f"{str(folder)!r}, which holds no agent", f"one with {HEADER}", "check the path")
+        raise checks.error("folder", f"{str(folder)!r}, which holds no agent", f"one with {AGENT}", "check the path")
     document["settings"] = legacy.settings(document.get("settings"))
     for name, kind in TYPES.items():
         value = document.get(name)
@@ -124,11 +123,6 @@ def read(folder: Path) -> tuple[Header, checkpoint.Arrays]:
 def state(like: sac.State, arrays: checkpoint.Arrays) -> sac.State:
     """Return the state that was read."""
     return checkpoint.unflatten("agent", like, legacy.completed(arrays, like))
-
-
-def policy_folder(temperature: float, seed: int) -> str:
-    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`."""
-    return f"{POLICIES}/alpha={str(float(temperature)).removesuffix('.0')}_seed={seed}"
 
 
 def _check_place(folder: Path, header: Header) -> None:

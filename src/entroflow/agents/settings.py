@@ -10,13 +10,15 @@ Raises:
 """
 
 import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .. import checks
 from ..fields import Count, Discount, Number, Positive, check_fields
 from ..flow import AdaptiveSolver, RungeKutta
+from ..names import ELSEWHERE
 from ..rl import ACTORS, Config, Denoising, Flow, Gaussian, MLPCritic
 
 # The classes of which files may speak. What is not here is an object of the user's own.
@@ -25,10 +27,6 @@ KINDS: dict[str, type[Any]] = {
 }
 KIND, OWN = "kind", "own"
 CRITIC = "critic_"  # before the names of a critic's settings
-# What Stable-Baselines3, CleanRL and others call it.
-ELSEWHERE = {"learning_rate": "rate", "lr": "rate", "gamma": "discount", "tau": "critic_target_rate"}
-ELSEWHERE |= {"ent_coef": "temperature", "gradient_steps": "updates_per_step", "train_freq": "updates_per_step"}
-ELSEWHERE |= {"n_envs": "num_envs", "n_critics": "critic_members", "net_arch": "width"}
 
 
 @dataclass(frozen=True)
@@ -83,29 +81,60 @@ def of_algorithm(name: str) -> Settings:
     return Settings(Config(ACTORS[checks.choice("algorithm", name, ACTORS)]))
 
 
-def names(settings: Settings) -> dict[str, int]:
-    """Return the names of all single settings, and at which level they are: 0 the outermost, 1, 2 actor, 3 critic."""
-    found: dict[str, int] = {}
+def single(settings: Settings) -> dict[str, tuple[int, Any, dataclasses.Field]]:
+    """Return every single setting by name: its level (0 outermost, 1, 2 actor, 3 critic), what has it, its field."""
+    found: dict[str, tuple[int, Any, dataclasses.Field]] = {}
     for i, level in enumerate(_levels(settings)):
         prefix = CRITIC if i == 3 else ""
         for each in dataclasses.fields(level) if dataclasses.is_dataclass(level) else ():
-            found.setdefault(prefix + each.name, i)
+            found.setdefault(prefix + each.name, (i, level, each))
     del found["config"]
     return found
 
 
+def values(settings: Settings) -> dict[str, Any]:
+    """Return the values of all single settings, by name."""
+    return {name: getattr(level, each.name) for name, (_, level, each) in single(settings).items()}
+
+
+def changed(settings: Settings) -> dict[str, Any]:
+    """Return the single settings that are not as the algorithm has them by default, by name."""
+    usual = values(of_algorithm(settings.algorithm) if settings.algorithm in ACTORS else Settings())
+    return {name: value for name, value in values(settings).items() if value != usual.get(name)}
+
+
+def signature(function: Callable[..., Any], settings: Settings) -> inspect.Signature:
+    """Return a constructor's signature with every single setting in it, for editors and `help`.
+
+    Args:
+        function: the constructor, which takes settings as keywords.
+        settings: the defaults.
+
+    Returns:
+        The signature.
+    """
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = {
+        part.name: part
+        for part in list(inspect.signature(function).parameters.values())[1:]
+        if part.kind in (keyword, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    }
+    more = [inspect.Parameter(name, keyword, default=value) for name, value in values(settings).items()]
+    return inspect.Signature([*own.values(), *more])
+
+
 def level_of(name: str, settings: Settings, option: str = "setting") -> int:
-    """Return at which level a single setting is, see `names`.
+    """Return at which level a single setting is, see `single`.
 
     Args:
         name: its name.
         settings: the settings.
         option: what the message speaks of.
     """
-    known = names(settings)
+    known = single(settings)
     if name not in known and (here := ELSEWHERE.get(name)) in known:
         raise checks.error(option, repr(name), "a name of these settings", f"here it is {here!r}")
-    return known[checks.choice(option, name, sorted(known))]
+    return known[checks.choice(option, name, sorted(known))][0]
 
 
 def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:

@@ -69,6 +69,10 @@ class Task(NamedTuple):
         Raises:
             ValueError: for another form, or numbers that are not finite.
         """
+        if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+            if not isinstance(self.observation_space, spaces.Tuple):
+                given, remedy = "what env.reset() returns, (observation, info)", "write observation, _ = env.reset()"
+                raise checks.error("observation", given, "the observation alone", remedy)
         space, array, flat = self.observation_space, _numbers(observation), (self.obs_size,)
         if not isinstance(space, spaces.Box) and (array is None or array.shape[-1:] != flat):
             return self._flatten_structured(observation)

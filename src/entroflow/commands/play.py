@@ -1,19 +1,22 @@
 """The commands eval, watch and export: trained agents over whole episodes, on film, and as one file."""
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
-from ..agents import SAC, load
-from ..agents.load import agents_in
-from ..agents.perturb import Perturbation
-from ..export import acting, write
+from .. import checks
 from ..options import EvalOptions, ExportOptions, WatchOptions
 from ..storage.folder import cache_compilations
-from .video import record
+from ..storage.places import agents_in
 
 
 def evaluate(command: EvalOptions) -> int:
     """Evaluate trained agents; return the exit code."""
+    folders = _agents(command.folder, command.checkpoint)
+    from ..agents import SAC
+    from ..agents.perturb import Perturbation
+
     change = Perturbation(command.action_noise, command.observation_noise, command.mass, command.friction)
     cache_compilations()
     changed = [f"{name} {value:g}" for name, value in vars(change).items() if value != getattr(Perturbation, name)]
@@ -21,7 +24,7 @@ def evaluate(command: EvalOptions) -> int:
     table = Table(title=title, title_justify="left")
     for name in ("agent", "mean return", "± s.e.", "min", "max", "length"):
         table.add_column(name, justify="left" if name == "agent" else "right")
-    for folder in agents_in(command.folder, command.checkpoint) or [command.folder]:
+    for folder in folders:
         agent = SAC.load(folder)
         how = {"deterministic": not command.stochastic, "seed": command.seed}
         found = agent.evaluate(command.episodes, perturbation=change, **how)
@@ -33,8 +36,12 @@ def evaluate(command: EvalOptions) -> int:
 
 def watch(command: WatchOptions) -> int:
     """Film a trained agent; return the exit code."""
+    folder, *_ = _agents(command.folder, command.checkpoint)
+    from ..agents import SAC
+    from .video import record
+
     cache_compilations()
-    agent = SAC.load((agents_in(command.folder, command.checkpoint) or [command.folder])[0])
+    agent = SAC.load(folder)
     act = lambda obs: agent.predict(obs, deterministic=not command.stochastic)[0]  # noqa: E731
     film = record(agent.task.name, act, command.out, episodes=command.episodes, seed=command.seed)
     returns = ", ".join(f"{value:.1f}" for value in film.returns)
@@ -44,9 +51,21 @@ def watch(command: WatchOptions) -> int:
 
 def export(command: ExportOptions) -> int:
     """Write a policy as a file that runs without this library; return the exit code."""
+    _agents(command.folder)
+    from ..agents import load
+    from ..export import acting, write
+
     agent = load(command.folder, temperature=command.temperature, seed=command.seed)
     program = acting(agent.config, agent.state, command.best_of)
     path = write(command.out, program)
     inputs = f"obs (batch, {program.obs_size}), noise (batch, {', '.join(map(str, program.noise_shape))})"
     print(f"{path}: {inputs} -> {', '.join(program.outputs)}")
     return 0
+
+
+def _agents(folder: Path, checkpoint: str = "last") -> list[Path]:
+    """Return the folders of agents; a `ValueError`, before JAX is imported, says that there is none."""
+    if found := agents_in(folder, checkpoint):
+        return found
+    expected = "the folder of an agent, of a training, or an output folder of entroflow lqr"
+    raise checks.error("folder", f"{str(folder)!r}, which holds no agent", expected, "check the path")

@@ -1,6 +1,7 @@
 """Policy improvement by importance sampling flow matching (section III-C of the paper)."""
 
-from .fit import FitConfig, FitMetrics, fit
+from .density import Fitted, fit
+from .fit import FitConfig, FitMetrics, improve
 from .loss import (
     Candidates,
     draw_candidates,
@@ -54,6 +55,7 @@ __all__ = [
     "Faults",
     "FitConfig",
     "FitMetrics",
+    "Fitted",
     "GaussianProposal",
     "MixtureProposal",
     "Normalisation",
@@ -69,6 +71,7 @@ __all__ = [
     "diagnose",
     "draw_candidates",
     "fit",
+    "improve",
     "isfm_loss",
     "log_mean_exp",
     "posterior_target",

@@ -24,7 +24,7 @@ from .weights import Diagnostics, Faults, Normalisation, check_faults, self_norm
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Settings of `fit`.
+    """Settings of `improve`.
 
     Attributes:
         steps: gradient steps.
@@ -54,7 +54,7 @@ class FitConfig:
 
 
 class FitMetrics(NamedTuple):
-    """What every step of `fit` tells, averaged over its states; every field has shape (steps,).
+    """What every step of `improve` tells, averaged over its states; every field has shape (steps,).
 
     Attributes:
         loss: the loss before the step.
@@ -69,7 +69,7 @@ class FitMetrics(NamedTuple):
     faults: Faults
 
 
-def fit(
+def improve(
     config: FitConfig,
     policy: FlowPolicy,
     key: PRNGKeyArray,

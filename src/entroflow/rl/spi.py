@@ -2,7 +2,7 @@
 
 repeat
     policy evaluation: Q_k, the fixed point of equation (1) for π_k
-    policy improvement: (4)  π_{k+1} = exp(Q_k/α)/Z; for a flow policy by ISFM to convergence (`entroflow.isfm.fit`)
+    policy improvement: (4)  π_{k+1} = exp(Q_k/α)/Z; for a flow policy by ISFM to convergence (`entroflow.isfm.improve`)
 """
 
 from collections.abc import Callable, Iterator

@@ -100,12 +100,14 @@ def plain(value: Any) -> Any:
 
 
 def cache_compilations() -> None:
-    """Keep compiled programs on disk, so that the next run starts in seconds."""
+    """Keep compiled programs on disk, so that the next run starts in seconds; where JAX was told to, if it was."""
     import jax
+    from jax.experimental.compilation_cache import compilation_cache
 
-    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "entroflow" / "jax"))
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "entroflow" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        compilation_cache.reset_cache()  # or a process that compiled something before would do without
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ Args:
     folder: the run, made if there is none.
     algorithm: name, such as "sac_isfm".
     env: the task's id.
+    spec: from what the task is made again, see `entroflow.agents.tasks.Task.spec`; None if no file can tell that.
     seeds: all seeds of the run.
     steps: planned number of environment steps of every seed; of a resumed run, if it has changed.
     settings: what else the run was started with, in types that JSON knows, NumPy's included.
@@ -33,7 +34,7 @@ import numpy as np
 
 from .. import checks
 from ..files import replace
-from . import checkpoint
+from . import checkpoint, legacy
 from .folder import plain, versions
 from .tables import Columns, Row, Table, drop_after, read_table
 from .trackers import Sink, open_sinks
@@ -105,6 +106,7 @@ def create(
     seeds: Sequence[int],
     steps: int,
     settings: Mapping[str, Any],
+    spec: Any = None,
     evaluation: Mapping[str, int] | None = None,
     wandb: bool = False,
 ) -> Writer:
@@ -113,6 +115,7 @@ def create(
         given = f"{str(folder)!r}, which already holds a run"
         raise checks.error("folder", given, "a folder without config.json", "resume that run or pass another name")
     config = {"format": FORMAT, "algorithm": algorithm, "env": env, "seeds": list(seeds), "steps": steps}
+    config["spec"] = spec
     config |= {"settings": dict(settings), "evaluation": dict(evaluation or {}), "wandb": wandb, "versions": versions()}
     sinks = open_sinks(folder, config, wandb=wandb)
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,6 +133,43 @@ def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int 
         config["steps"] = steps
         _write_config(folder, config)
     return Writer(folder, open_sinks(folder, config, wandb=config.get("wandb", False), after=step))
+
+
+def begun(
+    out: Path, config: dict[str, Any], resume: bool, names: tuple[str, str, str], way: str
+) -> dict[str, Any] | None:
+    """Return the configuration of the run in a folder, if there is one to go on with.
+
+    Args:
+        out: the folder.
+        config: what the run is to be; it is compared with what the folder's is, as far as it tells.
+        resume: whether to go on.
+        names: what messages call the folder, `resume` and the settings.
+        way: how to go on, for the message about a folder that holds a run where `resume` is False.
+
+    Returns:
+        The configuration; None if there is no run.
+
+    Raises:
+        ValueError: for another run, or one that is not to go on.
+    """
+    if out.is_file():
+        raise checks.error(names[0], f"the file {str(out)!r}", "a folder", "pass another name")
+    if not (out / CONFIG).exists():
+        return None
+    if not resume:
+        given, remedy = f"{str(out)!r}, which already holds a run", f"pass another one, or go on with: {way}"
+        raise checks.error(names[0], given, "a new folder", remedy)
+    known = read_config(out)
+    for name in ("algorithm", "env", "seeds"):
+        if name in config and known[name] != config[name]:
+            given = f"{name} {config[name]!r}, where the run in {out} has {known[name]!r}"
+            remedy = f"pass what it was started with, or another {names[0]}"
+            raise checks.error(names[1], given, "the same run", remedy)
+    if "settings" in config and legacy.settings(known["settings"]) != config["settings"]:
+        given = f"{names[2]}, where the run in {out} has other settings"
+        raise checks.error(names[1], given, "the same settings", f"leave them out, or pass another {names[0]}")
+    return known
 
 
 def read(folder: str | Path) -> Record:

@@ -29,7 +29,6 @@ from rich.text import Text
 
 from ... import memory
 from ...agents import Settings, saved
-from ...agents.load import policy_folder
 from ...agents.settings import to_json
 from ...agents.tasks import rebuilt
 from ...devices import mesh_of, use_all_cores
@@ -43,6 +42,7 @@ from ...rl.actors import Flow
 from ...storage import checkpoint, tables
 from ...storage.folder import timed, write_results
 from ...storage.keeping import Keeper, conduct, keeping
+from ...storage.places import policy_folder
 from . import plan as planned
 from . import report, units
 from .evaluate import LQREvaluation, evaluate, normal_points

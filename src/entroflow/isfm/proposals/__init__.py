@@ -1,6 +1,6 @@
 """Proposals μ(·|s): where the candidates of policy improvement come from.
 
-`fit(..., propose=...)` and `SACISFM(..., proposal=...)` take a function that makes the proposal from the current
+`improve(..., propose=...)` and `SACISFM(..., proposal=...)` take a function that makes the proposal from the current
 policy, Q and α (see `Propose`):
 
     propose=current_policy                                                       the paper's

@@ -34,8 +34,8 @@ class Proposal(Protocol):
                 latents = self.scale * jax.random.logistic(key, (n, 2))
                 return latents, jax.vmap(self.log_prob, in_axes=(None, 0))(obs, latents)
 
-    to be used as `fit(..., propose=lambda policy, q, temperature: HeavyTails(2.0))` or, so that good policies are not
-    forgotten, with `defensive(policy, HeavyTails(2.0), 0.2)`; and as `SACISFM(..., proposal=...)` likewise.
+    to be used as `improve(..., propose=lambda policy, q, temperature: HeavyTails(2.0))` or, so that good policies are
+    not forgotten, with `defensive(policy, HeavyTails(2.0), 0.2)`; and as `SACISFM(..., proposal=...)` likewise.
     """
 
     def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int) -> WithLogProbs:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from entroflow.commands.compare import COLOURS, draw, table
-from entroflow.commands.comparison import ALL_TASKS, compare
 from entroflow.diagnostics.statistics import bootstrap_interval, iqm
+from entroflow.storage.comparison import ALL_TASKS, compare
+from entroflow.storage.curves import COLOURS, draw, table
 from entroflow.storage.records import Record
 
 STEPS = (100, 200, 300)

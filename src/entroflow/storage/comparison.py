@@ -13,7 +13,7 @@ from jaxtyping import Float, Num
 
 from .. import checks
 from ..diagnostics.statistics import bootstrap_interval, iqm, probability_of_improvement
-from ..storage.records import Record
+from .records import Record
 
 ALL_TASKS = "all tasks"
 POINTS = 100  # of a curve at most

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from rich import box
@@ -13,10 +14,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from .. import compiling
+
 Row = Mapping[str, Any]
 
 LINES = 10  # that a run prints where there is no terminal
 PERIOD = 3600.0  # seconds over which the speed is measured, from the first update on: compiling does not count
+TICK = 0.2  # seconds between movements of the bar
+PATIENCE = 0.5  # seconds of a call from which on it is said to compile
+PROGRAMS = {"learn": "the update (once, about 20 s)", "act": "the policy", "act_well": "the best of several actions"}
 # What is shown, by its names in the line of the learner's state and in the closing table.
 SHOWN = {
     "evaluation": ("eval", "evaluation"),
@@ -32,12 +38,12 @@ SHOWN = {
 class TrainingProgress:
     """A live display, averaged over the seeds; plain lines, one each tenth, where the output is no terminal.
 
-    A context manager, which a continued run begins at the step `start`. The table is printed at the end, also after
-    Ctrl-C, but not after an error.
+    A context manager, which a continued run begins at the step `start`; speed counts from the step `begins` on. The
+    table is printed at the end, also after Ctrl-C, but not after an error.
     """
 
-    def __init__(self, title: str, steps: int, *, start: int = 0, console: Console | None = None):
-        self.title, self.steps, self.start = title, max(steps, 1), start
+    def __init__(self, title: str, steps: int, *, start: int = 0, begins: int = 0, console: Console | None = None):
+        self.title, self.steps, self.start, self.begins = title, max(steps, 1), start, begins
         self.console = console or Console()
         self._seen: dict[int, dict[str, float]] = {}  # by seed, the newest value of every metric
         self._begun = time.perf_counter()
@@ -50,14 +56,16 @@ class TrainingProgress:
         )
         how = {"console": self.console, "get_time": time.perf_counter, "speed_estimate_period": PERIOD}
         self._progress = Progress(*columns, **how)
-        self._progress.add_task(escape(title), total=self.steps, completed=start, pace="compiling")
+        self._progress.add_task(escape(title), total=self.steps, completed=start, pace="")
         self._status = Text("", "dim", no_wrap=True, overflow="ellipsis")
         self._live: Live | None = None
+        self._next, self._learning = 0.0, False
 
     def __enter__(self) -> "TrainingProgress":
         self._begun = time.perf_counter()
-        if self.console.is_terminal:
-            self._live = Live(Group(self._progress, self._status), console=self.console, refresh_per_second=4)
+        # A notebook shows what changes if it has ipywidgets.
+        if self.console.is_terminal or (self.console.is_jupyter and find_spec("ipywidgets") is not None):
+            self._live = Live(get_renderable=self._drawn, console=self.console, refresh_per_second=4)
             self._live.start()
         else:
             self._print(f"{self.title}: {self.steps:,} steps" + (f", from step {self.start:,}" if self.start else ""))
@@ -74,16 +82,19 @@ class TrainingProgress:
         for row in rows:
             values = self._seen.setdefault(row["seed"], {})
             values.update({name: float(value) for name, value in row.items() if value is not None and value == value})
-        self._step = step
-        (task,) = self._progress.tasks
-        self._progress.update(task.id, completed=step)
-        pace = f"{task.speed:,.0f} steps/s, {_duration(task.time_remaining or 0)} left" if task.speed else ""
-        self._progress.update(task.id, pace=pace)
+        pace = self._move(step)
         self._status.plain = self.status()
         share = lambda number: number * LINES // self.steps  # noqa: E731
         if self._live is None and (share(step) > share(self._told) or (self._told == self.start and pace)):
             self._told = step
             self._print(f"{100 * step / self.steps:3.0f} %  {', '.join(filter(None, (pace, self.status())))}")
+
+    def tick(self, step: int) -> bool:
+        """Show how far it is between the rows, and say not to stop; cheap, for it is called at every step."""
+        if self._live is not None and (now := time.perf_counter()) >= self._next:
+            self._next = now + TICK
+            self._move(step)
+        return False
 
     def evaluated(self, rows: Sequence[Row]) -> None:
         """Show an evaluation, by one row per seed and episode as for evaluations.csv."""
@@ -114,6 +125,26 @@ class TrainingProgress:
             mean = self._means()
             table.add_row("mean", *[mean.get(name, "nan") for name in shown], style="bold")
         return table
+
+    def _move(self, step: int) -> str:
+        """Move the bar; return the speed and the time left, or what comes before there is any."""
+        (task,) = self._progress.tasks
+        if not self._learning and step > self.begins:
+            self._learning = True
+            self._progress.reset(task.id, completed=self._step)
+        self._step = step
+        self._progress.update(task.id, completed=step)
+        pace = f"{task.speed:,.0f} steps/s, {_duration(task.time_remaining or 0)} left" if task.speed else ""
+        pace = pace if self._learning else "random actions"
+        self._progress.update(task.id, pace=pace)
+        return pace
+
+    def _drawn(self) -> Group:
+        """Return the bar and the line under it, which tells what is being compiled, if anything is."""
+        name, since = compiling.current or ("", math.inf)
+        if (seconds := time.perf_counter() - since) > PATIENCE:
+            return Group(self._progress, Text(f"compiling {PROGRAMS.get(name, 'the start')}: {seconds:.0f} s", "dim"))
+        return Group(self._progress, self._status)
 
     def _means(self) -> dict[str, str]:
         """Return the averages over the seeds that are finite, as text."""

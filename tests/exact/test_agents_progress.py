@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from entroflow.commands import progress
-from entroflow.commands.progress import TrainingProgress
+from entroflow.agents import progress
+from entroflow.agents.progress import TrainingProgress
 
 
 def rows(step, seeds=2, **others):

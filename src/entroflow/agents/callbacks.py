@@ -1,0 +1,93 @@
+"""What `SAC.learn` calls at every `log_interval`: functions of the agent and of a row of what happened since.
+
+One that returns False ends training. In a list, later ones find in the row what earlier ones put there:
+
+    agent.learn(100_000, [callbacks.evaluation(every=5000, best="out/best"), callbacks.stop_at(-150, "evaluation")])
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import checks
+from .training import Row
+
+Callback = Callable[[Any, Row], Any]
+
+
+def together(callback: Callback | Sequence[Callback] | None) -> Callback:
+    """Return callbacks as one, which calls all and returns False if one did; a `ValueError` if they are none."""
+    callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
+    for each in callbacks:
+        if not callable(each):
+            remedy = "write one, or take evaluation, checkpoints or stop_at of entroflow.agents.callbacks"
+            raise checks.error("callback", f"a {type(each).__name__}", "a function of the agent and a row", remedy)
+    return lambda agent, row: False not in [each(agent, row) for each in callbacks]
+
+
+def evaluation(every: int = 5000, episodes: int = 10, *, best: str | Path | None = None) -> Callback:
+    """Evaluate; the row gets the mean return as "evaluation".
+
+    Args:
+        every: environment steps between evaluations, which wait for the next row.
+        episodes: episodes of each.
+        best: folder in which the agent with the best evaluation so far is kept, if given.
+
+    Returns:
+        The callback.
+    """
+    due, scores = _due(every), [-float("inf")]
+
+    def evaluate(agent: Any, row: Row) -> None:
+        if due(row["step"]):
+            row["evaluation"] = score = agent.evaluate(episodes).mean
+            if best is not None and score >= max(scores):
+                agent.save(best)
+            scores.append(score)
+
+    return evaluate
+
+
+def checkpoints(folder: str | Path, every: int = 5000, *, replay: bool = False) -> Callback:
+    """Save the agent into folders of its own, such as `step=5000`.
+
+    Args:
+        folder: where these are made.
+        every: environment steps between them, which wait for the next row.
+        replay: see `SAC.save`.
+
+    Returns:
+        The callback.
+    """
+    due = _due(every)
+
+    def save(agent: Any, row: Row) -> None:
+        if due(row["step"]):
+            agent.save(Path(folder) / f"step={row['step']}", replay=replay)
+
+    return save
+
+
+def stop_at(reward: float, metric: str = "return") -> Callback:
+    """End training once a number of the row is high enough.
+
+    Args:
+        reward: the least that is enough.
+        metric: which: "return" of training episodes, "evaluation" after that callback, or one of the learner's.
+
+    Returns:
+        The callback.
+    """
+    reward = checks.number("reward", reward)
+    return lambda _, row: row.get(metric) is None or row[metric] < reward
+
+
+def _due(every: int) -> Callable[[int], bool]:
+    """Return what tells whether a step is the first one at or after a multiple of `every`."""
+    every, done = checks.positive_int("every", every), [0]
+
+    def due(step: int) -> bool:
+        done.append(step // every)
+        return done[-1] > done[-2]
+
+    return due

@@ -1,0 +1,144 @@
+"""The names that people bring from Stable-Baselines3: each does what it does there, or is refused with what does."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+import jax
+
+from .. import checks
+from .tasks import Env
+
+POLICIES = "MlpPolicy", "MultiInputPolicy"
+# What changes nothing as it is by default, and does not exist here otherwise.
+ABSENT = {"action_noise": None, "replay_buffer_class": None, "replay_buffer_kwargs": None, "monitor_wrapper": True}
+ABSENT |= {"optimize_memory_usage": False, "target_update_interval": 1, "use_sde": False, "sde_sample_freq": -1}
+ABSENT |= {"use_sde_at_warmup": False, "stats_window_size": 100, "_init_setup_model": True}
+
+
+def environment(env: Any, more: tuple[Any, ...], policy: Any = None) -> Env:
+    """Return the environment among the arguments of `SAC(policy, env)` or `SAC(env)`.
+
+    Args:
+        env: the first argument.
+        more: further ones.
+        policy: the argument `policy`.
+
+    Returns:
+        The environment.
+
+    Raises:
+        ValueError: for policies that do not exist here, vector environments, or an argument too many.
+    """
+    if isinstance(env, str) and env.endswith("Policy"):
+        if not more:
+            raise checks.error("env", repr(env), "an environment", "pass 'Pendulum-v1', and leave the policy out")
+        policy, env, more = env, more[0], more[1:]
+    if policy is not None and policy not in POLICIES:
+        remedy = "leave it out; a policy of your own is an actor, SAC(env, actor=mine)"
+        raise checks.error("policy", f"{policy!r}", f"one of {', '.join(POLICIES)}", remedy)
+    if more:
+        raise checks.error("arguments", repr(more[0]), "the environment alone", "name all else, as in batch_size=512")
+    if (count := getattr(env, "num_envs", None)) is not None and not isinstance(env, gymnasium.Env):
+        remedy = f"pass what makes one of its environments, and num_envs={count}"
+        raise checks.error("env", f"a {type(env).__name__}", "one environment, its id, or what makes it", remedy)
+    return env
+
+
+def refuse_reset(wanted: bool, made: int) -> None:
+    """Raise if steps are to be counted anew where some were made."""
+    if wanted and made:
+        remedy = "make a new agent to begin anew"
+        raise checks.error("reset_num_timesteps", f"True after {made} steps", "False: they are counted on", remedy)
+
+
+def translated(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by the names that they have here; what is none of Stable-Baselines3's stays as it is."""
+    here = {name: value for name, value in changes.items() if name not in TABLE}
+    found: dict[str, Any] = {}
+    for name in changes.keys() & TABLE.keys():
+        found |= TABLE[name](changes[name], changes)
+    for name in found.keys() & here.keys():
+        raise checks.error(name, "it by the name of Stable-Baselines3, too", "one of the two", "leave the other out")
+    return here | found
+
+
+def _as(*names: str) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
+    """Return what gives these settings a value."""
+
+    def named(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
+        if callable(value):
+            remedy = "pass one; with updates=N rates rise and fall over a training of N updates"
+            raise checks.error(names[0], "a schedule", "a number", remedy)
+        return dict.fromkeys(names, value)
+
+    return named
+
+
+def _entropy(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
+    """A number stays as it is; "auto" is steered from 1, and "auto_0.1" from 0.1, to the target entropy."""
+    if not isinstance(value, str):
+        return {"temperature": value, "target_entropy": None}
+    kind, first = value.partition("_")[::2]
+    try:
+        assert kind == "auto"
+        return {"temperature": float(first or 1)}
+    except (AssertionError, ValueError):
+        raise checks.error("ent_coef", repr(value), "a number, 'auto' or 'auto_0.1'", "pass one of these") from None
+
+
+def _updates(_: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Updates for every step of one environment, from those made after every so many steps of all of them."""
+    steps, made = changes.get("train_freq", 1), changes.get("gradient_steps", 1)
+    steps = steps[0] if isinstance(steps, tuple) and steps[1:] == ("step",) else steps
+    if made == -1:
+        return {"updates_per_step": 1}
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        given, remedy = f"{steps!r}", "pass updates_per_step, the updates for every step, such as 1 or 0.2"
+        raise checks.error("train_freq", given, "a whole number of steps above 0", remedy)
+    made = checks.positive_int("gradient_steps", made, "pass -1 for one update a step, or updates_per_step")
+    return {"updates_per_step": made / (steps * changes.get("num_envs", 1))}
+
+
+def _networks(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse what networks are made of, but for the number of critics."""
+    parts = dict(value or {})
+    found = {"critic_members": parts.pop("n_critics")} if "n_critics" in parts else {}
+    for name, part in parts.items():
+        layers = part if name == "net_arch" and isinstance(part, list) and part else [256, 256]
+        remedy = f"pass width={layers[0]}, depth={len(layers)}, critic_width={layers[0]}, critic_depth={len(layers)}"
+        raise checks.error("policy_kwargs", f"{name}={part!r}", "n_critics alone", remedy)
+    return found
+
+
+def _device(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse another device than JAX computes on."""
+    have = jax.default_backend()
+    if str(value) not in ("auto", have, {"gpu": "cuda"}.get(have)):
+        remedy = "leave it out, or choose before Python starts, as in JAX_PLATFORMS=cpu"
+        raise checks.error("device", repr(value), f"'auto' or {have!r}, which JAX computes on", remedy)
+    return {}
+
+
+def _absent(name: str) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
+    """Return what refuses any value but one."""
+
+    def refuse(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
+        if value != ABSENT[name]:
+            raise checks.error(name, repr(value), f"{ABSENT[name]!r}, all that there is here", "leave it out")
+        return {}
+
+    return refuse
+
+
+TABLE: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
+    "gamma": _as("discount"),
+    "learning_rate": _as("rate", "critic_rate", "temperature_rate"),
+    "tau": _as("critic_target_rate", "critic_final_target_rate"),
+    "ent_coef": _entropy,
+    "train_freq": _updates,
+    "gradient_steps": _updates,
+    "policy_kwargs": _networks,
+    "device": _device,
+    **{name: _absent(name) for name in ABSENT},
+}

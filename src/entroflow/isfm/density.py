@@ -1,0 +1,162 @@
+"""ISFM alone, in one line: a flow whose density is exp(q/α)/Z, for any q of points.
+
+found = isfm.fit(lambda x: -jnp.sum(x**2), dim=2)
+found.sample(1000), found.log_prob([0.0, 0.0]), found.plot()
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from .. import checks
+from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
+from .fit import FitConfig, FitMetrics, improve
+
+SEGMENTS = 32  # of a path from noise to a point
+SOLVER = RungeKutta("rk4", 16)
+OBS = np.zeros(1, np.float32)  # the one state
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A flow that was fitted to exp(q/α)/Z.
+
+    Attributes:
+        policy: the flow.
+        metrics: what every step of the fit told, ESS/N among it.
+        log_target: q/α, a function of a point.
+    """
+
+    policy: FlowPolicy
+    metrics: FitMetrics
+    log_target: Callable[[Float[Array, " d"]], Float[Array, ""]]
+
+    @property
+    def dim(self) -> int:
+        """Number of components d of a point."""
+        return self.policy.action_space.size
+
+    def __repr__(self) -> str:
+        """Say what it is, and how the fit ended."""
+        return f"<Fitted(dim={self.dim}): {len(self.metrics.loss)} steps, ESS/N {self.metrics.diagnostics.ess[-1]:.3f}>"
+
+    def sample(self, n: int = 1, seed: int = 0) -> Float[np.ndarray, "n d"]:
+        """Draw points; the same arguments give the same ones.
+
+        Args:
+            n: number of points.
+            seed: seed of the random numbers.
+
+        Returns:
+            The points.
+
+        Raises:
+            ValueError: for a number that is none.
+        """
+        return self._paths(n, seed)[:, -1]
+
+    def log_prob(self, points: ArrayLike) -> Float[np.ndarray, "..."]:
+        """Return the log-density at points of shape (..., d); another shape is a `ValueError`."""
+        points = np.asarray(points, np.float32)
+        if points.shape[-1:] != (self.dim,):
+            remedy = "pass one, or several one below the other"
+            raise checks.error(
+                "points", f"shape {points.shape}", f"points of {self.dim} numbers, (…, {self.dim})", remedy
+            )
+        return np.asarray(_log_probs(self.policy, points.reshape(-1, self.dim))).reshape(points.shape[:-1])
+
+    def plot(self, n: int = 1000, seed: int = 0) -> Any:
+        """Draw target, learned density, samples, and the paths on which the flow carries noise to them.
+
+        Args:
+            n: number of samples.
+            seed: seed of the random numbers.
+
+        Returns:
+            The Matplotlib figure.
+
+        Raises:
+            ValueError: for points of more than two components.
+        """
+        from .density_figure import draw  # brings Matplotlib
+
+        if self.dim > 2:
+            raise checks.error("plot", f"points of {self.dim} components", "one or two", "plot their pairs")
+        return draw(self.log_prob, jax.vmap(self.log_target), self._paths(n, seed))
+
+    def _paths(self, n: int, seed: int) -> Float[np.ndarray, "n times d"]:
+        keys = jax.random.split(jax.random.key(checks.seed("seed", seed)), checks.positive_int("n", n))
+        return np.asarray(_paths_of(self.policy, keys))
+
+
+def fit(
+    q: Callable[[Float[Array, " d"]], Float[Array, ""]],
+    dim: int,
+    *,
+    temperature: float = 1.0,
+    steps: int = 1000,
+    scale: float = 1.0,
+    seed: int = 0,
+) -> Fitted:
+    """Fit a flow to exp(q/α)/Z.
+
+    Args:
+        q: a function of a point, shape (d,), that JAX can trace; its value is one number. Constants in it cancel.
+        dim: number of components d.
+        temperature: α.
+        steps: gradient steps.
+        scale: how far from the origin the mass is, roughly: the flow starts as a normal distribution that wide.
+        seed: seed of everything random.
+
+    Returns:
+        The flow, with `.sample`, `.log_prob` and `.plot`.
+
+    Raises:
+        ValueError: in one sentence, if q does not give one number for a point of that shape, or gives one that is not
+            finite, or for an argument that is not possible.
+    """
+    dim, temperature = checks.positive_int("dim", dim), checks.positive_number("temperature", temperature)
+    scale, point = checks.positive_number("scale", scale), jax.ShapeDtypeStruct((dim,), jnp.float32)
+    try:
+        given = f"values of shape {(shape := getattr(jax.eval_shape(q, point), 'shape', None))}"
+    except (TypeError, ValueError, IndexError) as problem:
+        shape, given = None, f"what fails ({' '.join(str(problem).split())[:200]})"
+    if shape != ():
+        remedy = "return for example jnp.sum(…), or pass another dim"
+        raise checks.error("q", f"{given} at a point of shape ({dim},)", "one number, of shape ()", remedy)
+    velocity_key, key = jax.random.split(jax.random.key(checks.seed("seed", seed)))
+    velocity = VelocityNetwork(obs_size=1, action_size=dim, width=64, key=velocity_key)
+    policy = FlowPolicy(velocity, Unbounded(dim, scale=scale))
+    q_function = lambda _, action: jnp.asarray(q(action), action.dtype)  # noqa: E731
+    policy, metrics = improve(FitConfig(steps=steps), policy, key, lambda _: jnp.zeros((1, 1)), q_function, temperature)
+    return Fitted(policy.with_solver(SOLVER), metrics, lambda x: q(x) / temperature)
+
+
+@eqx.filter_jit
+def _log_probs(policy: FlowPolicy, points: Float[Array, "n d"]) -> Float[Array, " n"]:
+    return jax.vmap(policy.log_prob, (None, 0))(jnp.asarray(OBS), points)
+
+
+@eqx.filter_jit
+def _paths_of(policy: FlowPolicy, keys: Array) -> Float[Array, "n times d"]:
+    """Carry noise to points, and return where it is on the way, each piece by one Runge–Kutta step."""
+    velocity = functools.partial(policy.velocity, context=policy.condition(jnp.asarray(OBS)))
+    piece, h = RungeKutta("rk4", 1), 1 / SEGMENTS
+
+    def advance(x: Array, time: Array) -> tuple[Array, Array]:
+        x = piece.solve(lambda x, part: h * velocity(x, time + h * part), x)
+        return x, x
+
+    def path(key: Array) -> Array:
+        noise = jax.random.normal(key, policy.noise_shape)
+        later = jax.lax.scan(advance, noise, jnp.arange(SEGMENTS, dtype=noise.dtype) * h)[1]
+        return jax.vmap(policy.action_space.to_action)(jnp.concatenate([noise[None], later]))
+
+    return jax.vmap(path)(keys)

@@ -1,0 +1,43 @@
+"""Where agents lie in a folder of entroflow. Without JAX, so that a wrong folder is refused before that is imported."""
+
+from pathlib import Path
+
+from .. import checks
+from .checkpoint import CHECKPOINTS
+from .legacy import POLICY
+
+AGENT = "agent.json"
+BEST, LAST = Path(CHECKPOINTS, "best"), Path(CHECKPOINTS, "last")
+POLICIES = "policies"  # in an output folder of `entroflow lqr`
+
+
+def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
+    """Return the folders of the agents in a folder, which may be that of one agent itself; what they hold is not read.
+
+    Args:
+        folder: the folder.
+        checkpoint: which agents of a training, "last" or "best".
+
+    Returns:
+        The folders, in order of their names; none if there is none.
+
+    Raises:
+        ValueError: if the system does not let them be read.
+    """
+    with checks.reachable(folder):
+        if any((folder / name).is_file() for name in (AGENT, POLICY)):
+            return [folder]
+        return sorted([*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")])
+
+
+def policy_folder(temperature: float, seed: int) -> str:
+    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`.
+
+    Args:
+        temperature: its temperature.
+        seed: its seed.
+
+    Returns:
+        The path.
+    """
+    return f"{POLICIES}/alpha={str(float(temperature)).removesuffix('.0')}_seed={seed}"

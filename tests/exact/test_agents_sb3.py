@@ -1,0 +1,90 @@
+"""What Stable-Baselines3 calls things: each name does what it does there, or is refused with what does it here."""
+
+import inspect
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import entroflow
+from entroflow.agents import sb3
+from entroflow.agents.settings import change, of_algorithm, single, values
+from entroflow.names import ELSEWHERE, Changes, Named
+from entroflow.rl import ACTORS
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"gamma": 0.9}, {"discount": 0.9}),
+        ({"learning_rate": 1e-3}, {"rate": 1e-3, "critic_rate": 1e-3, "temperature_rate": 1e-3}),
+        ({"tau": 0.01}, {"critic_target_rate": 0.01, "critic_final_target_rate": 0.01}),
+        ({"buffer_size": 500, "batch_size": 32}, {"buffer_size": 500, "batch_size": 32}),
+        ({"train_freq": 4}, {"updates_per_step": 0.25}),
+        ({"train_freq": (2, "step"), "gradient_steps": 3, "num_envs": 5}, {"updates_per_step": 0.3, "num_envs": 5}),
+        ({"train_freq": 8, "gradient_steps": -1, "num_envs": 4}, {"updates_per_step": 1, "num_envs": 4}),
+        ({"ent_coef": 0.3}, {"temperature": 0.3, "target_entropy": None}),
+        ({"ent_coef": "auto", "target_entropy": -2.0}, {"temperature": 1.0, "target_entropy": -2.0}),
+        ({"ent_coef": "auto_0.1"}, {"temperature": 0.1}),
+        ({"policy_kwargs": {"n_critics": 3}}, {"critic_members": 3}),
+        ({"device": "auto", "use_sde": False, "action_noise": None, "policy_kwargs": None}, {}),
+    ],
+)
+def test_names_that_do_what_they_do_there(given, expected):
+    """They become settings by the names here, which every algorithm takes."""
+    assert sb3.translated(given) == expected
+    for algorithm in ACTORS:
+        changed = values(change(of_algorithm(algorithm), expected))
+        assert {name: changed[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"learning_rate": lambda left: left}, "^rate: got a schedule, expected a number"),
+        ({"train_freq": (1, "episode")}, r"^train_freq: got \(1, 'episode'\).*pass updates_per_step"),
+        ({"gradient_steps": 0}, "^gradient_steps: got 0"),
+        ({"ent_coef": "automatic"}, "^ent_coef: got 'automatic'"),
+        ({"policy_kwargs": {"net_arch": [64, 64, 64]}}, "pass width=64, depth=3, critic_width=64, critic_depth=3"),
+        ({"device": "tpu:7"}, "^device: got 'tpu:7', .*JAX_PLATFORMS=cpu"),
+        ({"use_sde": True}, "^use_sde: got True, expected False"),
+        ({"gamma": 0.9, "discount": 0.8}, "^discount: got it by the name of Stable-Baselines3, too"),
+    ],
+)
+def test_what_is_refused_says_what_to_do(given, message):
+    """One sentence."""
+    with pytest.raises(ValueError, match=message):
+        sb3.translated(given)
+
+
+def test_the_policy_may_stand_before_the_environment():
+    """As a name, in both positions and by keyword; what is none of the policies here is refused."""
+    assert sb3.environment("MlpPolicy", ("Pendulum-v1",)) == "Pendulum-v1"
+    assert sb3.environment("Pendulum-v1", (), "MultiInputPolicy") == "Pendulum-v1"
+    for arguments, message in [
+        (("MlpPolicy", ()), "leave the policy out"),
+        (("CnnPolicy", ("Pendulum-v1",)), "policy: got 'CnnPolicy'"),
+        (("Pendulum-v1", (3,)), "arguments: got 3, expected the environment alone"),
+        ((SimpleNamespace(num_envs=4), ()), "and num_envs=4"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            sb3.environment(*arguments)
+
+
+def test_every_setting_is_named_for_editors_and_in_the_signature():
+    """The names without JAX are those of the settings; the constructor's signature has each with its default."""
+    known = {algorithm: single(of_algorithm(algorithm)).keys() for algorithm in ACTORS}
+    assert Changes.__annotations__.keys() == set().union(*known.values())
+    assert Named.__annotations__.keys() - Changes.__annotations__.keys() - {"policy"} <= sb3.TABLE.keys()
+    assert not (ELSEWHERE.keys() | sb3.TABLE.keys()) & Changes.__annotations__.keys()
+    for kind in (entroflow.SACISFM, entroflow.GaussianSAC, entroflow.DenoisingSAC):
+        parts = inspect.signature(kind).parameters
+        assert parts["batch_size"].default == 256 and parts["seed"].default == 0 and next(iter(parts)) == "env"
+        assert known[kind.algorithm] <= parts.keys() and "changes" not in parts
+
+
+def test_steps_are_counted_on():
+    """`reset_num_timesteps` is refused where it would mean something."""
+    sb3.refuse_reset(True, 0)
+    with pytest.raises(ValueError, match="reset_num_timesteps: got True after 7 steps"):
+        sb3.refuse_reset(np.bool_(True).item(), 7)
