@@ -79,7 +79,7 @@ def test_every_setting_is_named_for_editors_and_in_the_signature():
     assert not (ELSEWHERE.keys() | sb3.TABLE.keys()) & Changes.__annotations__.keys()
     for kind in (entroflow.SACISFM, entroflow.GaussianSAC, entroflow.DenoisingSAC):
         parts = inspect.signature(kind).parameters
-        assert parts["batch_size"].default == 256 and parts["seed"].default == 0 and list(parts)[0] == "env"
+        assert parts["batch_size"].default == 256 and parts["seed"].default == 0 and next(iter(parts)) == "env"
         assert known[kind.algorithm] <= parts.keys() and "changes" not in parts
 
 

@@ -36,6 +36,7 @@ class SAC:
     Args:
         env: the id of a registered environment, an environment from `gymnasium.make`, or a function that makes one;
             Stable-Baselines3's "MlpPolicy" may stand before it.
+        *more: nothing else.
         seed: seed of everything random.
         settings: the settings; the algorithm's defaults if not given.
         verbose: what `learn` shows: 0 nothing, 1 a bar, or ten lines where there is no terminal; None: a bar in a
