@@ -21,6 +21,7 @@ from . import learning, sampling, saved, sb3
 from .callbacks import Callback, together
 from .evaluation import Evaluation
 from .perturb import Perturbation, perturb
+from .progress import console_of
 from .settings import Settings, change, changed, from_json, of_algorithm, signature
 from .tasks import Env, Task, task
 from .training import Training
@@ -152,7 +153,7 @@ class SAC:
         sb3.refuse_reset(reset_num_timesteps, self.num_timesteps)
         if log is None and self.tensorboard_log is not None:
             log = learning.numbered(Path(self.tensorboard_log), tb_log_name or self.settings.algorithm)
-        tell, console = together(callback), learning.console_of(self.verbose, progress_bar)
+        tell, console = together(callback), console_of(self.verbose, progress_bar)
         plan = learning.Plan(total_timesteps, log_interval, evaluate_every, evaluation_episodes)
         learning.learn(self._training, plan, console, lambda row: tell(self, row), log, resume=resume)
         return self

@@ -53,23 +53,6 @@ LOG_INTERVAL = 1000  # environment steps
 Tell = Callable[[Row], Any]  # is given the first run's row at every interval; False ends training
 
 
-def console_of(verbose: int | None, progress_bar: bool | None) -> Console:
-    """Return where to show a training: nowhere in scripts without a terminal or notebook, unless asked for.
-
-    Args:
-        verbose: 0 for nothing, 1 for ten lines where there is no terminal, None for a bar if there is one.
-        progress_bar: whether there may be a bar, whatever `verbose` says; None: as it says.
-
-    Returns:
-        The console.
-    """
-    found = Console()
-    asked = bool(progress_bar or verbose)
-    if asked or (verbose is None and progress_bar is None and (found.is_terminal or found.is_jupyter)):
-        return found if progress_bar is not False else Console(force_terminal=False, force_jupyter=False)
-    return Console(quiet=True, force_terminal=False, force_jupyter=False)
-
-
 class Plan(NamedTuple):
     """What `SAC.learn` is to do, in whole numbers above zero.
 
