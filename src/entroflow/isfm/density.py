@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .. import checks
 from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from .fit import FitConfig, FitMetrics, improve
+from .improvement import FitConfig, FitMetrics, improve
 
 SEGMENTS = 32  # of a path from noise to a point
 SOLVER = RungeKutta("rk4", 16)
