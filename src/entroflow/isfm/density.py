@@ -70,7 +70,7 @@ class Fitted:
             raise checks.error(
                 "points", f"shape {points.shape}", f"points of {self.dim} numbers, (…, {self.dim})", remedy
             )
-        return np.asarray(_log_probs(self.policy, points.reshape(-1, self.dim))).reshape(points.shape[:-1])
+        return np.asarray(_log_probs(self.policy, jnp.asarray(points.reshape(-1, self.dim)))).reshape(points.shape[:-1])
 
     def plot(self, n: int = 1000, seed: int = 0) -> Any:
         """Draw target, learned density, samples, and the paths on which the flow carries noise to them.
