@@ -67,9 +67,7 @@ class Fitted:
         points = np.asarray(points, np.float32)
         if points.shape[-1:] != (self.dim,):
             remedy = "pass one, or several one below the other"
-            raise checks.error(
-                "points", f"shape {points.shape}", f"points of {self.dim} numbers, (…, {self.dim})", remedy
-            )
+            raise checks.error("points", f"shape {points.shape}", f"numbers of shape (…, {self.dim})", remedy)
         return np.asarray(_log_probs(self.policy, jnp.asarray(points.reshape(-1, self.dim)))).reshape(points.shape[:-1])
 
     def plot(self, n: int = 1000, seed: int = 0) -> Any:
