@@ -15,7 +15,7 @@ from gymnasium import spaces
 import entroflow
 from entroflow import isfm
 from entroflow.agents import sampling
-from entroflow.agents.settings import ELSEWHERE, of_algorithm, single
+from entroflow.agents.settings import ELSEWHERE, level_of, of_algorithm, single
 from entroflow.agents.tasks import task
 from entroflow.cli import main
 from entroflow.commands.lqr import job
@@ -137,13 +137,12 @@ def test_no_two_consumers_ever_hold_equal_keys(monkeypatch):
 
 @pytest.mark.parametrize("algorithm", ["sac_isfm", "gaussian_sac", "denoising"])
 def test_names_of_other_libraries(algorithm):
-    """What is called otherwise elsewhere is refused with the name to use here."""
-    kind = {"sac_isfm": entroflow.SACISFM, "gaussian_sac": entroflow.GaussianSAC}.get(algorithm, entroflow.DenoisingSAC)
+    """What is called otherwise elsewhere is refused on the command line with the name to use here."""
     assert set(ELSEWHERE.values()) <= single(of_algorithm(algorithm)).keys()
     assert not ELSEWHERE.keys() & single(of_algorithm(algorithm)).keys()
     for name in ("learning_rate", "gamma", "tau", "ent_coef", "gradient_steps"):
-        with pytest.raises(ValueError, match=f"^setting: got '{name}', .*; here it is '{ELSEWHERE[name]}'.$"):
-            kind(Reach, **{name: 0.5})
+        with pytest.raises(ValueError, match=f"^--set: got '{name}', .*; here it is '{ELSEWHERE[name]}'.$"):
+            level_of(name, of_algorithm(algorithm), "--set")
 
 
 @pytest.mark.parametrize(

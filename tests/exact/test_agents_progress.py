@@ -122,3 +122,25 @@ def test_the_table_fits_a_terminal(clock):
 def test_times_are_read_at_a_glance(seconds, text):
     """Minutes and seconds, hours only where there are any."""
     assert progress._duration(seconds) == text
+
+
+def test_random_actions_are_no_part_of_the_speed(clock):
+    """The bar moves between the rows; its speed counts from where learning begins, and compiling is named."""
+    live, file = shown(terminal=True, width=120, begins=100)
+    with live:
+        for step in (0, 50, 100):
+            clock[0] += 1.0
+            assert live.tick(step) is False
+        (task,) = live._progress.tasks
+        assert task.fields["pace"] == "random actions" and task.completed == 100
+        live.tick(101)
+        assert task.completed == 100  # at the same instant: nothing to see
+        for step in (102, 112):
+            clock[0] += 2.0
+            live.tick(step)
+        assert task.fields["pace"].startswith("5 steps/s, 2:58 left")
+        progress.compiling.current = ("learn", clock[0])
+        clock[0] += 7.0
+        live._live.refresh()
+        progress.compiling.current = None
+    assert "compiling the update (once, about 20 s): 7 s" in file.getvalue()

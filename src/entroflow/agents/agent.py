@@ -21,6 +21,7 @@ from . import learning, sampling, saved, sb3
 from .callbacks import Callback, together
 from .evaluation import Evaluation
 from .perturb import Perturbation, perturb
+from .progress import console_of
 from .settings import Settings, change, changed, from_json, of_algorithm, signature
 from .tasks import Env, Task, task
 from .training import Training
@@ -36,6 +37,7 @@ class SAC:
     Args:
         env: the id of a registered environment, an environment from `gymnasium.make`, or a function that makes one;
             Stable-Baselines3's "MlpPolicy" may stand before it.
+        *more: nothing else.
         seed: seed of everything random.
         settings: the settings; the algorithm's defaults if not given.
         verbose: what `learn` shows: 0 nothing, 1 a bar, or ten lines where there is no terminal; None: a bar in a
@@ -151,7 +153,7 @@ class SAC:
         sb3.refuse_reset(reset_num_timesteps, self.num_timesteps)
         if log is None and self.tensorboard_log is not None:
             log = learning.numbered(Path(self.tensorboard_log), tb_log_name or self.settings.algorithm)
-        tell, console = together(callback), learning.console_of(self.verbose, progress_bar)
+        tell, console = together(callback), console_of(self.verbose, progress_bar)
         plan = learning.Plan(total_timesteps, log_interval, evaluate_every, evaluation_episodes)
         learning.learn(self._training, plan, console, lambda row: tell(self, row), log, resume=resume)
         return self

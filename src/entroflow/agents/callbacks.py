@@ -77,6 +77,9 @@ def stop_at(reward: float, metric: str = "return") -> Callback:
 
     Returns:
         The callback.
+
+    Raises:
+        ValueError: for a reward that is no finite number.
     """
     reward = checks.number("reward", reward)
     return lambda _, row: row.get(metric) is None or row[metric] < reward

@@ -2,6 +2,23 @@
 
 From Python (`SAC.learn`) as from the command line (`entroflow train`). What a folder holds is in docs/run-folder.md. A
 run that is stopped or killed, and resumed, gives the numbers of the run that was not, bit for bit on the same machine.
+What the functions have in common:
+
+Args:
+    training: the training.
+    task: its task.
+    settings: its settings.
+    seeds: the seeds of its runs.
+    steps: steps that every run is to have made in the end.
+    evaluation: "every", the steps between evaluations, and "episodes", the number in each.
+    wandb: whether to send the rows to Weights & Biases.
+    console: where to show it.
+    before: how many updates had been made.
+    writer: what takes the rows.
+    live: what shows them.
+
+Returns:
+    What the first line says.
 """
 
 import itertools
@@ -36,25 +53,15 @@ LOG_INTERVAL = 1000  # environment steps
 Tell = Callable[[Row], Any]  # is given the first run's row at every interval; False ends training
 
 
-def console_of(verbose: int | None, progress_bar: bool | None) -> Console:
-    """Return where to show a training: nowhere in scripts without a terminal or notebook, unless asked for.
-
-    Args:
-        verbose: 0 for nothing, 1 for ten lines where there is no terminal, None for a bar if there is one.
-        progress_bar: whether there may be a bar, whatever `verbose` says; None: as it says.
-
-    Returns:
-        The console.
-    """
-    found = Console()
-    asked = bool(progress_bar or verbose)
-    if asked or (verbose is None and progress_bar is None and (found.is_terminal or found.is_jupyter)):
-        return found if progress_bar is not False else Console(force_terminal=False, force_jupyter=False)
-    return Console(quiet=True, force_terminal=False, force_jupyter=False)
-
-
 class Plan(NamedTuple):
-    """What `SAC.learn` is to do, in whole numbers above zero: steps on top of those made, and steps between things."""
+    """What `SAC.learn` is to do, in whole numbers above zero.
+
+    Attributes:
+        total_timesteps: steps to make, on top of those made.
+        log_interval: steps between rows.
+        evaluate_every: steps between evaluations.
+        evaluation_episodes: episodes of each.
+    """
 
     total_timesteps: int
     log_interval: int = LOG_INTERVAL
@@ -76,6 +83,9 @@ def learn(
         tell: see `Tell`.
         log: the folder.
         resume: whether to go on with the run in the folder.
+
+    Raises:
+        ValueError: for a number that will not do, a planned training at its end, or a folder that will not do.
     """
     steps, every, *evaluation = (checks.positive_int(*part) for part in plan._asdict().items())
     planned, before, target = training.config.updates, updates(training), training.step + steps
@@ -199,7 +209,22 @@ def nothing_learned(training: Training, before: float) -> str | None:
 
 @dataclass
 class Run:
-    """A training with its records and checkpoints."""
+    """A training with its records and checkpoints.
+
+    Attributes:
+        training: the training.
+        out: its folder.
+        config: the run's configuration.
+        steps: steps that every run is to have made in the end.
+        stop: asked before every step whether to leave it at that.
+        console: where to show it.
+        every: environment steps between rows.
+        tell: see `Tell`.
+        best: by seed, the score of its best agent.
+        evaluated: the step of the last evaluation.
+        begun: when it began, by the clock.
+        told: whether the first checkpoint was told of.
+    """
 
     training: Training
     out: Path
@@ -209,8 +234,8 @@ class Run:
     console: Console
     every: int = LOG_INTERVAL
     tell: Tell = bool
-    best: dict[int, float] = field(default_factory=dict)  # by seed, the score of its best agent
-    evaluated: int | None = None  # the step of the last evaluation
+    best: dict[int, float] = field(default_factory=dict)
+    evaluated: int | None = None
     begun: float = field(default_factory=time.perf_counter)
     told: bool = False
 

@@ -1,4 +1,11 @@
-"""What training shows in the terminal: a bar with the time left, a line of the learner's state, a closing table."""
+"""What training shows in the terminal: a bar with the time left, a line of the learner's state, a closing table.
+
+What the functions have in common:
+
+Args:
+    step: how many steps every run has made.
+    rows: one row per seed, as in metrics.csv.
+"""
 
 import math
 import time
@@ -35,11 +42,34 @@ SHOWN = {
 }
 
 
+def console_of(verbose: int | None, progress_bar: bool | None) -> Console:
+    """Return where to show a training: nowhere in scripts without a terminal or notebook, unless asked for.
+
+    Args:
+        verbose: 0 for nothing, 1 for ten lines where there is no terminal, None for a bar if there is one.
+        progress_bar: whether there may be a bar, whatever `verbose` says; None: as it says.
+
+    Returns:
+        The console.
+    """
+    found = Console()
+    asked = bool(progress_bar or verbose)
+    if asked or (verbose is None and progress_bar is None and (found.is_terminal or found.is_jupyter)):
+        return found if progress_bar is not False else Console(force_terminal=False, force_jupyter=False)
+    return Console(quiet=True, force_terminal=False, force_jupyter=False)
+
+
 class TrainingProgress:
     """A live display, averaged over the seeds; plain lines, one each tenth, where the output is no terminal.
 
-    A context manager, which a continued run begins at the step `start`; speed counts from the step `begins` on. The
-    table is printed at the end, also after Ctrl-C, but not after an error.
+    A context manager. The table is printed at the end, also after Ctrl-C, but not after an error.
+
+    Args:
+        title: what is trained.
+        steps: steps at the end.
+        start: the step at which a continued run begins.
+        begins: the step from which on speed counts.
+        console: where to show it.
     """
 
     def __init__(self, title: str, steps: int, *, start: int = 0, begins: int = 0, console: Console | None = None):

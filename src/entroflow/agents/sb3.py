@@ -46,7 +46,15 @@ def environment(env: Any, more: tuple[Any, ...], policy: Any = None) -> Env:
 
 
 def refuse_reset(wanted: bool, made: int) -> None:
-    """Raise if steps are to be counted anew where some were made."""
+    """Refuse to count steps anew.
+
+    Args:
+        wanted: whether that is wanted.
+        made: steps made.
+
+    Raises:
+        ValueError: if it is wanted and some were made.
+    """
     if wanted and made:
         remedy = "make a new agent to begin anew"
         raise checks.error("reset_num_timesteps", f"True after {made} steps", "False: they are counted on", remedy)

@@ -1,7 +1,7 @@
 """Policy improvement by importance sampling flow matching (section III-C of the paper)."""
 
 from .density import Fitted, fit
-from .fit import FitConfig, FitMetrics, improve
+from .improvement import FitConfig, FitMetrics, improve
 from .loss import (
     Candidates,
     draw_candidates,

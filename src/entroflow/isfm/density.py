@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .. import checks
 from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from .fit import FitConfig, FitMetrics, improve
+from .improvement import FitConfig, FitMetrics, improve
 
 SEGMENTS = 32  # of a path from noise to a point
 SOLVER = RungeKutta("rk4", 16)
@@ -67,10 +67,8 @@ class Fitted:
         points = np.asarray(points, np.float32)
         if points.shape[-1:] != (self.dim,):
             remedy = "pass one, or several one below the other"
-            raise checks.error(
-                "points", f"shape {points.shape}", f"points of {self.dim} numbers, (…, {self.dim})", remedy
-            )
-        return np.asarray(_log_probs(self.policy, points.reshape(-1, self.dim))).reshape(points.shape[:-1])
+            raise checks.error("points", f"shape {points.shape}", f"numbers of shape (…, {self.dim})", remedy)
+        return np.asarray(_log_probs(self.policy, jnp.asarray(points.reshape(-1, self.dim)))).reshape(points.shape[:-1])
 
     def plot(self, n: int = 1000, seed: int = 0) -> Any:
         """Draw target, learned density, samples, and the paths on which the flow carries noise to them.

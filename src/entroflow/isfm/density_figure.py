@@ -35,7 +35,7 @@ def draw(log_prob: Callable, log_target: Callable, paths: Float[np.ndarray, "n t
     target = target / (target.sum() * cell)
     with mpl.rc_context(plotting.STYLE):
         figure = plotting.new_figure(3.1 * (dim + 1), 3.0, "")
-        panels = figure.subplots(1, dim + 1)
+        panels = list(np.ravel(np.asarray(figure.subplots(1, dim + 1))))
         if dim == 1:
             panels[0].plot(grid[:, 0], target, color=plotting.EXACT, label="target")
             panels[0].plot(grid[:, 0], learned, color=plotting.LEARNED, label="learned")

@@ -22,23 +22,39 @@ NOT_A_CHOICE = frozenset({"out", "seed", "seeds", "steps", "wandb"})  # settings
 
 
 class Estimate(NamedTuple):
-    """A number and its 95 % interval, which a single seed does not have."""
+    """A number and its 95 % interval, which a single seed does not have.
+
+    Attributes:
+        value: the number.
+        interval: of 95 %; None for a single seed.
+    """
 
     value: float
     interval: tuple[float, float] | None
 
 
 class Curve(NamedTuple):
-    """One algorithm on one task, or on all tasks together."""
+    """One algorithm on one task, or on all tasks together.
 
-    task: str  # its id, or ALL_TASKS
-    algorithm: str  # what the line is called
-    steps: Num[np.ndarray, " t"]  # environment steps of one seed; for all tasks, per cent of the compared steps
-    values: Float[np.ndarray, "seeds tasks t"]  # normalised for all tasks
-    iqm: Float[np.ndarray, " t"]  # over seeds and tasks
-    interval: Float[np.ndarray, "2 t"] | None  # of 95 %; none for a single seed
-    area: Estimate  # under the curve, divided by its length: the average over the steps
-    minutes: float  # to the last step, for all seeds of a run folder together; the mean over run folders
+    Attributes:
+        task: its id, or ALL_TASKS.
+        algorithm: what the line is called.
+        steps: environment steps of one seed; for all tasks, per cent of the compared steps.
+        values: normalised for all tasks.
+        iqm: over seeds and tasks.
+        interval: of 95 %; none for a single seed.
+        area: under the curve, divided by its length: the average over the steps.
+        minutes: to the last step, for all seeds of a run folder together; the mean over run folders.
+    """
+
+    task: str
+    algorithm: str
+    steps: Num[np.ndarray, " t"]
+    values: Float[np.ndarray, "seeds tasks t"]
+    iqm: Float[np.ndarray, " t"]
+    interval: Float[np.ndarray, "2 t"] | None
+    area: Estimate
+    minutes: float
 
     @property
     def final(self) -> Estimate:
@@ -48,7 +64,14 @@ class Curve(NamedTuple):
 
 
 class Improvement(NamedTuple):
-    """Probability that a run of the first algorithm ends better than a run of another one, ties counting one half."""
+    """Probability that a run of the first algorithm ends better than a run of another one, ties counting one half.
+
+    Attributes:
+        task: the task.
+        first: the first algorithm.
+        other: the other one.
+        probability: the probability.
+    """
 
     task: str
     first: str
@@ -57,14 +80,23 @@ class Improvement(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What `compare` finds."""
+    """What `compare` finds.
+
+    Attributes:
+        metric: what was compared.
+        curves: one per task and algorithm.
+        aggregate: one per algorithm over all tasks; empty unless every algorithm has all of several tasks.
+        bounds: of every task of the aggregate what its scores 0 and 1 stand for.
+        improvements: of the first algorithm over each other one, by task, then over all tasks.
+        notes: sentences that belong under every figure and table made of this.
+    """
 
     metric: str
-    curves: list[Curve]  # one per task and algorithm
-    aggregate: list[Curve]  # one per algorithm over all tasks; empty unless every algorithm has all of several tasks
-    bounds: dict[str, tuple[float, float]]  # of every task of the aggregate what its scores 0 and 1 stand for
-    improvements: list[Improvement]  # of the first algorithm over each other one, by task, then over all tasks
-    notes: list[str]  # sentences that belong under every figure and table made of this
+    curves: list[Curve]
+    aggregate: list[Curve]
+    bounds: dict[str, tuple[float, float]]
+    improvements: list[Improvement]
+    notes: list[str]
 
 
 class _Series(NamedTuple):
@@ -88,6 +120,17 @@ def compare(records: Sequence[Record], *, metric: str = "return", labels: Sequen
     task share their steps and end with the shortest run; values between two steps of a run are interpolated. For
     returns, there are improvements and an aggregate, in which 0 and 1 are the lowest and the highest interquartile mean
     that any compared algorithm has on the task.
+
+    Args:
+        records: the runs.
+        metric: what to compare.
+        labels: what to call the lines, one for each run.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ValueError: if there is no run, a name too many or too few, or a run lacks the metric.
     """
     if not records:
         raise checks.error("records", "none", "at least one run", "pass folders of training runs")
