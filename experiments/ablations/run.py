@@ -31,7 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "population proposal": {"proposal": "population"},
     "4 pairs per candidate": {"pairs": 4},
     "target: pairs": {"target": "pair"},
-    "K = 2": dict.fromkeys(("solver", "acting_solver"), RungeKutta("midpoint", 2)),
+    "K = 2": {"solver": RungeKutta("midpoint", 2)},
     "weights by state": {"normalise": "state"},
     "weights raw": {"normalise": "raw"},
 }

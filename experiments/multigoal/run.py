@@ -22,7 +22,7 @@ from jaxtyping import Array, Key
 from entroflow import checks
 from entroflow.devices import mesh_of, use_all_cores
 from entroflow.envs import MultiGoalEnv
-from entroflow.flow import Box, RungeKutta
+from entroflow.flow import Box
 from entroflow.multigoal import MultiGoal, Solution, solve
 from entroflow.rl import MLPCritic, loop_jax, sac
 from entroflow.rl.actors import Actor, Denoising, Flow, Gaussian
@@ -41,9 +41,8 @@ METRICS = "policy_loss", "critic_error", "q", "entropy", "ess", "kl", "beta"
 # same reason training starts all over the world: from the origin alone, the first goals found keep the others unknown.
 SHARED: dict[str, Any] = {"states": 64, "rate": 1e-2, "warmup": 0.2, "average": 0.1}
 NARROW: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32}
-SOLVERS: dict[str, Any] = dict.fromkeys(("solver", "acting_solver"), RungeKutta("midpoint", 4))
 ALGORITHMS: dict[str, Actor] = {
-    "sac_isfm": Flow(**NARROW, **SOLVERS, candidates=16, pairs=2, proposal="defensive", pathwise=0.0, **SHARED),
+    "sac_isfm": Flow(**NARROW, candidates=16, pairs=2, proposal="defensive", pathwise=0.0, **SHARED),
     "gaussian_sac": Gaussian(width=64, **SHARED),
     "denoising": Denoising(**NARROW, candidates=64, exploration=0.0, **SHARED),
 }

@@ -97,7 +97,9 @@ class State(eqx.Module):
 def policy(config: Config, state: State, *, average: bool = False) -> Any:
     """Return the policy of a state: a `FlowPolicy`, or what the actor makes."""
     network = state.actor_average if average else state.actor
-    return config.actor.policy(network, state.action_space, state.obs_units, state.temperature)
+    found = config.actor.policy(network, state.action_space, state.obs_units, state.temperature)
+    solver = getattr(config.actor, "acting_solver", None) if average else None
+    return found if solver is None else found.with_solver(solver)
 
 
 def q_value(config: Config, state: State, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:

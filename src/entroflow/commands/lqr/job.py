@@ -95,8 +95,7 @@ class _Job:
         else:
             self.units = units.find(self.env, lqr.discount)
         self.learned_on = LQREnv(lqr.in_units(*self.units), planned.HORIZON)
-        actor = dataclasses.replace(cast(Flow, config.actor), acting_solver=planned.ACTING_SOLVER)
-        self.config, self.acting = config, dataclasses.replace(config, actor=actor)
+        self.config = config
         self.noise = Noise(*[part.astype(np.float32) for part in noise(lqr)])
         self.mesh = mesh_of(len(runs))
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
@@ -214,14 +213,14 @@ class _Job:
         visits = jnp.asarray(planned.visits(states))
 
         def one(agent: sac.State) -> LQREvaluation:
-            policy = sac.policy(self.acting, units.restored(agent, self.units), average=True)
+            policy = sac.policy(self.config, units.restored(agent, self.units), average=True)
             return evaluate(self.env, policy, agent.discount, self.noise, visits, points)
 
         return jax.jit(self._divide(jax.vmap(one), RUNS, RUNS))
 
     def _save(self, folder: Path, run: Run, agent: sac.State) -> None:
-        """Write the agent of a run, which acts by a finer solver than it was trained with."""
-        made = Settings(self.acting, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
+        """Write the agent of a run."""
+        made = Settings(self.config, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
         task = rebuilt({"id": "entroflow/LQR-v0", "kwargs": {"system": self.lqr.to_dict()}})
         saved.write(folder, task, made, run.seed, self.options.steps, jax.tree.map(lambda leaf: leaf[None], agent))
 
@@ -244,7 +243,7 @@ class _Job:
                 head = {"alpha": run.temperature, "seed": run.seed}
                 results.append(head | measured | floors | trained | {"policy": folder})
                 if run.seed == self.options.seed:
-                    pictures += report.pictures(self.lqr, run, sac.policy(self.acting, agent, average=True))
+                    pictures += report.pictures(self.lqr, run, sac.policy(self.config, agent, average=True))
             report.draw(out, self.lqr.name, self.runs, self.rows, results, pictures)
         seconds = self.clock | {"total": time.perf_counter() - begun}
         told = dataclasses.asdict(self.options) | {

@@ -22,14 +22,13 @@ EVALUATIONS = 20  # during training
 PROGRESS_STATES, PROGRESS_SAMPLES = 32, 256  # of an evaluation during training
 FINAL_STATES, FINAL_SAMPLES = 32, 16_384  # of the last one
 MOST_CANDIDATES = 1024
-SOLVER, ACTING_SOLVER = RungeKutta("midpoint", 4), RungeKutta("rk4", 4)
+ACTING_SOLVER = RungeKutta("rk4", 4)
 
 
 def settings(updates: int, candidates: int = 8) -> Config:
     """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
     sizes: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "states": 64, "candidates": candidates}
-    solvers = {"solver": SOLVER, "acting_solver": SOLVER}  # in training; policies are written with the finer one
-    actor = Flow(**sizes, **solvers, pairs=2, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
+    actor = Flow(**sizes, acting_solver=ACTING_SOLVER, pairs=2, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
     one = {"width": 64, "layer_norm": False, "members": 1, "ensemble": "mean", "soft_value": "network"}
     critic = MLPCritic(**one, improve_on="target", rate=5e-3, target_rate=0.1, final_target_rate=0.01)
     # No limit on observations: an optimal controller is linear in states however far away.

@@ -38,7 +38,7 @@ from ...moments import Moments
 from ..soft_bellman import pathwise_values, soft_value_from_weights
 from .protocol import ActorDefaults, Goal, Step
 
-MIDPOINT_4 = RungeKutta("midpoint", 4, grading=1.5)
+MIDPOINT_4 = RungeKutta("midpoint", 4)
 RK4_6 = RungeKutta("rk4", 6, grading=1.5)  # the cheapest by which log π is right to 0.01 nats, experiments/solvers
 DEFENSIVE_SHARE = 0.1  # of uniform candidates in the defensive mixture
 
@@ -64,8 +64,8 @@ class Flow(ActorDefaults):
         width: width of the velocity network.
         depth: layers of the velocity network that read the state.
         state_width: width of these, which cost once per state.
-        solver: integrator by which candidates are drawn and moved in a step of improvement.
-        acting_solver: the finer one by which the policy acts, tells its density and its entropy.
+        solver: integrator of the policy's ODE in training.
+        acting_solver: a finer one, by which the trained policy acts and tells its density.
         states: states per policy update.
         candidates: candidates N per state.
         pairs: pairs (x_0, τ) per candidate.
@@ -130,12 +130,11 @@ class Flow(ActorDefaults):
     ) -> FlowPolicy:
         """Return the flow policy of a velocity network, see `Actor.policy`."""
         del temperature
-        return FlowPolicy(network, action_space, solver=self.acting_solver, obs_units=obs_units)
+        return FlowPolicy(network, action_space, solver=self.solver, obs_units=obs_units)
 
     def loss_and_gradient(self, policy: FlowPolicy, network: VelocityNetwork, key: PRNGKeyArray, goal: Goal) -> Step:
         """Take the ISFM loss, (7) and (9), and the pathwise term, see `Actor.loss_and_gradient`."""
         obs, q_function, temperature = goal
-        policy = policy.with_solver(self.solver)
         keys = jax.random.split(key, 4)
         candidates, isfm_loss = weighted_regression(
             policy,
