@@ -1,0 +1,183 @@
+"""Policy evaluation, policy improvement and the Riccati equation of a `Plant`, in discrete and continuous time.
+
+A linear policy u ~ N(−Kx, Σ) has the cost-to-go xᵀPx + constant. With M = R + γ Σ_j B_jᵀPB_j, over the plant's own pair
+(A, B) in discrete time and those of multiplicative noise in both, the improved policy (Lemma 1) is
+
+    K₊ = M⁻¹ (Nᵀ + γ Σ_j B_jᵀPA_j)   or, in continuous time,   M⁻¹ (Nᵀ + BᵀP + Σ_j B_jᵀPA_j),   Σ₊ = (α/2) M⁻¹,
+
+the same in P's place at the optimum. In continuous time this is the exploratory control of Wang, Zariphopoulou and Zhou
+(JMLR 2020). Signs are those of costs: the value function of reinforcement learning is −xᵀPx − constant.
+"""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+from scipy import linalg
+
+from entroflow import checks
+from entroflow.lqr.exact import LQR
+from entroflow.lqr.matrices import spectral_radius, uncontrollable_mode, units
+from entroflow.lqr.plant import Plant
+
+SMALLEST = 1e-3  # step in the intensity of multiplicative noise
+
+
+def improve(plant: Plant, P: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray, "d n"], Float[np.ndarray, "d d"]]:
+    """The gain that is best when xᵀPx is the cost-to-go of the next state, and the curvature M.
+
+    Args:
+        plant: the plant.
+        P: (n, n) cost matrix.
+
+    Returns:
+        The gain (d, n) and M (d, d).
+    """
+    weight, pairs = plant.squares
+    M = plant.R + weight * sum((b.T @ P @ b for _, b in pairs), 0 * plant.R)
+    S = plant.cross.T + weight * sum((b.T @ P @ a for a, b in pairs), 0 * plant.B.T)
+    S = S + plant.B.T @ P if plant.continuous else S
+    return np.linalg.solve(M, S), (M + M.T) / 2
+
+
+def evaluate(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
+    """The cost matrix of a stabilising gain: a Lyapunov equation.
+
+    Args:
+        plant: the plant, in units in which states are of the same order.
+        K: (d, n) gain.
+
+    Returns:
+        The cost matrix (n, n).
+    """
+    n, cost = len(plant.A), stage_cost(plant, K)
+    closed = plant.A - plant.B @ K
+    if plant.multiplicative:
+        moves = moments(plant, K).T
+        P = np.linalg.solve((0 if plant.continuous else np.eye(n * n)) - moves, cost.ravel()).reshape(n, n)
+    elif plant.continuous:
+        P = linalg.solve_continuous_lyapunov(closed.T - plant.rate / 2 * np.eye(n), -cost)
+    else:
+        P = linalg.solve_discrete_lyapunov(np.sqrt(plant.discount) * closed.T, cost)
+    return (P + P.T) / 2
+
+
+def stage_cost(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
+    """The matrix of the cost of u = −Kx, see `evaluate`."""
+    cost = plant.Q - plant.cross @ K - K.T @ plant.cross.T + K.T @ plant.R @ K
+    return (cost + cost.T) / 2
+
+
+def moments(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n*n n*n"]:
+    """The discounted map from E xxᵀ, row by row, to the next one or to its derivative under u = −Kx, see `evaluate`."""
+    weight, pairs = plant.squares
+    n = len(plant.A)
+    total = weight * sum((np.kron(a - b @ K, a - b @ K) for a, b in pairs), np.zeros((n * n, n * n)))
+    if plant.continuous:
+        closed = plant.A - plant.B @ K - plant.rate / 2 * np.eye(n)
+        total += np.kron(closed, np.eye(n)) + np.kron(np.eye(n), closed)
+    return total
+
+
+def stabilises(plant: Plant, K: Float[np.ndarray, "d n"]) -> bool:
+    """Whether the discounted E xxᵀ decays under u = −Kx, see `evaluate`."""
+    if plant.multiplicative:
+        modes = np.linalg.eigvals(moments(plant, K))
+        return bool(modes.real.max() < 0 if plant.continuous else np.abs(modes).max() < 1)
+    closed = plant.A - plant.B @ K
+    if plant.continuous:
+        return bool(np.linalg.eigvals(closed).real.max() < plant.rate / 2)
+    return bool(np.sqrt(plant.discount) * spectral_radius(closed) < 1)
+
+
+def solve(plant: Plant) -> Float[np.ndarray, "n n"]:
+    """The optimum's cost matrix P, the stabilising solution of the Riccati equation.
+
+    Args:
+        plant: the plant.
+
+    Returns:
+        P, (n, n).
+
+    Raises:
+        ValueError: if no gain stabilises the plant, or a mode that does not decay costs nothing.
+    """
+    P = (_continuous if plant.continuous else _discrete)(plant)
+    x, u = 1 / units(P), 1 / units(improve(plant, P)[1])
+    scaled = plant.in_units(x, u)
+    K, level, step = improve(scaled, P * np.outer(x, x))[0], 0.0, 1.0
+    while level < 1:  # let multiplicative noise grow while the gain bears it
+        trial = _with_intensity(scaled, min(1.0, level + step))
+        if stabilises(trial, K):
+            P, level = _policy_iteration(trial, K), min(1.0, level + step)
+            K = improve(trial, P)[0]
+        elif (step := step / 2) < SMALLEST:
+            given, expected = f"noise of which at most {level:.3g} can be borne", "a plant that some gain stabilises"
+            raise checks.error("multiplicative", given, f"{expected} in mean square", "make it smaller")
+    return P / np.outer(x, x)
+
+
+def _policy_iteration(plant: Plant, K: np.ndarray) -> np.ndarray:
+    """Repeat evaluation and improvement; their change of P is the residual of the Riccati equation."""
+    P = evaluate(plant, K)
+    for _ in range(60):
+        previous, P = P, evaluate(plant, improve(plant, P)[0])
+        if np.abs(P - previous).max() <= 1e-11 * np.abs(P).max():
+            return P
+    raise _unsolved("no convergence to rounding")
+
+
+def _with_intensity(plant: Plant, level: float) -> Plant:
+    """The plant with multiplicative noise of this share of its variance."""
+    pairs = tuple((np.sqrt(level) * a, np.sqrt(level) * b) for a, b in plant.multiplicative if level)
+    return replace(plant, multiplicative=pairs)
+
+
+def _without_cross(plant: Plant) -> tuple[np.ndarray, np.ndarray]:
+    """A and Q of the plant whose input is u + R⁻¹Nᵀx: the same problem without cross term."""
+    shift = np.linalg.solve(plant.R, plant.cross.T)
+    unit = units(plant.Q)
+    values, vectors = np.linalg.eigh((plant.Q - plant.cross @ shift) / np.outer(unit, unit))
+    values[values < 1e-13] = 0  # rounding, which must not look like a cost
+    Q = (vectors * values) @ vectors.T * np.outer(unit, unit)
+    return plant.A - plant.B @ shift, (Q + Q.T) / 2 if plant.cross.any() else plant.Q
+
+
+def _discrete(plant: Plant) -> np.ndarray:
+    """P in discrete time without multiplicative noise: a discount of a quarter on a plant twice as large is none."""
+    A, Q = _without_cross(plant)
+    root, none = 2 * np.sqrt(plant.discount), 0 * Q
+    return LQR(root * A, root * plant.B, Q, plant.R, none, none, 0.25, "the plant").optimal(1.0).P
+
+
+def _continuous(plant: Plant) -> np.ndarray:
+    """P in continuous time without multiplicative noise."""
+    A, Q = _without_cross(plant)
+    A = A - plant.rate / 2 * np.eye(len(A))
+    u = units(plant.R)
+    B, R = plant.B / u, plant.R / np.outer(u, u)
+    _, (x, _) = linalg.matrix_balance(A, permute=False, separate=True)
+    balanced, column = A * x / x[:, None], B / x[:, None]
+    expected = "none among the modes of A - rate/2 that do not decay, where discount = exp(-rate)"
+    if (mode := uncontrollable_mode(balanced, column / np.linalg.norm(column, axis=0).clip(1e-300), True)) is not None:
+        given = f"a mode of growth {mode:.4g} that B cannot reach (not stabilisable)"
+        raise checks.error("A, B", given, expected, "change B or lower the discount")
+    if (mode := uncontrollable_mode(balanced.T, Q * np.outer(x, x), True)) is not None:
+        given = f"a mode of growth {mode:.4g} that costs nothing (not detectable)"
+        raise checks.error("A, Q", given, expected, "give it weight in Q or lower the discount")
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error", linalg.LinAlgWarning)
+            P = linalg.solve_continuous_are(balanced, column, Q * np.outer(x, x), R) / np.outer(x, x)
+    except (ValueError, linalg.LinAlgWarning) as failure:
+        raise _unsolved(str(failure)) from None
+    quiet = _with_intensity(plant, 0.0)
+    if not stabilises(quiet, improve(quiet, P)[0]):
+        raise _unsolved("a gain that does not stabilise")
+    return P
+
+
+def _unsolved(failure: str) -> ValueError:
+    remedy = "give B and Q entries that are not so small where A grows"
+    return checks.error("the plant", f"'{failure}'", "a Riccati equation that can be solved", remedy)
