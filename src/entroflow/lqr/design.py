@@ -1,210 +1,21 @@
-"""Design a stochastic linear controller in one call, and look at what it does.
+"""Design a stochastic linear controller in one call."""
 
-Control's words and reinforcement learning's: the cost J, to be minimised, is minus the return; u = −Kx + exploration is
-the policy N(−Kx, Σ); α is the temperature, paid per nat of the input's entropy; xᵀPx + constant is minus the value.
-"""
-
-import json
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from entroflow import checks
-from entroflow.lqr import plant as plants
-from entroflow.lqr import responses
-from entroflow.lqr.answers import LinearGaussian
-from entroflow.lqr.matrices import gaussian_entropy, symmetric, units
+from entroflow.lqr.controller import Design
+from entroflow.lqr.matrices import symmetric
 from entroflow.lqr.plant import Plant
-from entroflow.lqr.responses import Response, Simulation
-from entroflow.lqr.riccati import evaluate, improve, solve, stabilises
+from entroflow.lqr.riccati import solve
 from entroflow.lqr.sampling import sampled
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-class Cost(NamedTuple):
-    """What a controller costs: E Σ γ^t cost_t = control + duration × (noise + exploration), the total, by its causes.
-
-    In continuous time the sum is an integral, and a rate is per unit of time. At discount 1 the duration is infinite;
-    the average cost is what counts, and control is the relative value: what starting there costs beside the average.
-    """
-
-    control: float
-    """tr(P X_0): bringing the initial states, of covariance X_0, to rest."""
-    noise: float
-    """γ tr(P W) per step: making good for the noise."""
-    exploration: float
-    """tr(Σ M) per step: the input's randomness, with all that it leads to; α d/2 at the optimum."""
-    entropy: float
-    """The input's entropy in nats."""
-    temperature: float
-    """α."""
-    duration: float
-    """1/(1−γ) steps."""
-
-    @property
-    def average(self) -> float:
-        """Noise + exploration: at discount 1 the average cost per step."""
-        return self.noise + self.exploration
-
-    @property
-    def soft_average(self) -> float:
-        """The same less α × entropy, minus the soft average reward: what the optimum minimises at discount 1."""
-        return self.average - self.temperature * self.entropy
-
-    @property
-    def total(self) -> float:
-        """The expected cost J, minus the standard return."""
-        return self.control + (self.duration * self.average if self.average else 0.0)
-
-    @property
-    def soft_total(self) -> float:
-        """The same less α × entropy, minus the soft return: what the optimum minimises."""
-        return self.control + (self.duration * self.soft_average if self.soft_average else 0.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Design:
-    """The optimal controller u ~ N(−gain x, covariance) of a plant, made by `design`.
-
-    Attributes:
-        plant: what it was made for.
-        given: the plant as given, before it was sampled.
-        cost_matrix: (n, n) matrix P of the cost-to-go.
-    """
-
-    plant: Plant
-    given: Plant
-    cost_matrix: Float[np.ndarray, "n n"]
-
-    @cached_property
-    def gain(self) -> Float[np.ndarray, "d n"]:
-        """K, which does not depend on α."""
-        return improve(self.plant, self.cost_matrix)[0]
-
-    @cached_property
-    def covariance(self) -> Float[np.ndarray, "d d"]:
-        """Σ = (α/2) M⁻¹."""
-        inverse = np.linalg.inv(improve(self.plant, self.cost_matrix)[1])
-        return self.plant.temperature / 4 * (inverse + inverse.T)
-
-    @cached_property
-    def poles(self) -> Complex[np.ndarray, " n"]:
-        """Eigenvalues of A − BK, the slowest first."""
-        poles = np.linalg.eigvals(self.plant.A - self.plant.B @ self.gain).astype(complex)
-        return poles[np.argsort(-(np.real(poles) if self.plant.continuous else np.abs(poles)), kind="stable")]
-
-    @cached_property
-    def cost(self) -> Cost:
-        """What the controller costs, by cause."""
-        return self._cost(self.cost_matrix, self.covariance)
-
-    def cost_of(self, gain: ArrayLike, covariance: ArrayLike) -> Cost:
-        """What another controller costs on the same plant.
-
-        Args:
-            gain: (d, n) gain, stabilising.
-            covariance: (d, d) covariance of the input.
-
-        Returns:
-            Its cost, by cause.
-
-        Raises:
-            ValueError: if it does not stabilise the plant, or a shape is wrong.
-        """
-        d = len(self.plant.R)
-        covariance = checks.finite_array("covariance", covariance, (d, d), "one row and one column per input")
-        return self._cost(self._evaluate(gain), symmetric("covariance", covariance))
-
-    def policy_iteration_step(self, gain: ArrayLike) -> LinearGaussian:
-        """One exact step of soft policy iteration (Lemma 1) from a stabilising gain, whatever its covariance."""
-        P = self._evaluate(gain)
-        return LinearGaussian(improve(self.plant, P)[0], Design(self.plant, self.given, P).covariance)
-
-    def to_gaussian_policy(self) -> LinearGaussian:
-        """The controller as the policy N(−Kx, Σ)."""
-        return LinearGaussian(self.gain, self.covariance)
-
-    def response(self, x0: ArrayLike | None = None, steps: int | None = None, step: float | None = None) -> Response:
-        """Mean and standard deviation of states and inputs from a given state, see `responses.response`."""
-        return responses.response(self.plant, *self.to_gaussian_policy(), x0, steps, step)
-
-    def simulate(
-        self,
-        x0: ArrayLike | None = None,
-        steps: int | None = None,
-        trajectories: int = 100,
-        seed: int = 0,
-        step: float | None = None,
-    ) -> Simulation:
-        """Random trajectories of the closed loop, see `responses.simulate`."""
-        return responses.simulate(self.plant, *self.to_gaussian_policy(), x0, steps, trajectories, seed, step)
-
-    def plot(self, x0: ArrayLike | None = None, steps: int | None = None, step: float | None = None) -> "Figure":
-        """Response with bands, inputs, poles and the input's covariance, see `Design.response`."""
-        from entroflow.lqr.design_figure import design_figure  # Matplotlib takes long to load
-
-        response = self.response(x0, steps, step)
-        unit = "step" if self.plant.dt is None and not self.plant.continuous else "time"
-        return design_figure(response, self.poles, self.covariance, unit, self.plant.continuous)
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The plant as given and the controller as JSON text, written to a file if one is named; see `from_json`."""
-        result = {"gain": self.gain, "covariance": self.covariance, "cost_matrix": self.cost_matrix}
-        found = {key: value.tolist() for key, value in result.items()}
-        text = json.dumps({**self.given.to_dict(), "design": found}, indent=1)
-        if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
-
-    @classmethod
-    def from_json(cls, path: str | Path, **changes: Any) -> "Design":
-        """Design from a file of the arguments of `design`: A, B, Q and R, the others if they are there.
-
-        Args:
-            path: the file; what `to_json` wrote is designed again.
-            **changes: arguments that replace the file's, such as a temperature.
-
-        Returns:
-            The design.
-
-        Raises:
-            ValueError: with the file's name, for what is wrong with it.
-        """
-        given = {**checks.json_object(path), **changes}
-        given.pop("design", None)
-        try:
-            for key in given:
-                checks.choice("key", key, [field.name for field in fields(Plant) if field.name != "offset"])
-            if missing := [key for key in ("A", "B", "Q", "R", "temperature") if key not in given]:
-                raise checks.error("design", f"no {', '.join(missing)}", "a plant and a price", "add what is missing")
-            return design(**given)
-        except ValueError as failure:
-            raise ValueError(f"{path}: {failure}") from None
-
-    def _cost(self, P: np.ndarray, covariance: np.ndarray) -> Cost:
-        plant = self.plant
-        noise = (1.0 if plant.continuous else plant.discount) * float(np.sum(P * plant.noise_cov)) + plant.offset
-        exploration = float(np.sum(covariance * improve(plant, P)[1]))
-        control, entropy = float(np.sum(P * plant.initial_cov)), gaussian_entropy(covariance)
-        return Cost(control, noise, exploration, entropy, plant.temperature, plant.duration)
-
-    def _evaluate(self, gain: ArrayLike) -> np.ndarray:
-        """The cost matrix of another gain, in units of this design's."""
-        K = checks.finite_array("gain", gain, self.plant.B.T.shape, "one row per input, one column per state")
-        if not stabilises(self.plant, K):
-            expected = "one under which the discounted second moments decay"
-            raise checks.error("gain", "one that does not stabilise the plant", expected, "start from the design's")
-        x = 1 / units(self.cost_matrix)
-        scaled = self.plant.in_units(x, np.ones(len(K)))
-        return evaluate(scaled, K * x) / np.outer(x, x)
 
 
 def design(
@@ -240,7 +51,7 @@ def design(
         continuous: whether A and B are those of dx/dt = Ax + Bu.
         dt: with `continuous`, the time for which inputs are held: the plant, its noise and its cost are sampled
             exactly; else the time between two steps, which only names the times of responses.
-        multiplicative: pairs (A_j, B_j) of noise ξ_j (A_j x + B_j u), see `plant`.
+        multiplicative: pairs (A_j, B_j) of noise ξ_j (A_j x + B_j u), of independent ξ_j of variance one.
 
     Returns:
         The design.
@@ -254,13 +65,84 @@ def design(
         >>> controller.gain.round(2), controller.covariance.round(2), round(controller.cost.exploration, 6)
         (array([[2.59, 3.44]]), array([[1.67]]), 0.25)
     """
-    settings = {"temperature": temperature, "discount": discount, "continuous": continuous, "dt": dt}
-    matrices = {"cross": cross, "noise_cov": noise_cov, "initial_cov": initial_cov, "multiplicative": multiplicative}
-    given = plants.plant(A, B, Q, R, **settings, **matrices)
-    solved = given
-    if given.continuous and given.dt is not None:
-        if given.multiplicative:
+    if hasattr(A, "A") and hasattr(A, "B"):  # python-control's StateSpace
+        if R is not None:
+            raise checks.error("B", "an input matrix beside a system", "(system, Q, R)", "leave B out")
+        dt = _time_step(A.dt, continuous, dt)
+        A, B, Q, R = A.A, A.B, B, Q
+    if R is None:
+        raise checks.error("R", "none", "the cost of the inputs", "pass (A, B, Q, R), or (system, Q, R)")
+    n = len(_matrix("A", A, (None, None), "one row and one column per state"))
+    A = _matrix("A", A, (n, n), "one row and one column per state")
+    B = _matrix("B", B, (n, None), "one row per state of A, one column per input")
+    d = B.shape[1]
+    sizes = f"A has {n} states and B {d} inputs"
+    square = lambda name, given, size: symmetric(name, _matrix(name, given, (size, size), sizes), name == "R")  # noqa: E731
+    Q, R, nothing = square("Q", Q, n), square("R", R, d), np.zeros((n, n))
+    N = _matrix("cross", np.zeros((n, d)) if cross is None else cross, (n, d), sizes)
+    symmetric("the cost [Q cross; cross.T R]", np.block([[Q, N], [N.T, R]]))
+    W = square("noise_cov", nothing if noise_cov is None else noise_cov, n)
+    X = square("initial_cov", np.eye(n) if initial_cov is None else initial_cov, n)
+    alpha = checks.positive_number("temperature", temperature)
+    holds = lambda x: 0 <= x <= 1 and (x > 0 or not continuous)  # noqa: E731
+    low = "above 0" if continuous else "of at least 0"
+    gamma = checks.number("discount", discount, f"a number {low} and at most 1", "pass for example 1", holds=holds)
+    step = None if dt is None else checks.positive_number("dt", dt, "pass the time between two samples")
+    matrix = lambda given, size: _matrix("multiplicative", given, (n, size), sizes)  # noqa: E731
+    pairs = tuple((matrix(a, n), matrix(b, d)) for a, b in multiplicative)
+    given = plant = Plant(A, B, Q, R, N, W, X, alpha, gamma, bool(continuous), step, pairs)
+    if continuous and step is not None:
+        if pairs:
             expected, remedy = "additive noise alone", "leave dt out, or pass a discrete-time plant"
             raise checks.error("multiplicative", "noise to be sampled by dt", expected, remedy)
-        solved = sampled(given, given.dt)
-    return Design(solved, given, solve(solved))
+        plant = sampled(given, step)
+    return Design(plant, given, solve(plant))
+
+
+def load_design(path: str | Path, **changes: Any) -> Design:
+    """Design from a JSON file of the arguments of `design`: A, B, Q, R and temperature, the others if they are there.
+
+    Args:
+        path: the file; what `Design.to_json` wrote is designed again.
+        **changes: arguments that replace the file's, such as a temperature.
+
+    Returns:
+        The design.
+
+    Raises:
+        ValueError: with the file's name, for what is wrong with it.
+    """
+    given = {**checks.json_object(path), **changes}
+    given.pop("design", None)
+    try:
+        for key in given:
+            checks.choice("key", key, [field.name for field in fields(Plant) if field.name != "offset"])
+        if missing := [key for key in ("A", "B", "Q", "R", "temperature") if key not in given]:
+            raise checks.error("design", f"no {', '.join(missing)}", "a plant and a price", "add what is missing")
+        return design(**given)
+    except ValueError as failure:
+        raise ValueError(f"{path}: {failure}") from None
+
+
+def _time_step(own: Any, continuous: bool, dt: Any) -> Any:
+    """The time step of a python-control system: 0 for a continuous one, None or True for one that is not known."""
+    if own is not None and (own == 0) != continuous:
+        kinds = "a continuous-time system", "a discrete-time one", "pass continuous=True, and dt to sample it"
+        if continuous:
+            kinds = "a discrete-time system", "a continuous-time one", "leave continuous=True out"
+        raise checks.error("system", *kinds)
+    if own is None or own is True or own == 0:
+        return dt
+    if dt is not None and dt != own:
+        raise checks.error("dt", f"{dt} for a system of time step {own}", "the system's own", "leave it out")
+    return own
+
+
+def _matrix(name: str, value: Any, shape: tuple[int | None, int | None], meaning: str) -> Float[np.ndarray, "r c"]:
+    """A matrix; a number is one of one entry, and a list of numbers a column, or a row where one row is asked for."""
+    with contextlib.suppress(ValueError):  # rows of unequal length, refused below
+        if np.ndim(value) == 0:
+            value = [[value]]
+        elif np.ndim(value) == 1 and (1 in shape or name == "B"):
+            value = [list(value)] if shape[0] == 1 else [[entry] for entry in value]
+    return np.asarray(checks.finite_array(name, value, shape, meaning))

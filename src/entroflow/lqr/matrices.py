@@ -51,27 +51,23 @@ def spectral_radius(matrix: Float[np.ndarray, "n n"]) -> float:
     return float(np.abs(np.linalg.eigvals(matrix)).max())
 
 
-def uncontrollable_mode(
-    A: Float[np.ndarray, "n n"], B: Float[np.ndarray, "n d"], continuous: bool = False
-) -> float | None:
+def uncontrollable_mode(A: Float[np.ndarray, "n n"], B: Float[np.ndarray, "n d"]) -> float | None:
     """The size of a mode of A that neither decays nor can be reached through B: Popov–Belevitch–Hautus test.
 
     Args:
         A: (n, n) state matrix; for detectability, its transpose.
         B: (n, d) input matrix; for detectability, the cost Q.
-        continuous: whether A drives dx/dt = Ax rather than the next state.
 
     Returns:
-        The size of the mode, in continuous time its growth; None if there is none: (A, B) is stabilisable.
+        The size of the mode; None if there is none: (A, B) is stabilisable.
     """
     input_size = np.linalg.norm(B)
     if input_size > 0:
-        B = B * ((np.linalg.norm(A) or 1.0) / input_size)
+        B = B * (np.linalg.norm(A) / input_size)
     for mode in np.linalg.eigvals(A):
         singular = np.linalg.svd(np.hstack([mode * np.eye(len(A)) - A, B]), compute_uv=False)
-        size, least = (mode.real, -1e-9 * np.linalg.norm(A)) if continuous else (abs(mode), 1 - 1e-9)
-        if size >= least and singular[-1] <= 1e-10 * singular[0]:
-            return float(size)
+        if abs(mode) >= 1 - 1e-9 and singular[-1] <= 1e-10 * singular[0]:
+            return float(abs(mode))
     return None
 
 

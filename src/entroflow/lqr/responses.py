@@ -1,20 +1,4 @@
-"""What a linear controller u ~ N(−Kx, Σ) does: exact means and deviations over time, and random trajectories.
-
-What the functions have in common:
-
-Args:
-    plant: the plant.
-    K: (d, n) gain.
-    covariance: (d, d) covariance Σ of the input.
-    x0: (n,) initial state; None: one standard deviation of each, or for trajectories, drawn from N(0, initial_cov).
-    steps: number of steps; None: about five time constants of the slowest pole.
-    step: their length, in continuous time; None: the time constants fill the steps.
-    trajectories: how many.
-    seed: of the random numbers.
-
-Raises:
-    ValueError: for a number that is not positive, or a state of the wrong shape.
-"""
+"""What a linear controller u ~ N(−Kx, Σ) does: exact means and deviations over time, and random trajectories."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -59,7 +43,7 @@ class Simulation(NamedTuple):
     """xᵀQx + 2xᵀNu + uᵀRu, per step or per unit of time."""
 
 
-def response(
+def respond(
     plant: Plant,
     K: Float[np.ndarray, "d n"],
     covariance: Float[np.ndarray, "d d"],
@@ -69,8 +53,19 @@ def response(
 ) -> Response:
     """Mean and standard deviation of states and inputs, exact.
 
+    Args:
+        plant: the plant.
+        K: (d, n) gain.
+        covariance: (d, d) covariance Σ of the input.
+        x0: (n,) initial state; None: one standard deviation of each.
+        steps: number of steps; None: about five time constants of the slowest pole.
+        step: their length, in continuous time; None: the time constants fill the steps.
+
     Returns:
         The response at steps + 1 times.
+
+    Raises:
+        ValueError: for a number that is not positive, or a state of the wrong shape.
     """
     closed = plant.A - plant.B @ K
     steps, step = _steps(plant, closed, steps, step)
@@ -92,7 +87,7 @@ def response(
     return Response(step * np.arange(steps + 1), means, deviations[0], -means @ K.T, deviations[1])
 
 
-def simulate(
+def run(
     plant: Plant,
     K: Float[np.ndarray, "d n"],
     covariance: Float[np.ndarray, "d d"],
@@ -106,6 +101,16 @@ def simulate(
 
     In continuous time states move as under the average of the inputs, as in exploratory control: exactly, at the chosen
     times, at which the inputs are drawn.
+
+    Args:
+        plant: the plant.
+        K: (d, n) gain.
+        covariance: (d, d) covariance Σ of the input.
+        x0: (n,) initial state; None: drawn from N(0, initial_cov).
+        steps: as in `respond`.
+        trajectories: how many.
+        seed: of the random numbers.
+        step: as in `respond`.
 
     Returns:
         States, inputs and costs.

@@ -9,7 +9,6 @@ the same in P's place at the optimum. In continuous time this is the exploratory
 (JMLR 2020). Signs are those of costs: the value function of reinforcement learning is −xᵀPx − constant.
 """
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy import linalg
 
 from entroflow import checks
 from entroflow.lqr.exact import LQR
-from entroflow.lqr.matrices import spectral_radius, uncontrollable_mode, units
+from entroflow.lqr.matrices import spectral_radius, units
 from entroflow.lqr.plant import Plant
 
 SMALLEST = 1e-3  # step in the intensity of multiplicative noise
@@ -51,11 +50,9 @@ def evaluate(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n 
     Returns:
         The cost matrix (n, n).
     """
-    n, cost = len(plant.A), stage_cost(plant, K)
-    closed = plant.A - plant.B @ K
+    n, closed, cost = len(plant.A), plant.A - plant.B @ K, plant.stage_cost(K)
     if plant.multiplicative:
-        moves = moments(plant, K).T
-        P = np.linalg.solve((0 if plant.continuous else np.eye(n * n)) - moves, cost.ravel()).reshape(n, n)
+        P = np.linalg.solve(np.eye(n * n) * (not plant.continuous) - moments(plant, K).T, cost.ravel()).reshape(n, n)
     elif plant.continuous:
         P = linalg.solve_continuous_lyapunov(closed.T - plant.rate / 2 * np.eye(n), -cost)
     else:
@@ -63,20 +60,14 @@ def evaluate(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n 
     return (P + P.T) / 2
 
 
-def stage_cost(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
-    """The matrix of the cost of u = −Kx, see `evaluate`."""
-    cost = plant.Q - plant.cross @ K - K.T @ plant.cross.T + K.T @ plant.R @ K
-    return (cost + cost.T) / 2
-
-
 def moments(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n*n n*n"]:
     """The discounted map from E xxᵀ, row by row, to the next one or to its derivative under u = −Kx, see `evaluate`."""
     weight, pairs = plant.squares
-    n = len(plant.A)
-    total = weight * sum((np.kron(a - b @ K, a - b @ K) for a, b in pairs), np.zeros((n * n, n * n)))
+    one = np.eye(len(plant.A))
+    total = weight * sum((np.kron(a - b @ K, a - b @ K) for a, b in pairs), 0 * np.kron(one, one))
     if plant.continuous:
-        closed = plant.A - plant.B @ K - plant.rate / 2 * np.eye(n)
-        total += np.kron(closed, np.eye(n)) + np.kron(np.eye(n), closed)
+        closed = plant.A - plant.B @ K - plant.rate / 2 * one
+        total += np.kron(closed, one) + np.kron(one, closed)
     return total
 
 
@@ -85,10 +76,8 @@ def stabilises(plant: Plant, K: Float[np.ndarray, "d n"]) -> bool:
     if plant.multiplicative:
         modes = np.linalg.eigvals(moments(plant, K))
         return bool(modes.real.max() < 0 if plant.continuous else np.abs(modes).max() < 1)
-    closed = plant.A - plant.B @ K
-    if plant.continuous:
-        return bool(np.linalg.eigvals(closed).real.max() < plant.rate / 2)
-    return bool(np.sqrt(plant.discount) * spectral_radius(closed) < 1)
+    modes = np.linalg.eigvals(plant.A - plant.B @ K)
+    return bool(modes.real.max() < plant.rate / 2 if plant.continuous else plant.discount * max(abs(modes)) ** 2 < 1)
 
 
 def solve(plant: Plant) -> Float[np.ndarray, "n n"]:
@@ -120,10 +109,11 @@ def solve(plant: Plant) -> Float[np.ndarray, "n n"]:
 
 def _policy_iteration(plant: Plant, K: np.ndarray) -> np.ndarray:
     """Repeat evaluation and improvement; their change of P is the residual of the Riccati equation."""
-    P = evaluate(plant, K)
+    P, change = evaluate(plant, K), np.inf
     for _ in range(60):
-        previous, P = P, evaluate(plant, improve(plant, P)[0])
-        if np.abs(P - previous).max() <= 1e-11 * np.abs(P).max():
+        previous, last, P = P, change, evaluate(plant, improve(plant, P)[0])
+        change = np.abs(P - previous).max() / np.abs(P).max(initial=1e-300)
+        if change <= 1e-12 or last <= change <= 1e-8:  # the rounding of a Lyapunov equation that is nearly singular
             return P
     raise _unsolved("no convergence to rounding")
 
@@ -152,30 +142,25 @@ def _discrete(plant: Plant) -> np.ndarray:
 
 
 def _continuous(plant: Plant) -> np.ndarray:
-    """P in continuous time without multiplicative noise."""
-    A, Q = _without_cross(plant)
-    A = A - plant.rate / 2 * np.eye(len(A))
-    u = units(plant.R)
-    B, R = plant.B / u, plant.R / np.outer(u, u)
-    _, (x, _) = linalg.matrix_balance(A, permute=False, separate=True)
-    balanced, column = A * x / x[:, None], B / x[:, None]
-    expected = "none among the modes of A - rate/2 that do not decay, where discount = exp(-rate)"
-    if (mode := uncontrollable_mode(balanced, column / np.linalg.norm(column, axis=0).clip(1e-300), True)) is not None:
-        given = f"a mode of growth {mode:.4g} that B cannot reach (not stabilisable)"
-        raise checks.error("A, B", given, expected, "change B or lower the discount")
-    if (mode := uncontrollable_mode(balanced.T, Q * np.outer(x, x), True)) is not None:
-        given = f"a mode of growth {mode:.4g} that costs nothing (not detectable)"
-        raise checks.error("A, Q", given, expected, "give it weight in Q or lower the discount")
+    """The same in continuous time, whose P is that of the midpoint rule's steps, for any length of theirs.
+
+    Along x' = x + hv with v = Az + Bu at z = (x + x')/2 the change of xᵀPx is 2h zᵀPv, without error.
+    """
+    one, A = np.eye(len(plant.A)), plant.A - plant.rate / 2 * np.eye(len(plant.A))
+    pull = plant.B @ np.linalg.solve(plant.R, plant.B.T)
+    free, Q = _without_cross(replace(plant, A=A))
+    half = 0.5 / (spectral_radius(np.block([[free, -pull], [-Q, -free.T]])) or 1.0)  # the fastest pole's time
+    middle = np.linalg.inv(one - half * free)
+    B = half * middle @ plant.B
+    found = {"A": middle @ (one + half * free), "B": 2 * B, "Q": middle.T @ Q @ middle, "R": plant.R + B.T @ Q @ B}
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("error", linalg.LinAlgWarning)
-            P = linalg.solve_continuous_are(balanced, column, Q * np.outer(x, x), R) / np.outer(x, x)
-    except (ValueError, linalg.LinAlgWarning) as failure:
-        raise _unsolved(str(failure)) from None
-    quiet = _with_intensity(plant, 0.0)
-    if not stabilises(quiet, improve(quiet, P)[0]):
-        raise _unsolved("a gain that does not stabilise")
-    return P
+        return _discrete(replace(plant, **found, cross=middle.T @ Q @ B, discount=1.0)) * 2 * half
+    except ValueError as failure:
+        fault = next((word for word in ("stabilisable", "detectable") if word in str(failure)), None)
+    if fault is None:
+        raise _unsolved("no convergence to rounding")
+    given, remedy = f"a plant that is not {fault}", "change B or Q, or lower the discount exp(-rate)"
+    raise checks.error("A, B, Q", given, "modes of A - rate/2 that decay, or that B reaches and that cost", remedy)
 
 
 def _unsolved(failure: str) -> ValueError:

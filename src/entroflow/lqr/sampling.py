@@ -27,7 +27,8 @@ def sampled(plant: Plant, dt: float) -> Plant:
     """
     n, d = plant.B.shape
     _, (x, _) = linalg.matrix_balance(plant.A, permute=False, separate=True)
-    u = 1 / units(plant.R)
+    moved = plant.B / x[:, None]
+    u = 1 / units(moved.T @ moved)
     scaled, rate = plant.in_units(x, u), plant.rate
     held = np.block([[scaled.A, scaled.B], [np.zeros((d, n + d))]])
     cost = np.block([[scaled.Q, scaled.cross], [scaled.cross.T, scaled.R]])
