@@ -328,7 +328,7 @@ SYSTEM = control.ss([[0.0]], [[1.0]], [[1.0]], [[0.0]])
         ((2.0, 1.0, 1.0, 1.0), {"cross": 1.5}, r"the cost \[Q cross; cross.T R\]: got a smallest eigenvalue of -0.5"),
         ((2.0, 1.0, 1.0, 1.0), {"dt": 0.0}, "dt: got 0.0, expected a finite number above 0"),
         ((2.0, 1.0, 1.0, 1.0), {"dt": -1, "continuous": True}, "dt: got -1, expected a finite number above 0"),
-        ((SYSTEM, 1.0, 1.0), {}, "system: got a continuous-time system, expected a discrete-time one; pass continuous"),
+        ((SYSTEM, 1.0, 1.0), {}, "system: got a continuous-time system, expected a discrete-time system"),
         ((control.ss(1, 1, 1, 0, 1), 1.0, 1.0), {"continuous": True}, "system: got a discrete-time system, expected a"),
         ((control.ss(1, 1, 1, 0, 0.5), 1.0, 1.0), {"dt": 0.1}, "dt: got 0.1 for a system of time step 0.5"),
         ((SYSTEM, 1.0, 1.0, 1.0), {"continuous": True}, "B: got an input matrix beside a system"),

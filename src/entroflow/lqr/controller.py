@@ -18,7 +18,7 @@ from entroflow import checks, files
 from entroflow.lqr.answers import LinearGaussian
 from entroflow.lqr.matrices import gaussian_entropy, symmetric, units
 from entroflow.lqr.plant import Plant
-from entroflow.lqr.responses import Response, Simulation, respond, run
+from entroflow.lqr.responses import Response, Simulation, State, Step, respond, run
 from entroflow.lqr.riccati import evaluate, improve, stabilises
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ class Design:
         Raises:
             ValueError: if it does not stabilise the plant, or a shape is wrong.
         """
-        d = len(self.plant.R)
-        covariance = checks.finite_array("covariance", covariance, (d, d), "one row and one column per input")
+        covariance = checks.finite_array("covariance", covariance, self.plant.R.shape, "one row per input")
         return self._cost(self._evaluate(gain), symmetric("covariance", covariance))
 
     def policy_iteration_step(self, gain: ArrayLike) -> LinearGaussian:
@@ -128,22 +127,22 @@ class Design:
         """The controller as the policy N(−Kx, Σ)."""
         return LinearGaussian(self.gain, self.covariance)
 
-    def response(self, x0: ArrayLike | None = None, steps: int | None = None, step: float | None = None) -> Response:
+    def response(self, x0: State = None, steps: int | None = None, step: Step = None) -> Response:
         """Mean and standard deviation of states and inputs from a given state, see `respond`."""
-        return respond(self.plant, *self.to_gaussian_policy(), x0, steps, step)
+        return respond(self.plant, self.to_gaussian_policy(), x0, steps, step)
 
     def simulate(
         self,
-        x0: ArrayLike | None = None,
+        x0: State = None,
         steps: int | None = None,
         trajectories: int = 100,
         seed: int = 0,
-        step: float | None = None,
+        step: Step = None,
     ) -> Simulation:
         """Random trajectories of the closed loop, see `run`."""
-        return run(self.plant, *self.to_gaussian_policy(), x0, steps, trajectories, seed, step)
+        return run(self.plant, self.to_gaussian_policy(), x0, steps, trajectories, seed, step)
 
-    def plot(self, x0: ArrayLike | None = None, steps: int | None = None, step: float | None = None) -> "Figure":
+    def plot(self, x0: State = None, steps: int | None = None, step: Step = None) -> "Figure":
         """Response with bands, inputs, poles and the input's covariance, see `respond`."""
         from entroflow.lqr.design_figure import design_figure  # Matplotlib takes long to load
 
@@ -153,8 +152,7 @@ class Design:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The plant as given and the controller as JSON text, in a file if one is named; see `load_design`."""
-        result = {"gain": self.gain, "covariance": self.covariance, "cost_matrix": self.cost_matrix}
-        found = {key: value.tolist() for key, value in result.items()}
+        found = {key: getattr(self, key).tolist() for key in ("gain", "covariance", "cost_matrix")}
         text = json.dumps({**self.given.to_dict(), "design": found}, indent=1)
         if path is not None:
             files.replace(Path(path), text)
@@ -171,8 +169,7 @@ class Design:
         """The cost matrix of another gain, in units of this design's."""
         K = checks.finite_array("gain", gain, self.plant.B.T.shape, "one row per input, one column per state")
         if not stabilises(self.plant, K):
-            expected = "one under which the discounted second moments decay"
+            expected = "one under which discounted second moments decay"
             raise checks.error("gain", "one that does not stabilise the plant", expected, "start from the design's")
         x = 1 / units(self.cost_matrix)
-        scaled = self.plant.in_units(x, np.ones(len(K)))
-        return evaluate(scaled, K * x) / np.outer(x, x)
+        return evaluate(self.plant.in_units(x, np.ones(len(K))), K * x) / np.outer(x, x)

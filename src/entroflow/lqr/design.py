@@ -126,16 +126,13 @@ def load_design(path: str | Path, **changes: Any) -> Design:
 
 def _time_step(own: Any, continuous: bool, dt: Any) -> Any:
     """The time step of a python-control system: 0 for a continuous one, None or True for one that is not known."""
+    kinds = "a discrete-time system", "a continuous-time system"
     if own is not None and (own == 0) != continuous:
-        kinds = "a continuous-time system", "a discrete-time one", "pass continuous=True, and dt to sample it"
-        if continuous:
-            kinds = "a discrete-time system", "a continuous-time one", "leave continuous=True out"
-        raise checks.error("system", *kinds)
-    if own is None or own is True or own == 0:
-        return dt
-    if dt is not None and dt != own:
-        raise checks.error("dt", f"{dt} for a system of time step {own}", "the system's own", "leave it out")
-    return own
+        remedy = "leave continuous=True out" if continuous else "pass continuous=True, and dt to sample it"
+        raise checks.error("system", kinds[not continuous], kinds[continuous], remedy)
+    if own is None or own is True or own == 0 or dt is None or dt == own:
+        return own if dt is None and own is not True and own != 0 else dt
+    raise checks.error("dt", f"{dt} for a system of time step {own}", "the system's own", "leave it out")
 
 
 def _matrix(name: str, value: Any, shape: tuple[int | None, int | None], meaning: str) -> Float[np.ndarray, "r c"]:

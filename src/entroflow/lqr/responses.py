@@ -9,10 +9,14 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from entroflow import checks
+from entroflow.lqr.answers import LinearGaussian
 from entroflow.lqr.matrices import matrix_root
 from entroflow.lqr.plant import Plant
 from entroflow.lqr.riccati import moments
 from entroflow.lqr.sampling import integral
+
+State = ArrayLike | None
+Step = float | None
 
 
 class Response(NamedTuple):
@@ -22,10 +26,10 @@ class Response(NamedTuple):
     """Times, in steps if the time between two is not known."""
     state_mean: Float[np.ndarray, "t n"]
     """E x."""
-    state_std: Float[np.ndarray, "t n"]
-    """Deviations of the states."""
     input_mean: Float[np.ndarray, "t d"]
     """E u."""
+    state_std: Float[np.ndarray, "t n"]
+    """Deviations of the states."""
     input_std: Float[np.ndarray, "t d"]
     """Deviations of the inputs, exploration included."""
 
@@ -43,20 +47,12 @@ class Simulation(NamedTuple):
     """xᵀQx + 2xᵀNu + uᵀRu, per step or per unit of time."""
 
 
-def respond(
-    plant: Plant,
-    K: Float[np.ndarray, "d n"],
-    covariance: Float[np.ndarray, "d d"],
-    x0: ArrayLike | None = None,
-    steps: int | None = None,
-    step: float | None = None,
-) -> Response:
+def respond(plant: Plant, policy: LinearGaussian, x0: State, steps: int | None, step: Step) -> Response:
     """Mean and standard deviation of states and inputs, exact.
 
     Args:
         plant: the plant.
-        K: (d, n) gain.
-        covariance: (d, d) covariance Σ of the input.
+        policy: gain and covariance.
         x0: (n,) initial state; None: one standard deviation of each.
         steps: number of steps; None: about five time constants of the slowest pole.
         step: their length, in continuous time; None: the time constants fill the steps.
@@ -67,6 +63,7 @@ def respond(
     Raises:
         ValueError: for a number that is not positive, or a state of the wrong shape.
     """
+    K, covariance = policy
     closed = plant.A - plant.B @ K
     steps, step = _steps(plant, closed, steps, step)
     physical, mean = replace(plant, discount=1.0), _state(plant, x0)
@@ -84,18 +81,11 @@ def respond(
     covariances = squares if alone else squares - np.einsum("ti,tj->tij", means, means)
     inputs = K @ covariances @ K.T + covariance
     deviations = [np.sqrt(np.maximum(np.diagonal(X, axis1=1, axis2=2), 0)) for X in (covariances, inputs)]
-    return Response(step * np.arange(steps + 1), means, deviations[0], -means @ K.T, deviations[1])
+    return Response(step * np.arange(steps + 1), means, -means @ K.T, *deviations)
 
 
 def run(
-    plant: Plant,
-    K: Float[np.ndarray, "d n"],
-    covariance: Float[np.ndarray, "d d"],
-    x0: ArrayLike | None = None,
-    steps: int | None = None,
-    trajectories: int = 100,
-    seed: int = 0,
-    step: float | None = None,
+    plant: Plant, policy: LinearGaussian, x0: State, steps: int | None, trajectories: int, seed: int, step: Step
 ) -> Simulation:
     """Trajectories under Gaussian noise.
 
@@ -104,8 +94,7 @@ def run(
 
     Args:
         plant: the plant.
-        K: (d, n) gain.
-        covariance: (d, d) covariance Σ of the input.
+        policy: gain and covariance.
         x0: (n,) initial state; None: drawn from N(0, initial_cov).
         steps: as in `respond`.
         trajectories: how many.
@@ -118,7 +107,7 @@ def run(
     Raises:
         ValueError: for a number that is not positive, or multiplicative noise in continuous time.
     """
-    checks.positive_int("trajectories", trajectories)
+    (K, covariance), _ = policy, checks.positive_int("trajectories", trajectories)
     closed, rng = plant.A - plant.B @ K, np.random.default_rng(checks.seed("seed", seed))
     steps, step = _steps(plant, closed, steps, step)
     normal = lambda size: rng.standard_normal((trajectories, size))  # noqa: E731
@@ -146,20 +135,18 @@ def run(
     return Simulation(step * np.arange(steps + 1), np.stack(states), np.stack(inputs), costs)
 
 
-def _state(plant: Plant, x0: ArrayLike | None) -> Float[np.ndarray, " n"]:
+def _state(plant: Plant, x0: State) -> Float[np.ndarray, " n"]:
     value = np.sqrt(np.diag(plant.initial_cov)) if x0 is None else np.atleast_1d(np.asarray(x0, object))
     return checks.finite_array("x0", value, (len(plant.A),), "one number per state")
 
 
-def _steps(plant: Plant, closed: np.ndarray, steps: int | None, step: float | None) -> tuple[int, float]:
+def _steps(plant: Plant, closed: np.ndarray, steps: int | None, step: Step) -> tuple[int, float]:
     """How many steps of which length."""
     poles = np.linalg.eigvals(closed)
     if plant.continuous:
-        steps = checks.positive_int("steps", 200 if steps is None else steps)
-        slowest = max(np.abs(poles.real).min(), 1e-9)
-        return steps, checks.positive_number("step", 5 / slowest / steps if step is None else step)
+        steps, slowest = checks.positive_int("steps", 200 if steps is None else steps), np.abs(poles.real).min()
+        return steps, checks.positive_number("step", 5 / max(slowest, 1e-9) / steps if step is None else step)
     if step is not None:
         raise checks.error("step", f"{step}", "none in discrete time", "pass dt to design")
-    decay = -np.log(np.clip(np.abs(poles).max(), 1e-9, 1 - 1e-9))
-    usual = int(np.clip(np.ceil(5 / decay), 10, 500))
+    usual = int(np.clip(-5 / np.log(np.clip(np.abs(poles).max(), 1e-9, 1 - 1e-9)), 10, 500))
     return checks.positive_int("steps", usual if steps is None else steps), plant.dt or 1.0

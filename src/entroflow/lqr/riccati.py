@@ -97,9 +97,11 @@ def solve(plant: Plant) -> Float[np.ndarray, "n n"]:
     scaled = plant.in_units(x, u)
     K, level, step = improve(scaled, P * np.outer(x, x))[0], 0.0, 1.0
     while level < 1:  # let multiplicative noise grow while the gain bears it
-        trial = _with_intensity(scaled, min(1.0, level + step))
+        share = min(1.0, level + step)
+        pairs = tuple((np.sqrt(share) * a, np.sqrt(share) * b) for a, b in scaled.multiplicative)
+        trial = replace(scaled, multiplicative=pairs)
         if stabilises(trial, K):
-            P, level = _policy_iteration(trial, K), min(1.0, level + step)
+            P, level = _policy_iteration(trial, K), share
             K = improve(trial, P)[0]
         elif (step := step / 2) < SMALLEST:
             given, expected = f"noise of which at most {level:.3g} can be borne", "a plant that some gain stabilises"
@@ -115,13 +117,8 @@ def _policy_iteration(plant: Plant, K: np.ndarray) -> np.ndarray:
         change = np.abs(P - previous).max() / np.abs(P).max(initial=1e-300)
         if change <= 1e-12 or last <= change <= 1e-8:  # the rounding of a Lyapunov equation that is nearly singular
             return P
-    raise _unsolved("no convergence to rounding")
-
-
-def _with_intensity(plant: Plant, level: float) -> Plant:
-    """The plant with multiplicative noise of this share of its variance."""
-    pairs = tuple((np.sqrt(level) * a, np.sqrt(level) * b) for a, b in plant.multiplicative if level)
-    return replace(plant, multiplicative=pairs)
+    remedy = "give B and Q entries that are not so small where A grows"
+    raise checks.error("the plant", "no convergence to rounding", "a Riccati equation that can be solved", remedy)
 
 
 def _without_cross(plant: Plant) -> tuple[np.ndarray, np.ndarray]:
@@ -146,9 +143,8 @@ def _continuous(plant: Plant) -> np.ndarray:
 
     Along x' = x + hv with v = Az + Bu at z = (x + x')/2 the change of xᵀPx is 2h zᵀPv, without error.
     """
-    one, A = np.eye(len(plant.A)), plant.A - plant.rate / 2 * np.eye(len(plant.A))
-    pull = plant.B @ np.linalg.solve(plant.R, plant.B.T)
-    free, Q = _without_cross(replace(plant, A=A))
+    one, pull = np.eye(len(plant.A)), plant.B @ np.linalg.solve(plant.R, plant.B.T)
+    free, Q = _without_cross(replace(plant, A=plant.A - plant.rate / 2 * one))
     half = 0.5 / (spectral_radius(np.block([[free, -pull], [-Q, -free.T]])) or 1.0)  # the fastest pole's time
     middle = np.linalg.inv(one - half * free)
     B = half * middle @ plant.B
@@ -156,13 +152,7 @@ def _continuous(plant: Plant) -> np.ndarray:
     try:
         return _discrete(replace(plant, **found, cross=middle.T @ Q @ B, discount=1.0)) * 2 * half
     except ValueError as failure:
-        fault = next((word for word in ("stabilisable", "detectable") if word in str(failure)), None)
-    if fault is None:
-        raise _unsolved("no convergence to rounding")
-    given, remedy = f"a plant that is not {fault}", "change B or Q, or lower the discount exp(-rate)"
-    raise checks.error("A, B, Q", given, "modes of A - rate/2 that decay, or that B reaches and that cost", remedy)
-
-
-def _unsolved(failure: str) -> ValueError:
-    remedy = "give B and Q entries that are not so small where A grows"
-    return checks.error("the plant", f"'{failure}'", "a Riccati equation that can be solved", remedy)
+        fault = [word for word in ("stabilisable", "detectable") if word in str(failure)] or ["solvable to rounding"]
+        given, remedy = f"a plant that is not {fault[0]}", "change B or Q, or lower the discount exp(-rate)"
+        expected = "modes of A - rate/2 that decay, or that B reaches and that cost"
+        raise checks.error("A, B, Q", given, expected, remedy) from None
