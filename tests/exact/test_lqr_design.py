@@ -230,7 +230,7 @@ def test_trajectories_follow_the_response(kind: str) -> None:
     """Means and deviations of 4000 trajectories are those of the response, within five standard errors."""
     more = {"discrete": {}, "multiplicative": {"multiplicative": PAIRS}, "sampled": {"continuous": True, "dt": 0.1}}
     more["continuous"] = {"continuous": True}
-    found = design(F if kind in ("sampled", "continuous") else A, B, Q, R, **GIVEN, **more[kind])
+    found = design(F if kind in ("sampled", "continuous") else A, B, Q, R, discount=0.9, **GIVEN, **more[kind])
     x0, steps, count = [1.0, -0.5, 2.0], 12, 4000
     response, run = found.response(x0, steps), found.simulate(x0, steps, count, seed=1)
     np.testing.assert_allclose(response.time, run.time)
