@@ -57,8 +57,7 @@ def design(
         The design.
 
     Raises:
-        ValueError: of one sentence, for matrices of the wrong shape or sign, a plant that no gain stabilises, or an
-            argument that cannot be.
+        ValueError: for a matrix of the wrong shape or sign, a number that cannot be, a plant that no gain stabilises.
 
     Example:
         >>> controller = design([[1, 0.1], [0, 1]], [0.005, 0.1], [[1, 0], [0, 1]], 0.1, temperature=0.5)

@@ -7,6 +7,14 @@ A linear policy u ~ N(−Kx, Σ) has the cost-to-go xᵀPx + constant. With M = 
 
 the same in P's place at the optimum. In continuous time this is the exploratory control of Wang, Zariphopoulou and Zhou
 (JMLR 2020). Signs are those of costs: the value function of reinforcement learning is −xᵀPx − constant.
+
+Args:
+    plant: the plant, to be evaluated in units in which states are of the same order.
+    P: (n, n) cost matrix.
+    K: (d, n) gain; to be evaluated, a stabilising one.
+
+Returns:
+    What is described.
 """
 
 from dataclasses import replace
@@ -24,15 +32,7 @@ SMALLEST = 1e-3  # step in the intensity of multiplicative noise
 
 
 def improve(plant: Plant, P: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray, "d n"], Float[np.ndarray, "d d"]]:
-    """The gain that is best when xᵀPx is the cost-to-go of the next state, and the curvature M.
-
-    Args:
-        plant: the plant.
-        P: (n, n) cost matrix.
-
-    Returns:
-        The gain (d, n) and M (d, d).
-    """
+    """The gain that is best when xᵀPx is the cost-to-go of the next state, and the curvature M."""
     weight, pairs = plant.squares
     M = plant.R + weight * sum((b.T @ P @ b for _, b in pairs), 0 * plant.R)
     S = plant.cross.T + weight * sum((b.T @ P @ a for a, b in pairs), 0 * plant.B.T)
@@ -41,15 +41,7 @@ def improve(plant: Plant, P: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray
 
 
 def evaluate(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
-    """The cost matrix of a stabilising gain: a Lyapunov equation.
-
-    Args:
-        plant: the plant, in units in which states are of the same order.
-        K: (d, n) gain.
-
-    Returns:
-        The cost matrix (n, n).
-    """
+    """The cost matrix of a gain: a Lyapunov equation."""
     n, closed, cost = len(plant.A), plant.A - plant.B @ K, plant.stage_cost(K)
     if plant.multiplicative:
         P = np.linalg.solve(np.eye(n * n) * (not plant.continuous) - moments(plant, K).T, cost.ravel()).reshape(n, n)
@@ -61,7 +53,7 @@ def evaluate(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n 
 
 
 def moments(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n*n n*n"]:
-    """The discounted map from E xxᵀ, row by row, to the next one or to its derivative under u = −Kx, see `evaluate`."""
+    """The discounted map from E xxᵀ, row by row, to the next one or to its derivative under u = −Kx."""
     weight, pairs = plant.squares
     one = np.eye(len(plant.A))
     total = weight * sum((np.kron(a - b @ K, a - b @ K) for a, b in pairs), 0 * np.kron(one, one))
@@ -72,7 +64,7 @@ def moments(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n*n
 
 
 def stabilises(plant: Plant, K: Float[np.ndarray, "d n"]) -> bool:
-    """Whether the discounted E xxᵀ decays under u = −Kx, see `evaluate`."""
+    """Whether the discounted E xxᵀ decays under u = −Kx."""
     if plant.multiplicative:
         modes = np.linalg.eigvals(moments(plant, K))
         return bool(modes.real.max() < 0 if plant.continuous else np.abs(modes).max() < 1)
@@ -81,17 +73,7 @@ def stabilises(plant: Plant, K: Float[np.ndarray, "d n"]) -> bool:
 
 
 def solve(plant: Plant) -> Float[np.ndarray, "n n"]:
-    """The optimum's cost matrix P, the stabilising solution of the Riccati equation.
-
-    Args:
-        plant: the plant.
-
-    Returns:
-        P, (n, n).
-
-    Raises:
-        ValueError: if no gain stabilises the plant, or a mode that does not decay costs nothing.
-    """
+    """The optimum's P, the stabilising solution of the Riccati equation; a `ValueError` if there is none."""
     P = (_continuous if plant.continuous else _discrete)(plant)
     x, u = 1 / units(P), 1 / units(improve(plant, P)[1])
     scaled = plant.in_units(x, u)
