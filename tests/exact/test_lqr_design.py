@@ -175,6 +175,20 @@ def test_sampled_designs_converge_to_continuous_time() -> None:
     assert np.all(ratio > 1.8) and np.all(np.abs(errors[1]) < 0.05)
 
 
+@pytest.mark.parametrize("continuous", [False, True])
+def test_cost_that_can_be_avoided(continuous: bool) -> None:
+    """Of the cost |Cx + Du|², singular with its cross term, the optimum u = −D⁻¹Cx pays nothing but for exploration."""
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        C, D, G, closed = rng.standard_normal((4, 3, 3))
+        closed *= 0.7 / np.abs(np.linalg.eigvals(closed)).max()
+        K = np.linalg.solve(D, C)
+        plant = closed + G @ K - continuous * np.eye(3)
+        found = design(plant, G, C.T @ C, D.T @ D, cross=C.T @ D, temperature=1.0, noise_cov=W, continuous=continuous)
+        np.testing.assert_allclose(found.gain, K, rtol=0, atol=1e-7 * np.abs(K).max())
+        assert abs(found.cost.noise) < 1e-9 and found.cost.exploration == pytest.approx(1.5)
+
+
 PAIRS = [(0.2 * np.eye(3), np.zeros((3, 2))), (0.1 * A, 0.3 * B)]
 
 

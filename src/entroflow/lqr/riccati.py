@@ -92,11 +92,13 @@ def solve(plant: Plant) -> Float[np.ndarray, "n n"]:
 
 
 def _policy_iteration(plant: Plant, K: np.ndarray) -> np.ndarray:
-    """Repeat evaluation and improvement; their change of P is the residual of the Riccati equation."""
+    """Repeat evaluation and improvement until P or K stays; P is nothing but rounding where the best cost is zero."""
     P, change = evaluate(plant, K), np.inf
+    relative = lambda new, old: np.abs(new - old).max() / np.abs(new).max(initial=1e-300)  # noqa: E731
     for _ in range(60):
-        previous, last, P = P, change, evaluate(plant, improve(plant, P)[0])
-        change = np.abs(P - previous).max() / np.abs(P).max(initial=1e-300)
+        before, last, K = (P, K), change, improve(plant, P)[0]
+        P = evaluate(plant, K)
+        change = min(relative(P, before[0]), relative(K, before[1]))
         if change <= 1e-12 or last <= change <= 1e-8:  # the rounding of a Lyapunov equation that is nearly singular
             return P
     remedy = "give B and Q entries that are not so small where A grows"
