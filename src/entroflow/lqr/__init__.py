@@ -2,19 +2,36 @@
 
 from entroflow.lqr import systems
 from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic, Returns
+from entroflow.lqr.controller import Cost, Design
+from entroflow.lqr.design import design, load_design
 from entroflow.lqr.exact import LQR
+from entroflow.lqr.horizon import Schedule, finite_horizon
+from entroflow.lqr.output import OutputFeedback, observe
+from entroflow.lqr.plant import Plant
 from entroflow.lqr.simulate import Noise, Trajectories, sample_noise, simulate
+from entroflow.lqr.tracking import Tracker, track
 
 __all__ = [
     "LQR",
+    "Cost",
+    "Design",
     "Evaluation",
     "LinearGaussian",
     "Noise",
     "Optimum",
+    "OutputFeedback",
+    "Plant",
     "Quadratic",
     "Returns",
+    "Schedule",
+    "Tracker",
     "Trajectories",
+    "design",
+    "finite_horizon",
+    "load_design",
+    "observe",
     "sample_noise",
     "simulate",
     "systems",
+    "track",
 ]

@@ -195,9 +195,11 @@ class LQR:
                 warnings.simplefilter("error", linalg.LinAlgWarning)
                 A, B, Q, R = self._balanced
                 P = linalg.solve_discrete_are(A, B, Q, R) * weight
+                change = np.inf
                 for _ in range(10):  # policy iteration removes the solver's rounding; its change of P is the residual
-                    previous, P = P, self._value_matrix(self._gain(P))
-                    if np.abs((P - previous) / weight).max() <= 1e-10 * np.abs(P / weight).max():
+                    previous, last, P = P, change, self._value_matrix(self._gain(P))
+                    change, size = np.abs((P - previous) / weight).max(), np.abs(P / weight).max()
+                    if change <= 1e-10 * size or last <= change <= 1e-8 * size:  # as far as rounding lets it
                         return P
             failure = "no convergence to rounding"
         except (ValueError, linalg.LinAlgWarning) as exception:  # LinAlgError included

@@ -1,0 +1,142 @@
+"""Policy evaluation, policy improvement and the Riccati equation of a `Plant`, in discrete and continuous time.
+
+A linear policy u ~ N(−Kx, Σ) has the cost-to-go xᵀPx + constant. With M = R + γ Σ_j B_jᵀPB_j, over the plant's own pair
+(A, B) in discrete time and those of multiplicative noise in both, the improved policy (Lemma 1) is
+
+    K₊ = M⁻¹ (Nᵀ + γ Σ_j B_jᵀPA_j)   or, in continuous time,   M⁻¹ (Nᵀ + BᵀP + Σ_j B_jᵀPA_j),   Σ₊ = (α/2) M⁻¹,
+
+the same in P's place at the optimum. In continuous time this is the exploratory control of Wang, Zariphopoulou and Zhou
+(JMLR 2020). Signs are those of costs: the value function of reinforcement learning is −xᵀPx − constant.
+
+Args:
+    plant: the plant, to be evaluated in units in which states are of the same order.
+    P: (n, n) cost matrix.
+    K: (d, n) gain; to be evaluated, a stabilising one.
+
+Returns:
+    What is described.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+from scipy import linalg
+
+from entroflow import checks
+from entroflow.lqr.exact import LQR
+from entroflow.lqr.matrices import spectral_radius, units
+from entroflow.lqr.plant import Plant
+
+SMALLEST = 1e-3  # step in the intensity of multiplicative noise
+
+
+def improve(plant: Plant, P: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray, "d n"], Float[np.ndarray, "d d"]]:
+    """The gain that is best when xᵀPx is the cost-to-go of the next state, and the curvature M."""
+    weight, pairs = plant.squares
+    M = plant.R + weight * sum((b.T @ P @ b for _, b in pairs), 0 * plant.R)
+    S = plant.cross.T + weight * sum((b.T @ P @ a for a, b in pairs), 0 * plant.B.T)
+    S = S + plant.B.T @ P if plant.continuous else S
+    return np.linalg.solve(M, S), (M + M.T) / 2
+
+
+def evaluate(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
+    """The cost matrix of a gain: a Lyapunov equation."""
+    n, closed, cost = len(plant.A), plant.A - plant.B @ K, plant.stage_cost(K)
+    if plant.multiplicative:
+        P = np.linalg.solve(np.eye(n * n) * (not plant.continuous) - moments(plant, K).T, cost.ravel()).reshape(n, n)
+    elif plant.continuous:
+        P = linalg.solve_continuous_lyapunov(closed.T - plant.rate / 2 * np.eye(n), -cost)
+    else:
+        P = linalg.solve_discrete_lyapunov(np.sqrt(plant.discount) * closed.T, cost)
+    return (P + P.T) / 2
+
+
+def moments(plant: Plant, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n*n n*n"]:
+    """The discounted map from E xxᵀ, row by row, to the next one or to its derivative under u = −Kx."""
+    weight, pairs = plant.squares
+    one = np.eye(len(plant.A))
+    total = weight * sum((np.kron(a - b @ K, a - b @ K) for a, b in pairs), 0 * np.kron(one, one))
+    if plant.continuous:
+        closed = plant.A - plant.B @ K - plant.rate / 2 * one
+        total += np.kron(closed, one) + np.kron(one, closed)
+    return total
+
+
+def stabilises(plant: Plant, K: Float[np.ndarray, "d n"]) -> bool:
+    """Whether the discounted E xxᵀ decays under u = −Kx."""
+    if plant.multiplicative:
+        modes = np.linalg.eigvals(moments(plant, K))
+        return bool(modes.real.max() < 0 if plant.continuous else np.abs(modes).max() < 1)
+    modes = np.linalg.eigvals(plant.A - plant.B @ K)
+    return bool(modes.real.max() < plant.rate / 2 if plant.continuous else plant.discount * max(abs(modes)) ** 2 < 1)
+
+
+def solve(plant: Plant) -> Float[np.ndarray, "n n"]:
+    """The optimum's P, the stabilising solution of the Riccati equation; a `ValueError` if there is none."""
+    P = (_continuous if plant.continuous else _discrete)(plant)
+    x, u = 1 / units(P), 1 / units(improve(plant, P)[1])
+    scaled = plant.in_units(x, u)
+    K, level, step = improve(scaled, P * np.outer(x, x))[0], 0.0, 1.0
+    while level < 1:  # let multiplicative noise grow while the gain bears it
+        share = min(1.0, level + step)
+        pairs = tuple((np.sqrt(share) * a, np.sqrt(share) * b) for a, b in scaled.multiplicative)
+        trial = replace(scaled, multiplicative=pairs)
+        if stabilises(trial, K):
+            P, level = _policy_iteration(trial, K), share
+            K = improve(trial, P)[0]
+        elif (step := step / 2) < SMALLEST:
+            given, expected = f"noise of which at most {level:.3g} can be borne", "a plant that some gain stabilises"
+            raise checks.error("multiplicative", given, f"{expected} in mean square", "make it smaller")
+    return P / np.outer(x, x)
+
+
+def _policy_iteration(plant: Plant, K: np.ndarray) -> np.ndarray:
+    """Repeat evaluation and improvement until P or K stays; P is nothing but rounding where the best cost is zero."""
+    P, change = evaluate(plant, K), np.inf
+    relative = lambda new, old: np.abs(new - old).max() / np.abs(new).max(initial=1e-300)  # noqa: E731
+    for _ in range(60):
+        before, last, K = (P, K), change, improve(plant, P)[0]
+        P = evaluate(plant, K)
+        change = min(relative(P, before[0]), relative(K, before[1]))
+        if change <= 1e-12 or last <= change <= 1e-8:  # the rounding of a Lyapunov equation that is nearly singular
+            return P
+    remedy = "give B and Q entries that are not so small where A grows"
+    raise checks.error("the plant", "no convergence to rounding", "a Riccati equation that can be solved", remedy)
+
+
+def _without_cross(plant: Plant) -> tuple[np.ndarray, np.ndarray]:
+    """A and Q of the plant whose input is u + R⁻¹Nᵀx: the same problem without cross term."""
+    shift = np.linalg.solve(plant.R, plant.cross.T)
+    unit = units(plant.Q)
+    values, vectors = np.linalg.eigh((plant.Q - plant.cross @ shift) / np.outer(unit, unit))
+    values[values < 1e-13] = 0  # rounding, which must not look like a cost
+    Q = (vectors * values) @ vectors.T * np.outer(unit, unit)
+    return plant.A - plant.B @ shift, (Q + Q.T) / 2 if plant.cross.any() else plant.Q
+
+
+def _discrete(plant: Plant) -> np.ndarray:
+    """P in discrete time without multiplicative noise: a discount of a quarter on a plant twice as large is none."""
+    A, Q = _without_cross(plant)
+    root, none = 2 * np.sqrt(plant.discount), 0 * Q
+    return LQR(root * A, root * plant.B, Q, plant.R, none, none, 0.25, "the plant").optimal(1.0).P
+
+
+def _continuous(plant: Plant) -> np.ndarray:
+    """The same in continuous time, whose P is that of the midpoint rule's steps, for any length of theirs.
+
+    Along x' = x + hv with v = Az + Bu at z = (x + x')/2 the change of xᵀPx is 2h zᵀPv, without error.
+    """
+    one, pull = np.eye(len(plant.A)), plant.B @ np.linalg.solve(plant.R, plant.B.T)
+    free, Q = _without_cross(replace(plant, A=plant.A - plant.rate / 2 * one))
+    half = 0.5 / (spectral_radius(np.block([[free, -pull], [-Q, -free.T]])) or 1.0)  # the fastest pole's time
+    middle = np.linalg.inv(one - half * free)
+    B = half * middle @ plant.B
+    found = {"A": middle @ (one + half * free), "B": 2 * B, "Q": middle.T @ Q @ middle, "R": plant.R + B.T @ Q @ B}
+    try:
+        return _discrete(replace(plant, **found, cross=middle.T @ Q @ B, discount=1.0)) * 2 * half
+    except ValueError as failure:
+        fault = [word for word in ("stabilisable", "detectable") if word in str(failure)] or ["solvable to rounding"]
+        given, remedy = f"a plant that is not {fault[0]}", "change B or Q, or lower the discount exp(-rate)"
+        expected = "modes of A - rate/2 that decay, or that B reaches and that cost"
+        raise checks.error("A, B, Q", given, expected, remedy) from None
