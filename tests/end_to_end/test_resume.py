@@ -30,6 +30,7 @@ from . import reach  # noqa: F401  registers Reach-v0
 SMALL = {"learning_starts": 20, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16, "buffer_size": 200}
 ALGORITHMS = ["sac_isfm", "gaussian_sac", "denoising"]
 TASK = "entroflow/MultiGoal-v0"
+ROOT = Path(__file__).parents[2]
 
 
 def numbers_of(training):
@@ -155,21 +156,66 @@ def test_signals_save_and_end_a_training(whole, tmp_path, short, monkeypatch, ca
     assert_same(tmp_path / "run", whole)
 
 
-TWICE = """
-import sys
+AS_USERS = """
+import signal, sys
+from pathlib import Path
+import numpy as np
+import entroflow
+from entroflow.agents.training import Training
 from entroflow.cli import main
-assert main(["train", "Pendulum-v1", "--steps", "4", "--evaluation-episodes", "1", "--out", sys.argv[1]]) == 0
-assert main(["resume", sys.argv[1], "--steps", "6"]) == 0
+from entroflow.commands.lqr import job, plan
+from entroflow.storage.records import EVALUATIONS
+from entroflow.storage.tables import read_table
+from tests.end_to_end import reach
+
+def stopped(kind, name, first):
+    method = getattr(kind, name)
+    def signalled(self, *arguments):
+        if first(self):
+            setattr(kind, name, method)
+            signal.raise_signal(signal.SIGTERM)
+        return method(self, *arguments)
+    setattr(kind, name, signalled)
+
+def through(out, train, stop):
+    stopped(*stop)
+    assert main([*train, "--out", out]) == 128 + signal.SIGTERM
+    assert main(["resume", out]) == 0
+    assert main(["export", out, "--out", f"{out}.stablehlo"]) == 0
+    return entroflow.load(out)
+
+def learner(algorithm, more):
+    out, names = f"{sys.argv[1]}/{algorithm}", ("critic_width", "width", "batch_size", "buffer_size")
+    sizes = ["depth=1", "learning_starts=4", *[f"{name}={size}" for name, size in zip(names, (8, 8, 4, 20))], *more]
+    train = ["train", "Reach-v0", "--algorithm", algorithm, "--steps", "12", "--evaluation-episodes", "2", "--set"]
+    agent = through(out, [*train, *sizes], (Training, "_learn", lambda training: training.step == 8))
+    assert main(["eval", out, "--episodes", "2"]) == 0
+    told = read_table(Path(out, "evaluations.csv"), EVALUATIONS)
+    assert agent.num_timesteps == told["step"][-1] == 12
+    np.testing.assert_allclose(agent.evaluate(2).returns, told["return"][-2:], rtol=1e-5)
+
+def lqr():
+    for name, size in {"ENVIRONMENTS": 8, "HORIZON": 10, "TRAJECTORIES": 8, "FINAL_SAMPLES": 1024}.items():
+        setattr(plan, name, size)
+    train = ["lqr", "--system", "double_integrator", "--alpha", "0.5", "--seeds", "1", "--steps", "4"]
+    agent = through(f"{sys.argv[1]}/lqr", train, (job._Job, "_write", lambda job: not job.rows))
+    assert agent.num_timesteps == 4 and agent.sample(np.zeros(2), 3).shape == (3, 1)
+
+for what in sys.argv[2:]:
+    lqr() if what == "lqr" else learner(what, ["state_width=8", "states=4"] * (what == "sac_isfm"))
 """
 
 
-def test_a_run_is_resumed_with_the_compiler_as_users_have_it(tmp_path):
-    """The tests set XLA's options for all; without, every program is compiled with options of its own."""
+@pytest.mark.parametrize("what", [("sac_isfm", "gaussian_sac"), ("lqr",)], ids=["train", "lqr"])
+def test_the_commands_with_the_compiler_as_users_have_it(tmp_path, what):
+    """The tests set XLA's options for all; without, every program is compiled with options of its own.
+
+    Trained, stopped, resumed, exported and loaded; what was loaded evaluates as the training did in the end.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    command = [sys.executable, "-c", TWICE, str(tmp_path / "run")]
-    process = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert process.returncode == 0, process.stderr
-    assert "from step 4" in process.stdout and "checkpoint at step 6" in process.stdout
+    command = [sys.executable, "-c", AS_USERS, str(tmp_path), *what]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert process.returncode == 0, process.stdout[-1000:] + process.stderr[-2000:]
 
 
 def test_a_longer_plan_is_as_good_as_one_from_the_start(whole, tmp_path, short):

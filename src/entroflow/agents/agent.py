@@ -120,7 +120,8 @@ class SAC:
 
         Raises:
             ValueError: if a number is not a whole one above zero, or a planned training has come to its end.
-            NotFinite: if the environment or the learner gives a number that is not finite.
+            NotFinite: if the environment or the learner gives a number that is not finite. Learning can go on; if it
+                was the learner's, from the agent as it was at most `log_interval` steps before.
         """
         refuse_forks()
         left = checks.positive_int("total_timesteps", total_timesteps)
