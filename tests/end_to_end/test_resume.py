@@ -163,57 +163,38 @@ import numpy as np
 import entroflow
 from entroflow.agents.training import Training
 from entroflow.cli import main
-from entroflow.commands.lqr import job, plan
 from entroflow.storage.records import EVALUATIONS
 from entroflow.storage.tables import read_table
 from tests.end_to_end import reach
 
-def stopped(kind, name, first):
-    method = getattr(kind, name)
-    def signalled(self, *arguments):
-        if first(self):
-            setattr(kind, name, method)
-            signal.raise_signal(signal.SIGTERM)
-        return method(self, *arguments)
-    setattr(kind, name, signalled)
+learn = Training._learn
 
-def through(out, train, stop):
-    stopped(*stop)
-    assert main([*train, "--out", out]) == 128 + signal.SIGTERM
-    assert main(["resume", out]) == 0
+def stopped(training):
+    if training.step == 8:
+        Training._learn = learn
+        signal.raise_signal(signal.SIGTERM)
+    return learn(training)
+
+sizes = ["depth=1", "learning_starts=4", "critic_width=8", "width=8", "batch_size=4", "buffer_size=20"]
+for algorithm, more in {"sac_isfm": ["state_width=8", "states=4"], "gaussian_sac": []}.items():
+    out, Training._learn = f"{sys.argv[1]}/{algorithm}", stopped
+    command = ["train", "Reach-v0", "--algorithm", algorithm, "--steps", "12", "--evaluation-episodes", "2"]
+    assert main([*command, "--out", out, "--set", *sizes, *more]) == 128 + signal.SIGTERM
+    assert main(["resume", out]) == main(["eval", out, "--episodes", "2"]) == 0
     assert main(["export", out, "--out", f"{out}.stablehlo"]) == 0
-    return entroflow.load(out)
-
-def learner(algorithm, more):
-    out, names = f"{sys.argv[1]}/{algorithm}", ("critic_width", "width", "batch_size", "buffer_size")
-    sizes = ["depth=1", "learning_starts=4", *[f"{name}={size}" for name, size in zip(names, (8, 8, 4, 20))], *more]
-    train = ["train", "Reach-v0", "--algorithm", algorithm, "--steps", "12", "--evaluation-episodes", "2", "--set"]
-    agent = through(out, [*train, *sizes], (Training, "_learn", lambda training: training.step == 8))
-    assert main(["eval", out, "--episodes", "2"]) == 0
-    told = read_table(Path(out, "evaluations.csv"), EVALUATIONS)
+    agent, told = entroflow.load(out), read_table(Path(out, "evaluations.csv"), EVALUATIONS)
     assert agent.num_timesteps == told["step"][-1] == 12
     np.testing.assert_allclose(agent.evaluate(2).returns, told["return"][-2:], rtol=1e-5)
-
-def lqr():
-    for name, size in {"ENVIRONMENTS": 8, "HORIZON": 10, "TRAJECTORIES": 8, "FINAL_SAMPLES": 1024}.items():
-        setattr(plan, name, size)
-    train = ["lqr", "--system", "double_integrator", "--alpha", "0.5", "--seeds", "1", "--steps", "4"]
-    agent = through(f"{sys.argv[1]}/lqr", train, (job._Job, "_write", lambda job: not job.rows))
-    assert agent.num_timesteps == 4 and agent.sample(np.zeros(2), 3).shape == (3, 1)
-
-for what in sys.argv[2:]:
-    lqr() if what == "lqr" else learner(what, ["state_width=8", "states=4"] * (what == "sac_isfm"))
 """
 
 
-@pytest.mark.parametrize("what", [("sac_isfm", "gaussian_sac"), ("lqr",)], ids=["train", "lqr"])
-def test_the_commands_with_the_compiler_as_users_have_it(tmp_path, what):
+def test_the_commands_with_the_compiler_as_users_have_it(tmp_path):
     """The tests set XLA's options for all; without, every program is compiled with options of its own.
 
     Trained, stopped, resumed, exported and loaded; what was loaded evaluates as the training did in the end.
     """
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    command = [sys.executable, "-c", AS_USERS, str(tmp_path), *what]
+    command = [sys.executable, "-c", AS_USERS, str(tmp_path)]
     process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert process.returncode == 0, process.stdout[-1000:] + process.stderr[-2000:]
 
