@@ -48,8 +48,9 @@ def main(steps: int = 4000, folder: str = "out/own_actor") -> tuple[Array, Array
     """Train on LQR, save and load; print gain and variances beside the optimum's and return them."""
     settings = {"target_entropy": None, "temperature": 0.5, "discount": 0.9, "normalise_obs": False, "rate": 3e-3}
     entroflow.SAC("entroflow.envs:entroflow/LQR-v0", actor=Linear(), **settings).learn(steps).save(folder)
-    network = entroflow.load(folder, actor=Linear()).policy.network
-    found, exact = (-network.mean.weight, jnp.exp(2 * network.log_std)), systems.get("coupled").optimal(0.5)
+    policy, exact = entroflow.load(folder, actor=Linear()).policy, systems.get("coupled").optimal(0.5)
+    unit, network = policy.action_space.scale, policy.network
+    found = -unit[:, None] * network.mean.weight, (unit * jnp.exp(network.log_std)) ** 2
     print(f"K = {found[0].round(3).ravel()}, optimal {exact.K.round(3).ravel()}")
     print(f"variances {found[1].round(3)}, optimal {exact.covariance.diagonal().round(3)}")
     return found

@@ -33,17 +33,21 @@ made = entroflow.GaussianSAC(Reach, **{SMALL}).learn(7)
 assert made.log_prob([0.0, 1.0], [0.0, 0.5]).dtype == made.predict(np.zeros(2))[0].dtype == np.float64
 made.save(FOLDER)
 assert entroflow.load(FOLDER, env=Reach).sample(np.zeros(2), 3).dtype == np.float64
+print(entroflow.load(SINGLE, env=Reach).log_prob([0.0, 1.0], [0.0, 0.5]))
 """
 
 
 def test_double_precision(tmp_path):
-    """What JAX is set to is used, without a warning and without a number that is not finite on the way."""
+    """What JAX is set to is used, by agents saved in single, too, without a warning or a number that is not finite."""
+    single = entroflow.GaussianSAC(Reach, **SMALL)
+    single.save(tmp_path / "single")
     flags = {"JAX_ENABLE_X64": "1", "JAX_DEBUG_NANS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
-    code = f"FOLDER = {str(tmp_path / 'out')!r}\n{LEARN}"
+    code = f"FOLDER, SINGLE = {str(tmp_path / 'out')!r}, {str(tmp_path / 'single')!r}\n{LEARN}"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], env=os.environ | flags, capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) == pytest.approx(single.log_prob([0.0, 1.0], [0.0, 0.5]), abs=1e-4)
 
 
 def test_lqr_is_computed_in_single_precision(monkeypatch, tmp_path):
@@ -157,7 +161,9 @@ def test_actions_of_enormous_boxes_are_finite(largest, kind):
             self.action_space = spaces.Box(np.full(2, -largest, np.float32), np.full(2, largest, np.float32))
 
     made = entroflow.GaussianSAC(Wide, **SMALL)
-    assert isinstance(task(Wide).policy_space(), kind) and np.isfinite(made.config.target_entropy)  # pyright: ignore[reportCallIssue]
+    assert isinstance(task(Wide).policy_space(), kind)
+    target = made.config.target_entropy
+    assert target is None if kind is Unbounded else np.isfinite(target)  # pyright: ignore[reportCallIssue, reportArgumentType]
     obs, keys = np.zeros((1, 1, 2)), jax.random.key(0)[None]
     first = loop_gym.act(made.config, made._training.agents, obs, keys, 0, explore=True)
     actions = made.sample(np.zeros(2), 64)

@@ -211,6 +211,29 @@ def test_the_same_command_gives_the_same_files(study, tmp_path):
         assert (tmp_path / "out" / path).read_bytes() == (study.out / path).read_bytes(), "the header tells the arrays"
 
 
+AS_USERS = """
+import sys
+import numpy as np
+import entroflow
+from entroflow import cli
+given = ["--alpha", "0.5", "--seed", "3", "--out", sys.argv[2]]
+assert cli.main(["export", sys.argv[1], *given]) == cli.main(["eval", sys.argv[3], "--episodes", "1"]) == 0
+np.save(sys.argv[4], entroflow.load(sys.argv[1], temperature=0.5, seed=3).log_prob(np.eye(2), np.ones(2)))
+"""
+
+
+def test_a_study_is_used_with_the_compiler_as_users_have_it(study, tmp_path):
+    """The tests set XLA's options for all; without, what exports, evaluates and loads has options of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    agent, found = study.out / "policies" / "alpha=0.5_seed=3", tmp_path / "found.npy"
+    command = [sys.executable, "-c", AS_USERS, *map(str, (study.out, tmp_path / "policy.stablehlo", agent, found))]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "policy.stablehlo").stat().st_size > 0
+    expected = entroflow.load(study.out, temperature=0.5, seed=3).log_prob(np.eye(2), np.ones(2))
+    np.testing.assert_allclose(np.load(found), expected, rtol=1e-4)
+
+
 def test_ctrl_c_leaves_the_finished_evaluations(study, tmp_path, capsys):
     """After Ctrl-C in the second stretch of training the first one's rows are on disk, and the exit code is 130."""
 

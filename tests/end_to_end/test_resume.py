@@ -30,6 +30,7 @@ from . import reach  # noqa: F401  registers Reach-v0
 SMALL = {"learning_starts": 20, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16, "buffer_size": 200}
 ALGORITHMS = ["sac_isfm", "gaussian_sac", "denoising"]
 TASK = "entroflow/MultiGoal-v0"
+ROOT = Path(__file__).parents[2]
 
 
 def numbers_of(training):
@@ -155,21 +156,47 @@ def test_signals_save_and_end_a_training(whole, tmp_path, short, monkeypatch, ca
     assert_same(tmp_path / "run", whole)
 
 
-TWICE = """
-import sys
+AS_USERS = """
+import signal, sys
+from pathlib import Path
+import numpy as np
+import entroflow
+from entroflow.agents.training import Training
 from entroflow.cli import main
-assert main(["train", "Pendulum-v1", "--steps", "4", "--evaluation-episodes", "1", "--out", sys.argv[1]]) == 0
-assert main(["resume", sys.argv[1], "--steps", "6"]) == 0
+from entroflow.storage.records import EVALUATIONS
+from entroflow.storage.tables import read_table
+from tests.end_to_end import reach
+
+learn = Training._learn
+
+def stopped(training):
+    if training.step == 8:
+        Training._learn = learn
+        signal.raise_signal(signal.SIGTERM)
+    return learn(training)
+
+sizes = ["depth=1", "learning_starts=4", "critic_width=8", "width=8", "batch_size=4", "buffer_size=20"]
+for algorithm, more in {"sac_isfm": ["state_width=8", "states=4"], "gaussian_sac": []}.items():
+    out, Training._learn = f"{sys.argv[1]}/{algorithm}", stopped
+    command = ["train", "Reach-v0", "--algorithm", algorithm, "--steps", "12", "--evaluation-episodes", "2"]
+    assert main([*command, "--out", out, "--set", *sizes, *more]) == 128 + signal.SIGTERM
+    assert main(["resume", out]) == main(["eval", out, "--episodes", "2"]) == 0
+    assert main(["export", out, "--out", f"{out}.stablehlo"]) == 0
+    agent, told = entroflow.load(out), read_table(Path(out, "evaluations.csv"), EVALUATIONS)
+    assert agent.num_timesteps == told["step"][-1] == 12
+    np.testing.assert_allclose(agent.evaluate(2).returns, told["return"][-2:], rtol=1e-5)
 """
 
 
-def test_a_run_is_resumed_with_the_compiler_as_users_have_it(tmp_path):
-    """The tests set XLA's options for all; without, every program is compiled with options of its own."""
+def test_the_commands_with_the_compiler_as_users_have_it(tmp_path):
+    """The tests set XLA's options for all; without, every program is compiled with options of its own.
+
+    Trained, stopped, resumed, exported and loaded; what was loaded evaluates as the training did in the end.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    command = [sys.executable, "-c", TWICE, str(tmp_path / "run")]
-    process = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert process.returncode == 0, process.stderr
-    assert "from step 4" in process.stdout and "checkpoint at step 6" in process.stdout
+    command = [sys.executable, "-c", AS_USERS, str(tmp_path)]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert process.returncode == 0, process.stdout[-1000:] + process.stderr[-2000:]
 
 
 def test_a_longer_plan_is_as_good_as_one_from_the_start(whole, tmp_path, short):

@@ -157,13 +157,13 @@ def test_the_automatic_target_entropy_is_in_units_of_the_box(given, expected):
     assert found == (expected if expected is None else pytest.approx(expected, abs=1e-6))
 
 
-def test_unbounded_actions_have_no_unit_to_account_for():
-    """There the automatic target is minus the number of components."""
+def test_unbounded_actions_have_no_unit():
+    """There is no automatic target; α stays as it is."""
 
     class Free(Corridor):
         action_space = spaces.Box(-np.inf, np.inf, (2,))
 
-    assert train(SETTINGS, Free).config.target_entropy == -2
+    assert train(SETTINGS, Free).config.target_entropy is None
 
 
 def test_after_a_number_that_is_not_finite_the_agents_are_the_last_good_ones(calls, monkeypatch):

@@ -55,6 +55,11 @@ def files(root, step):
     return sorted((root / f"step={step}").iterdir())
 
 
+def _double(leaf):
+    """A leaf in double precision, if its precision is that of a real number."""
+    return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+
 def test_what_is_read_is_what_was_written(root):
     """Numbers and arrays to the last bit, random keys included, and the size is that of the files."""
     header, arrays, problems = latest(root, RUN)
@@ -65,6 +70,18 @@ def test_what_is_read_is_what_was_written(root):
         assert leaf.dtype == expected.dtype and (leaf == expected).all()
     np.testing.assert_array_equal(arrays["seen"], np.arange(20.0) + 20)
     assert write(root, 30) == sum(path.stat().st_size for path in files(root, 30))
+
+
+def test_single_precision_is_read_where_double_is_asked_for():
+    """To the last bit, random keys and whole numbers too; the other way numbers would be lost, which is refused."""
+    single = flatten("state", tree())
+    with jax.enable_x64(True):
+        wide = jax.eval_shape(lambda: jax.tree.map(_double, tree()))
+        found = flatten("state", unflatten("state", wide, single))
+        assert any(part.dtype == np.float64 for part in found.values())
+        assert found.keys() == single.keys() and all(np.array_equal(found[name], single[name]) for name in single)
+    with pytest.raises(ValueError, match="got float64 of shape .*, expected float32 of shape"):
+        unflatten("state", jax.eval_shape(tree), found)
 
 
 def test_the_same_state_gives_the_same_bytes(root, tmp_path):

@@ -42,9 +42,12 @@ def test_own_proposal(key):
 
 
 def test_own_actor(tmp_path):
-    """From one the variances fall toward the optimum's third; it is the loaded agent that has them."""
+    """From the square of the unit found, a half, the variances rise to the optimum's third and above at first.
+
+    It is the loaded agent that has them.
+    """
     gain, variances = names_of("actor")["main"](steps=1300, folder=str(tmp_path / "agent"))
-    assert gain.shape == (2, 2) and np.all(variances < 0.9)
+    assert gain.shape == (2, 2) and np.all((variances > 0.28) & (variances < 0.9))
 
 
 def test_own_critic():

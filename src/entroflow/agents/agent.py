@@ -147,7 +147,8 @@ class SAC:
         Raises:
             ValueError: if a number is not a whole one above zero, a planned training has come to its end, or the
                 folder will not do.
-            NotFinite: if the environment or the learner gives a number that is not finite.
+            NotFinite: if the environment or the learner gives a number that is not finite. Learning can go on; if it
+                was the learner's, from the agent as it was at most `log_interval` steps before.
         """
         refuse_forks()
         sb3.refuse_reset(reset_num_timesteps, self.num_timesteps)

@@ -41,9 +41,10 @@ class Settings:
         learning_starts: steps with random actions before learning begins.
         buffer_size: transitions that each run remembers.
         discount: discount γ in [0, 1).
-        temperature: entropy weight α, at first where it is steered to a target entropy.
+        temperature: entropy weight α, at first where it is steered to a target entropy. Learning with actions that have
+            no bounds begins at the size at which one taken at random costs α/2 of reward.
         target_entropy: entropy in nats that α is steered to; "auto" is minus one for every action component in units
-            of half its range; None leaves α as it is.
+            of half its range, and None for actions that have none; None leaves α as it is.
         action_candidates: actions M of which a deterministic policy takes the best by Q.
 
     Raises:

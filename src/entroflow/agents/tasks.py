@@ -107,10 +107,10 @@ class Task(NamedTuple):
             raise checks.error(f"actions of {self.name}", given, "bounds of all components, or of none", remedy)
         return Box(low, high) if finite.all() else Unbounded(self.action_size)
 
-    def entropy_of_unit(self) -> float:
-        """Return Σ log half-width: what to add to an entropy that is meant for actions in [−1, 1]."""
-        width = _width(self.action_space)
-        return float(np.sum(np.log(width / 2.0))) if np.isfinite(width).all() else 0.0
+    def target_entropy(self) -> float | None:
+        """Return minus one for every action component in units of half its range; None if they have none."""
+        half = _width(self.action_space) / 2.0
+        return float(np.sum(np.log(half))) - self.action_size if np.isfinite(half).all() else None
 
     def environments(self, count: int) -> list[gymnasium.Env]:
         """Return environments, the user's own instance if one is enough."""

@@ -22,6 +22,7 @@ from ..flow import ActionSpace
 from ..rl import finite, loop_gym, sac
 from ..storage import checkpoint, environment_state, legacy
 from ..types import Transition
+from . import units
 from .settings import Settings
 from .tasks import Task
 
@@ -54,19 +55,17 @@ class Training:
 
     def __init__(self, task: Task, settings: Settings, seeds: Sequence[int], steps: int | None = None):
         self.task, self.settings, self.seeds = task, settings, [checks.seed("seed", seed) for seed in seeds]
-        target = settings.target_entropy
-        target = task.entropy_of_unit() - task.action_size if target == "auto" else target
+        target = task.target_entropy() if settings.target_entropy == "auto" else settings.target_entropy
         self.config = dataclasses.replace(settings.config, target_entropy=None if target is None else float(target))
         numbers = np.float32(settings.temperature), np.float32(settings.discount)
-        given = np.array(self.seeds, np.uint32), task.obs_size, task.policy_space()
+        given = np.array(self.seeds, np.uint32), task.obs_size, task.policy_space(), *numbers
         if task.instance is not None and settings.num_envs * len(self.seeds) > 1:
             task.make()
         wanted = settings.buffer_size if steps is None else min(settings.buffer_size, steps + settings.num_envs)
         self._capacity = -(-wanted // settings.num_envs) * settings.num_envs
-        shapes, _ = shapes_of(_init, self.config, *given, *numbers)
+        shapes, _ = shapes_of(_init, self.config, *given)
         memory.check(memory.of_training(self, shapes, self._capacity if steps else 0))  # replay: to learn
-        agents, keys = _init(self.config, *given, *numbers)
-        self._act_keys, self._evaluate_keys, self._learn_keys, self.predict_keys = keys
+        agents, (self._act_keys, self._evaluate_keys, self._learn_keys, self.predict_keys) = _init(self.config, *given)
         self._learner: sac.State | loop_gym.Loop = agents  # the replay is large, and made when learning begins
         self._good = agents
         self.step = self._updates = 0
@@ -104,8 +103,7 @@ class Training:
             that ended since the last rows, their number, and the learner's metrics averaged over the updates.
 
         Raises:
-            NotFinite: if an environment returns a number that is not finite, or the learner finds one; the agents are
-                then as they were at the last rows.
+            NotFinite: for a number that is not finite; where the learner found it, agents are those of the last rows.
             Broken: if an environment fails.
         """
         rollout = self._rolling_out()
@@ -271,6 +269,8 @@ class Training:
         if self._rollout is None:
             memory.check(memory.of_training(self, self.agents, self._capacity))
             self._rollout = loop_gym.Rollout(self.task.environments(count * len(self.seeds)), len(self.seeds))
+            if self.step == 0:
+                self._learner = units.begin(self.agents, self._rollout.envs[0], self.settings)
         if not self._rollout.running:
             # Environments that start again after a resumption must not repeat their first episodes.
             draws = [np.random.SeedSequence([seed, self.step]).generate_state(count) for seed in self.seeds]

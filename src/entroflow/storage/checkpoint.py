@@ -155,11 +155,13 @@ def flatten(name: str, tree: Any) -> Arrays:
 
 
 def unflatten(name: str, like: T, arrays: Mapping[str, np.ndarray]) -> T:
-    """Return the tree that `flatten` made arrays of, on the default device."""
+    """Return the tree that `flatten` made arrays of, on the default device, in the precision of `like`."""
     import jax
 
     def leaf(path: Any, like: Any) -> Any:
         found, expected = arrays.get(_name(name, path)), jax.eval_shape(_data, like)
+        if found is not None and found.dtype.kind == expected.dtype.kind and np.can_cast(found.dtype, expected.dtype):
+            found = found.astype(expected.dtype)  # single precision where double is asked for: every number stays
         if found is None or (found.shape, found.dtype) != (expected.shape, expected.dtype):
             have = "nothing" if found is None else f"{found.dtype} of shape {found.shape}"
             wanted, remedy = f"{expected.dtype} of shape {expected.shape}", "the checkpoint belongs to other settings"
