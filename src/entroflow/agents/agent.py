@@ -145,8 +145,7 @@ class SAC:
             The agent itself.
 
         Raises:
-            ValueError: if a number is not a whole one above zero, a planned training has come to its end, or the
-                folder will not do.
+            ValueError: if a number is no whole one above zero, a plan has come to its end, or the folder will not do.
             NotFinite: if the environment or the learner gives a number that is not finite. Learning can go on; if it
                 was the learner's, from the agent as it was at most `log_interval` steps before.
         """
