@@ -27,6 +27,7 @@ WHOLE = PrimitiveConstructorSpec(
 )
 Whole = Annotated[int, WHOLE]
 MaybeWhole = Annotated[int | None, WHOLE]
+Preset = Literal["default", "paper"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class LQROptions:
     seeds: Whole = 3  # Number of seeds for every temperature.
     steps: Whole = 3000  # Training steps: in each, every environment makes one step and every run one update.
     seed: Whole = 0  # First seed S; the seeds are S, S+1, ….
+    preset: Preset = "default"  # paper: Algorithm 2 as it is written, and draws of the policy alone as behaviour.
     candidates: str = "8"  # Candidates per state of an improvement step: a number from 2 to 1024.
     out: Path = Path("out/lqr")  # Output folder, new or empty.
 
@@ -53,6 +55,7 @@ class TrainOptions:
 
     env: Positional[str]  # Id of the task, such as HalfCheetah-v5.
     algorithm: str = "sac_isfm"  # sac_isfm, gaussian_sac, or denoising (a diffusion policy without a density).
+    preset: Preset = "default"  # paper: Algorithm 2 as it is written.
     steps: Whole = 100_000  # Environment steps of every seed.
     seeds: Whole = 1  # Number of seeds.
     seed: Whole = 0  # First seed S; the seeds are S, S+1, ….

@@ -37,17 +37,16 @@ class SAC:
     Args:
         env: the id of a registered environment, an environment from `gymnasium.make`, or a function that makes one;
             Stable-Baselines3's "MlpPolicy" may stand before it.
-        *more: nothing else.
         seed: seed of everything random.
-        settings: the settings; the algorithm's defaults if not given.
+        preset: settings that belong together: "default", or "paper" for Algorithm 2 as the paper has it.
+        settings: all settings, in place of a preset.
         verbose: what `learn` shows: 0 nothing, 1 a bar, or ten lines where there is no terminal; None: a bar in a
             terminal or notebook, else nothing.
         tensorboard_log: folder in which every `learn` makes one of its own, as for `log`.
         **changes: single settings to change, by the names of `Settings`, `entroflow.rl.Config`, the actor, or the
-            critic with "critic_" before them, such as `num_envs=4`, `batch_size=512`, `candidates=32`,
-            `proposal=mine` or `critic_width=512`; or `actor=` and `critic=` altogether. (A name that several have,
-            `target_entropy`, is the outermost one's.) The names of
-            Stable-Baselines3 do what they do there, or are refused.
+            critic with "critic_" before them, such as `num_envs=4`, `candidates=32`, `proposal=mine` or
+            `critic_width=512`; or `actor=` and `critic=` altogether. (`target_entropy`, which several have, is the
+            outermost one's.) Stable-Baselines3's names do what they do there, or are refused.
 
     Raises:
         ValueError: in one sentence, for a task or a setting that is not possible.
@@ -62,6 +61,7 @@ class SAC:
         env: Env,
         *more: Env,
         seed: int = 0,
+        preset: str = "default",
         settings: Settings | None = None,
         verbose: int | None = None,
         tensorboard_log: str | Path | None = None,
@@ -69,7 +69,7 @@ class SAC:
     ):
         named: dict[str, Any] = dict(changes)
         env = sb3.environment(env, more, named.pop("policy", None))
-        settings = of_algorithm(self.algorithm or "sac_isfm") if settings is None else settings
+        settings = of_algorithm(self.algorithm or "sac_isfm", preset) if settings is None else settings
         self._prepare(task(env), change(settings, sb3.translated(named)), seed)
         self.verbose, self.tensorboard_log = verbose, tensorboard_log
 

@@ -27,6 +27,19 @@ KINDS: dict[str, type[Any]] = {
 }
 KIND, OWN = "kind", "own"
 CRITIC = "critic_"  # before the names of a critic's settings
+# What is set beside an algorithm's defaults; "paper" is Algorithm 2 as it is written (arXiv 2512.23870).
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "proposal": "policy",
+        "normalise": "self",
+        "target": "pair",
+        "ess_floor": 0.0,
+        "pathwise": 0.0,
+        "solver": RungeKutta("midpoint", 4),
+        "critic_soft_value": "action",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -77,9 +90,18 @@ class Settings:
         return self.config.actor.name
 
 
-def of_algorithm(name: str) -> Settings:
-    """Return the default settings of an algorithm, one of `entroflow.rl.ACTORS`: all the same, but for the actor."""
-    return Settings(Config(ACTORS[checks.choice("algorithm", name, ACTORS)]))
+def of_algorithm(name: str, preset: str = "default") -> Settings:
+    """Return the settings of an algorithm, one of `entroflow.rl.ACTORS`: all the same, but for the actor.
+
+    Args:
+        name: the algorithm's name.
+        preset: one of `PRESETS`.
+    """
+    settings = Settings(Config(ACTORS[checks.choice("algorithm", name, ACTORS)]))
+    changes = PRESETS[checks.choice("preset", preset, PRESETS)]
+    if changes and not isinstance(settings.config.actor, Flow):
+        raise checks.error("preset", f"{preset!r} with {name}", "'default'", "choose sac_isfm, whose preset it is")
+    return change(settings, changes)
 
 
 def single(settings: Settings) -> dict[str, tuple[int, Any, dataclasses.Field]]:
@@ -101,7 +123,8 @@ def values(settings: Settings) -> dict[str, Any]:
 def changed(settings: Settings) -> dict[str, Any]:
     """Return the single settings that are not as the algorithm has them by default, by name."""
     usual = values(of_algorithm(settings.algorithm) if settings.algorithm in ACTORS else Settings())
-    return {name: value for name, value in values(settings).items() if value != usual.get(name)}
+    whole = [name for name in ("actor", "critic") if type(getattr(settings.config, name)) is type(usual[name])]
+    return {name: value for name, value in values(settings).items() if value != usual.get(name) and name not in whole}
 
 
 def signature(function: Callable[..., Any], settings: Settings) -> inspect.Signature:

@@ -30,8 +30,9 @@ def train(command: TrainOptions) -> int:
     from ..agents.tasks import task
 
     found = task(command.env)
-    settings = change(of_algorithm(command.algorithm), _changes(command.set, of_algorithm(command.algorithm)))
-    if command.set:
+    settings = of_algorithm(command.algorithm, command.preset)
+    settings = change(settings, _changes(command.set, settings))
+    if command.set or command.preset != "default":
         config["settings"] = to_json(settings)
     known = records.begun(out, config, True, names, "")
     if known is not None:

@@ -56,7 +56,7 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
     """Do what the command says; return the exit code. Of a study to go on with, `resumed` holds the system."""
     lqr = systems.load(options.system) if resumed is None else LQR.from_dict(resumed["system"])
     runs = plan(options, lqr)
-    config = settings(options.steps, candidates(options.candidates))
+    config = settings(options.steps, candidates(options.candidates), options.preset)
     use_all_cores()
     transition = 4 * (2 * lqr.B.shape[0] + lqr.B.shape[1] + 1) + 2
     memory.check({"seeds or temperatures": len(runs) * _remembered(options, config) * transition})
@@ -112,7 +112,7 @@ class _Job:
         )
         with console.status("compiling (once: the next time it is read from disk)"):
             loop = self._start()
-            scales = jnp.linspace(1.0, planned.EXPLORATION, planned.ENVIRONMENTS)
+            scales = jnp.linspace(1.0, planned.EXPLORATION[self.options.preset], planned.ENVIRONMENTS)
 
             def advance(loop: loop_jax.Loop, steps: Array) -> tuple[loop_jax.Loop, loop_jax.Metrics]:
                 return loop_jax.advance(self.config, self.learned_on, loop, scales, steps)
@@ -248,7 +248,7 @@ class _Job:
         seconds = self.clock | {"total": time.perf_counter() - begun}
         told = dataclasses.asdict(self.options) | {
             "environments": planned.ENVIRONMENTS,
-            "exploration": planned.EXPLORATION,
+            "exploration": planned.EXPLORATION[self.options.preset],
             "horizon": planned.HORIZON,
             "trajectories": planned.TRAJECTORIES,
             "evaluated_states": planned.FINAL_STATES,

@@ -1,5 +1,6 @@
 """What the LQR job is to do: its settings, its runs with their exact optima, and the noise that judges policies."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from ...rl import Config, Flow, MLPCritic
 from .report import Run
 
 ENVIRONMENTS = 2048  # of each run
-EXPLORATION = 3.0  # noise scale of the most exploratory environment; the others are spread from one to it
+EXPLORATION = {
+    "default": 3.0,
+    "paper": 1.0,
+}  # noise scale of the boldest environment; from one on
 HORIZON = 100  # of episodes and of the evaluation's trajectories
 TRAJECTORIES = 100
 LARGEST_MEMORY = 1800  # steps of all environments that the replay keeps at most
@@ -25,11 +29,13 @@ MOST_CANDIDATES = 1024
 ACTING_SOLVER = RungeKutta("rk4", 4)
 
 
-def settings(updates: int, candidates: int = 8) -> Config:
+def settings(updates: int, candidates: int = 8, preset: str = "default") -> Config:
     """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
     sizes: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "states": 64, "candidates": candidates}
     actor = Flow(**sizes, acting_solver=ACTING_SOLVER, pairs=2, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
-    one = {"width": 64, "layer_norm": False, "members": 1, "ensemble": "mean", "soft_value": "network"}
+    one: dict[str, Any] = {"width": 64, "layer_norm": False, "members": 1, "ensemble": "mean", "soft_value": "network"}
+    if preset == "paper":
+        actor, one["soft_value"] = dataclasses.replace(actor, ess_floor=0.0), "action"
     critic = MLPCritic(**one, improve_on="target", rate=5e-3, target_rate=0.1, final_target_rate=0.01)
     # No limit on observations: an optimal controller is linear in states however far away.
     return Config(actor, critic, updates, batch_size=4096, obs_limit=None, recent=0.6)
