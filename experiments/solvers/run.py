@@ -32,13 +32,14 @@ SETTINGS: dict[str, Any] = {}  # beside the defaults
 STATES, DRAWS = 64, 32
 SOLVERS: dict[str, Solver] = {
     "midpoint, 4 steps": RungeKutta("midpoint", 4),
-    "midpoint, 8 steps": RungeKutta("midpoint", 8),
     "midpoint, 16 steps": RungeKutta("midpoint", 16),
-    "rk4, 2 steps": RungeKutta("rk4", 2),
     "rk4, 4 steps": RungeKutta("rk4", 4),
     "rk4, 8 steps": RungeKutta("rk4", 8),
     "rk4, 16 steps": RungeKutta("rk4", 16),
-    "Dormand–Prince, 1e-4": AdaptiveSolver(1e-4, 1e-4),
+    "midpoint, 4 graded steps": RungeKutta("midpoint", 4, grading=1.5),
+    "rk4, 4 graded steps": RungeKutta("rk4", 4, grading=1.5),
+    "rk4, 6 graded steps": RungeKutta("rk4", 6, grading=1.5),
+    "rk4, 8 graded steps": RungeKutta("rk4", 8, grading=1.5),
 }
 REFERENCE = AdaptiveSolver(1e-9, 1e-9)
 GRID = 4001  # actions at which a density of one dimension is summed up

@@ -1,0 +1,65 @@
+"""The paper's algorithm by name, and the two solvers of a flow."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import entroflow
+from entroflow.agents.settings import change, changed, from_json, of_algorithm, to_json
+from entroflow.commands.lqr import plan
+from entroflow.flow import RungeKutta
+from entroflow.rl import Flow, sac
+from entroflow.storage import legacy
+
+PLAIN = {"target": "pair", "ess_floor": 0.0, "pathwise": 0.0}
+
+
+def test_the_preset_is_the_plain_algorithm():
+    """Of the defaults it changes what goes beyond Algorithm 2, and what is set beside it counts."""
+    assert changed(of_algorithm("sac_isfm", "paper")) == PLAIN
+    actor = of_algorithm("sac_isfm", "paper").config.actor
+    assert (actor.proposal, actor.normalise, actor.solver) == ("policy", "self", RungeKutta("midpoint", 4))
+    assert of_algorithm("sac_isfm", "paper").config.critic.soft_value == "action"
+    agent = entroflow.SACISFM("Pendulum-v1", preset="paper", candidates=32)
+    assert changed(agent.settings) == PLAIN | {"candidates": 32}
+
+
+def test_the_preset_for_lqr():
+    """V(s') comes from an action, no step is shortened, and all environments draw from the policy itself."""
+    config = plan.settings(100, preset="paper")
+    assert config.critic.soft_value == "action" and config.actor.ess_floor == 0 and not config.critic.learns_v
+    assert plan.EXPLORATION["paper"] == 1
+    other = dataclasses.replace(config.actor, ess_floor=Flow().ess_floor)
+    assert other == plan.settings(100).actor and plan.settings(100).critic.soft_value == "network"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "preset", "message"),
+    [
+        ("sac_isfm", "papre", "preset: got 'papre', expected one of default, paper; did you mean 'paper'"),
+        ("gaussian_sac", "paper", "preset: got 'paper' with gaussian_sac, expected 'default'; choose sac_isfm"),
+        ("sac_isfm", "", "preset: got '', expected one of default, paper"),
+    ],
+)
+def test_wrong_presets_are_refused(algorithm, preset, message):
+    """A misspelt name, and one that the algorithm does not have."""
+    with pytest.raises(ValueError, match=f"^{message}"):
+        of_algorithm(algorithm, preset)
+
+
+def test_flows_are_trained_by_one_solver_and_act_by_another():
+    """The policy that acts in the end has the finer solver; agents of one solver alone keep it."""
+    settings = change(of_algorithm("sac_isfm"), {"width": 8, "state_width": 8, "critic_width": 8})
+    task = {"obs_size": 2, "action_space": entroflow.flow.Box(-np.ones(1), np.ones(1))}
+    numbers = {"temperature": jnp.float32(0.2), "discount": jnp.float32(0.9)}
+    state = sac.init(settings.config, jax.random.key(0), **task, **numbers)
+    assert sac.policy(settings.config, state).solver == Flow().solver
+    assert sac.policy(settings.config, state, average=True).solver == Flow().acting_solver
+    document = {"config": to_json(settings)["config"]}
+    assert legacy.settings(document) == document
+    del document["config"]["actor"]["acting_solver"]
+    read = from_json({**to_json(settings), **legacy.settings(document)})
+    assert read.config.actor.acting_solver == read.config.actor.solver == RungeKutta("midpoint", 4)
