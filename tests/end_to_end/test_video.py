@@ -157,6 +157,7 @@ def test_a_policy_that_fails_leaves_no_film(tmp_path):
         ("Blind-v0", {}, "Blind-v0: got an environment without rendering"),
         ("entroflow/MultiGoal-v0", {}, "entroflow/MultiGoal-v0: got an environment without rendering"),
         ("Hoper-v5", {}, "env_id: got 'Hoper-v5' .*check the name"),
+        ("Painter-v0", {"episodes": 0}, "episodes: got 0"),
         ("Painter-v0", {"path": "film.avi"}, "path: got '.*film.avi', expected a name that ends with .mp4 or .gif"),
     ],
 )

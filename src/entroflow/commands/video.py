@@ -41,6 +41,7 @@ def record(
     Without an ending, .mp4 or .gif, the film is an MP4 if imageio-ffmpeg is installed, a GIF if not. Seeds of further
     episodes count up. It runs in real time. What cannot be filmed is a `ValueError` of one sentence.
     """
+    checks.positive_int("episodes", episodes)
     path = _film(Path(path))
     env = _make(env_id)
     rewards: list[list[float]] = []
@@ -60,7 +61,8 @@ def record(
     try:
         with files.partial(path.parent, path.suffix) as file:  # a film that broke off is not left behind
             write = _mp4 if path.suffix == ".mp4" else _gif
-            write(Path(file.name), env.metadata.get("render_fps") or 30, frames())
+            rate = checks.positive_number("render_fps", env.metadata.get("render_fps") or 30)
+            write(Path(file.name), rate, frames())
             files.settle(file, path)
     finally:
         env.close()
