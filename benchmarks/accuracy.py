@@ -12,7 +12,7 @@ from jaxtyping import Array
 from entroflow.densities import Density, get
 from entroflow.flow import AdaptiveSolver, ClosedForm, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.flow.divergence import DivergenceMethod, ExactJVP, Hutchinson
-from entroflow.isfm import FitConfig, fit
+from entroflow.isfm import FitConfig, improve
 
 from .measure import Row, in_turns
 
@@ -85,7 +85,7 @@ def _fit(target: Density) -> FlowPolicy:
     policy = FlowPolicy(network, Unbounded(target.size, scale=target.scale / 2), solver=RungeKutta("midpoint", 6))
     temperature, obs = jnp.float32(1.0), jnp.zeros((1, 1))
     train = eqx.filter_jit(
-        lambda policy, key: fit(FIT, policy, key, lambda _: obs, lambda _, x: target.log_density(x), temperature)
+        lambda policy, key: improve(FIT, policy, key, lambda _: obs, lambda _, x: target.log_density(x), temperature)
     )
     return train(policy, jax.random.key(1))[0]
 

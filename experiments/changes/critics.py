@@ -178,7 +178,8 @@ class Variant:
 
         def both(q: Network) -> tuple[Array, Array, Statistics]:
             outputs, statistics = eqx.filter_vmap(lambda network: network(joint))(q)
-            return *jnp.split(outputs, 2, axis=1), statistics
+            now, following = jnp.split(outputs, 2, axis=1)
+            return now, following, statistics
 
         def loss(q: Network) -> tuple[Array, Any]:
             of_targets = state.target_statistics

@@ -18,11 +18,11 @@ import jax
 import numpy as np
 
 from entroflow import cli, files
-from entroflow.commands import train as training
+from entroflow.agents import learning
 from entroflow.commands.lqr import job as lqr
 from entroflow.commands.lqr import plan as lqr_plan
 from entroflow.commands.lqr import report as lqr_report
-from entroflow.storage import checkpoint, keeping, tables
+from entroflow.storage import checkpoint, folder, keeping, tables
 
 from ..multigoal import measure
 from ..multigoal import run as multigoal
@@ -50,8 +50,8 @@ def cache_all() -> None:
 
 def make_small() -> None:
     """Make everything about the runs small, and every stretch of a study end with a checkpoint that stays."""
-    training.cache_compilations = keeping.cache_compilations = cache_all
-    training.LOG_INTERVAL = 4
+    folder.cache_compilations = keeping.cache_compilations = cache_all
+    learning.LOG_INTERVAL = 4
     keeping.SHARE = 1e9
     keeping.Keeper.finished = lambda self: None
     sizes = {"ENVIRONMENTS": 8, "HORIZON": 10, "TRAJECTORIES": 8, "EVALUATIONS": 40, "PROGRESS_STATES": 4}
@@ -133,7 +133,7 @@ def kill_at(moment: str, draw: random.Random) -> None:
 
 def measure_memory(path: Path) -> None:
     """Write down the resident memory of this process at every row of metrics.csv."""
-    training.LOG_INTERVAL = 250
+    learning.LOG_INTERVAL = 250
     page, found, append = os.sysconf("SC_PAGESIZE"), [], tables.Table.append
 
     def measured(self, rows):

@@ -214,7 +214,7 @@ def test_names_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match=r"env: got 'HalfCheetha-v5'"):
         entroflow.SACISFM("HalfCheetha-v5")
     with pytest.raises(ValueError, match="setting: got 'candidate'.*did you mean 'candidates'"):
-        entroflow.SACISFM(Reach, candidate=3)
+        entroflow.SACISFM(Reach, **{"candidate": 3})  # type: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="seed: got -1"):
         entroflow.SACISFM(Reach, seed=-1)
     with pytest.raises(ValueError, match="num_envs: got 0"):

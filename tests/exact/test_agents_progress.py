@@ -141,6 +141,7 @@ def test_random_actions_are_no_part_of_the_speed(clock):
         assert task.fields["pace"].startswith("5 steps/s, 2:58 left")
         progress.compiling.current = ("learn", clock[0])
         clock[0] += 7.0
+        assert live._live is not None
         live._live.refresh()
         progress.compiling.current = None
     assert "compiling the update (once, about 20 s): 7 s" in file.getvalue()

@@ -116,7 +116,6 @@ def test_graded_steps_contract_better(width):
         assert float(point[0]) > 0
         return max(abs(float(jnp.log(point[0])) - np.log(width)), abs(float(integral) - np.log(width)))
 
-    print(error(1.0), error(1.5))
     assert 3 * error(1.5) < error(1.0)
 
 

@@ -26,7 +26,7 @@ def improved():
     matrix = jnp.float32(LQR.soft_q(*start, ALPHA).matrix)
     points, states = jnp.asarray(normal_points(256, 2)), jnp.asarray(normal_points(64, 2))
 
-    def improve(key):
+    def one(key):
         network_key, key = jax.random.split(key)
         velocity = VelocityNetwork(2, 2, width=16, depth=1, key=network_key)
         policy = FlowPolicy(velocity, Unbounded(2, scale=0.7), solver=RungeKutta("midpoint", 4))
@@ -34,7 +34,7 @@ def improved():
         policy, metrics = improve(CONFIG, policy, key, observe, lambda *x: quadratic_q(matrix, *x), ALPHA)
         return fit_linear(policy, states, points), metrics.diagnostics.ess[-30:].mean()
 
-    found, ess = jax.jit(jax.vmap(improve))(jax.random.split(jax.random.key(0), SEEDS))
+    found, ess = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), SEEDS))
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found), ess
 
 
