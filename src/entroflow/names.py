@@ -38,6 +38,7 @@ class Changes(TypedDict, total=False):
     depth: int
     state_width: int
     solver: Any
+    acting_solver: Any
     candidates: Any
     pairs: int
     ess_floor: float

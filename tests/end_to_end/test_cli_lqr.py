@@ -96,9 +96,9 @@ def small(_compile):
         yield patch
 
 
-def small_settings(updates, candidates):
+def small_settings(*given):
     """The settings of the study, but for narrow networks and small batches."""
-    config = settings(updates, candidates)
+    config = settings(*given)
     actor = dataclasses.replace(config.actor, width=8, states=16)
     critic = dataclasses.replace(config.critic, width=8)
     return dataclasses.replace(config, actor=actor, critic=critic, batch_size=64)

@@ -44,7 +44,9 @@ gymnasium.register("Boxed-v0", Boxed)
 
 def agent(env, number=0, seed=0, temperature=0.2):
     """An agent whose policy is far from a Gaussian: a small network with large parameters, and units of its own."""
-    made = entroflow.SACISFM(env, seed=seed, temperature=temperature, solver=ACCURATE, pathwise=0.0, **SMALL)
+    made = entroflow.SACISFM(
+        env, seed=seed, temperature=temperature, solver=ACCURATE, acting_solver=ACCURATE, pathwise=0.0, **SMALL
+    )
     state = made.state
     leaves, structure = jax.tree.flatten(state.actor)
     keys = jax.random.split(jax.random.key(number + 1), len(leaves))

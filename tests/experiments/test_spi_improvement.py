@@ -8,7 +8,7 @@ from scipy.stats import t
 
 from entroflow.commands.lqr.evaluate import normal_points
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
-from entroflow.isfm import FitConfig
+from entroflow.isfm import FitConfig, improve
 from entroflow.lqr import systems
 from experiments.spi.lqr_problem import LQRProblem, fit_linear, quadratic_q
 from experiments.spi.rooms import Rooms

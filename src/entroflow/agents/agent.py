@@ -37,11 +37,11 @@ class SAC:
     Args:
         env: the id of a registered environment, an environment from `gymnasium.make`, or a function that makes one;
             Stable-Baselines3's "MlpPolicy" may stand before it.
+        *more: nothing else.
         seed: seed of everything random.
         preset: settings that belong together: "default", or "paper" for Algorithm 2 as the paper has it.
         settings: all settings, in place of a preset.
-        verbose: what `learn` shows: 0 nothing, 1 a bar, or ten lines where there is no terminal; None: a bar in a
-            terminal or notebook, else nothing.
+        verbose: what `learn` shows: 0 nothing, 1 a bar or, without a terminal, ten lines; None: a bar or nothing.
         tensorboard_log: folder in which every `learn` makes one of its own, as for `log`.
         **changes: single settings to change, by the names of `Settings`, `entroflow.rl.Config`, the actor, or the
             critic with "critic_" before them, such as `num_envs=4`, `candidates=32`, `proposal=mine` or

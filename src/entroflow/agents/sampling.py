@@ -54,7 +54,7 @@ def paired(
         given = f"leading shapes {first} of the observations and {second} of the actions"
         raise checks.error("action", given, "shapes that broadcast", "use observation[..., None, :]") from None
     parts = (obs, first), (action, second)
-    wide = [np.broadcast_to(part.reshape(*lead, -1), (*batch, part.shape[1])) for part, lead in parts]
+    wide = [np.broadcast_to(part.reshape(*lead, part.shape[1]), (*batch, part.shape[1])) for part, lead in parts]
     return [part.reshape(math.prod(batch), part.shape[-1]) for part in wide], batch
 
 
