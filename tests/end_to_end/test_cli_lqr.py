@@ -168,6 +168,22 @@ def test_learning_curves_are_complete(study):
     assert len({row["mean_error"] for row in rows}) == len(rows), "something is learned, and seeds differ"
 
 
+def test_the_papers_preset(tmp_path):
+    """V(s') comes from actions, all are draws of the policy, and the entropy told is that in the system's units."""
+    out = tmp_path / "out"
+    with small(lqr_job._Job._compile) as patch:
+        patch.setattr(lqr_report, "draw", lambda *_: None)
+        options = "--preset paper --system double_integrator --alpha 0.5 --seeds 1 --steps 3".split()
+        assert cli.main(["lqr", *options, "--out", str(out)]) == 0
+    told = json.loads((out / "results.json").read_text())["settings"]
+    assert told["preset"] == "paper" and told["exploration"] == 1
+    assert told["sac"]["critic"]["soft_value"] == "action" and told["sac"]["actor"]["ess_floor"] == 0
+    rows = metrics(out)
+    assert "v" not in rows[0] and rows[-1]["step"] == 3
+    _, log_probs = entroflow.load(out).sample_and_log_prob(np.zeros(2, np.float32), n=4096)
+    assert abs(-log_probs.mean() - rows[-1]["entropy"]) < 0.5
+
+
 @pytest.mark.parametrize(("alpha", "seed"), RUNS)
 def test_policies_on_disk_are_those_of_the_results(study, alpha, seed):
     """A policy read back has the entropy of its run in results.json."""

@@ -138,7 +138,11 @@ class _Job:
                 faults = before + 1 + np.asarray(metrics.pop("broke"))
                 with timed(self.clock, "evaluate"):
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
-                metrics |= {name: metrics[name] * self.units.reward for name in ("critic_error", "q", "v")}
+                for name in metrics.keys() & {"entropy", "temperature"}:
+                    del metrics[name]  # the learner's own, in its units; the entropy is measured
+                metrics |= {
+                    name: metrics[name] * self.units.reward for name in metrics.keys() & {"critic_error", "q", "v"}
+                }
                 rows, drawn = [], after * self.config.actor.states * cast(Flow, self.config.actor).candidates
                 for i, run in enumerate(runs):
                     head = {"alpha": run.temperature, "seed": run.seed, "step": after, "transitions": int(loop.count)}
