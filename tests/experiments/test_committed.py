@@ -11,6 +11,7 @@ from experiments.ablations import run as ablations
 from experiments.changes import report as changes
 from experiments.examples import run as examples
 from experiments.lqr.table import table as table_of_lqr
+from experiments.mujoco.long import table as table_of_long_runs
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
 from experiments.variance import run as variance
@@ -53,6 +54,11 @@ def test_tables(path, make):
 def test_the_readme_has_the_table_of_lqr():
     """The first table that a reader sees."""
     assert table_of_lqr() in (ROOT.parent / "README.md").read_text()
+
+
+def test_the_readme_of_mujoco_has_the_long_runs():
+    """As they are committed."""
+    assert table_of_long_runs() in (ROOT / "mujoco/README.md").read_text()
 
 
 def test_the_examples_readme_has_what_they_print():
