@@ -18,8 +18,9 @@ from typing import NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
+from ...agents.units import power_of_two
 from ...envs.functional import EnvState, FunctionalEnv, advance, reset, step
 from ...flow import Unbounded
 from ...moments import Moments
@@ -40,9 +41,9 @@ class Units(NamedTuple):
 def find(env: FunctionalEnv, discount: float) -> Units:
     """Return the units of an environment, one where nothing is to be measured."""
     idle = np.zeros(env.action_low.shape[0], np.float32)
-    reward = float(_power_of_two(np.mean(np.abs(_play(env, idle)[1]))))
+    reward = float(power_of_two(np.mean(np.abs(_play(env, idle)[1]))))
     action = action_sizes(env, discount, reward)
-    return Units(_power_of_two(np.std(_play(env, action.astype(np.float32))[0], axis=(0, 1))), action, reward)
+    return Units(power_of_two(np.std(_play(env, action.astype(np.float32))[0], axis=(0, 1))), action, reward)
 
 
 def action_sizes(env: FunctionalEnv, discount: float, cost: float) -> Float[np.ndarray, " d"]:
@@ -107,13 +108,6 @@ def _costs(env: FunctionalEnv, discount: Float[Array, ""], sizes: Float[Array, "
 
 def _split(key: PRNGKeyArray) -> Key[Array, " e"]:
     return jax.random.split(key, EPISODES)
-
-
-def _power_of_two(sizes: ArrayLike) -> Float[np.ndarray, "..."]:
-    """Return the sizes rounded down, and one for those that are zero or not finite."""
-    sizes = np.array(sizes, np.float64)
-    known = np.isfinite(sizes) & (sizes > 0)
-    return np.array(np.exp2(np.floor(np.log2(np.where(known, sizes, 1.0)))))
 
 
 def _times(moments: Moments, unit: Float[Array, "*d"]) -> Moments:
