@@ -123,7 +123,14 @@ FIELDS = {
     Flow: TRAINED
     | dict.fromkeys(("width", "state_width", "states", "pairs"), count())
     | {"depth": count(100)}
-    | {"solver": SOLVER, "candidates": count(), "ess_floor": SHARE, "target": TARGET, "pathwise": NOT_NEGATIVE}
+    | {
+        "solver": SOLVER,
+        "acting_solver": SOLVER,
+        "candidates": count(),
+        "ess_floor": SHARE,
+        "target": TARGET,
+        "pathwise": NOT_NEGATIVE,
+    }
     | {"proposal": proposal(), "normalise": normalisation()},
     MLPCritic: dict.fromkeys(("width", "members"), count())
     | {"depth": count(100)}
