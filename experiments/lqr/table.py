@@ -33,4 +33,4 @@ def table(folder: Path = Path(__file__).parent) -> str:
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    print(table(), "\nThe paper's preset:\n", table(Path(__file__).parent / "paper"), sep="\n", end="")

@@ -54,6 +54,7 @@ def test_tables(path, make):
 def test_the_readme_has_the_table_of_lqr():
     """The first table that a reader sees."""
     assert table_of_lqr() in (ROOT.parent / "README.md").read_text()
+    assert table_of_lqr(ROOT / "lqr/paper") in (ROOT / "lqr/README.md").read_text()
 
 
 def test_the_readme_of_mujoco_has_the_long_runs():
