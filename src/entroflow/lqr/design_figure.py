@@ -40,6 +40,7 @@ def design_figure(
         _ = plane.axvline(0, color=QUIET) if edge else plane.plot(*circle.T, color=QUIET, linewidth=1)
         plane.plot(np.real(poles), np.imag(poles), "x", color=LEARNED)
         plane.set(title="poles of A − BK", xlabel="real part", ylabel="imaginary part")
+        plane.set_aspect("equal", adjustable="datalim")
         if len(covariance) == 1:
             deviation = np.sqrt(covariance[0, 0])
             grid = deviation * np.linspace(-4, 4, 201)
