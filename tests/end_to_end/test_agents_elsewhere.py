@@ -65,7 +65,6 @@ def test_lqr_is_computed_in_single_precision(monkeypatch, tmp_path):
         assert jnp.zeros(1).dtype == jnp.float64
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 @pytest.mark.parametrize(
     "use",
