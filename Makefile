@@ -55,7 +55,7 @@ peers: $(READY)  ## the environment that `make bench` times other libraries in: 
 lock: $(READY)  ## write requirements-dev.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-	  --group dev --extra export --extra mujoco --extra tensorboard --extra video --custom-compile-command "make lock" --output-file requirements-dev.lock pyproject.toml
+	  --group dev --extra export --extra mjx --extra mujoco --extra ray --extra tensorboard --extra video --custom-compile-command "make lock" --output-file requirements-dev.lock pyproject.toml
 
 clean:  ## remove the environment and all caches; out/ stays
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis dist build
