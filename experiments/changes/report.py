@@ -18,6 +18,7 @@ from .. import frame
 HERE = Path(__file__).parent
 FOLDERS = {"HalfCheetah-v5": "halfcheetah", "Hopper-v5": "hopper"}
 MARKS = 5000, 10_000, 15_000, 20_000
+SCREEN_MARKS = 5000, 10_000, 15_000, 20_000, 25_000, 45_000
 DEFAULTS = "defaults"
 
 
@@ -82,6 +83,19 @@ def returns(rows: Sequence[frame.Row]) -> str:
     return frame.markdown(headers, lines)
 
 
+def screened(rows: Sequence[frame.Row]) -> str:
+    """Return a Markdown table of the screening: returns of the best of 16 actions at the marks, and Q at the last."""
+    lines = []
+    for task, change in dict.fromkeys((row["task"], row["change"]) for row in rows):
+        of = [row for row in rows if (row["task"], row["change"]) == (task, change)]
+        cells = [f"{task}, {change}", str(len({row["seed"] for row in of}))]
+        cells += [_told(row["best of 16"] for row in of if int(row["step"]) == mark) for mark in SCREEN_MARKS]
+        last = max(int(row["step"]) for row in of)
+        lines.append([*cells, f"{last:,}", _told(row["q"] for row in of if int(row["step"]) == last)])
+    headers = ["task and change", "seeds", *(f"{mark:,}" for mark in SCREEN_MARKS), "last step", "Q there"]
+    return frame.markdown(headers, lines)
+
+
 def write(out: Path, rows: Sequence[frame.Row]) -> None:
     """Write table.md and curves.png, every seed a line."""
     replace(out / "table.md", table(rows))
@@ -114,3 +128,4 @@ def _told(values: Iterable[object]) -> str:
 
 if __name__ == "__main__":
     write(HERE, read(HERE / "results.csv"))
+    replace(HERE / "screen.md", screened(read(HERE / "screen.csv")))

@@ -9,7 +9,7 @@ ELSEWHERE |= {"n_envs": "num_envs", "n_critics": "critic_members", "net_arch": "
 
 
 class Changes(TypedDict, total=False):
-    """Settings of `entroflow.agents.Settings`, `entroflow.rl.Config`, the three actors and the default critic."""
+    """Settings of `entroflow.agents.Settings`, `entroflow.rl.Config`, the three actors and the two critics."""
 
     num_envs: int
     updates_per_step: float
@@ -59,6 +59,8 @@ class Changes(TypedDict, total=False):
     critic_warmup: float
     critic_target_rate: float
     critic_final_target_rate: float
+    critic_momentum: float
+    critic_forgetting: float
 
 
 class Named(Changes, total=False):

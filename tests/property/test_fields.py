@@ -18,7 +18,7 @@ from entroflow.isfm import (
     current_policy,
     self_normalised,
 )
-from entroflow.rl import ACTORS, CRITICS, Config, Denoising, Flow, Gaussian, MLPCritic
+from entroflow.rl import ACTORS, CRITICS, Config, CrossQ, Denoising, Flow, Gaussian, MLPCritic
 
 LARGEST = 2**31 - 1
 NO_NUMBERS = [None, "1", "", True, False, [1], (0.5,), {}, object(), 1j, float, np.zeros(2), np.array("1"), np.True_]
@@ -137,9 +137,12 @@ FIELDS = {
     | dict.fromkeys(("warmup", "target_rate", "final_target_rate"), SHARE)
     | {"layer_norm": flag(), "rate": POSITIVE, "ensemble": word("mean", "min")}
     | {"soft_value": word("action", "network"), "improve_on": word("target", "online")},
+    CrossQ: dict.fromkeys(("width", "members"), count())
+    | {"depth": count(100), "rate": POSITIVE, "ensemble": word("mean", "min")}
+    | {"momentum": number(0, 1, below=True), "forgetting": number(0, 1, above=True)},
     Config: {
         "actor": thing(Flow(), Gaussian(), Denoising(), words=("sac_isfm", "gaussian_sac", "denoising")),
-        "critic": thing(MLPCritic(), words=("mlp",)),
+        "critic": thing(MLPCritic(), CrossQ(), words=("mlp", "crossq")),
         "updates": count().or_none(),
         "entropy_in_target": flag(),
         "batch_size": count(),

@@ -22,7 +22,7 @@ from jaxtyping import ArrayLike, Float
 from ..envs.episodes import Broken, reset, step
 from ..flow import Unbounded
 from ..rl import sac
-from ..rl.critics import MLPCriticState
+from ..rl.critics import CrossQState, MLPCriticState
 from .settings import Settings
 
 EPISODES, STEPS = 8, 64  # of each measurement
@@ -50,7 +50,7 @@ def begin(agents: sac.State, env: gymnasium.Env, settings: Settings) -> sac.Stat
         rewards += _play(env, seed, idle)[1]
     with np.errstate(all="ignore"):
         state, value = power_of_two(np.std(obs, axis=0)), power_of_two(np.mean(np.abs(rewards)))
-    config, own = settings.config, not isinstance(agents.critic, MLPCriticState)
+    config, own = settings.config, not isinstance(agents.critic, MLPCriticState | CrossQState)
     found = {"action_space.scale": action, "critic.action_units.scale": action, "critic.value_units.scale": value}
     if config.normalise_obs:
         found |= {"obs_units.scale": state, "critic.obs_units.scale": state}

@@ -2,7 +2,7 @@
 
 from .actors import ACTORS, Actor, ActorDefaults, Denoising, DensityPolicy, Flow, Gaussian, Goal, Policy, Step
 from .config import Config
-from .critics import CRITICS, Critic, Experience, MLPCritic, VCritic
+from .critics import CRITICS, Critic, CrossQ, Experience, MLPCritic, VCritic
 from .loop_gym import best_of
 from .sac import State, evaluate_policy, improve_policy, init, policy, q_value, update
 from .soft_bellman import pathwise_values, soft_target, soft_value
@@ -15,6 +15,7 @@ __all__ = [
     "ActorDefaults",
     "Config",
     "Critic",
+    "CrossQ",
     "Denoising",
     "DensityPolicy",
     "Experience",

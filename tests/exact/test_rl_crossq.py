@@ -1,0 +1,158 @@
+"""CrossQ's critic against the same by hand in NumPy: one pass for both pairs, statistics, targets, and the gradient."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from entroflow.moments import Moments, standard
+from entroflow.rl import CrossQ
+from entroflow.rl.critics import BatchNormMLP, Experience
+
+CRITIC = CrossQ(width=4, depth=2, rate=0.01)
+OBS, ACTIONS, BATCH = 3, 2, 6
+EPSILON = 1e-5
+
+
+def by_hand(network, inputs, known=None):
+    """Values of one network, a tree of NumPy arrays, and the statistics that it used."""
+    used = []
+
+    def normalise(x):
+        used.append((x.mean(axis=0), x.var(axis=0)) if known is None else known[len(used)])
+        return (x - used[-1][0]) / np.sqrt(used[-1][1] + EPSILON)
+
+    x = normalise(inputs)
+    *hidden, last = network.layers
+    for layer, (gain, shift) in zip(hidden, network.gains, strict=True):
+        x = normalise(np.maximum(x @ layer.weight.T + layer.bias, 0)) * gain + shift
+    return (x @ last.weight.T + last.bias)[:, 0], used
+
+
+def member(tree, i):
+    """One of the members, in double precision."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf[i], np.float64), tree)
+
+
+@pytest.fixture(scope="module")
+def state():
+    """A critic with units, statistics and gains that are not those of the beginning."""
+    keys = jax.random.split(jax.random.key(1), 5)
+    state = CRITIC.init(keys[:2], standard(OBS), ACTIONS, None)
+    noise = lambda leaf, key: leaf + 0.3 * jax.random.uniform(key, leaf.shape)  # noqa: E731
+    statistics, gains = (
+        jax.tree.map(noise, tree, jax.tree.unflatten(jax.tree.structure(tree), list(jax.random.split(key, size))))
+        for tree, key, size in ((state.statistics, keys[2], 6), (state.q.gains, keys[3], 4))
+    )
+    state = dataclasses.replace(state, statistics=statistics, value_units=Moments(jnp.float32(2.0), jnp.float32(3.0)))
+    return eqx.tree_at(lambda state: state.q.gains, state, gains)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Observations, actions, and those that follow, far from the first ones."""
+    keys = jax.random.split(jax.random.key(2), 4)
+    obs, next_obs = jax.random.normal(keys[0], (BATCH, OBS)), 2.0 + jax.random.normal(keys[1], (BATCH, OBS))
+    return obs, jax.random.normal(keys[2], (BATCH, ACTIONS)), next_obs, jax.random.normal(keys[3], (BATCH, ACTIONS))
+
+
+def update(state, batch, step, target=lambda q: 0.5 + 0.9 * q):
+    """One update, of targets that follow from Q(s', a')."""
+    experience = Experience(*batch, target, None, standard(OBS), jnp.float32(step), None)
+    return CRITIC.update(state, experience)
+
+
+def joint(batch):
+    """Both pairs, one after the other: in the fixture's units the networks see them as they are."""
+    parts = [np.asarray(part, np.float64) for part in batch]
+    return np.concatenate([np.concatenate(parts[:2], axis=1), np.concatenate(parts[2:], axis=1)])
+
+
+def targets_by_hand(state, batch):
+    """The targets, r = 0.5 and γ = 0.9: the least of both members at (s', a'), normalised with (s, a)."""
+    after = [by_hand(member(state.q, i), joint(batch))[0][BATCH:] for i in range(2)]
+    return 0.5 + 0.9 * (2.0 + 3.0 * np.min(after, axis=0))
+
+
+def test_q_is_the_least_by_running_statistics(state, batch):
+    """Q(s, a) of a single action needs no batch, and is in the units of the return."""
+    obs, action = batch[0][0], batch[1][0]
+    inputs = np.concatenate([obs, action])[None].astype(np.float64)
+    found = [by_hand(member(state.q, i), inputs, member(state.statistics, i))[0][0] for i in range(2)]
+    np.testing.assert_allclose(CRITIC.q(state, obs, action), 2.0 + 3.0 * min(found), rtol=1e-5)
+    assert CRITIC.policy_q(state, obs, action) == CRITIC.q(state, obs, action)
+    mean = dataclasses.replace(CRITIC, ensemble="mean").q(state, obs, action)
+    np.testing.assert_allclose(mean, 2.0 + 3.0 * np.mean(found), rtol=1e-5)
+
+
+def test_one_pass_makes_targets_errors_and_statistics(state, batch):
+    """The mean target, the error before the step, and running statistics that come a hundredth closer."""
+    after, metrics = update(state, batch, 500)
+    targets = targets_by_hand(state, batch)
+    np.testing.assert_allclose(metrics["q"], targets.mean(), rtol=1e-5)
+    now = np.stack([by_hand(member(state.q, i), joint(batch))[0][:BATCH] for i in range(2)])
+    np.testing.assert_allclose(metrics["critic_error"], np.sqrt(np.mean((2 + 3 * now - targets) ** 2)), rtol=1e-5)
+    for i in range(2):
+        used, old = by_hand(member(state.q, i), joint(batch))[1], member(state.statistics, i)
+        for new, seen, before in zip(member(after.statistics, i), used, old, strict=True):
+            np.testing.assert_allclose(new, np.asarray(before) + 0.01 * (np.asarray(seen) - before), rtol=1e-5)
+
+
+def test_running_statistics_are_averages_at_first(state, batch):
+    """Of the first batches all count alike: the second one counts half."""
+    after, _ = update(state, batch, 1)
+    seen, old = by_hand(member(state.q, 0), joint(batch))[1], member(state.statistics, 0)
+    np.testing.assert_allclose(after.statistics[1][0][0], (seen[1][0] + old[1][0]) / 2, rtol=1e-5)
+
+
+def test_step_goes_against_the_gradient(state, batch):
+    """Adam's first step is the learning rate against the sign of the derivative, taken by differences in NumPy."""
+    targets = (targets_by_hand(state, batch) - 2.0) / 3.0
+    unmoved = eqx.tree_at(lambda state: state.value_units, state, standard())  # so that the step alone moves networks
+    target = lambda _: jnp.asarray(targets, jnp.float32)  # noqa: E731
+    experience = Experience(*batch, target, None, standard(OBS), jnp.float32(10**9), None)
+    after, _ = CRITIC.update(unmoved, experience)
+    checked = 0
+    for i in range(2):
+        network = member(unmoved.q, i)
+        leaves, structure = jax.tree.flatten(network)
+        moved = jax.tree.leaves(jax.tree.map(lambda new, old: new[i] - old[i], after.q, unmoved.q))
+
+        def loss(leaves, structure=structure):
+            now = by_hand(jax.tree.unflatten(structure, leaves), joint(batch))[0][:BATCH]
+            return np.mean((now - targets) ** 2)
+
+        for k, leaf in enumerate(leaves):
+            for place in np.ndindex(leaf.shape):
+                sides = []
+                for sign in (1, -1):
+                    changed = leaf.copy()
+                    changed[place] += sign * 1e-6
+                    sides.append(loss([*leaves[:k], changed, *leaves[k + 1 :]]))
+                derivative = (sides[0] - sides[1]) / 2e-6
+                if abs(derivative) > 1e-3:
+                    np.testing.assert_allclose(moved[k][place], -0.01 * np.sign(derivative), rtol=2e-2)
+                    checked += 1
+    assert checked > 40
+
+
+def test_first_batch_tells_the_units_alone(state, batch):
+    """The networks say the same of a batch before and after it, in the units of the return."""
+    after, _ = update(state, batch, 0)
+    assert not np.allclose(after.value_units.scale, state.value_units.scale, rtol=0.1)
+    assert not np.allclose(after.action_units.mean, state.action_units.mean, atol=0.1)
+    inputs = jnp.asarray(joint(batch), jnp.float32)
+    for i in range(2):
+        old, new = (jax.tree.map(lambda leaf, i=i: leaf[i], each.q) for each in (state, after))
+        said = state.value_units.restore(old(inputs)[0])
+        np.testing.assert_allclose(after.value_units.restore(new(inputs)[0]), said, rtol=1e-4, atol=1e-4)
+
+
+def test_inputs_may_have_any_units():
+    """Batch normalisation takes out shift and scale of what the first layer reads."""
+    network = BatchNormMLP(3, width=4, depth=1, key=jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (8, 3))
+    np.testing.assert_allclose(network(5.0 + 100.0 * x)[0], network(x)[0], rtol=2e-3, atol=2e-3)
