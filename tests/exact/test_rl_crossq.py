@@ -119,7 +119,7 @@ def test_step_goes_against_the_gradient(state, batch):
     for i in range(2):
         network = member(unmoved.q, i)
         leaves, structure = jax.tree.flatten(network)
-        moved = jax.tree.leaves(jax.tree.map(lambda new, old: new[i] - old[i], after.q, unmoved.q))
+        moved = jax.tree.leaves(jax.tree.map(jnp.subtract, member(after.q, i), member(unmoved.q, i)))
 
         def loss(leaves, structure=structure):
             now = by_hand(jax.tree.unflatten(structure, leaves), joint(batch))[0][:BATCH]
