@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import plotting
-from .comparison import ALL_TASKS, FEW, Comparison, Curve, Estimate, compare
+from .comparison import ALL_TASKS, Comparison, Curve, Estimate, compare
 from .folder import plain
 from .records import read
 from .tables import replace
@@ -45,8 +45,8 @@ def draw_learning_curve(folder: str | Path, metric: str = "return") -> None:
 def draw(comparison: Comparison) -> Figure:
     """Draw one panel per task, and one for all tasks together if there is an aggregate.
 
-    A line per algorithm is the mean over seeds, and a band their range. With five seeds or more it is the interquartile
-    mean, with 95 % intervals. Where a single algorithm is shown, its seeds are thin lines.
+    A line per algorithm is the interquartile mean over seeds, with 95 % intervals as bands; of three seeds or fewer it
+    is their mean, with their range. Where a single algorithm is shown, its seeds are thin lines.
     """
     curves = comparison.curves + comparison.aggregate
     tasks = list(dict.fromkeys(curve.task for curve in curves))
@@ -54,7 +54,7 @@ def draw(comparison: Comparison) -> Figure:
     across = 2 if len(tasks) == 4 else min(len(tasks), ACROSS)
     down = -(-len(tasks) // across)
     seeds = sorted({len(curve.values) for curve in comparison.curves})
-    few, counted = seeds[0] < FEW, " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    few, counted = _are_few(comparison), " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     kind, band = ("mean", "lowest to highest seed") if few else ("interquartile mean", "95 % bootstrap intervals")
     note = f"{kind} over {counted} seeds; bands: {band}" if seeds[-1] > 1 else "one seed"
     note += "; thin: each seed" if seeds[-1] > 1 and len(styles) == 1 else ""
@@ -74,6 +74,11 @@ def draw(comparison: Comparison) -> Figure:
             ax.remove()
         plotting.legend_below(figure, note, columns=columns)
     return figure
+
+
+def _are_few(comparison: Comparison) -> bool:
+    """Return whether intervals would be no more than the range."""
+    return max(len(curve.values) for curve in comparison.curves) <= 3
 
 
 def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
@@ -127,7 +132,9 @@ def _label(ax: Axes, task: str, metric: str, *, titled: bool, first: bool) -> No
 def table(comparison: Comparison) -> Constrain:
     """Return the closing tables, at most 80 columns wide: scores by task, probabilities of improvement, notes."""
     style = {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False}
-    scores = Table(title=f"{comparison.metric}: interquartile mean [95 % interval]", **style)
+    plain = _are_few(comparison) and not comparison.aggregate
+    kind = "mean [lowest, highest seed]" if plain else "interquartile mean [95 % interval]"
+    scores = Table(title=f"{comparison.metric}: {kind}", **style)
     scores.add_column("", no_wrap=True)
     for header in ("seeds", "steps", "at the end", "average over steps", "min"):
         scores.add_column(header, justify="right", overflow="fold", no_wrap=len(header) < 6)
