@@ -132,7 +132,7 @@ def test_films_have_limits(tmp_path, monkeypatch):
             gymnasium.error.DependencyNotInstalled("pygame is not installed."),
             r"no image \(pygame is not installed\), .*; run: pip install \"gymnasium\[classic-control\]>=1.4\"",
         ),
-        (gymnasium.error.DependencyNotInstalled("Box2D is not there"), r"; run: pip install \"gymnasium\[box2d\]>=1.4\""),
+        (gymnasium.error.DependencyNotInstalled("Box2D is not there"), r"run: pip install \"gymnasium\[box2d\]>=1.4\""),
         (np.zeros((3, 4)), r"got frames of shape \(3, 4\) and type float64"),
     ],
 )

@@ -236,8 +236,9 @@ def _ellipses(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
 
 def _mean_and_range(ax: Axes, x: np.ndarray, values: np.ndarray, look: dict[str, Any], label: str) -> None:
     """The mean over seeds, (seeds, E) → a line, and the range of the finite ones as a band."""
-    marker = "o" if len(x) < 12 else None  # a single evaluation has no line
-    ax.plot(x, values.mean(axis=0), linewidth=1.5, marker=marker, markersize=3, label=label, **look)
+    marker, mean = "o" if len(x) < 12 else None, values.mean(axis=0)  # a single evaluation has no line
+    named = label if np.isfinite(mean).any() else None
+    ax.plot(x, mean, linewidth=1.5, marker=marker, markersize=3, label=named, **look)
     if len(values) > 1:
         low, high = np.fmin.reduce(values), np.fmax.reduce(values)
         ax.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
