@@ -12,7 +12,7 @@ from . import options
 
 # Each command with its options and with the function, module:name, that does what they say and returns the exit code.
 COMMANDS = {
-    "lqr": (options.LQROptions, "entroflow.commands.lqr.plan:run"),
+    "lqr": (options.LQROptions, "entroflow.commands.lqr.start:run"),
     "train": (options.TrainOptions, "entroflow.commands.train:train"),
     "resume": (options.ResumeOptions, "entroflow.commands.resume:resume"),
     "eval": (options.EvalOptions, "entroflow.commands.play:evaluate"),

@@ -300,7 +300,7 @@ def test_ctrl_c_before_training_is_quiet(monkeypatch, tmp_path, capsys):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lqr_plan.systems, "load", interrupt)
+    monkeypatch.setattr("entroflow.lqr.systems.load", interrupt)
     assert cli.main(["lqr", "--out", str(tmp_path / "out")]) == 130
     assert "Traceback" not in capsys.readouterr().err and not (tmp_path / "out").exists()
 

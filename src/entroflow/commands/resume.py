@@ -21,7 +21,7 @@ def resume(options: ResumeOptions) -> int:
     if plan["command"] != "lqr" or not isinstance(facts := plan.get("facts"), dict):
         expected, remedy = "a training or a study of lqr", "go on with the command that began it"
         raise checks.error(place, f"a study of {plan['command']!r}", expected, remedy)
-    from .lqr.plan import run
+    from .lqr.start import run
 
     try:
         known: dict[str, Any] = dict(plan["options"])

@@ -159,7 +159,7 @@ def learning_figure(curves: Sequence[Curve], title: str) -> Figure:
                 errors[~drawable] = np.nan
                 look = {"color": colour, "linestyle": DASHES[i % len(DASHES)]}
                 _mean_and_range(ax, runs[0].transitions, errors, look, f"α = {alpha:g}")
-            ax.axhline(target, color=EXACT, linewidth=0.8)
+            ax.axhline(target, color=EXACT, linestyle=":", linewidth=1)
             times = np.concatenate([run.transitions for run in curves])
             ax.update_datalim([(time, target) for time in times if time > 0])  # even if no error can be drawn
             place = {"xy": (1, target), "xycoords": ax.get_yaxis_transform()}

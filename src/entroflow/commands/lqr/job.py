@@ -52,7 +52,7 @@ RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
 
 
 def run(options: LQROptions, lqr: LQR, runs: list[Run], *, resumed: bool) -> int:
-    """Do what was planned, see `entroflow.commands.lqr.plan`, or go on with it; return the exit code."""
+    """Do what was planned, see `entroflow.commands.lqr.start`, or go on with it; return the exit code."""
     config = settings(options.steps, candidates(options.candidates), options.preset)
     use_all_cores()
     transition = 4 * (2 * lqr.B.shape[0] + lqr.B.shape[1] + 1) + 2

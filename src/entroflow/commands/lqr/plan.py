@@ -1,6 +1,6 @@
 """What the LQR job is to do: its settings, its runs with their exact optima, and the noise that judges policies.
 
-JAX is imported once it is known that all of it can be done.
+Without JAX, so that what cannot be done is refused before that is imported.
 """
 
 import dataclasses
@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ... import checks
-from ...lqr import LQR, systems
+from ...lqr import LQR
 from ...lqr.simulate import Noise, sample_noise, simulate
 from ...options import LQROptions
-from ...storage.folder import unused
 
 if TYPE_CHECKING:
     from ...rl import Config
@@ -41,18 +40,6 @@ class Run(NamedTuple):
     covariance: Float[np.ndarray, "d d"]
     entropy: float
     best_return: float  # the optimum's average return on the noise that the learned policies are judged on
-
-
-def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
-    """Do what the command says; return the exit code. Of a study to go on with, `resumed` holds the system."""
-    lqr = systems.load(options.system) if resumed is None else LQR.from_dict(resumed["system"])
-    runs = plan(options, lqr)
-    candidates(options.candidates)
-    if resumed is None:
-        unused(options.out)
-    from . import job
-
-    return job.run(options, lqr, runs, resumed=resumed is not None)
 
 
 def settings(updates: int, candidates: int = 8, preset: str = "default") -> "Config":
