@@ -77,6 +77,7 @@ def label_logarithmic(axis: Axis, text: Callable[[float], str] | None = None, mo
     low, high = sorted(axis.get_view_interval())
     first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
     choices = [(digits, 1) for digits in ((1, 2, 5), (1, 3), (1,))] + [((1,), stride) for stride in range(2, 30)]
+    ticks: list[float] = []
     for digits, stride in choices:
         powers = [power for power in range(first, last + 1) if power % stride == 0]
         ticks = [digit * 10.0**power for power in powers for digit in digits]

@@ -1,5 +1,7 @@
 """Every figure can be read: each is drawn from its committed data, and from short runs, and is searched for faults."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -155,7 +157,7 @@ def test_what_is_said_of_seeds_is_what_is_drawn(seeds):
     returns = np.arange(3.0) + np.arange(seeds)[:, None] ** 2
     figure = draw(compare([run(returns, "sac_isfm"), run(returns + 1, "gaussian_sac")]))
     assert faults(figure) == []
-    (ax,) = figure.axes
+    ax: Any = figure.axes[0]
     said = figure.legends[0].get_title().get_text()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["SAC-ISFM", "Gaussian SAC"]
     if seeds > 3:
