@@ -158,8 +158,8 @@ def apart(values: Sequence[float], low: float, high: float) -> np.ndarray:
     raised = np.maximum.accumulate(shares[order] - steps) + steps
     lowered = np.minimum.accumulate((shares[order] - steps)[::-1])[::-1] + steps
     places = np.empty(len(shares))
-    places[order] = (raised + lowered) / 2
-    return places - np.maximum(places.max() - 1, 0) - np.minimum(places.min(), 0)
+    places[order] = np.clip((raised + lowered) / 2, steps, 1 - steps[::-1])
+    return places
 
 
 def policies_figure(

@@ -18,6 +18,7 @@ from entroflow.plotting import PAGE, looks, new_figure
 from entroflow.storage.comparison import compare
 from entroflow.storage.curves import draw
 from experiments.figures import figures
+from experiments.spi.figures import GAP, apart
 from tests.exact.test_storage_comparison import run
 
 COMMITTED = dict(figures())
@@ -194,3 +195,22 @@ def test_faults_are_found():
     for fault in ("a long label on a long label", "panel 1, y: 0 labels", "'small' in 6", "'not there'", "'a hair'"):
         assert fault in found, found
     assert "as 'there'" not in found
+
+
+def test_bars_of_gains_are_standard_errors():
+    """They are as long as ratios of two variances of so many normal numbers vary in a simulation."""
+    path = next(path for path in COMMITTED if path.name == "gains.png")
+    variances = np.random.default_rng(0).normal(size=(2, 4000, 128)).var(axis=2, ddof=1)
+    spread = np.std(np.log(variances[0] / variances[1]))  # standard error 1.1 %
+    container: Any = COMMITTED[path]().axes[1].containers[0]
+    (bars,) = container.lines[2]
+    (low, high) = bars.get_segments()[0][:, 0]
+    assert (high - low) / (high + low) == pytest.approx(spread, rel=0.05)
+
+
+def test_labels_of_entries_stand_apart():
+    """In the order of their values, inside of the axis, and where the values are if these are far from each other."""
+    np.testing.assert_allclose(apart([3.0, 1.0, 2.0], 0.0, 4.0), [0.75, 0.25, 0.5])
+    crowded = apart([1.0, 0.0, 1.0, 0.0, 0.01], 0.0, 1.0)
+    assert (np.diff(np.sort(crowded)) > GAP - 1e-9).all() and crowded.min() >= 0 and crowded.max() <= 1
+    assert max(crowded[1], crowded[3]) < crowded[4] < min(crowded[0], crowded[2])
