@@ -7,18 +7,17 @@ does not matter to the clock.
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from entroflow.agents.settings import of_algorithm
-from entroflow.commands.lqr.plan import ACTING_SOLVER
 from entroflow.commands.lqr.plan import settings as lqr_settings
 from entroflow.export import programs as export
 from entroflow.flow import Box, Unbounded
-from entroflow.rl import ACTORS, sac
+from entroflow.rl import ACTORS, Flow, sac
 
 from .measure import Row, in_turns
 
@@ -33,7 +32,7 @@ def program(name: str) -> export.Program:
     if name == OF_LQR:
         config = lqr_settings(1)
         state = sac.init(config, jax.random.key(0), obs_size=2, action_space=Unbounded(1), **numbers)
-        return export.sampling(sac.policy(config, state).with_solver(ACTING_SOLVER))
+        return export.sampling(sac.policy(config, state).with_solver(cast(Flow, config.actor).acting_solver))
     config = of_algorithm(name.removesuffix(BEST)).config
     space = Box(-np.ones(6), np.ones(6))
     state = sac.init(config, jax.random.key(0), obs_size=17, action_space=space, **numbers)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from entroflow import plotting
 from experiments import frame
@@ -25,8 +26,8 @@ PARTS = {
     "density": [("density", "log π of 256 given actions", 1e3, "ms")],
     "steps": [("steps", "a step of training, all included", 1e3, "ms")],
 }
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "black")
 STARTS = ("cold", 20), ("warm", 3)  # and what is aimed at, in seconds
+UNITS = {"action dimension": "components", "width": "units", "LQR runs": "runs"}  # of sizes, where not by their name
 MARKERS = {"closed form": "o", "exact, by JVP": "s", "Hutchinson, 1 probe": "x", "Hutchinson, 16 probes": "+"}
 
 
@@ -43,11 +44,9 @@ def text(document: Row) -> str:
 
 def draw(out: Path, document: Row) -> None:
     """Draw the figures of the parts that there are, into a folder, as PNG."""
-    with mpl.rc_context(plotting.STYLE):
-        if "scaling" in document:
-            _draw_scaling(out / "scaling.png", document["scaling"])
-        if "accuracy" in document:
-            _draw_accuracy(out / "accuracy.png", document["accuracy"])
+    for name, figure_of in {"scaling": scaling_figure, "accuracy": accuracy_figure}.items():
+        if name in document:
+            figure_of(document[name]).savefig(out / f"{name}.png", dpi=150)
 
 
 def _found(document: Row, part: str) -> Iterator[tuple[str, Any]]:
@@ -228,48 +227,67 @@ def _machines(document: Row) -> str:
     return "## Measured on\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
 
 
-def _draw_scaling(path: Path, part: Row) -> None:
-    """Draw time against size for every axis, with the time that a slope of one in operations would give."""
+def scaling_figure(part: Row) -> Figure:
+    """Return time against size for every axis, with the time that a slope of one in operations would give.
+
+    Args:
+        part: what was measured of scaling.
+
+    Returns:
+        The figure.
+    """
     columns = 3
-    rows = -(-len(part) // columns)
-    figure = plotting.new_figure(8.4, 0.5 + 2.4 * rows, "Processor time on one core against size")
-    for i, (axis, entry) in enumerate(part.items()):
-        found = entry["found"]
-        ax = figure.add_subplot(rows, columns, i + 1)
-        sizes = [row["size"] for row in found["rows"]]
-        label = "measured" if axis != "action dimension" else "with log π"
-        ax.loglog(sizes, [1e3 * row["cpu"] for row in found["rows"]], "o-", color=plotting.LEARNED, label=label)
-        if "alone" in found["rows"][0]:
-            alone = [1e3 * row["alone"]["cpu"] for row in found["rows"]]
-            ax.loglog(sizes, alone, "s--", color=COLOURS[1], label="sampling alone")
-        work = [row["operations"] or row["size"] for row in found["rows"]]
-        last = 1e3 * found["rows"][-1]["cpu"]
-        expected = [last * amount / work[-1] for amount in work]
-        ax.loglog(sizes, expected, ":", color=plotting.QUIET, label="as the operations")
-        ax.set_title(axis)
-        ax.set_ylabel("ms")
-        if i in (0, 1):
-            ax.legend(fontsize=7)
-    figure.savefig(path, dpi=150)
+    with mpl.rc_context(plotting.STYLE):
+        rows = -(-len(part) // columns)
+        figure = plotting.new_figure(7.2, 0.8 + 1.9 * rows, "Processor time on one core against size")
+        for i, (axis, entry) in enumerate(part.items()):
+            found = entry["found"]
+            ax = figure.add_subplot(rows, columns, i + 1)
+            sizes = [row["size"] for row in found["rows"]]
+            times = [1e3 * row["cpu"] for row in found["rows"]]
+            ax.loglog(sizes, times, "o-", color=plotting.LEARNED, label="measured", markersize=4)
+            if "alone" in found["rows"][0]:
+                alone = [1e3 * row["alone"]["cpu"] for row in found["rows"]]
+                ax.loglog(sizes, alone, "s--", color=plotting.OTHER, label="sampling without log π", markersize=4)
+            work = [row["operations"] or row["size"] for row in found["rows"]]
+            expected = [times[-1] * amount / work[-1] for amount in work]
+            ax.loglog(sizes, expected, ":", color=plotting.QUIET, label="as the operations")
+            ax.set_title(axis)
+            ax.set(xlabel=UNITS.get(axis, axis), ylabel="ms" if i % columns == 0 else "")
+            plotting.label_logarithmic(ax.xaxis, lambda size: f"{size:g}", most=5)
+            plotting.label_logarithmic(ax.yaxis, lambda time: f"{time:g}", most=5)
+        plotting.legend_below(figure, "")
+    return figure
 
 
-def _draw_accuracy(path: Path, part: Row) -> None:
-    """Draw error against time: colours are solvers, markers divergences, sizes the number of steps."""
-    figure = plotting.new_figure(8.4, 4.2, "Error of log π against processor time for 256 actions")
-    for i, (name, entry) in enumerate(part.items()):
-        found = entry["found"]
-        ax = figure.add_subplot(1, len(part), i + 1)
-        for divergence, (method, colour) in [(d, m) for d in DIVERGENCES for m in zip(METHODS, COLOURS, strict=False)]:
-            rows = [row for row in found["rows"] if (row["divergence"], row["method"]) == (divergence, method)]
-            if rows:
-                x, y = [1e3 * row["cpu"] for row in rows], [row["error"] for row in rows]
-                style = "-" if divergence == "closed form" else ":"
-                ax.loglog(x, y, style, marker=MARKERS[divergence], color=colour, label=f"{divergence}, {method}", ms=4)
-        best = pareto(found["rows"])
-        x, y = [1e3 * row["cpu"] for row in best], [row["error"] for row in best]
-        ax.step(x, y, where="post", color="0.8", lw=4, zorder=0)
-        ax.set_title(f"{name}, d = {found['size']}")
-        ax.set_xlabel("ms")
-        ax.set_ylabel("root mean square error")
-    plotting.legend_below(figure, "")
-    figure.savefig(path, dpi=150)
+def accuracy_figure(part: Row) -> Figure:
+    """Return error against time: colours are solvers, markers and dashes divergences, marks numbers of steps.
+
+    Args:
+        part: what was measured of accuracy.
+
+    Returns:
+        The figure.
+    """
+    looks = dict(zip(DIVERGENCES, plotting.DASHES, strict=False))
+    colours = dict(zip(METHODS, plotting.COLOURS, strict=False))
+    with mpl.rc_context(plotting.STYLE):
+        figure = plotting.new_figure(7.2, 4.4, "Error of log π against processor time for 256 actions")
+        for i, (name, entry) in enumerate(part.items()):
+            found = entry["found"]
+            ax = figure.add_subplot(1, len(part), i + 1)
+            for divergence, method in [(d, m) for d in DIVERGENCES for m in METHODS]:
+                rows = [row for row in found["rows"] if (row["divergence"], row["method"]) == (divergence, method)]
+                if rows:
+                    x, y = [1e3 * row["cpu"] for row in rows], [row["error"] for row in rows]
+                    look = {"linestyle": looks[divergence], "marker": MARKERS[divergence], "color": colours[method]}
+                    ax.loglog(x, y, label=f"{divergence}, {method}", ms=4, **look)
+            best = pareto(found["rows"])
+            x, y = [1e3 * row["cpu"] for row in best], [row["error"] for row in best]
+            ax.step(x, y, where="post", color="0.8", lw=4, zorder=0, label="the best of all")
+            ax.set_title(f"{name}, d = {found['size']}")
+            ax.set(xlabel="processor time in ms", ylabel="root mean square error of log π" if i == 0 else "")
+            plotting.label_logarithmic(ax.xaxis, lambda time: f"{time:g}", most=4)
+            plotting.label_logarithmic(ax.yaxis, plotting.power_of_ten)
+        plotting.legend_below(figure, "")
+    return figure

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
-from entroflow.plotting import STYLE, legend_below, new_figure
+from entroflow.plotting import STYLE, legend_below, looks, new_figure
 from entroflow.storage.tables import replace
 
 from .. import frame
@@ -99,22 +101,29 @@ def screened(rows: Sequence[frame.Row]) -> str:
 def write(out: Path, rows: Sequence[frame.Row]) -> None:
     """Write table.md and curves.png, every seed a line."""
     replace(out / "table.md", table(rows))
+    figure_of(rows).savefig(out / "curves.png", dpi=150)
+
+
+def figure_of(rows: Sequence[frame.Row]) -> Figure:
+    """Return the figure: every seed a line."""
     rows = [*controls(), *rows]
     changes = [name for name in dict.fromkeys(row["change"] for row in rows) if name != DEFAULTS]
+    styles = dict(zip(changes, looks(len(changes)), strict=True))
+    styles[DEFAULTS] = {"color": "0.6", "marker": ".", "linestyle": "-"}
     with mpl.rc_context(STYLE):
-        figure = new_figure(8.0, 4.4, "Return during training, the best of 16 actions, a line for every seed")
+        figure = new_figure(7.2, 4.0, "Return during training, the best of 16 actions, a line for every seed")
         for ax, task in zip(figure.subplots(1, len(FOLDERS)), FOLDERS, strict=True):
             for change in (DEFAULTS, *changes):
-                color = "0.7" if change == DEFAULTS else f"C{changes.index(change) % 10}"
                 of = [row for row in rows if (row["task"], row["change"]) == (task, change)]
                 for seed in sorted({str(row["seed"]) for row in of}):
                     line = [row for row in of if str(row["seed"]) == seed]
                     steps, returns = ([float(row[name]) for row in line] for name in ("step", "best of 16"))
-                    dashes = "--" if change in changes[10:] else "-"
-                    ax.plot(steps, returns, dashes, color=color, marker=".", lw=1, label=change)
+                    ax.plot(steps, returns, label=change, **styles[change])
             ax.set(title=task, xlabel="environment steps", xticks=MARKS)
-        legend_below(figure, "", 4)
-        figure.savefig(out / "curves.png", dpi=150)
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        figure.axes[0].set_ylabel("return")
+        legend_below(figure, "", 3)
+    return figure
 
 
 def _told(values: Iterable[object]) -> str:

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from entroflow.plotting import LEARNED, QUIET, STYLE, new_figure, save
+from entroflow.plotting import LEARNED, OTHER, QUIET, STYLE, new_figure, save
 
 SHOWN = 2000  # samples
 BINS = 40
-TICKS = 5  # intervals between them, at most
+TICKS = 4  # intervals between them, at most
 
 
 class Picture(NamedTuple):
@@ -45,7 +45,7 @@ def panels(title: str, picture: Picture) -> Figure:
     extent = low[0], high[0], low[1], high[1]
     densities = histograms(picture) if picture.densities is None else picture.densities
     with mpl.rc_context(STYLE):
-        figure = new_figure(10.4, 3.1, title)
+        figure = new_figure(7.2, 2.3, title)
         axes = figure.subplots(1, 4, sharex=True, sharey=True)
         for ax, density, label in zip(axes, densities, ("target", "learned"), strict=False):
             style = {"cmap": "Blues", "vmin": 0.0, "vmax": densities[0].max(), "interpolation": "bilinear"}
@@ -54,12 +54,12 @@ def panels(title: str, picture: Picture) -> Figure:
         marker = {"linestyle": "", "marker": ".", "markersize": 2.5, "markeredgewidth": 0.0, "rasterized": True}
         axes[2].plot(*picture.exact[:SHOWN, :2].T, color="0.75", **marker)
         axes[2].plot(*picture.learned[:SHOWN, :2].T, color=LEARNED, alpha=0.7, **marker)
-        axes[2].set_title("samples (grey: exact)")
+        axes[2].set_title("samples, exact: grey")
         lines = picture.paths[:, :, :2].transpose(1, 0, 2)
         axes[3].add_collection(LineCollection(list(lines), colors=QUIET, linewidths=0.5, alpha=0.7))
-        axes[3].plot(*lines[:, 0].T, color="#d55e00", **marker | {"markersize": 4})
+        axes[3].plot(*lines[:, 0].T, color=OTHER, **marker | {"markersize": 4})
         axes[3].plot(*lines[:, -1].T, color=LEARNED, **marker | {"markersize": 4})
-        axes[3].set_title("paths (orange: noise)")
+        axes[3].set_title("paths, noise: orange")
         for ax in axes:
             ax.set_xlabel("x₁")
             ax.set_xlim(low[0], high[0])

@@ -1,4 +1,4 @@
-"""Print the README's table from the results.json files beside this script: python -m experiments.lqr.table."""
+"""Print the table of docs/results.md from the results.json files beside it: python -m experiments.lqr.table."""
 
 import json
 from pathlib import Path

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from entroflow.multigoal import MultiGoal, Solution
 from entroflow.multigoal.world import GOALS
-from entroflow.plotting import LEARNED, QUIET, STYLE, new_figure, save
+from entroflow.plotting import LEARNED, NAMES, QUIET, STYLE, new_figure, save
 
 from .. import frame
 from .measure import Measured
@@ -50,7 +50,7 @@ def trajectories_figure(solution: Solution, pictures: Sequence[Picture]) -> Figu
     world = solution.world
     with mpl.rc_context(STYLE):
         title = f"multi-goal world, α = {solution.temperature:g}: trajectories from the origin"
-        figure = new_figure(1.0 + 2.2 * len(pictures), 3.0, title)
+        figure = new_figure(0.8 + 1.6 * len(pictures), 2.5, title)
         panels = figure.subplots(1, len(pictures), sharex=True, sharey=True, squeeze=False)[0]
         for ax, (name, paths, _) in zip(panels, pictures, strict=True):
             ax.contour(solution.axis, solution.axis, solution.value.T, 12, colors="0.8", linewidths=0.6)
@@ -58,7 +58,9 @@ def trajectories_figure(solution: Solution, pictures: Sequence[Picture]) -> Figu
                 ax.plot(*np.transpose(path), color=LEARNED, linewidth=0.6, alpha=0.6)
             for goal in GOALS:
                 ax.add_patch(Circle(tuple(goal), world.goal_radius, fill=False, color=QUIET, linewidth=1))
-            ax.set(title=name, xlim=(-world.size, world.size), ylim=(-world.size, world.size), aspect="equal")
+            ax.set(title=NAMES.get(name, name), xlabel="position $x_1$", aspect="equal")
+            ax.set(xlim=(-world.size, world.size), ylim=(-world.size, world.size), xticks=(-5, 0, 5), yticks=(-5, 0, 5))
+        panels[0].set_ylabel("position $x_2$")
     return figure
 
 
@@ -66,18 +68,18 @@ def density_figure(solution: Solution, pictures: Sequence[Picture]) -> Figure:
     """Densities of the action at the origin, all on one scale."""
     with mpl.rc_context(STYLE):
         title = f"multi-goal world, α = {solution.temperature:g}: density of the action at the origin"
-        figure = new_figure(1.4 + 2.2 * len(pictures), 2.9, title)
+        figure = new_figure(0.8 + 1.6 * len(pictures), 2.3, title)
         panels = figure.subplots(1, len(pictures), sharex=True, sharey=True, squeeze=False)[0]
         largest = 1.2 * np.max(pictures[0].density)
         image = None
         for ax, (name, _, density) in zip(panels, pictures, strict=True):
             image = ax.imshow(
-                np.transpose(density), origin="lower", extent=(-1, 1, -1, 1), vmin=0, vmax=largest, cmap="viridis"
+                np.transpose(density), origin="lower", extent=(-1, 1, -1, 1), vmin=0, vmax=largest, cmap="Blues"
             )
-            ax.set(title=name, xlabel="a₁")
-        panels[0].set_ylabel("a₂")
+            ax.set(title=NAMES.get(name, name), xlabel="action $a_1$", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+        panels[0].set_ylabel("action $a_2$")
         assert image is not None
-        figure.colorbar(image, ax=panels, shrink=0.8, extend="max")
+        figure.colorbar(image, ax=panels, shrink=0.8, extend="max", label="density")
     return figure
 
 

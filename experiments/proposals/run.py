@@ -6,7 +6,7 @@ The target is normalised: log Z = 0.
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,7 @@ from entroflow.isfm import (
     improve,
     weighted_regression,
 )
-from entroflow.plotting import STYLE, legend_below, new_figure, save
+from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, new_figure, save
 
 from .. import frame
 
@@ -48,6 +48,7 @@ STEPS, EVERY, RATE, AVERAGE = 600, 20, 1e-2, 0.03  # gradient steps, between mea
 TOLERANCE = 0.05
 BATCHES, COST_BATCHES = 200, 256
 COLLAPSE = FitConfig(steps=300, candidates=N, pairs=PAIRS)
+SHOWN = 400  # actions
 BEST = "defensive 0.25"  # what is drawn, and what the fitted policy of `cost` comes from
 
 
@@ -104,7 +105,6 @@ MISS: dict[str, Propose] = {
     "defensive 0.1": RECOVER["defensive 0.1"],
     "defensive 0.25": RECOVER["defensive 0.25"],
 }
-COLORS = ["0.6", "0.75", "0.5", "#cc79a7", "#e69f00", "black", "#9ad1f5", "#56b4e9", "#0072b2", "#003f66", "#009e73"]
 
 
 def collapse(keys):
@@ -238,25 +238,43 @@ def cost(policy: FlowPolicy, q: Q) -> frame.Row:
     return results
 
 
-def figure_of(results: frame.Row, collapsed: FlowPolicy, fitted: FlowPolicy) -> Figure:
-    """Return the figure: left samples before and after; right how far the worst mode's weight is from a quarter."""
+def actions_of(policies: FlowPolicy, name: str) -> list[frame.Row]:
+    """Return what the first of some policies draws, as rows."""
+    policy, keys = jax.tree.map(lambda leaf: leaf[0], policies), jax.random.split(jax.random.key(3), SHOWN)
+    drawn = np.asarray(jax.vmap(policy.sample, in_axes=(0, None))(keys, OBS))
+    return [{"policy": name, "a_1": f"{first:.3f}", "a_2": f"{second:.3f}"} for first, second in drawn]
+
+
+def figure_of(runs: frame.Row, actions: Sequence[frame.Row]) -> Figure:
+    """Return the figure: actions before and after; for every proposal, after how many steps all modes were found.
+
+    Args:
+        runs: "recover" of results.json.
+        actions: the rows of actions.csv.
+
+    Returns:
+        The figure.
+    """
     with mpl.rc_context(STYLE):
-        figure = new_figure(8.5, 4.6, "A policy that has collapsed to one of four modes")
-        left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
-        keys = jax.random.split(jax.random.key(3), 600)
-        for policy, color, label in ((fitted, "#0072b2", f"after {BEST}"), (collapsed, "black", "before")):
-            policy = jax.tree.map(lambda leaf: leaf[0], policy)
-            actions = np.asarray(jax.vmap(policy.sample, in_axes=(0, None))(keys, OBS))
-            left.scatter(*actions.T, s=3, color=color, alpha=0.6, linewidths=0)
-            left.annotate(label, (-7.5, 7 if color == "black" else 6), color=color, fontsize=8)
+        figure = new_figure(7.2, 3.4, "A policy that has collapsed to one of four modes")
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.1])
+        for name, color, marker in ((f"after {BEST}", LEARNED, "o"), ("before", EXACT, "x")):
+            style = {"color": color, "marker": marker, "linestyle": "", "markersize": 2, "markeredgewidth": 0.6}
+            drawn = [(float(row["a_1"]), float(row["a_2"])) for row in actions if row["policy"] == name]
+            left.plot(*np.transpose(drawn), label=name, **style)
         left.set(xlim=(-8, 8), ylim=(-8, 8), aspect="equal", xlabel="$a_1$", ylabel="$a_2$", title="actions")
-        steps = EVERY * np.arange(1, STEPS // EVERY + 1)
-        for (name, run), color in zip(results.items(), COLORS, strict=False):
-            style = "--" if run["recovered"] == 0 else "-"
-            right.plot(steps, np.median(run["deviation"], axis=0), style, color=color, label=name)
-        right.axhline(TOLERANCE, color="0.6", linewidth=0.8, linestyle=":")
-        right.set(ylim=(0, 0.8), xlabel="gradient steps", title="largest |mode weight − ¼|, median over seeds")
-        legend_below(figure, "", columns=4)
+        left.legend(loc="upper left", markerscale=2, handletextpad=0)
+        never = 1.15 * STEPS
+        for row, run in enumerate(runs.values()):
+            found = np.array([never if steps is None else steps for steps in run["steps"]], float)
+            shifts = np.linspace(-0.2, 0.2, len(found))
+            right.plot(found, row + shifts, "o", color=LEARNED, markersize=4, markerfacecolor="none")
+        right.axvline(1.07 * STEPS, color=QUIET, linewidth=0.8)
+        right.set_yticks(range(len(runs)), list(runs))
+        marks = list(range(0, STEPS, STEPS // 3))
+        right.set_xticks([*marks, never], [*map(str, marks), "never"])
+        right.set(xlim=(0, 1.25 * STEPS), ylim=(len(runs) - 0.5, -0.5), xlabel="gradient steps")
+        right.set_title("until all modes are found (each seed)")
     return figure
 
 
@@ -273,7 +291,9 @@ def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
     runs = {name: job.cell(f"recover: {name}", lambda name=name: recovered(name)[1]) for name in RECOVER}
     todo = cases(policies, recovered(BEST)[0]).items()
     costs = {case: job.cell(f"cost: {case}", functools.partial(cost, *given)) for case, given in todo}
-    save(job.out, "figure", figure_of(runs, policies, recovered(BEST)[0]))
+    actions = [*actions_of(policies, "before"), *actions_of(recovered(BEST)[0], f"after {BEST}")]
+    job.rows("actions.csv", actions)
+    save(job.out, "figure", figure_of(runs, actions))
     shown = {name: {key: run[key] for key in ("steps", "ess_start", "ess_end")} for name, run in runs.items()}
     settings |= {"tolerance": TOLERANCE, "log_z_exact": 0.0}
     tables = [

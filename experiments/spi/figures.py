@@ -7,15 +7,26 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
-from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
+from entroflow.plotting import (
+    DASHES,
+    EXACT,
+    LEARNED,
+    QUIET,
+    STYLE,
+    label_logarithmic,
+    legend_below,
+    new_figure,
+    save,
+)
 
 from .. import frame
 
-LABELLED = 4  # entries of a matrix at most that are labelled by row and column
+GAP = 0.07  # between the labels of a matrix's entries, as a share of the axis
 TARGET = 0.03  # relative error, drawn as a dotted line
+LOWEST = 1e-4  # relative error; the exact policies' own, which fall faster and faster, are cut off below
 
 
 class Shown(NamedTuple):
@@ -62,23 +73,22 @@ def errors_figure(title: str, shown: Sequence[Shown], rows: Rows) -> Figure:
     """
     temperatures = sorted({row["alpha"] for row in rows})
     with mpl.rc_context(STYLE):
-        figure = new_figure(1.4 + 2.6 * len(temperatures), 1.6 + 1.9 * len(shown), title)
+        figure = new_figure(1.2 + 2.4 * len(temperatures), 1.4 + 1.7 * len(shown), title)
         panels = figure.subplots(len(shown), len(temperatures), sharex=True, sharey="row", squeeze=False)
         for line, quantity in zip(panels, shown, strict=True):
+            values = [row[name] for row in rows for name in (quantity.error, quantity.exact)]
+            largest = np.nanmax([*np.array(values, float), TARGET])
             for ax, temperature in zip(line, temperatures, strict=True):
                 errors, k = by_seed(rows, temperature, quantity.error)
                 exact, _ = by_seed(rows, temperature, quantity.exact)
                 style = {"markersize": 3, "linewidth": 0.8}
                 for seed in errors:
-                    ax.plot(k, seed, "o-", color=LEARNED, label="flow policy to exact policy π_k (one seed)", **style)
-                ax.plot(k, exact[0], "s--", color=EXACT, label="exact policy π_k to optimum π*", **style)
+                    ax.plot(k, seed, "o-", color=LEARNED, label="flow to exact policy $\\pi_k$, one seed", **style)
+                ax.plot(k, exact[0], "s--", color=EXACT, label="exact policy $\\pi_k$ to optimum $\\pi^*$", **style)
                 ax.axhline(TARGET, color=QUIET, linestyle=":", linewidth=1, label=f"{100 * TARGET:g} %")
                 ax.set_yscale("log")
-                largest = np.nanmax([np.nanmax(errors), np.nanmax(exact), TARGET], initial=TARGET)
-                ax.set_ylim(1e-4, 2 * largest)
-                ax.yaxis.set_major_locator(LogLocator())
-                ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
-                ax.yaxis.set_minor_formatter(NullFormatter())
+                ax.set_ylim(LOWEST, 2 * largest)
+                label_logarithmic(ax.yaxis, lambda share: f"{100 * share:g} %")
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             line[0].set_ylabel(f"{quantity.name}\nrelative distance")
         for ax, temperature in zip(panels[0], temperatures, strict=True):
@@ -101,7 +111,7 @@ def trajectories_figure(title: str, rows: Rows) -> Figure:
     """
     temperatures = sorted({row["alpha"] for row in rows})
     with mpl.rc_context(STYLE):
-        figure = new_figure(7.6, 1.2 + 2.2 * len(temperatures), title)
+        figure = new_figure(7.2, 1.2 + 2.2 * len(temperatures), title)
         panels = figure.subplots(len(temperatures), 2, sharex=True, squeeze=False)
         for line, temperature in zip(panels, temperatures, strict=True):
             for ax, name in zip(line, ("K", "covariance"), strict=True):
@@ -109,17 +119,18 @@ def trajectories_figure(title: str, rows: Rows) -> Figure:
                 exact, _ = by_seed(rows, temperature, f"exact_{name}")
                 shape = exact.shape[2:]
                 entries = list(np.ndindex(shape) if name == "K" else zip(*np.triu_indices(shape[0]), strict=True))
-                colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.85, len(entries)))
-                for (i, j), colour in zip(entries, colours, strict=True):
-                    ax.plot(k, exact[0, :, i, j], color=colour, linewidth=1.2)
-                    if len(entries) <= LABELLED:
-                        label = {"color": colour, "fontsize": 7, "va": "center", "textcoords": "offset points"}
-                        letter = "K" if name == "K" else "Σ"
-                        ax.annotate(f"{letter}{i + 1}{j + 1}", (k[-1], exact[0, -1, i, j]), xytext=(7, 0), **label)
+                colours = mpl.colormaps["viridis"](np.linspace(0.0, 0.75, len(entries)))
+                for place, ((i, j), colour) in enumerate(zip(entries, colours, strict=True)):
+                    ax.plot(k, exact[0, :, i, j], color=colour, linewidth=1.2, linestyle=DASHES[place % len(DASHES)])
                     for seed in flows:
                         ax.plot(k, seed[:, i, j], "o", markersize=4.5, markerfacecolor="none", color=colour)
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            line[0].set_ylabel(f"α = {temperature:g}", fontweight="bold")
+                ends = [exact[0, -1, i, j] for i, j in entries]
+                for height, (i, j), colour in zip(apart(ends, *ax.get_ylim()), entries, colours, strict=True):
+                    text = f"${'K' if name == 'K' else 'Σ'}_{{{i + 1}{j + 1}}}$"
+                    ax.text(1.01, height, text, transform=ax.transAxes, color=colour, fontsize=8, va="center")
+            line[0].set_ylabel(f"α = {temperature:g}: gain K\n(action per state)")
+            line[1].set_ylabel("covariance Σ (action²)")
         panels[0, 0].set_title("entries of the gain K", fontweight="bold")
         panels[0, 1].set_title("entries of the covariance Σ", fontweight="bold")
         for ax in panels[-1]:
@@ -128,6 +139,27 @@ def trajectories_figure(title: str, rows: Rows) -> Figure:
         panels[0, 0].plot([], [], "o", color=EXACT, markersize=4.5, markerfacecolor="none", label="flow policies")
         legend_below(figure, "")
     return figure
+
+
+def apart(values: Sequence[float], low: float, high: float) -> np.ndarray:
+    """Return where labels of values stand on an axis, from 0 to 1, at least `GAP` from each other.
+
+    Args:
+        values: the values.
+        low: lower end of the axis.
+        high: its upper end.
+
+    Returns:
+        The places, in the order of the values.
+    """
+    shares = (np.array(values) - low) / (high - low)
+    order = np.argsort(shares, kind="stable")
+    steps = GAP * np.arange(len(shares))
+    raised = np.maximum.accumulate(shares[order] - steps) + steps
+    lowered = np.minimum.accumulate((shares[order] - steps)[::-1])[::-1] + steps
+    places = np.empty(len(shares))
+    places[order] = np.clip((raised + lowered) / 2, steps, 1 - steps[::-1])
+    return places
 
 
 def policies_figure(
@@ -149,7 +181,7 @@ def policies_figure(
     """
     states = exact[0].shape[1]
     with mpl.rc_context(STYLE):
-        figure = new_figure(0.8 + 1.6 * states, 1.0 + 1.25 * len(exact), title)
+        figure = new_figure(0.8 + 1.4 * states, 1.0 + 1.25 * len(exact), title)
         panels = figure.subplots(len(exact), states, sharex=True, squeeze=False)
         for k, (line, (actions, log_probs), log_exact) in enumerate(zip(panels, flows, exact, strict=True)):
             for state, ax in enumerate(line):

@@ -16,7 +16,7 @@ from rich.markdown import Markdown
 from entroflow import optimise
 from entroflow.flow import FlowPolicy
 from entroflow.isfm import FitConfig, improve
-from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure, save
+from entroflow.plotting import EXACT, LEARNED, OTHER, STYLE, label_logarithmic, legend_below, new_figure, save
 
 from .. import frame
 from .levers import LEVERS, TARGETS, Lever, exact_loss, loss, network_calls, new_policy, with_velocity
@@ -241,24 +241,33 @@ def table(rows: Sequence[frame.Row], results: Sequence[frame.Row], milliseconds:
 
 
 def draw(rows: Sequence[frame.Row]) -> Figure:
-    """Return the figure of the gains at equal network calls."""
+    """Return the figure of the gains at equal network calls, with the standard errors of ratios of two variances.
+
+    A variance that is estimated from R Gaussian gradients has the relative standard error √(2/(R−1)).
+    """
     with mpl.rc_context(STYLE):
-        figure = new_figure(9.0, 4.6, "Variance of the ISFM gradient: gain over the plain estimator at equal cost")
+        figure = new_figure(7.2, 6.4, "Variance of the ISFM gradient: gain over the plain estimator at equal cost")
         axes = figure.subplots(1, len(SIZES), sharey=True, squeeze=False)[0]
         for ax, n in zip(axes, SIZES, strict=True):
             ax.set_title(f"N = {n}")
-            marks = {("gaussian", "early"): ("o", QUIET), ("gaussian", "late"): ("o", LEARNED)}
-            marks |= {("ring4", "early"): ("s", QUIET), ("ring4", "late"): ("s", LEARNED)}
-            for (target, phase), (marker, colour) in marks.items():
+            for place, (target, phase) in enumerate((t, p) for t in TARGETS for p in PHASES):
                 gains = [r["gain_calls"] for r in rows if (r["target"], r["policy"], r["N"]) == (target, phase, n)]
-                style = {"marker": marker, "color": colour, "linestyle": "none", "alpha": 0.8}
-                ax.plot(gains, np.arange(len(gains)), label=f"{target}, {phase} policy", **style)
+                error = np.multiply(gains, 2 / np.sqrt(REPEATS[n] - 1))
+                style = {"color": LEARNED if target == "gaussian" else OTHER, "elinewidth": 1, "markersize": 4}
+                style |= {"markerfacecolor": "none" if phase == "early" else style["color"]}
+                heights = np.arange(len(gains)) + 0.2 * (place - 1.5)
+                ax.errorbar(
+                    gains, heights, xerr=error, fmt="so"[target == "ring4"], label=f"{target}, {phase}", **style
+                )
+            for row in range(len(LEVERS)):
+                ax.axhspan(row - 0.5, row + 0.5, color="0.95" if row % 2 else "white", zorder=0, linewidth=0)
             ax.axvline(1.0, color=EXACT, linewidth=0.8)
-            ax.set_xscale("log")
-            ax.set_xlabel("variance × network calls of plain, over the lever's")
+            ax.set(xscale="log", xlabel="gain", ylim=(len(LEVERS) - 0.5, -0.5))
+            label_logarithmic(ax.xaxis, lambda gain: f"{gain:g}", most=5)
             ax.set_yticks(np.arange(len(LEVERS)), list(LEVERS))
-        axes[0].invert_yaxis()
-        legend_below(figure, "right of the line is better", columns=4)
+        draws = " and ".join(map(str, REPEATS.values()))
+        note = "Right of the line is better; early policies hollow. Bars: standard errors of a ratio of variances\n"
+        legend_below(figure, f"{note}of {draws} Gaussian gradients.", columns=4)
     return figure
 
 

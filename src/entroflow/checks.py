@@ -23,6 +23,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import requires
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
         discount: got 1.5, expected a number in [0, 1); pass for example 0.95.
     """
     return ValueError(f"{_short(name)}: got {_short(given)}, expected {_short(expected)}; {_short(remedy)}.")
+
+
+def install(extra: str) -> str:
+    """Return the command that installs what an extra of this package brings, by names that are known everywhere."""
+    lines = [line.replace("'", '"') for line in requires("entroflow") or ()]
+    packages = [line.partition(";")[0].strip() for line in lines if f'extra == "{extra}"' in line]
+    return "pip install " + " ".join(f'"{package}"' for package in packages)
 
 
 def _short(text: str) -> str:

@@ -1,6 +1,14 @@
-"""The names of all settings, without JAX: editors complete them, and a misspelt one is refused at once."""
+"""The names of algorithms, own tasks and settings, with their types and without JAX, for editors and quick refusals."""
 
-from typing import Any, TypedDict
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:  # the command line's `--help` needs none of them
+    from .fields import Count, Discount, Layers, NonNegative, Number, Positive, PositiveShare, Share
+
+ALGORITHMS = "sac_isfm", "gaussian_sac", "denoising"
+TASKS = "entroflow/LQR", "entroflow/MultiGoal"  # this package's own, without their versions
 
 # What Stable-Baselines3, CleanRL and others call it.
 ELSEWHERE = {"learning_rate": "rate", "lr": "rate", "gamma": "discount", "tau": "critic_target_rate"}
@@ -11,56 +19,56 @@ ELSEWHERE |= {"n_envs": "num_envs", "n_critics": "critic_members", "net_arch": "
 class Changes(TypedDict, total=False):
     """Settings of `entroflow.agents.Settings`, `entroflow.rl.Config`, the three actors and the two critics."""
 
-    num_envs: int
-    updates_per_step: float
-    policy_delay: int
-    learning_starts: int
-    buffer_size: int
-    discount: float
-    temperature: float
-    target_entropy: Any
-    action_candidates: int
+    num_envs: Count
+    updates_per_step: Positive
+    policy_delay: Count
+    learning_starts: Count
+    buffer_size: Count
+    discount: Discount
+    temperature: Positive
+    target_entropy: Number | Literal["auto"] | None
+    action_candidates: Count
     actor: Any
     critic: Any
-    updates: int | None
+    updates: Count | None
     entropy_in_target: bool
-    batch_size: int
-    temperature_rate: float
-    reward_scale: float
+    batch_size: Count
+    temperature_rate: Positive
+    reward_scale: Positive
     normalise_obs: bool
-    obs_limit: float | None
-    recent: float
-    states: int
-    rate: float
-    warmup: float
-    average: float
-    width: int
-    depth: int
-    state_width: int
+    obs_limit: Positive | None
+    recent: PositiveShare
+    states: Count
+    rate: Positive
+    warmup: Share
+    average: NonNegative
+    width: Count
+    depth: Layers
+    state_width: Count
     solver: Any
     acting_solver: Any
-    candidates: Any
-    pairs: int
-    ess_floor: float
-    target: str
-    pathwise: float
+    candidates: Count
+    pairs: Count
+    ess_floor: Share
+    target: Literal["pair", "posterior", "stein"]
+    pathwise: NonNegative
     proposal: Any
     normalise: Any
-    steps: int
-    exploration: float
-    critic_width: int
-    critic_depth: int
+    steps: Count
+    exploration: NonNegative
+    critic_width: Count
+    critic_depth: Layers
     critic_layer_norm: bool
-    critic_members: int
-    critic_ensemble: str
-    critic_soft_value: str
-    critic_improve_on: str
-    critic_rate: float
-    critic_warmup: float
-    critic_target_rate: float
-    critic_final_target_rate: float
-    critic_momentum: float
-    critic_forgetting: float
+    critic_members: Count
+    critic_ensemble: Literal["mean", "min"]
+    critic_soft_value: Literal["action", "network"]
+    critic_improve_on: Literal["target", "online"]
+    critic_rate: Positive
+    critic_warmup: Share
+    critic_target_rate: Share
+    critic_final_target_rate: Share
+    critic_momentum: Discount
+    critic_forgetting: PositiveShare
 
 
 class Named(Changes, total=False):

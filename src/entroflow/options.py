@@ -1,15 +1,16 @@
 """Options of the commands: data, and what can be seen to be wrong with it without JAX, whose import takes seconds."""
 
+import json
 import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from .names import ELSEWHERE, Changes
+from .names import ALGORITHMS, ELSEWHERE, TASKS, Changes
 
 
 def _whole(words: list[str]) -> int:
@@ -166,24 +167,49 @@ def refuse_repeats(argv: list[str]) -> None:
         raise checks.error(wrong[0], f"it {given.count(wrong[0])} times", "it once", remedy)
 
 
+def value_of(text: str) -> Any:
+    """Return what stands behind `--set name=`."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # text, or numbers of thousands of digits
+        return {"None": None, "True": True, "False": False}.get(text, text)
+
+
 def check(options: Any) -> None:
-    """Refuse counts below one, and tasks that Gymnasium does not know; a `ValueError` says which."""
+    """Refuse counts, algorithms and settings that cannot be, and unknown tasks; a `ValueError` says which."""
     from . import checks
 
     for name in COUNTS:
         if getattr(options, name, None) is not None:
             checks.positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
-    for name in [part.partition("=")[0] for part in getattr(options, "set", ()) if "=" in part]:
-        if name not in ELSEWHERE:
-            checks.choice("--set", name, sorted(Changes.__annotations__))
-    # A module before the id, or the package's own tasks, would have to be imported first.
-    if isinstance(options, TrainOptions) and ":" not in options.env and not options.env.startswith("entroflow/"):
-        import gymnasium
+    if isinstance(options, TrainOptions):
+        checks.choice("algorithm", options.algorithm, ALGORITHMS)
+        _check_settings(options.set)
+        _check_task(options.env)
 
+
+def _check_settings(given: tuple[str, ...]) -> None:
+    from . import checks, fields
+
+    hints = get_type_hints(Changes, localns=vars(fields), include_extras=True)
+    for name, sign, text in [part.partition("=") for part in given]:
+        if sign and name not in ELSEWHERE:  # which names what it is here, once the algorithm's settings are known
+            checks.choice("--set", name, sorted(hints))
+            fields.checked(name, value_of(text), hints[name])
+
+
+def _check_task(env: str) -> None:
+    import gymnasium
+
+    from . import checks
+
+    if env.startswith("entroflow/"):
+        checks.choice("env", env.partition("-v")[0], TASKS)
+    elif ":" not in env:  # a module before the id would have to be imported first
         try:
-            gymnasium.spec(options.env)
+            gymnasium.spec(env)
         except gymnasium.error.UnregisteredEnv as problem:
-            given = f"{options.env!r} ({' '.join(str(problem).split())})"
+            given = f"{env!r} ({' '.join(str(problem).split())})"
             raise checks.error("env", given, "the id of a registered environment", "check the spelling") from None
         except gymnasium.error.Error:
             pass  # an id without its version, which is completed when the task is made; or none at all

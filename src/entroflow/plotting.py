@@ -1,30 +1,48 @@
 """How all figures look and are saved. No display is needed and pyplot's global state is left alone.
 
+Figures are no wider than a page's text, and their letters have at least 8 points there. Lines differ by more than their
+colour, so that they can be told apart in grey.
+
 What the functions have in common:
 
 Args:
-    width: the figure's width in inches, at least 5.2.
+    width: the figure's width in inches, from 5.2 to that of a page's text.
     height: its height in inches.
     title: its title, in as many lines as it takes, taken literally, dollar signs included.
     figure: the figure.
     note: heading of its legend, none if empty.
     columns: number of the legend's columns.
+    axis: a logarithmic axis whose limits stand.
+    text: what a number is called.
+    count: how many lines there are.
+    most: labels at most.
+    value: a number.
     folder: where to write to.
     name: name of the files, without ending.
 
 Returns:
-    The figure.
+    The figure, or what the function says.
 """
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from . import files
 
-LEARNED, EXACT, QUIET = "#0072b2", "black", "0.45"
+LEARNED, EXACT, QUIET, OTHER = "#0072b2", "black", "0.45", "#d55e00"
+COLOURS = (LEARNED, OTHER, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", EXACT)  # Okabe–Ito
+DASHES = "-", (0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5))
+MARKERS = "o", "s", "^", "D", "v", "P", "X"
+PAGE = 7.2  # inches, the width of a page's text
+NAMES = {"sac_isfm": "SAC-ISFM", "gaussian_sac": "Gaussian SAC", "denoising": "diffusion policy"}
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -32,16 +50,50 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
     "pdf.fonttype": 42,  # text stays text
     "path.simplify_threshold": 0.5,
 }
 
 
+def looks(count: int) -> list[dict[str, Any]]:
+    """Return colour, dashes and marker of every line, no two the same."""
+    pairs = itertools.islice(itertools.cycle(zip(COLOURS, MARKERS, strict=True)), count)
+    dashes = ((i + 2 * (i // len(COLOURS))) % len(DASHES) for i in range(count))
+    styles = [{"color": c, "marker": m, "linestyle": DASHES[d]} for (c, m), d in zip(pairs, dashes, strict=True)]
+    return [style | {"markersize": 3.5, "linewidth": 1.3} for style in styles]
+
+
 def new_figure(width: float, height: float, title: str) -> Figure:
     """Return an empty figure, to draw into under `matplotlib.rc_context(STYLE)`."""
-    figure = Figure(figsize=(max(width, 5.2), height), layout="constrained")
+    figure = Figure(figsize=(min(max(width, 5.2), PAGE), height), layout="constrained")
     figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
     return figure
+
+
+def label_logarithmic(axis: Axis, text: Callable[[float], str] | None = None, most: int = 6) -> None:
+    """Label a logarithmic axis at two round numbers or more, and at most so many, whatever it spans."""
+    low, high = sorted(axis.get_view_interval())
+    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
+    choices = [(digits, 1) for digits in ((1, 2, 5), (1, 3), (1,))] + [((1,), stride) for stride in range(2, 30)]
+    ticks: list[float] = []
+    for digits, stride in choices:
+        powers = [power for power in range(first, last + 1) if power % stride == 0]
+        ticks = [digit * 10.0**power for power in powers for digit in digits]
+        if len(ticks := [tick for tick in ticks if low <= tick <= high]) <= most:
+            break
+    if len(ticks) < 2:
+        ticks = [tick for tick in MaxNLocator(most - 2).tick_values(low, high) if low <= tick <= high]
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: text(x)) if text else EngFormatter(sep=""))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def power_of_ten(value: float) -> str:
+    """Write a power of ten as one, and another number as it is."""
+    power = float(np.log10(value))
+    return f"$10^{{{power:.0f}}}$" if abs(power - round(power)) < 1e-9 else f"{value:g}"
 
 
 def legend_below(figure: Figure, note: str, columns: int = 3) -> None:

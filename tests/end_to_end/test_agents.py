@@ -228,7 +228,7 @@ def test_missing_mujoco_is_said(monkeypatch):
         raise gymnasium.error.DependencyNotInstalled("MuJoCo is not installed, run `pip install 'gymnasium[mujoco]'`")
 
     monkeypatch.setattr(gymnasium, "make", make)
-    with pytest.raises(ValueError, match=r'pip install "entroflow\[mujoco\]"'):
+    with pytest.raises(ValueError, match=r'run: pip install "gymnasium\[mujoco\]>=1.4"'):
         entroflow.SACISFM("HalfCheetah-v5")
 
 

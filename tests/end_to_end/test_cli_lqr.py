@@ -191,7 +191,7 @@ def test_policies_on_disk_are_those_of_the_results(study, alpha, seed):
     run = study.results["runs"][RUNS.index((alpha, seed))]
     assert (agent.settings.temperature, agent.seed) == (alpha, seed)
     assert agent.task.spec and agent.task.spec["kwargs"]["system"] == study.results["system"]
-    assert agent.policy.solver == lqr_plan.ACTING_SOLVER
+    assert agent.policy.solver == settings(1).actor.acting_solver
     assert bool(eqx.tree_equal(entroflow.load(study.out / run["policy"]).state, agent.state))
     with pytest.raises(ValueError, match="after 6 updates, expected a training of 6 updates, as planned"):
         agent.learn(1)
@@ -300,7 +300,7 @@ def test_ctrl_c_before_training_is_quiet(monkeypatch, tmp_path, capsys):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lqr_job.systems, "load", interrupt)
+    monkeypatch.setattr("entroflow.lqr.systems.load", interrupt)
     assert cli.main(["lqr", "--out", str(tmp_path / "out")]) == 130
     assert "Traceback" not in capsys.readouterr().err and not (tmp_path / "out").exists()
 

@@ -49,7 +49,7 @@ def test_a_missing_package_is_named(capsys, monkeypatch):
 
     monkeypatch.setitem(gymnasium.registry, "Lunar-v9", gymnasium.envs.registration.EnvSpec("Lunar-v9", lunar))
     assert main(["train", "Lunar-v9"]) == 2
-    assert capsys.readouterr().err.endswith('; run: pip install "entroflow[box2d]".\n')
+    assert capsys.readouterr().err.endswith('; run: pip install "gymnasium[box2d]>=1.4".\n')
 
 
 def test_training_leaves_records_and_agents(trained):

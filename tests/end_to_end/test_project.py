@@ -4,6 +4,7 @@ import ast
 import importlib
 import operator
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
 import entroflow
+from entroflow import cli, options
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "entroflow"
@@ -20,10 +23,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each may import what stands before it; what stands in one line, nothing of one another.
 LAYERS = [
-    {"files", "names"},
+    {"files"},
     {"checks", "stopping", "types", "devices", "plotting"},
     {"compiling"},
-    {"options", "memory", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
+    {"memory", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
+    {"names"},
+    {"options"},
     {"diagnostics", "flow", "envs"},
     {"isfm"},
     {"rl"},
@@ -194,13 +199,38 @@ def test_documents_name_only_commands_that_exist():
 
 
 def test_the_readme_python_runs(tmp_path, monkeypatch):
-    """The README's Python blocks run, with fewer steps; those that read a finished run's folder aside."""
+    """The Python blocks of the README, of three lines each, and of the page on using it run, with fewer steps."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    runnable = [block.replace("learn(10_000)", "learn(1_010)") for block in blocks if 'load("out/' not in block]
-    assert len(runnable) == 2
-    for block in runnable:
-        exec(compile(block, "README.md", "exec"), {})
+    counts = []
+    for document in ("README.md", "docs/using.md"):
+        blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), flags=re.DOTALL)
+        counts.append([len(block.split("\n")) - block.count("\n\n") - 1 for block in blocks])
+        for block in blocks:
+            exec(compile(block.replace("learn(10_000)", "learn(1_010)"), document, "exec"), {})
+    assert counts == [[3, 3], [8]]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/using.md"])
+def test_the_commands_of_the_readme_are_read(document):
+    """Every line of a console block that begins with entroflow is a command with options that there are."""
+    blocks = re.findall(r"```console\n(.*?)```", (ROOT / document).read_text(), flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("entroflow ")]
+    assert len(lines) >= 2
+    for line in lines:
+        kinds = {name: kind for name, (kind, _) in cli.COMMANDS.items()}
+        options.check(tyro.extras.subcommand_cli_from_dict(kinds, args=shlex.split(line, comments=True)[1:]))
+
+
+DOCUMENTS = [
+    path for name in ("*.md", "docs/*.md", "examples/*.md", "experiments/**/*.md") for path in sorted(ROOT.glob(name))
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_of_documents_lead_somewhere(document):
+    """What a document names beside it is there."""
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
 
 
 def test_the_python_of_the_docs_runs():

@@ -106,7 +106,7 @@ def test_a_gif_needs_no_ffmpeg(tmp_path, monkeypatch):
     frames, size, duration = gif(film.path)
     np.testing.assert_allclose(frames, [10, 50, 90, 130], atol=4)
     assert (size, duration) == ((241, 121), 40)
-    with pytest.raises(ValueError, match=r"film.mp4' without ffmpeg, .* pip install \"entroflow\[video\]\""):
+    with pytest.raises(ValueError, match=r"film.mp4' without ffmpeg, .* pip install .*\"imageio-ffmpeg>=0.6\""):
         record("Painter-v0", act, tmp_path / "film.mp4")
 
 
@@ -130,9 +130,9 @@ def test_films_have_limits(tmp_path, monkeypatch):
         (RuntimeError("gladLoadGL error\nmore"), r"Painter-v0: got no image \(gladLoadGL error\), .*MUJOCO_GL=egl"),
         (
             gymnasium.error.DependencyNotInstalled("pygame is not installed."),
-            r"no image \(pygame is not installed\), .*; run: pip install \"entroflow\[classic\]\"",
+            r"no image \(pygame is not installed\), .*; run: pip install \"gymnasium\[classic-control\]>=1.4\"",
         ),
-        (gymnasium.error.DependencyNotInstalled("Box2D is not there"), r"; run: pip install \"entroflow\[box2d\]\""),
+        (gymnasium.error.DependencyNotInstalled("Box2D is not there"), r"run: pip install \"gymnasium\[box2d\]>=1.4\""),
         (np.zeros((3, 4)), r"got frames of shape \(3, 4\) and type float64"),
     ],
 )

@@ -2,14 +2,17 @@
 
 import inspect
 from types import SimpleNamespace
+from typing import Any, get_type_hints
 
+import gymnasium
 import numpy as np
 import pytest
 
 import entroflow
+from entroflow import fields
 from entroflow.agents import sb3
 from entroflow.agents.settings import change, of_algorithm, single, values
-from entroflow.names import ELSEWHERE, Changes, Named
+from entroflow.names import ALGORITHMS, ELSEWHERE, TASKS, Changes, Named
 from entroflow.rl import ACTORS
 
 
@@ -69,6 +72,17 @@ def test_the_policy_may_stand_before_the_environment():
     ]:
         with pytest.raises(ValueError, match=message):
             sb3.environment(*arguments)
+
+
+def test_the_types_without_jax_are_those_of_the_settings():
+    """What is refused at a glance is what the settings themselves refuse."""
+    hints = get_type_hints(Changes, localns=vars(fields), include_extras=True)
+    for algorithm in ACTORS:
+        for name, (_, level, each) in single(of_algorithm(algorithm)).items():
+            if hints[name] is not Any:
+                assert hints[name] == get_type_hints(type(level), include_extras=True)[each.name], name
+    assert ALGORITHMS == tuple(ACTORS)
+    assert {f"{task}-v0" for task in TASKS} == {id for id in gymnasium.registry if id.startswith("entroflow/")}
 
 
 def test_every_setting_is_named_for_editors_and_in_the_signature():

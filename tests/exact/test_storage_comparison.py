@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from entroflow.diagnostics.statistics import bootstrap_interval, iqm
+from entroflow.plotting import COLOURS
 from entroflow.storage.comparison import ALL_TASKS, compare
-from entroflow.storage.curves import COLOURS, draw, table
+from entroflow.storage.curves import draw, table
 from entroflow.storage.records import Record
 
 STEPS = (100, 200, 300)

@@ -14,6 +14,7 @@ from experiments.lqr.table import table as table_of_lqr
 from experiments.mujoco.long import table as table_of_long_runs
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
+from experiments.summary import table as summary
 from experiments.variance import run as variance
 
 ROOT = Path(experiments.__file__).parent
@@ -51,9 +52,14 @@ def test_tables(path, make):
     assert make() == (ROOT / path).read_text()
 
 
-def test_the_readme_has_the_table_of_lqr():
-    """The first table that a reader sees."""
-    assert table_of_lqr() in (ROOT.parent / "README.md").read_text()
+def test_the_readme_has_the_summary():
+    """The one table of the README."""
+    assert summary() in (ROOT.parent / "README.md").read_text()
+
+
+def test_the_results_have_the_table_of_lqr():
+    """Both tables, of the defaults and of the paper's preset."""
+    assert table_of_lqr() in (ROOT.parent / "docs/results.md").read_text()
     assert table_of_lqr(ROOT / "lqr/paper") in (ROOT / "lqr/README.md").read_text()
 
 

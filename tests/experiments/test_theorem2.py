@@ -18,7 +18,7 @@ from rich.console import Console
 import entroflow
 from entroflow.storage import keeping
 from experiments.theorem2 import fits, report, run, weights
-from experiments.theorem2.figure import draw, theorem2_figure
+from experiments.theorem2.figure import bound_figure, draw, weights_figure
 
 SMALL = {
     "SIZES": (16, 64),
@@ -92,9 +92,10 @@ def test_going_on_changes_no_number(study):
 
 
 def test_the_figure_is_there(study):
-    """Six panels as PNG and PDF, not blank."""
-    assert imread(study.out / "theorem2.png")[..., :3].std() > 0.01
-    assert (study.out / "theorem2.pdf").read_bytes().startswith(b"%PDF-")
+    """Two of three panels each, as PNG and PDF, not blank."""
+    for name in ("theorem2", "weights"):
+        assert imread(study.out / f"{name}.png")[..., :3].std() > 0.01
+        assert (study.out / f"{name}.pdf").read_bytes().startswith(b"%PDF-")
 
 
 def test_results_name_every_cell(study):
@@ -180,7 +181,8 @@ def test_the_figure_can_be_drawn_again_from_results(study, tmp_path, recwarn):
     document = copy.deepcopy(study.results)
     broken = next(cell for cell in document["cells"] if cell["study"] == "samples")
     broken["w2_squared"][0] = None
-    theorem2_figure(document)
+    bound_figure(document)
+    weights_figure(document)
     assert (
         report.summarise(
             [cell | {"renyi_4": math.inf} if cell["renyi_4"] is None else cell for cell in document["cells"]],

@@ -126,7 +126,7 @@ def numbered(folder: Path, name: str) -> Path:
         ValueError: if nothing is installed that writes TensorBoard's files.
     """
     if find_spec("tensorboardX") is None:
-        remedy = 'pip install "entroflow[tensorboard]", or go without: learn(…, log=FOLDER)'
+        remedy = f"{checks.install('tensorboard')}, or go without: learn(…, log=FOLDER)"
         raise checks.error(
             "tensorboard_log", f"{str(folder)!r} without the package tensorboardX", "the package", remedy
         )

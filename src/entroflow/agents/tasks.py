@@ -253,9 +253,11 @@ def _refusal(name: str, problem: Exception) -> ValueError:
 def install(problem: Exception) -> str:
     """Return the command that installs what a task lacks, by an extra of this package where one brings it."""
     said, missing = str(problem), isinstance(problem, gymnasium.error.DependencyNotInstalled)
-    extras = [f"entroflow[{extra}]" for word, extra in EXTRAS.items() if missing and word in said.lower()]
+    extras = [extra for word, extra in EXTRAS.items() if missing and word in said.lower()]
+    if extras:
+        return f"run: {checks.install(extras[0])}"
     named = [next(filter(None, groups)) for groups in reversed(PACKAGE.findall(said))]
-    packages = [*extras, *named, *filter(None, [getattr(problem, "name", None)])]
+    packages = [*named, *filter(None, [getattr(problem, "name", None)])]
     return f'run: pip install "{packages[0]}"' if packages else "install it"
 
 

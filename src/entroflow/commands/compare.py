@@ -2,10 +2,7 @@
 
 from rich.console import Console
 
-from .. import plotting
 from ..options import CompareOptions
-from ..storage.comparison import compare
-from ..storage.curves import draw, table, write
 from ..storage.folder import claim
 from ..storage.records import read
 
@@ -14,8 +11,12 @@ FILES = frozenset(f"compare.{ending}" for ending in ("png", "pdf", "json", "csv"
 
 def run(command: CompareOptions) -> int:
     """Do what the command says; return the exit code. Bad input is a `ValueError` before anything is written."""
-    labels = command.labels or None
-    found = compare([read(folder) for folder in command.folders], metric=command.metric, labels=labels)
+    records = [read(folder) for folder in command.folders]
+    from .. import plotting  # Matplotlib and SciPy take as long to import as all else takes together
+    from ..storage.comparison import compare
+    from ..storage.curves import draw, table, write
+
+    found = compare(records, metric=command.metric, labels=command.labels or None)
     if not (command.out.is_dir() and {path.name for path in command.out.iterdir()} <= FILES):  # else: compare again
         claim(command.out)
     write(command.out, found)

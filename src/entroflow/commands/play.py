@@ -1,5 +1,8 @@
 """The commands eval, watch and export: trained agents over whole episodes, on film, and as one file."""
 
+import os
+import sys
+from ctypes.util import find_library
 from pathlib import Path
 
 from rich.console import Console
@@ -37,6 +40,9 @@ def evaluate(command: EvalOptions) -> int:
 def watch(command: WatchOptions) -> int:
     """Film a trained agent; return the exit code."""
     folder, *_ = _agents(command.folder, command.checkpoint)
+    shown = {"DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"} & os.environ.keys()
+    if sys.platform == "linux" and not shown:  # MuJoCo, when it is imported, would look for a display in vain
+        os.environ["MUJOCO_GL"] = "osmesa" if find_library("OSMesa") else "egl"
     from ..agents import SAC
     from .video import record
 

@@ -21,7 +21,7 @@ def resume(options: ResumeOptions) -> int:
     if plan["command"] != "lqr" or not isinstance(facts := plan.get("facts"), dict):
         expected, remedy = "a training or a study of lqr", "go on with the command that began it"
         raise checks.error(place, f"a study of {plan['command']!r}", expected, remedy)
-    from .lqr import job
+    from .lqr.start import run
 
     try:
         known: dict[str, Any] = dict(plan["options"])
@@ -30,4 +30,4 @@ def resume(options: ResumeOptions) -> int:
     except (KeyError, TypeError, ValueError) as problem:
         given, remedy = f"fields that do not fit ({problem})", "restore the file, or begin anew"
         raise checks.error(place, given, "the options of a study", remedy) from None
-    return job.run(begun, facts)
+    return run(begun, facts)

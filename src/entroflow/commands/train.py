@@ -3,14 +3,13 @@
 JAX is imported once it is known that the folder will do.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from .. import checks
-from ..options import TrainOptions
+from ..options import TrainOptions, value_of
 from ..storage import checkpoint, legacy, records
 
 if TYPE_CHECKING:
@@ -104,8 +103,5 @@ def _changes(assignments: tuple[str, ...], settings: "Settings") -> dict[str, An
         if not sign:
             raise checks.error("--set", repr(text), "name=value", "write for example --set candidates=32")
         level_of(name, settings, "--set")
-        try:
-            changes[name] = json.loads(value)
-        except (ValueError, RecursionError):  # text, or numbers of thousands of digits
-            changes[name] = {"None": None, "True": True, "False": False}.get(value, value)
+        changes[name] = value_of(value)
     return changes

@@ -77,7 +77,7 @@ def _film(path: Path) -> Path:
     if path.suffix not in (".mp4", ".gif"):
         raise checks.error("path", repr(str(path)), "a name that ends with .mp4 or .gif", "rename it")
     if path.suffix == ".mp4" and not ffmpeg:
-        remedy = 'pip install "entroflow[video]", or name the file .gif'
+        remedy = f"{checks.install('video')}, or name the file .gif"
         raise checks.error("path", f"{str(path)!r} without ffmpeg", "imageio-ffmpeg for an MP4", remedy)
     return path
 

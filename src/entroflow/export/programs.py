@@ -85,7 +85,7 @@ def write(path: str | Path, program: Program) -> Path:
         import_module(NEEDS[path.suffix])
     except ImportError:
         given = f"{str(path)!r} without the package {NEEDS[path.suffix]}"
-        raise checks.error("format", given, "it installed", 'pip install "entroflow[export]"') from None
+        raise checks.error("format", given, "it installed", checks.install("export")) from None
     content = _stablehlo(program) if path.suffix == ".stablehlo" else _onnx(program)
     with checks.reachable(path, "a file to write to"):
         replace(path, content)

@@ -60,7 +60,7 @@ class Fitted:
         Raises:
             ValueError: for a number that is none.
         """
-        return self._paths(n, seed)[:, -1]
+        return self.paths(n, seed)[:, -1]
 
     def log_prob(self, points: ArrayLike) -> Float[np.ndarray, "..."]:
         """Return the log-density at points of shape (..., d); another shape is a `ValueError`."""
@@ -87,9 +87,21 @@ class Fitted:
 
         if self.dim > 2:
             raise checks.error("plot", f"points of {self.dim} components", "one or two", "plot their pairs")
-        return draw(self.log_prob, jax.vmap(self.log_target), self._paths(n, seed))
+        return draw(self.log_prob, jax.vmap(self.log_target), self.paths(n, seed))
 
-    def _paths(self, n: int, seed: int) -> Float[np.ndarray, "n times d"]:
+    def paths(self, n: int = 1, seed: int = 0) -> Float[np.ndarray, "n times d"]:
+        """Return points at equal times of the flow, on their way from noise to the points of `sample`.
+
+        Args:
+            n: number of points.
+            seed: seed of the random numbers.
+
+        Returns:
+            The paths.
+
+        Raises:
+            ValueError: for a number that is none.
+        """
         keys = jax.random.split(jax.random.key(checks.seed("seed", seed)), checks.positive_int("n", n))
         return np.asarray(_paths_of(self.policy, keys))
 

@@ -4,12 +4,14 @@ import csv
 import io
 import itertools
 import json
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
@@ -26,8 +28,6 @@ from .folder import plain
 from .records import read
 from .tables import replace
 
-COLOURS = (plotting.LEARNED, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", plotting.EXACT)  # Okabe–Ito
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # for the eighth line and beyond
 ACROSS = 3  # panels beside each other
 LETTERS = 56  # in a line of the legend, at most
 
@@ -45,8 +45,8 @@ def draw_learning_curve(folder: str | Path, metric: str = "return") -> None:
 def draw(comparison: Comparison) -> Figure:
     """Draw one panel per task, and one for all tasks together if there is an aggregate.
 
-    A line per algorithm is the interquartile mean over seeds, with 95 % intervals as bands. Where a single algorithm is
-    shown, its seeds are thin lines.
+    A line per algorithm is the interquartile mean over seeds, with 95 % intervals as bands; of three seeds or fewer it
+    is their mean, with their range. Where a single algorithm is shown, its seeds are thin lines.
     """
     curves = comparison.curves + comparison.aggregate
     tasks = list(dict.fromkeys(curve.task for curve in curves))
@@ -54,10 +54,11 @@ def draw(comparison: Comparison) -> Figure:
     across = 2 if len(tasks) == 4 else min(len(tasks), ACROSS)
     down = -(-len(tasks) // across)
     seeds = sorted({len(curve.values) for curve in comparison.curves})
-    note = f"interquartile mean over {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds"
-    note = f"{note}; bands: 95 % bootstrap intervals" if seeds[-1] > 1 else "one seed"
+    few, counted = _are_few(comparison), " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    kind, band = ("mean", "lowest to highest seed") if few else ("interquartile mean", "95 % bootstrap intervals")
+    note = f"{kind} over {counted} seeds; bands: {band}" if seeds[-1] > 1 else "one seed"
     note += "; thin: each seed" if seeds[-1] > 1 and len(styles) == 1 else ""
-    width = max(3.3 * across + 0.3, 5.2)
+    width = min(max(3.3 * across + 0.3, 5.2), plotting.PAGE)
     columns = min(len(styles), max(int(12 * width) // (min(max(map(len, styles)), LETTERS) + 8), 1))
     rows = sum(-(-len(name) // LETTERS) for name in styles) / columns
     with mpl.rc_context(plotting.STYLE):
@@ -67,7 +68,7 @@ def draw(comparison: Comparison) -> Figure:
         for task, ax in zip(tasks, axes, strict=False):
             shown = [curve for curve in curves if curve.task == task]
             for curve in shown:
-                _draw_curve(ax, curve, styles[curve.algorithm], alone=len(styles) == 1)
+                _draw_curve(ax, curve, styles[curve.algorithm], few=few, alone=len(styles) == 1)
             _label(ax, task, comparison.metric, titled=not title, first=ax in axes[::across])
         for ax in axes[len(tasks) :]:
             ax.remove()
@@ -75,27 +76,36 @@ def draw(comparison: Comparison) -> Figure:
     return figure
 
 
+def _are_few(comparison: Comparison) -> bool:
+    """Return whether intervals would be no more than the range."""
+    return max(len(curve.values) for curve in comparison.curves) <= 3
+
+
 def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
     names = list(dict.fromkeys(curve.algorithm for curve in comparison.curves))
-    looks = itertools.cycle(itertools.product(DASHES, COLOURS))
-    keys = "linestyle", "color", "zorder"  # the first ones lie on top
-    return {name: dict(zip(keys, (*next(looks), 3 - i / len(names)), strict=True)) for i, name in enumerate(names)}
+    looks = zip(names, plotting.looks(len(names)), strict=True)
+    return {name: look | {"zorder": 3 - i / len(names)} for i, (name, look) in enumerate(looks)}  # the first on top
 
 
-def _draw_curve(ax: Axes, curve: Curve, style: dict[str, Any], *, alone: bool) -> None:
-    point = {"marker": "o", "markersize": 3} if len(curve.steps) == 1 else {}
-    ax.plot(curve.steps, curve.iqm, label=_shown(curve.algorithm), linewidth=1.5, **style, **point)
-    if alone and len(curve.values) > 1:
-        ax.plot(curve.steps, curve.values[:, 0].T, linewidth=0.5, alpha=0.6, **style)
-    if curve.interval is not None:
+def _draw_curve(ax: Axes, curve: Curve, style: dict[str, Any], *, few: bool, alone: bool) -> None:
+    runs = curve.values.mean(axis=1)
+    center = runs.mean(axis=0) if few else curve.iqm
+    ends = np.stack([runs.min(axis=0), runs.max(axis=0)]) if few else curve.interval
+    every = max(1, len(curve.steps) // 12)
+    ax.plot(curve.steps, center, label=_shown(curve.algorithm), markevery=every, **style)
+    if alone and len(runs) > 1:
+        ax.plot(curve.steps, runs.T, **style | {"linewidth": 0.5, "alpha": 0.6, "marker": ""})
+    if ends is not None and len(runs) > 1:
         band = {"alpha": 0.18, "linewidth": 0.0, "zorder": style["zorder"] - 1, "color": style["color"]}
         if len(curve.steps) == 1:
-            ax.vlines(curve.steps, *curve.interval, color=style["color"])
-        ax.fill_between(curve.steps, *curve.interval, **band)
+            ax.vlines(curve.steps, *ends, color=style["color"])
+        ax.fill_between(curve.steps, *ends, **band)
 
 
 def _shown(name: str) -> str:
-    """Break a long name; take dollar signs and a leading underscore literally."""
+    """Call an algorithm by its name; break a long one; take dollar signs and a leading underscore literally."""
+    for code, called in plotting.NAMES.items():
+        name = re.sub(rf"^{code}\b", called, name)
     name = textwrap.fill(name, LETTERS).replace("$", r"\$")
     return f" {name}" if name.startswith("_") else name
 
@@ -122,7 +132,9 @@ def _label(ax: Axes, task: str, metric: str, *, titled: bool, first: bool) -> No
 def table(comparison: Comparison) -> Constrain:
     """Return the closing tables, at most 80 columns wide: scores by task, probabilities of improvement, notes."""
     style = {"box": box.SIMPLE_HEAD, "padding": 0, "pad_edge": False}
-    scores = Table(title=f"{comparison.metric}: interquartile mean [95 % interval]", **style)
+    plain = _are_few(comparison) and not comparison.aggregate
+    kind = "mean [lowest, highest seed]" if plain else "interquartile mean [95 % interval]"
+    scores = Table(title=f"{comparison.metric}: {kind}", **style)
     scores.add_column("", no_wrap=True)
     for header in ("seeds", "steps", "at the end", "average over steps", "min"):
         scores.add_column(header, justify="right", overflow="fold", no_wrap=len(header) < 6)

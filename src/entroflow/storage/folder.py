@@ -36,12 +36,18 @@ PACKAGES = ("entroflow", "jax", "equinox", "optax", "numpy", "scipy")
 RESULTS = "results.json"
 
 
-def claim(folder: Path) -> None:
-    """Make the output folder; a `ValueError` says so if it holds anything or cannot be made."""
+def unused(folder: Path) -> None:
+    """Refuse an output folder that holds anything, with a `ValueError`."""
     with checks.reachable(folder, "a folder to write to"):
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             given = f"{str(folder)!r}, which {'already holds another run' if folder.is_dir() else 'is a file'}"
             raise checks.error("--out", given, "a new or an empty folder", "pass another name or remove it")
+
+
+def claim(folder: Path) -> None:
+    """Make the output folder; a `ValueError` says so if it holds anything or cannot be made."""
+    unused(folder)
+    with checks.reachable(folder, "a folder to write to"):
         folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -106,7 +112,7 @@ def cache_compilations() -> None:
 
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "entroflow" / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # reading is ten times faster
         compilation_cache.reset_cache()  # or a process that compiled something before would do without
 
 

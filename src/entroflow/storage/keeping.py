@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
 from rich.console import Console
 from rich.markup import escape
 
@@ -82,6 +81,8 @@ class Keeper:
 
     def restored(self, name: str, like: T) -> T:
         """Return a tree of the newest checkpoint."""
+        import jax  # which `read_plan` does without
+
         tree = checkpoint.unflatten(name, like, self.arrays)
         return jax.tree.map(lambda leaf, there: jax.device_put(leaf, there.sharding), tree, like)
 

@@ -72,7 +72,7 @@ def open_sinks(folder: Path, config: Mapping[str, Any], *, wandb: bool = False, 
         ValueError: if Weights & Biases is asked for and not installed.
     """
     if wandb and find_spec("wandb") is None:
-        remedy = 'pip install "entroflow[wandb]", or go without'
+        remedy = f"{checks.install('wandb')}, or go without"
         raise checks.error("wandb", "True without the package wandb", "the package", remedy)
     sinks: list[Sink] = [_WeightsAndBiases(folder, config)] if wandb else []
     if find_spec("tensorboardX") is not None:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jaxtyping import Array, Float, Int
 
 from ...envs.lqr import LQREnv
@@ -67,5 +66,7 @@ def normal_points(count: int, size: int) -> Float[np.ndarray, "k d"]:
     As noise they make means and covariances of actions far more accurate than random draws of the same number, which
     is to be a power of two.
     """
-    uniform = scipy.stats.qmc.Sobol(size, rng=0).random(count)
-    return scipy.stats.norm.ppf(uniform).astype(np.float32)
+    from scipy.stats import norm, qmc  # half a second, which nothing on the screen needs to wait for
+
+    uniform = qmc.Sobol(size, rng=0).random(count)
+    return norm.ppf(uniform).astype(np.float32)

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
 from ...lqr.matrices import matrix_root
-from ...plotting import EXACT, LEARNED, QUIET, STYLE, legend_below, new_figure
+from ...plotting import DASHES, EXACT, LEARNED, OTHER, QUIET, STYLE, label_logarithmic, legend_below, new_figure
 
 RETURN_TOLERANCE = 0.01  # shaded about the optimal return
 ERROR_TARGETS = {"mean": 0.03, "covariance": 0.05}  # relative errors, drawn as dotted lines
@@ -44,8 +44,9 @@ class Picture(NamedTuple):
 def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float, int], float], title: str) -> Figure:
     """Figure 1: standard return during training, one panel per temperature, against the optimal policy's.
 
-    The line is the mean over seeds, broken where a seed's return is not finite; the band is their range. The return of
-    an untrained policy may be any size, so a panel shows what lies near the optimum.
+    The line is the mean over seeds, broken where a seed's return is not finite; the band is their range, and thin lines
+    are the seeds, where that happens. The return of an untrained policy may be any size, so a panel shows what lies
+    near the optimum.
     """
     groups = _by_alpha(curves)
     columns = len(groups) if len(groups) <= 3 else int(np.ceil(np.sqrt(len(groups))))
@@ -60,16 +61,20 @@ def returns_figure(curves: Sequence[Curve], optimal_returns: Mapping[tuple[float
             drawable = np.clip(returns, low - 1e3 * (high - low), None)  # renderers stumble over 1e300
             drawable[~np.isfinite(returns)] = np.nan
             bounds = optimum - RETURN_TOLERANCE * abs(optimum), optimum + RETURN_TOLERANCE * abs(optimum)
-            ax.axhspan(*bounds, color="0.92", label=f"within {_percent(RETURN_TOLERANCE)} of optimum", zorder=0)
+            visible = bounds[1] - bounds[0] > 0.02 * (high - low)
+            within = f"within {_percent(RETURN_TOLERANCE)} of optimum" if visible else None
+            ax.axhspan(*bounds, color="0.92", label=within, zorder=0)
             label = f"mean over {len(runs)} seeds" if len(runs) > 1 else "learned policy"
-            _mean_and_range(ax, runs[0].transitions, drawable, LEARNED, label)
+            _mean_and_range(ax, runs[0].transitions, drawable, {"color": LEARNED}, label)
+            if len(runs) > 1 and not np.isfinite(drawable.mean(axis=0)).all():
+                ax.plot(runs[0].transitions, drawable.T, color=LEARNED, linewidth=0.5)
             ax.axhline(optimum, color=EXACT, linestyle="--", linewidth=1.2, label="optimal policy")
             ax.set_ylim(low, high)
             ax.set_title(f"α = {alpha:g}", fontweight="bold")
             ax.set_title(_comparison(returns[:, -1], optimum), loc="right", color=QUIET, fontsize=8)
             if lost := int(np.sum(~(returns[:, -1] >= low))):
-                note = f"{lost} of {len(runs)} seeds: last return lower or not finite"
-                text = {"color": "#b2182b", "fontsize": 7, "transform": ax.transAxes}
+                note = f"{lost} of {len(runs)} seeds end below\nor not finite"
+                text = {"color": "#b2182b", "fontsize": 8, "transform": ax.transAxes}
                 ax.text(0.03, 0.05, note, bbox={"color": "white", "pad": 1}, **text)
         _tidy_grid(figure, columns, len(groups))
         figure.supylabel("standard return (no entropy)", fontsize=9)
@@ -129,12 +134,13 @@ def _error_panels(
             ax.errorbar(x, value, bar, fmt="o", markersize=size, color=colour, elinewidth=1)
             ax.plot(stroke, [level, level], color=QUIET, linewidth=2, zorder=1)
         text = {"ha": "center", "color": colour, "weight": "bold", "transform": relative.get_xaxis_transform()}
+        text |= {"fontsize": 8 if len(alphas) > 3 else 9}
         relative.text(place, 1.02, _percent(share.mean()), **text)
         extent += [*error, *floor, *(error + deviation)]
     _log_if_positive(absolute, np.array(extent))
     relative.axhline(ERROR_TARGETS[name], color=EXACT, linestyle=":", linewidth=1)
     relative.set_ylim(bottom=0)
-    relative.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    relative.yaxis.set_major_formatter(FuncFormatter(lambda share, _: _percent(share)))
     relative.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
     relative.set_xlabel("temperature α")
     relative.set_xlim(-0.5, len(alphas) - 0.5)
@@ -144,25 +150,26 @@ def learning_figure(curves: Sequence[Curve], title: str) -> Figure:
     """Relative errors of action mean and covariance against the number of transitions, both axes logarithmic."""
     groups = _by_alpha(curves)
     with mpl.rc_context(STYLE):
-        figure = new_figure(8.4, 4.0, title)
+        figure = new_figure(7.2, 3.6, title)
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         for ax, (name, target) in zip(panels, ERROR_TARGETS.items(), strict=True):
-            for colour, (alpha, runs) in zip(_colours(len(groups)), groups.items(), strict=True):
+            for i, (colour, (alpha, runs)) in enumerate(zip(_colours(len(groups)), groups.items(), strict=True)):
                 errors = np.stack([getattr(run, f"{name}_error_relative") for run in runs]).astype(float)
                 drawable = (errors > 0) & (errors < 1e30) & (runs[0].transitions > 0)  # on logarithmic axes
                 errors[~drawable] = np.nan
-                _mean_and_range(ax, runs[0].transitions, errors, colour, f"α = {alpha:g}")
+                look = {"color": colour, "linestyle": DASHES[i % len(DASHES)]}
+                _mean_and_range(ax, runs[0].transitions, errors, look, f"α = {alpha:g}")
             ax.axhline(target, color=EXACT, linestyle=":", linewidth=1)
             times = np.concatenate([run.transitions for run in curves])
             ax.update_datalim([(time, target) for time in times if time > 0])  # even if no error can be drawn
             place = {"xy": (1, target), "xycoords": ax.get_yaxis_transform()}
             ax.annotate(_percent(target), **place, xytext=(3, 0), textcoords="offset points", va="center")
             ax.set(xscale="log", yscale="log", xlabel="environment transitions")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: _percent(share)))
-            ax.yaxis.set_minor_formatter(NullFormatter())
             ax.set_title(f"action {name}", fontweight="bold")
             ax.grid(which="major", color="0.92", zorder=0)
+        for ax in panels:
+            label_logarithmic(ax.xaxis, most=4)
+            label_logarithmic(ax.yaxis, _percent, most=8)
         panels[0].set_ylabel("relative error in 2-norm")
         note = "Lines: mean over seeds. Bands: worst to best seed." if len(curves) > len(groups) else ""
         legend_below(figure, note, columns=6)
@@ -185,7 +192,7 @@ def policies_figure(pictures: Sequence[Picture], title: str) -> Figure:
                 finite = np.isfinite(picture.actions).all(axis=1)
                 if not finite.all():
                     note = f"{np.mean(~finite):.0%} of the samples are not finite"
-                    ax.text(0.03, 0.95, note, transform=ax.transAxes, color="#b2182b", fontsize=7, va="top")
+                    ax.text(0.03, 0.95, note, transform=ax.transAxes, color="#b2182b", fontsize=8, va="top")
                 (_histogram if dimension == 1 else _ellipses)(ax, picture, picture.actions[finite].astype(float))
                 ax.xaxis.set_major_locator(MaxNLocator(4))
                 ax.yaxis.set_major_locator(MaxNLocator(4))
@@ -216,7 +223,7 @@ def _ellipses(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
     ax.plot([], [], ".", color=LEARNED, label="learned policy: samples")  # the legend's dot, large enough to see
     gaussians = [("exact optimum", picture.mean[:2], picture.covariance[:2, :2], "-", EXACT)]
     if len(actions) > 1:
-        gaussians.append(("learned policy", actions.mean(axis=0), np.cov(actions.T), "--", "#d55e00"))
+        gaussians.append(("learned policy", actions.mean(axis=0), np.cov(actions.T), "--", OTHER))
     angle = np.linspace(0, 2 * np.pi, 181)
     circle = np.column_stack([np.cos(angle), np.sin(angle)])
     for name, mean, covariance, linestyle, colour in gaussians:
@@ -227,13 +234,14 @@ def _ellipses(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
         ax.plot(*mean, color=colour, marker="+", markersize=7)
 
 
-def _mean_and_range(ax: Axes, x: np.ndarray, values: np.ndarray, colour: Any, label: str) -> None:
+def _mean_and_range(ax: Axes, x: np.ndarray, values: np.ndarray, look: dict[str, Any], label: str) -> None:
     """The mean over seeds, (seeds, E) → a line, and the range of the finite ones as a band."""
-    marker = "o" if len(x) < 12 else None  # a single evaluation has no line
-    ax.plot(x, values.mean(axis=0), color=colour, linewidth=1.5, marker=marker, markersize=3, label=label)
+    marker, mean = "o" if len(x) < 12 else None, values.mean(axis=0)  # a single evaluation has no line
+    named = label if np.isfinite(mean).any() else None
+    ax.plot(x, mean, linewidth=1.5, marker=marker, markersize=3, label=named, **look)
     if len(values) > 1:
         low, high = np.fmin.reduce(values), np.fmax.reduce(values)
-        ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        ax.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
 
 
 def _limits_near(optimum: float, late: np.ndarray) -> tuple[float, float]:
@@ -257,10 +265,11 @@ def _comparison(returns: np.ndarray, optimum: float) -> str:
 
 
 def _percent(share: float) -> str:
-    """A share to two digits, as in 0.31 % or 12 %."""
+    """A share to two digits, or a whole number, as in 0.31 %, 12 % or 3,180 %."""
     if not np.isfinite(share):
         return "not finite"
-    return f"{100 * share:.2g} %" if 100 * share < 99.5 else f"{100 * share:.3g} %"
+    percent = 100 * share
+    return f"{percent:.2g} %" if percent < 99.5 else f"{percent:,.0f} %" if percent < 1e6 else f"{percent:.0e} %"
 
 
 def _log_if_positive(ax: Axes, values: np.ndarray) -> None:
@@ -278,7 +287,7 @@ def _by_alpha(items: Sequence[Any]) -> dict[float, list[Any]]:
 
 def _colours(count: int) -> Iterator[Any]:
     """Colours that the colour-blind tell apart and that darken with the temperature's rank."""
-    return iter(mpl.colormaps["viridis"](np.linspace(0.8, 0.0, count) if count > 1 else [0.3]))
+    return iter(mpl.colormaps["viridis"](np.linspace(0.7, 0.0, count) if count > 1 else [0.3]))
 
 
 def _tidy_grid(figure: Figure, columns: int, used: int) -> None:

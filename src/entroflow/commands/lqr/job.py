@@ -34,7 +34,7 @@ from ...agents.tasks import rebuilt
 from ...devices import mesh_of, use_all_cores
 from ...envs import LQREnv
 from ...flow import Unbounded
-from ...lqr import LQR, systems
+from ...lqr import LQR
 from ...lqr.simulate import Noise
 from ...options import LQROptions
 from ...rl import loop_jax, sac
@@ -46,16 +46,13 @@ from ...storage.places import policy_folder
 from . import plan as planned
 from . import report, units
 from .evaluate import LQREvaluation, evaluate, normal_points
-from .plan import candidates, noise, plan, settings
-from .report import Run
+from .plan import Run, candidates, noise, settings
 
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
 
 
-def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
-    """Do what the command says; return the exit code. Of a study to go on with, `resumed` holds the system."""
-    lqr = systems.load(options.system) if resumed is None else LQR.from_dict(resumed["system"])
-    runs = plan(options, lqr)
+def run(options: LQROptions, lqr: LQR, runs: list[Run], *, resumed: bool) -> int:
+    """Do what was planned, see `entroflow.commands.lqr.start`, or go on with it; return the exit code."""
     config = settings(options.steps, candidates(options.candidates), options.preset)
     use_all_cores()
     transition = 4 * (2 * lqr.B.shape[0] + lqr.B.shape[1] + 1) + 2
@@ -63,7 +60,7 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
     given = {name: value for name, value in dataclasses.asdict(options).items() if name != "out"}
     again, facts = f"entroflow resume {options.out}", {"system": lqr.to_dict()}
     with (
-        keeping("lqr", options.out, given, facts, resumed=resumed is not None, again=again) as keeper,
+        keeping("lqr", options.out, given, facts, resumed=resumed, again=again) as keeper,
         jax.enable_x64(False),  # environment, noise and figures are in single precision
     ):
         job = lambda console: _Job(options, lqr, runs, config, console, keeper).run()  # noqa: E731
@@ -257,7 +254,7 @@ class _Job:
             "trajectories": planned.TRAJECTORIES,
             "evaluated_states": planned.FINAL_STATES,
             "samples_per_state": planned.FINAL_SAMPLES,
-            "acting_solver": to_json(planned.ACTING_SOLVER),
+            "acting_solver": to_json(cast(Flow, self.config.actor).acting_solver),
             "units": dict(zip(self.units._fields, self._units_told(), strict=True)),
             "sac": to_json(self.config),
         }

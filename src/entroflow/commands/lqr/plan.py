@@ -1,18 +1,21 @@
-"""What the LQR job is to do: its settings, its runs with their exact optima, and the noise that judges policies."""
+"""What the LQR job is to do: its settings, its runs with their exact optima, and the noise that judges policies.
+
+Without JAX, so that what cannot be done is refused before that is imported.
+"""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from ... import checks
-from ...flow import RungeKutta
 from ...lqr import LQR
 from ...lqr.simulate import Noise, sample_noise, simulate
 from ...options import LQROptions
-from ...rl import Config, Flow, MLPCritic
-from .report import Run
+
+if TYPE_CHECKING:
+    from ...rl import Config
 
 ENVIRONMENTS = 2048  # of each run
 EXPLORATION = {
@@ -26,13 +29,27 @@ EVALUATIONS = 20  # during training
 PROGRESS_STATES, PROGRESS_SAMPLES = 32, 256  # of an evaluation during training
 FINAL_STATES, FINAL_SAMPLES = 32, 16_384  # of the last one
 MOST_CANDIDATES = 1024
-ACTING_SOLVER = RungeKutta("rk4", 4)
 
 
-def settings(updates: int, candidates: int = 8, preset: str = "default") -> Config:
+class Run(NamedTuple):
+    """One run of the study with its exact optimum: gain, covariance, entropy."""
+
+    temperature: float
+    seed: int
+    K: Float[np.ndarray, "d n"]
+    covariance: Float[np.ndarray, "d d"]
+    entropy: float
+    best_return: float  # the optimum's average return on the noise that the learned policies are judged on
+
+
+def settings(updates: int, candidates: int = 8, preset: str = "default") -> "Config":
     """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
+    from ...flow import RungeKutta
+    from ...rl import Config, Flow, MLPCritic
+
     sizes: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "states": 64, "candidates": candidates}
-    actor = Flow(**sizes, acting_solver=ACTING_SOLVER, pairs=2, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
+    solver = RungeKutta("rk4", 4)
+    actor = Flow(**sizes, acting_solver=solver, pairs=2, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
     one: dict[str, Any] = {"width": 64, "layer_norm": False, "members": 1, "ensemble": "mean", "soft_value": "network"}
     if preset == "paper":
         actor, one["soft_value"] = dataclasses.replace(actor, ess_floor=0.0), "action"

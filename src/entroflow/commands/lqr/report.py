@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,19 +17,9 @@ from ...lqr.matrices import matrix_root
 from ...plotting import save
 from .evaluate import LQREvaluation, normal_points
 from .figures import Curve, Picture, errors_figure, learning_figure, policies_figure, returns_figure
+from .plan import Run
 
 PICTURE_SAMPLES = 4000
-
-
-class Run(NamedTuple):
-    """One run of the study with its exact optimum: gain, covariance, entropy."""
-
-    temperature: float
-    seed: int
-    K: Float[np.ndarray, "d n"]
-    covariance: Float[np.ndarray, "d d"]
-    entropy: float
-    best_return: float  # the optimum's average return on the noise that the learned policies are judged on
 
 
 def errors(run: Run, evaluation: LQREvaluation) -> dict[str, float]:
