@@ -29,6 +29,7 @@ WHOLE = PrimitiveConstructorSpec(
 Whole = Annotated[int, WHOLE]
 MaybeWhole = Annotated[int | None, WHOLE]
 Preset = Literal["default", "paper"]
+TrainPreset = Literal["default", "paper", "crossq"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class TrainOptions:
 
     env: Positional[str]  # Id of the task, such as HalfCheetah-v5.
     algorithm: str = "sac_isfm"  # sac_isfm, gaussian_sac, or denoising (a diffusion policy without a density).
-    preset: Preset = "default"  # paper: Algorithm 2 as it is written.
+    preset: TrainPreset = "default"  # paper: Algorithm 2 as it is written; crossq: with the critic of CrossQ.
     steps: Whole = 100_000  # Environment steps of every seed.
     seeds: Whole = 1  # Number of seeds.
     seed: Whole = 0  # First seed S; the seeds are S, S+1, ….

@@ -11,7 +11,7 @@ import entroflow
 from entroflow.agents.settings import change, changed, from_json, of_algorithm, to_json
 from entroflow.commands.lqr import plan
 from entroflow.flow import RungeKutta
-from entroflow.rl import Flow, sac
+from entroflow.rl import CrossQ, Flow, sac
 from entroflow.storage import legacy
 
 PLAIN = {"target": "pair", "ess_floor": 0.0, "pathwise": 0.0}
@@ -36,12 +36,24 @@ def test_the_preset_for_lqr():
     assert other == plan.settings(100).actor and plan.settings(100).critic.soft_value == "network"
 
 
+@pytest.mark.parametrize("algorithm", ["sac_isfm", "gaussian_sac"])
+def test_the_preset_of_the_critic_of_crossq(algorithm):
+    """It goes into a file and comes back, and settings of its critic have their names."""
+    found = change(of_algorithm(algorithm, "crossq"), {"critic_width": 16})
+    assert found.config.critic == CrossQ(width=16) and from_json(to_json(found)) == found
+    assert found.policy_delay == {"sac_isfm": 1, "gaussian_sac": 3}[algorithm] and found.config.actor.rate == 1e-3
+
+
 @pytest.mark.parametrize(
     ("algorithm", "preset", "message"),
     [
-        ("sac_isfm", "papre", "preset: got 'papre', expected one of default, paper; did you mean 'paper'"),
-        ("gaussian_sac", "paper", "preset: got 'paper' with gaussian_sac, expected 'default'; choose sac_isfm"),
-        ("sac_isfm", "", "preset: got '', expected one of default, paper"),
+        ("sac_isfm", "papre", "preset: got 'papre', expected one of default, paper, crossq; did you mean 'paper'"),
+        (
+            "gaussian_sac",
+            "paper",
+            "preset: got 'paper' with gaussian_sac, expected 'default' or 'crossq'; choose sac_isfm",
+        ),
+        ("sac_isfm", "", "preset: got '', expected one of default, paper, crossq"),
     ],
 )
 def test_wrong_presets_are_refused(algorithm, preset, message):

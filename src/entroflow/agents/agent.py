@@ -39,7 +39,7 @@ class SAC:
             Stable-Baselines3's "MlpPolicy" may stand before it.
         *more: nothing else.
         seed: seed of everything random.
-        preset: settings that belong together: "default", or "paper" for Algorithm 2 as the paper has it.
+        preset: settings that belong together: one of `entroflow.agents.settings.PRESETS`.
         settings: all settings, in place of a preset.
         verbose: what `learn` shows: 0 nothing, 1 a bar or, without a terminal, ten lines; None: a bar or nothing.
         tensorboard_log: folder in which every `learn` makes one of its own, as for `log`.

@@ -27,17 +27,23 @@ KINDS: dict[str, type[Any]] = {
 }
 KIND, OWN = "kind", "own"
 CRITIC = "critic_"  # before the names of a critic's settings
-# What is set beside an algorithm's defaults; "paper" is Algorithm 2 as it is written (arXiv 2512.23870).
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "paper": {
-        "proposal": "policy",
-        "normalise": "self",
-        "target": "pair",
-        "ess_floor": 0.0,
-        "pathwise": 0.0,
-        "solver": RungeKutta("midpoint", 4),
-        "critic_soft_value": "action",
+PAPER = {
+    "proposal": "policy",
+    "normalise": "self",
+    "target": "pair",
+    "ess_floor": 0.0,
+    "pathwise": 0.0,
+    "solver": RungeKutta("midpoint", 4),
+    "critic_soft_value": "action",
+}
+# What is set beside the defaults of an algorithm: "paper" is Algorithm 2 as it is written (arXiv 2512.23870), "crossq"
+# the critic of CrossQ with what was found to go with it (experiments/changes).
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {name: {} for name in ACTORS},
+    "paper": {"sac_isfm": PAPER},
+    "crossq": {
+        "sac_isfm": {"critic": CrossQ(), "pathwise": 1.0},
+        "gaussian_sac": {"critic": CrossQ(), "rate": 1e-3, "policy_delay": 3},
     },
 }
 
@@ -98,10 +104,13 @@ def of_algorithm(name: str, preset: str = "default") -> Settings:
         preset: one of `PRESETS`.
     """
     settings = Settings(Config(ACTORS[checks.choice("algorithm", name, ACTORS)]))
-    changes = PRESETS[checks.choice("preset", preset, PRESETS)]
-    if changes and not isinstance(settings.config.actor, Flow):
-        raise checks.error("preset", f"{preset!r} with {name}", "'default'", "choose sac_isfm, whose preset it is")
-    return change(settings, changes)
+    of = PRESETS[checks.choice("preset", preset, PRESETS)]
+    if name not in of:
+        expected = " or ".join(repr(known) for known, each in PRESETS.items() if name in each)
+        raise checks.error(
+            "preset", f"{preset!r} with {name}", expected, f"choose {' or '.join(of)}, whose preset it is"
+        )
+    return change(settings, of[name])
 
 
 def single(settings: Settings) -> dict[str, tuple[int, Any, dataclasses.Field]]:
