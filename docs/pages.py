@@ -1,12 +1,18 @@
 """Pages that are made of what is elsewhere: READMEs, notebooks, tables of settings and of results. Nothing is typed twice."""
 
-import importlib
+import csv
 import inspect
+import json
 import os
 import re
-import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from entroflow.lqr import systems
+from experiments import frame
+from experiments.lqr.table import table as table_of_lqr
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -36,10 +42,103 @@ def write() -> None:
         text = (ROOT / source).read_text(encoding="utf-8")
         if not text.startswith("# "):
             text = f"# {page.split('/')[1].replace('-', ', ')}\n\n{text}"
-        _replace(DOCS / f"{page}.md", "---\norphan: true\n---\n" + text)
+        _replace(DOCS / f"{page}.md", text)
     _replace(DOCS / "api" / "others.md", _others())
+    _replace(DOCS / "tables" / "settings.md", _settings())
+    _replace(DOCS / "tables" / "metrics.md", _metrics())
+    _replace(DOCS / "tables" / "paper.md", _paper())
+    _replace(DOCS / "tables" / "lqr.md", table_of_lqr())
+    _replace(DOCS / "tables" / "lqr-paper.md", table_of_lqr(ROOT / "experiments/lqr/paper"))
     for notebook in NOTEBOOKS:
         _replace(DOCS / "tutorials" / notebook.name, notebook.read_text(encoding="utf-8"))
+
+
+def _settings() -> str:
+    """All settings with what the three algorithms have by default."""
+    from entroflow.agents.settings import of_algorithm, single
+    from entroflow.commands.settings import meaning, possible
+
+    known = {name: single(of_algorithm(name)) for name in ("sac_isfm", "gaussian_sac", "denoising")}
+    rows: dict[str, list[str]] = {}
+    for settings in known.values():
+        for name, (_, level, each) in settings.items():
+            shown = [_value(getattr(its[name][1], its[name][2].name)) if name in its else "–" for its in known.values()]
+            hint = get_type_hints(type(level), include_extras=True)[each.name]
+            rows.setdefault(name, [f"`{name}`", *shown, possible(hint), meaning(type(level), each.name)])
+    heads = ("setting", "SAC-ISFM", "Gaussian SAC", "diffusion", "range", "what it is")
+    return frame.markdown(heads, [[cell.replace("|", "\\|") for cell in row] for row in rows.values()])
+
+
+def _value(value: Any) -> str:
+    """A default, in few characters."""
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return f"{value}" if plain else getattr(value, "name", None) or repr(value).replace("RungeKutta", "")
+
+
+def _metrics() -> str:
+    """What the metrics were in the second half of committed trainings."""
+    runs = {"Pendulum-v1": "pendulum/sac_isfm", "HalfCheetah-v5": "mujoco/halfcheetah/sac_isfm",
+            "Hopper-v5": "mujoco/hopper/sac_isfm"}
+    tables = {task: _second_half(ROOT / "experiments" / place / "metrics.csv") for task, place in runs.items()}
+    names = [name for name in tables["Pendulum-v1"] if name not in ("seed", "step", "seconds", "episodes", "candidates")]
+    quantiles = lambda values: "{1:.3g} [{0:.3g}, {2:.3g}]".format(*np.quantile(values, (0.05, 0.5, 0.95)))  # noqa: E731
+    rows = [[f"`{name}`", *(quantiles(table[name]) for table in tables.values())] for name in names]
+    return frame.markdown(("metric", *tables), rows)
+
+
+def _second_half(path: Path) -> dict[str, list[float]]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    last = max(int(row["step"]) for row in rows)
+    late = [row for row in rows if int(row["step"]) > last / 2]
+    return {name: [float(row[name]) for row in late if row[name]] for name in rows[0]}
+
+
+def _paper() -> str:
+    """What of the paper is reproduced: command, minutes, result, test."""
+    rows = []
+    for system in ("coupled", "double_integrator"):
+        found = _results(f"lqr/{system}")
+        worst = {part: max(run[f"{part}_error_relative"] for run in found["runs"]) for part in ("mean", "covariance")}
+        gap = max(abs(1 - run["standard_return"] / run["optimal_standard_return"]) for run in found["runs"])
+        command, minutes = f"entroflow lqr --system {system}", _minutes(found)
+        rows.append([f"Figure 1, `{system}`", command, minutes, f"worst of {len(found['runs'])} runs: return within {gap:.2%}"])
+        told = f"the same runs: mean within {worst['mean']:.1%}, covariance within {worst['covariance']:.1%}"
+        rows.append([f"Figure 2, `{system}`", command, minutes, told])
+    rows.append(["Theorem 1", "make experiment NAME=solvers", _minutes(_results("solvers")), "log π by solver, below"])
+    found = _results("theorem2")
+    slopes = {slope["name"]: "{slope:.2f} ({low:.2f} to {high:.2f})".format(**slope) for slope in found["slopes"]}
+    told = f"slope of log W₂² in log N: {slopes['N, d = 1']} and {slopes['N, d = 2']}, where the bound's is −½"
+    rows.append(["Theorem 2", "make experiment NAME=theorem2", _minutes(found), told])
+    told = f"optimal gains of {len(systems.CATALOGUE)} systems solve the Riccati equation within {_riccati():.0e}"
+    rows.append(["Theorem 3", "", "0", f"{told} (computed now)"])
+    for system in ("coupled", "double_integrator", "unstable"):
+        found = _results(f"spi/{system}")
+        gain, covariance = (max(row[f"{part}_error"] for row in found["iterations"]) for part in ("gain", "covariance"))
+        command = f'make experiment NAME=spi ARGS="--system {system}"'
+        told = f"every iterate: gain within {gain:.2%}, covariance within {covariance:.2%} of the exact one"
+        rows.append([f"Lemma 1, Algorithm 1, `{system}`", command, _minutes(found), told])
+    plan = [[name, f"`{command}`" if command else "", minutes, told] for name, command, minutes, told in rows]
+    return frame.markdown(("of the paper", "command", "minutes", "result"), plan)
+
+
+def _results(place: str) -> dict[str, Any]:
+    return json.loads((ROOT / "experiments" / place / "results.json").read_text(encoding="utf-8"))
+
+
+def _minutes(document: dict[str, Any]) -> str:
+    return f"{document['seconds']['total'] / 60:.0f}"
+
+
+def _riccati() -> float:
+    """The largest relative residual of P = Q + γAᵀPA − γ² AᵀPB M⁻¹ BᵀPA over the catalogue."""
+    residuals = []
+    for name in systems.CATALOGUE:
+        lqr = systems.get(name)
+        A, B, g, P = lqr.A, lqr.B, lqr.discount, lqr.optimal(1.0).P
+        M, S = lqr.R + g * B.T @ P @ B, g * B.T @ P @ A
+        residuals.append(np.abs(lqr.Q + g * A.T @ P @ A - S.T @ np.linalg.solve(M, S) - P).max() / np.abs(P).max())
+    return max(residuals)
 
 
 def public_names() -> dict[str, Any]:
