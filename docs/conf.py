@@ -12,9 +12,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(DOCS.parent / ".cache" / 
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+os.environ["JUPYTER_PATH"] = str(DOCS / "jupyter")  # a kernel that says nothing but errors
 
-import docstrings
-import pages
+import docstrings  # noqa: E402
+import pages  # noqa: E402
 
 project, author = "entroflow", "the authors of entroflow"
 version = release = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["version"]
@@ -33,6 +34,7 @@ myst_dmath_double_inline = True
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 240
+nb_execution_in_temp = True
 nb_merge_streams = True
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True

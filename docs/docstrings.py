@@ -67,14 +67,14 @@ def _blocks(lines: list[str]) -> Any:
 class _Annotation(ast.NodeTransformer):
     """Names without the quotes around them; shapes keep theirs, without leading blanks."""
 
-    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:  # noqa: N802
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         shaped = isinstance(node.value, ast.Name) and hasattr(jaxtyping, node.value.id)
         if shaped and isinstance(node.slice, ast.Tuple) and isinstance(shape := node.slice.elts[1], ast.Constant):
             shape.value = shape.value.strip()
             return node
         return self.generic_visit(node)
 
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:  # noqa: N802
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
         return ast.parse(node.value, mode="eval").body if isinstance(node.value, str) else node
 
 
