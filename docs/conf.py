@@ -11,6 +11,7 @@ sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(DOCS.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+os.environ.pop("MPLBACKEND", None)  # or kernels would not show what they draw
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 os.environ["JUPYTER_PATH"] = str(DOCS / "jupyter")  # a kernel that says nothing but errors
 

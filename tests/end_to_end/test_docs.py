@@ -65,7 +65,7 @@ def test_the_site_is_built_and_its_tutorials_ran(site):
     """Without a warning, links inside of it included; pictures that the tutorials draw are shown."""
     for page, pictures in {"from-stable-baselines3": 1, "control-engineer": 2, "flows": 2, "diagnostics": 1}.items():
         text = (site / "tutorials" / f"{page}.html").read_text()
-        assert len(re.findall(r'<img alt="[^"]*" src="\.\./_images/[0-9a-f]{64}\.png"', text)) == pictures, page
+        assert len(re.findall(r'<img [^>]*src="\.\./_images/[0-9a-f]{64}\.png"', text)) == pictures, page
         assert "Traceback" not in text and "output stderr" not in text
     assert len(list(site.rglob("*.html"))) >= len(WRITTEN) + len(NOTEBOOKS)
 
