@@ -24,7 +24,6 @@ COPIED = {
     "reproduce/experiments": "experiments/README.md",
     "reproduce/benchmarks": "benchmarks/README.md",
     "reproduce/benchmarks-tables": "benchmarks/results/bench.md",
-    "reproduce/benchmarks-export": "benchmarks/export.md",
     "reproduce/examples-readme": "examples/README.md",
 }
 COPIED |= {
@@ -34,6 +33,11 @@ COPIED |= {
 COPIED |= {
     f"reproduce/{path.parent.name}-{path.stem}": str(path.relative_to(ROOT))
     for path in sorted(ROOT.glob("experiments/*/*.md"))
+    if path.stem != "README"
+}
+COPIED |= {
+    f"reproduce/benchmarks-{path.stem}": str(path.relative_to(ROOT))
+    for path in sorted(ROOT.glob("benchmarks/*.md"))
     if path.stem != "README"
 }
 NOTEBOOKS = sorted(ROOT.glob("examples/notebooks/*.ipynb"))
