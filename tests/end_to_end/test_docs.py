@@ -171,7 +171,8 @@ def test_the_python_of_a_page_runs(path, tmp_path, monkeypatch):
 def commands(text):
     """The command lines of a block, as words, without comments, variables and what pins them to cores."""
     text = re.sub(r"(?<!\S)#.*", "", text.replace("\\\n", " "))
-    for line in re.split(r"\n|;", re.sub(r"\bfor \w+ in [^;\n]*;|\b(do|done)\b(?=[ ;\n])", ";", text)):
+    text = re.sub(r"\bfor \w+ in [^;\n]*; *do\b|^ *done\b", "", text, flags=re.MULTILINE)
+    for line in text.splitlines():
         words = shlex.split(re.sub(r"\$\{?\w+\}?", "0", line.removeprefix("$ ")))
         words = [word for word in words if not re.match(r"[A-Z_]+=(?!.* )", word) or words[0] == "make"]
         words = words[3:] if words[:2] == ["taskset", "-c"] else words
