@@ -10,6 +10,8 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from entroflow import rl
+from entroflow.flow import RungeKutta
 from entroflow.lqr import systems
 from experiments import frame
 from experiments.lqr.table import table as table_of_lqr
@@ -68,20 +70,23 @@ def settings() -> str:
     from entroflow.commands.settings import meaning, possible
 
     known = {name: single(of_algorithm(name)) for name in ("sac_isfm", "gaussian_sac", "denoising")}
-    rows: dict[str, list[str]] = {}
-    for settings in known.values():
-        for name, (_, level, each) in settings.items():
-            shown = [_value(getattr(its[name][1], its[name][2].name)) if name in its else "–" for its in known.values()]
-            hint = get_type_hints(type(level), include_extras=True)[each.name]
-            rows.setdefault(name, [f"`{name}`", *shown, possible(hint), meaning(type(level), each.name)])
+    rows = []
+    for name in dict.fromkeys(name for settings in known.values() for name in settings):
+        found = [its[name] if name in its else None for its in known.values()]
+        shown = [_value(getattr(each[1], each[2].name)) if each else "–" for each in found]
+        kinds = [(type(each[1]), each[2].name) for each in found if each]
+        hint = get_type_hints(kinds[0][0], include_extras=True)[kinds[0][1]]
+        told = dict.fromkeys(meaning(*kind) for kind in kinds)
+        rows.append([f"`{name}`", *shown, possible(hint), " / ".join(told)])
     heads = ("setting", "SAC-ISFM", "Gaussian SAC", "diffusion", "range", "what it is")
-    return frame.markdown(heads, [[cell.replace("|", "\\|") for cell in row] for row in rows.values()])
+    return frame.markdown(heads, [[cell.replace("|", "\\|") for cell in row] for row in rows])
 
 
 def _value(value: Any) -> str:
     """A default, in few characters."""
-    plain = value is None or isinstance(value, bool | int | float | str)
-    return f"{value}" if plain else getattr(value, "name", None) or repr(value).replace("RungeKutta", "")
+    if isinstance(value, RungeKutta):
+        return f"{value.method} × {value.steps}" + (f", grading {value.grading:g}" if value.grading != 1 else "")
+    return next((name for name, part in (rl.ACTORS | rl.CRITICS).items() if part == value), f"{value}")
 
 
 def metrics() -> str:

@@ -166,6 +166,8 @@ def test_the_python_of_a_page_runs(path, tmp_path, monkeypatch):
     exec(PRELUDES.get(path.stem, ""), namespace)
     for block in blocks(path, "python"):
         exec(compile(block.replace("learn(64_000)", "learn(512)"), str(path), "exec"), namespace)
+    if path.stem == "extending":
+        assert namespace["agent"].settings.config.actor.solver == namespace["Heun"]()
 
 
 def commands(text):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -201,14 +200,6 @@ def test_the_readme_python_runs(tmp_path, monkeypatch):
     assert len(runnable) == 2
     for block in runnable:
         exec(compile(block, "README.md", "exec"), {})
-
-
-def test_the_python_of_the_docs_runs():
-    """The parts of one's own that docs/extending.md shows train an agent."""
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), flags=re.DOTALL)
-    namespace: dict[str, Any] = {"__name__": "extending"}
-    exec(compile(block, "extending.md", "exec"), namespace)
-    assert namespace["agent"].settings.config.actor.solver == namespace["Heun"]()
 
 
 def test_the_names_of_the_docs_exist():
