@@ -8,6 +8,7 @@ take for markup is told not to be, and signatures are shown as they are written.
 import ast
 import dataclasses
 import inspect
+import itertools
 import re
 import sys
 import textwrap
@@ -42,6 +43,11 @@ def complete(app: Any, what: str, name: str, obj: Any, options: Any, lines: list
         ]
         at = next((i for i, line in enumerate(lines) if HEADING.match(line) and line != "Args:"), len(lines))
         lines[at:at] = ["", "Args:", *more, ""] if more else []
+    if what == "class" and hasattr(obj, "_fields") and "Attributes:" not in lines:
+        body = _source(obj).body
+        pairs = [pair for pair in itertools.pairwise(body) if isinstance(pair[0], ast.AnnAssign)]
+        told = [(pair[0].target.id, pair[1].value.value) for pair in pairs if isinstance(pair[1], ast.Expr)]
+        lines += ["", "Attributes:", *(f"    {field}: {' '.join(text.split())}" for field, text in told), ""]
     lines[:] = [line for part in _blocks(lines) for line in part]
     if what == "property":
         lines.insert(0, "")  # or napoleon takes what stands before a colon for a type
