@@ -6,7 +6,7 @@
 #   make test ARGS="-k riccati"                                    arguments for pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help lqr experiment bench test test-all check lint types format peers lock clean
+.PHONY: help lqr experiment bench test test-all check lint types docs linkcheck format peers lock clean
 
 PYTHON ?=
 ARGS ?=
@@ -34,7 +34,7 @@ test: $(READY)  ## run the tests
 test-all: $(READY)  ## run the tests, the slow ones included
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "" $(ARGS)
 
-check: lint types test  ## everything that must pass before a commit: lint, types, tests
+check: lint types test  ## everything that must pass before a commit: lint, types, tests, among which the site is built
 
 lint: $(READY)  ## check style and formatting
 	$(BIN)/ruff check .
@@ -42,6 +42,12 @@ lint: $(READY)  ## check style and formatting
 
 types: $(READY)  ## check types
 	$(BIN)/pyright
+
+docs: $(READY)  ## build the site into .cache/site, running its tutorials, without warnings
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto -b html docs .cache/site $(ARGS)
+
+linkcheck: $(READY)  ## ask whether the site's external links answer; needs the internet
+	$(BIN)/python -m sphinx --keep-going --quiet -b linkcheck -D nb_execution_mode=off docs .cache/links $(ARGS)
 
 format: $(READY)  ## format the code and apply safe fixes
 	$(BIN)/ruff check --fix .

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tyro
@@ -231,14 +230,6 @@ def test_links_of_documents_lead_somewhere(document):
     """What a document names beside it is there."""
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text())
     assert [link for link in links if not (document.parent / link).exists()] == []
-
-
-def test_the_python_of_the_docs_runs():
-    """The parts of one's own that docs/extending.md shows train an agent."""
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), flags=re.DOTALL)
-    namespace: dict[str, Any] = {"__name__": "extending"}
-    exec(compile(block, "extending.md", "exec"), namespace)
-    assert namespace["agent"].settings.config.actor.solver == namespace["Heun"]()
 
 
 def test_the_names_of_the_docs_exist():
