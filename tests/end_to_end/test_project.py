@@ -25,7 +25,7 @@ LAYERS = [
     {"compiling"},
     {"options", "memory", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
     {"diagnostics", "flow", "envs"},
-    {"isfm"},
+    {"exact", "isfm"},
     {"rl"},
     {"storage", "export"},
     {"agents"},
