@@ -1,7 +1,7 @@
 """Policies and critics against the exact soft optimum, all by the same means; functions of one run, in JAX.
 
-Along a policy's own trajectories V*(s_0) − V^π(s_0) = E Σ_h γ^h [ V*(s_h) − Q*(s_h, a_h) + α log π(a_h|s_h) ]: every term
-is α KL(π‖π*) on average, so that short averages tell what is lost.
+Along a policy's own trajectories V*(s_0) − V^π(s_0) = E Σ_h γ^h [ V*(s_h) − Q*(s_h, a_h) + α log π(a_h|s_h) ]: every
+term is α KL(π‖π*) on average, so that short averages tell what is lost.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,6 +42,8 @@ class Seen(NamedTuple):
 
     density: Float[Array, "m k"]
     """At the compared states, those of pictures last."""
+    wanted: Float[Array, "m k"]
+    """exp(Q/α)/Z of the critic: what the policy is to become."""
     value: Float[Array, " m"]
     """α log ∫ exp(Q/α) da of the critic, at the same states."""
     gaps: Float[Array, " e"]
@@ -106,9 +108,10 @@ def look(
     def density(state: Float[Array, " n"]) -> Float[Array, " k"]:
         return jnp.exp(jax.vmap(policy.log_prob, (None, 0))(env.observation(state), actions))
 
-    def value(state: Float[Array, " n"]) -> Float[Array, ""]:
-        q = jax.vmap(critic, (None, 0))(env.observation(state), actions[::4])
-        return alpha * (jax.nn.logsumexp(q / alpha) + jnp.log(width * 4 / POINTS))
+    def improved(state: Float[Array, " n"]) -> tuple[Float[Array, " k"], Float[Array, ""]]:
+        q = jax.vmap(critic, (None, 0))(env.observation(state), actions) / alpha
+        log_z = jax.nn.logsumexp(q) + jnp.log(width / POINTS)
+        return jnp.exp(q - log_z), alpha * log_z
 
     def disturbed(level: Float[Array, ""]) -> Rollout:
         pushed = eqx.tree_at(lambda env: env.disturbance, env, level * env.action_high)
@@ -125,10 +128,10 @@ def look(
     everywhere = jnp.concatenate([states, jnp.asarray(system.states, jnp.float32)])
     return Seen(
         jax.lax.map(density, everywhere),
-        jax.lax.map(value, everywhere),
+        *jax.lax.map(improved, everywhere),
         factors @ losses,
         jnp.einsum("h,dhe->de", factors, rollouts.rewards),
-        jax.lax.map(value, jnp.asarray(field_states(system))),
+        jax.lax.map(lambda state: improved(state)[1], jnp.asarray(field_states(system))),
         roll_out(env, policy, first, key).states[: env.time_limit],
     )
 
@@ -144,7 +147,8 @@ def compare(system: System, exact: Seen, seen: Seen, values: Float[np.ndarray, "
         start_value: V*(s_0), averaged over the starts.
 
     Returns:
-        By name: `total_variation`, on average and at worst over the visited states; W₂ of actions there; the mode's
+        By name: `total_variation`, on average and at worst over the visited states, at the first state, and of the
+        critic's exp(Q/α)/Z instead of the policy; W₂ of actions at the visited states; the mode's
         weight at the first state; RMS error of the critic's soft value there, relative to the standard deviation of V*;
         what the soft return lacks with its standard error, relative to V*(s_0); the standard return, what it lacks
         beside the exact policy's on the same starts with the standard error of the difference, relative too; the
@@ -154,7 +158,8 @@ def compare(system: System, exact: Seen, seen: Seen, values: Float[np.ndarray, "
     low, high = float(env.action_low[0]), float(env.action_high[0])
     cell, actions = (high - low) / POINTS, low + (high - low) * (np.arange(POINTS) + 0.5) / POINTS
     p, q = np.asarray(seen.density, float), np.asarray(exact.density, float)
-    apart = cell * np.maximum(q - p, 0).sum(axis=1)  # half of ∫ |p − q|, but blind to peaks of p between the points
+    # Half of ∫ |p − q|, but blind to peaks of p between the points.
+    apart, critic_apart = [cell * np.maximum(q - part, 0).sum(axis=1) for part in (p, np.asarray(seen.wanted, float))]
     w2 = np.array([wasserstein(actions, one, other) for one, other in zip(p[:STATES], q[:STATES], strict=True)])
     within = (actions >= system.mode[0]) & (actions < system.mode[1])
     returns, best = np.asarray(seen.returns, float), np.asarray(exact.returns, float)
@@ -165,6 +170,7 @@ def compare(system: System, exact: Seen, seen: Seen, values: Float[np.ndarray, "
         "total_variation": float(apart[:STATES].mean()),
         "total_variation_worst": float(apart[:STATES].max()),
         "total_variation_first": float(apart[STATES]),
+        "total_variation_critic": float(critic_apart[:STATES].mean()),
         "w2": float(w2.mean()),
         "mass": float(cell * p[:STATES].sum(axis=1).mean()),
         "mode_weight": float(p[STATES][within].sum() / p[STATES].sum()),

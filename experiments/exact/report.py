@@ -20,6 +20,7 @@ NAMES = {"exact": "exact", "sac_isfm": "SAC-ISFM", "paper": "paper's preset", "g
 COLOURS = {"exact": EXACT, "sac_isfm": LEARNED, "paper": "#009e73", "gaussian_sac": "#d55e00"}
 COLUMNS = {
     "total_variation": "TV",
+    "total_variation_critic": "TV of critic",
     "w2": "W₂",
     "mode_weight": "mode",
     "value_error": "value error %",

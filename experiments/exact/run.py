@@ -18,6 +18,7 @@ import numpy as np
 from entroflow import checks
 from entroflow.devices import use_all_cores
 from entroflow.exact import Solution, solve
+from entroflow.flow import RungeKutta
 from entroflow.rl import MLPCritic, sac
 from entroflow.rl.actors import Actor, Flow, Gaussian
 
@@ -31,7 +32,7 @@ NODES = 48
 SHARED: dict[str, Any] = {"states": 64, "rate": 1e-2, "warmup": 0.2, "average": 0.1}
 NARROW: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "candidates": 16, "pairs": 2, "pathwise": 0.0}
 ALGORITHMS: dict[str, Actor] = {
-    "sac_isfm": Flow(**NARROW, proposal="defensive", **SHARED),
+    "sac_isfm": Flow(**NARROW, proposal="defensive", solver=RungeKutta("rk4", 4), **SHARED),
     "paper": Flow(**NARROW, target="pair", ess_floor=0.0, **SHARED),
     "gaussian_sac": Gaussian(width=64, **SHARED),
 }
@@ -45,7 +46,7 @@ CRITIC = MLPCritic(
     improve_on="target",
     rate=5e-3,
     target_rate=0.1,
-    final_target_rate=0.02,
+    final_target_rate=0.05,
 )
 BATCH = 1024
 

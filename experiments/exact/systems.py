@@ -33,13 +33,13 @@ class System(NamedTuple):
 
 SYSTEMS = {
     "double_well": System(
-        DoubleWell, (Axis(-2.0, 2.0, 321),), 0.1, 0.95, ((0.0,), (0.1,), (1.2,)), (0.0, np.inf), "to the right"
+        DoubleWell, (Axis(-2.0, 2.0, 321),), 0.2, 0.9, ((0.0,), (0.1,), (1.2,)), (0.0, np.inf), "to the right"
     ),
     "swing_up": System(
         SwingUp,
         (Axis(-np.pi, np.pi, 193, periodic=True), Axis(-4.0, 4.0, 193)),
-        0.05,
-        0.97,
+        0.1,
+        0.95,
         ((np.pi, 0.0), (2.5, 0.0), (0.0, 0.0)),
         (0.0, np.inf),
         "to the right",
@@ -48,7 +48,7 @@ SYSTEMS = {
         DeadBand,
         (Axis(-3.0, 3.0, 193), Axis(-3.0, 3.0, 193)),
         0.1,
-        0.95,
+        0.9,
         ((0.5, 0.0), (1.0, 0.0), (0.0, 0.0)),
         (-1.0, 1.0),
         "within the band",

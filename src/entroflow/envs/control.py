@@ -84,7 +84,7 @@ class DoubleWell(ControlEnv):
     dt: Float[Array, ""]
 
     def __init__(self):
-        super().__init__([2.0], [-2.0], [2.0], [0.0], [0.5], 0.1, 40)
+        super().__init__([2.0], [-2.0], [2.0], [0.0], [1.0], 0.1, 20)
         self.dt = _array(0.1)
 
     def follow(
@@ -111,7 +111,7 @@ class SwingUp(ControlEnv):
     gravity: Float[Array, ""]
 
     def __init__(self):
-        super().__init__([0.5], [-jnp.inf, -4.0], [jnp.inf, 4.0], [jnp.pi, 0.0], [1.0, 1.0], 0.05, 60)
+        super().__init__([0.5], [-jnp.inf, -4.0], [jnp.inf, 4.0], [jnp.pi, 0.0], [2.0, 1.0], 0.05, 40)
         self.dt, self.gravity, self.obs_size = _array(0.25), _array(1.0), 3
 
     def observation(self, state: Float[Array, "n"]) -> Float[Array, "3"]:
@@ -150,7 +150,7 @@ class DeadBand(ControlEnv):
     band: Float[Array, ""]
 
     def __init__(self):
-        super().__init__([2.0], [-3.0, -3.0], [3.0, 3.0], [0.0, 0.0], [1.0, 0.5], 0.1, 40)
+        super().__init__([2.0], [-3.0, -3.0], [3.0, 3.0], [0.0, 0.0], [1.0, 0.5], 0.1, 20)
         self.dt, self.band = _array(0.4), _array(1.0)
 
     def follow(
