@@ -32,7 +32,7 @@ NODES = 48
 SHARED: dict[str, Any] = {"states": 64, "rate": 1e-2, "warmup": 0.2, "average": 0.1}
 NARROW: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "candidates": 16, "pairs": 2, "pathwise": 0.0}
 ALGORITHMS: dict[str, Actor] = {
-    "sac_isfm": Flow(**NARROW, proposal="defensive", solver=RungeKutta("rk4", 4), **SHARED),
+    "sac_isfm": Flow(**NARROW, proposal="defensive", solver=RungeKutta("rk4", 2), **SHARED),
     "paper": Flow(**NARROW, target="pair", ess_floor=0.0, **SHARED),
     "gaussian_sac": Gaussian(width=64, **SHARED),
 }
@@ -61,7 +61,7 @@ class Options(frame.Options):
     """sac_isfm, paper (its Algorithm 2 as it is written), gaussian_sac (plain SAC), or all."""
     seeds: int = 3
     """Number of seeds for every algorithm."""
-    steps: int = 3000
+    steps: int = 2000
     """Training steps: in each, every environment makes one step and every run one update."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""

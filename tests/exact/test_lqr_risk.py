@@ -59,8 +59,10 @@ def test_with_noise_it_is_a_lower_bound():
     soft = lqr.finite_horizon(plant, steps).cost.soft_total
     assert lower < soft - 0.01
     almost = replace(plant, noise_cov=1e-6 * np.eye(3))
-    assert soft > lqr.finite_horizon(almost, steps).cost.soft_total > lqr.risk_seeking_cost(
-        replace(plant, noise_cov=0 * plant.Q), x, steps
+    assert (
+        soft
+        > lqr.finite_horizon(almost, steps).cost.soft_total
+        > lqr.risk_seeking_cost(replace(plant, noise_cov=0 * plant.Q), x, steps)
     )
 
 

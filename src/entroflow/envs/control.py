@@ -101,7 +101,7 @@ class DoubleWell(ControlEnv):
 
 
 class SwingUp(ControlEnv):
-    """A pendulum whose torque is too weak to lift it at once: from rest below, it has to swing to one side or the other.
+    """A pendulum whose torque is too weak to lift it at once: from rest below, it swings to one side or the other first.
 
     ω' = ω + dt (sin θ + a − ω/20) + w,  θ' = θ + dt ω',   θ = 0 upright, |a| ≤ 1/2, |ω| ≤ 4;
     cost dt (1 − cos θ + ω²/10 + a²/10) per step; seen are cos θ, sin θ and ω.

@@ -1,4 +1,4 @@
-"""Exact soft optima that are no Gaussian: any environment of few states, solved on a grid; tables and linear problems."""
+"""Exact soft optima that are no Gaussian: environments of few states, solved on a grid; tables and linear problems."""
 
 from entroflow.exact.grid import Axis
 from entroflow.exact.solution import ExactPolicy, Solution, solve

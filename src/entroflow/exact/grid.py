@@ -76,7 +76,7 @@ def checked_axes(env: FunctionalEnv, grid: Sequence[Axis | tuple[float, float, i
     if shape is None or len(shape) != 1 or shape[0] > MOST_STATES:
         given = "a state that is no vector" if shape is None or len(shape) != 1 else f"{shape[0]} state dimensions"
         raise checks.error(
-            "env", given, f"at most {MOST_STATES} of them", "solve a smaller problem: grids grow too fast"
+            "env", given, f"at most {MOST_STATES}", "solve a smaller problem: grids grow too fast"
         )
     if not np.isfinite(np.asarray(env.action_high) - np.asarray(env.action_low)).all():
         given, remedy = "actions without bounds", "bound them; a linear plant is solved by entroflow.lqr"
@@ -184,7 +184,7 @@ def tabulated(env: FunctionalEnv, axes: Sequence[Axis], actions: Nodes, move: Mo
     Raises:
         ValueError: if it does not fit into the memory.
     """
-    corners = product([np.arange(2)] * len(axes)).astype(np.int32)
+    corners = product([np.array([0.0, 1.0])] * len(axes)).astype(np.int32)
     sizes = [axis.points for axis in axes]
     rows = math.prod(sizes) * len(actions.points)
     entries = rows * len(noise.points) * len(corners)

@@ -39,7 +39,7 @@ class Solution(eqx.Module):
         discount: γ.
         actions: nodes of the actions.
         noise: nodes of the noise.
-        error: largest difference of V from that on half as fine a grid; twice the error or more, as it falls.
+        error: the largest correction of V by Richardson's extrapolation from a grid half as fine, which V includes.
         residual: largest |V − TV| between the points of the grid, at time 0.
         bound: how near value iteration came to the table's own fixed point.
     """
@@ -197,11 +197,11 @@ def solve(
         tolerance: how near value iteration comes to the fixed point on its grid.
 
     Returns:
-        The solution; its `error` is what another grid of half as many points and nodes gives otherwise.
+        The solution, extrapolated from the two; its `error` is the largest correction.
 
     Raises:
-        ValueError: for an environment of more dimensions, without bounds, or whose noise is not told; for a grid that is
-            none, or needs more memory than there is.
+        ValueError: for an environment of more dimensions, without bounds, or whose noise is not told; for a grid that
+            is none, or needs more memory than there is.
 
     Example:
         >>> from entroflow.envs import DoubleWell
@@ -238,7 +238,7 @@ def solve(
 def _correction(
     coarse: Float[np.ndarray, "stages ..."], fine: Float[np.ndarray, "stages ..."]
 ) -> Float[np.ndarray, "stages ..."]:
-    """What Richardson's extrapolation adds to the finer values: a third of the difference, since errors fall as step²."""
+    """What Richardson's extrapolation adds: a third of the difference, since errors fall as the step squared."""
     on_coarse = [np.linspace(0, m - 1, n) for m, n in zip(fine.shape[1:], coarse.shape[1:], strict=True)]
     on_fine = [np.linspace(0, n - 1, m) for m, n in zip(fine.shape[1:], coarse.shape[1:], strict=True)]
     below, above = [np.stack(np.meshgrid(*axes, indexing="ij")) for axes in (on_coarse, on_fine)]

@@ -77,7 +77,7 @@ def iterate(
     tolerance: float = 1e-8,
     max_iterations: int = 20_000,
 ) -> Iterated:
-    """Soft value iteration, between bounds (MacQueen, 1966) that close in as fast as states are mixed, or faster than γ.
+    """Soft value iteration, between bounds (MacQueen, 1966) that close in as fast as states are mixed.
 
     For TV − V between c and C, the fixed point lies between TV + cγ/(1−γ) and TV + Cγ/(1−γ), since T(V + c) = TV + γc.
     Where the return may end, γc is an upper bound of what c > 0 adds, and c, C are to enclose zero.
@@ -139,7 +139,7 @@ def linearly_solvable(
     Example:
         >>> corridor = np.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [0.0, 0.0, 1.0]])
         >>> linearly_solvable(corridor, np.array([-1.0, -1.0, 0.0]), 1.0, np.array([False, False, True])).round(3)
-        array([-2.762, -1.762,  0.   ])
+        array([-2.623, -1.623,  0.   ])
     """
     alpha = checks.positive_number("temperature", temperature)
     level = reward[ends].max(initial=-np.inf)  # z is one where the end is best

@@ -1,4 +1,4 @@
-"""What the entropy buys: which disturbances a soft-optimal controller is made for, and its dual, risk-sensitive control.
+"""What the entropy buys: which disturbances a soft-optimal controller is made for, and risk-sensitive control.
 
 **Theorem.** For a plant with cost c(x, u), price α and discount γ, and controllers π(u|x) with densities:
 
@@ -80,7 +80,10 @@ def risk_seeking_cost(plant: Plant, state: ArrayLike, steps: int, final_cost: Ar
     n, d = plant.B.shape
     noisy = plant.noise_cov.any() or plant.multiplicative or plant.offset
     if plant.continuous or plant.discount != 1 or noisy:
-        expected, remedy = "one in discrete time, of discount 1 and no noise", "design it so; noise leaves a bound alone"
+        expected, remedy = (
+            "one in discrete time, of discount 1 and no noise",
+            "design it so; noise leaves a bound alone",
+        )
         raise checks.error("plant", "one for which the duality does not hold", expected, remedy)
     x = checks.finite_array("state", state, (n,), "one number per state")
     given = 0 * plant.Q if final_cost is None else final_cost
