@@ -126,9 +126,11 @@ def look(
     losses = jax.lax.map(lambda step: jax.vmap(lost)(*step), calm[:3])
     first = jnp.broadcast_to(jnp.asarray(system.states[0], jnp.float32), (PATHS, starts.shape[1]))
     everywhere = jnp.concatenate([states, jnp.asarray(system.states, jnp.float32)])
+    wanted, value = jax.lax.map(improved, everywhere)
     return Seen(
         jax.lax.map(density, everywhere),
-        *jax.lax.map(improved, everywhere),
+        wanted,
+        value,
         factors @ losses,
         jnp.einsum("h,dhe->de", factors, rollouts.rewards),
         jax.lax.map(lambda state: improved(state)[1], jnp.asarray(field_states(system))),

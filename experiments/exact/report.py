@@ -54,7 +54,7 @@ def densities(pictures: Pictures) -> Figure:
         for row, (system, policies) in zip(panels, pictures.items(), strict=True):
             actions = np.asarray(measure.middles(SYSTEMS[system].make()))[:, 0]
             for i, ax in enumerate(row):
-                for name, shown in reversed(policies.items()):
+                for name, shown in list(policies.items())[::-1]:
                     ax.plot(actions, shown["density"][i], color=COLOURS[name], linewidth=1.1, label=NAMES[name])
                 ax.set_ylim(0, 1.4 * np.max(policies["exact"]["density"][i]))
                 state = ", ".join(f"{x:.2g}" for x in SYSTEMS[system].states[i])

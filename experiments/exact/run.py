@@ -131,7 +131,7 @@ class Reference:
 
 def reference(system: System, solution: Solution) -> Reference:
     """Follow the optimal policy, and look at it where it goes."""
-    key, env = jax.random.key(0), solution.env
+    key, env = jax.random.key(0), system.make()
     starts, states = jax.jit(measure.visited)(solution, key)
 
     def critic(obs: Any, action: Any) -> Any:

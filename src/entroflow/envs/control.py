@@ -3,7 +3,23 @@
     s' = move(s, a + disturbance, w),   w ~ N(0, I),   a clipped to its box,
 
 in dimensionless units and small enough for `entroflow.exact` to solve on a grid. The parameters are arrays, so that a
-disturbed problem is `equinox.tree_at` away, and a family of them a `vmap`.
+disturbed problem is `equinox.tree_at` away, and a family of them a `vmap`. What the functions have in common:
+
+Args:
+    state: the state s, (n,).
+    action: the action a, (d,).
+    noise: standard normal w, (noise_size,); of `follow` noise_std times that.
+    next_state: the state s', (n,).
+    bound: largest actions.
+    low: walls, −∞ where there are none.
+    high: walls.
+    start: mean of the first state.
+    spread: its standard deviations.
+    noise_std: standard deviation of the noise.
+    time_limit: length of an episode.
+
+Returns:
+    The next state or the reward.
 """
 
 from abc import abstractmethod
@@ -22,7 +38,6 @@ class ControlEnv(FunctionalEnv):
     action_low: Float[Array, "d"]
     action_high: Float[Array, "d"]
     low: Float[Array, "n"]
-    """Walls, −∞ where there are none."""
     high: Float[Array, "n"]
     start: Float[Array, "n"]
     spread: Float[Array, "n"]
@@ -57,16 +72,7 @@ class ControlEnv(FunctionalEnv):
         """The next state where there are no walls, see `move`."""
 
     def move(self, state: Float[Array, "n"], action: Float[Array, "d"], noise: Float[Array, "w"]) -> Float[Array, "n"]:
-        """The next state for a given noise.
-
-        Args:
-            state: the state s.
-            action: the action a, (d,).
-            noise: standard normal w, (noise_size,).
-
-        Returns:
-            The state s'.
-        """
+        """The next state for a given noise."""
         action = jnp.clip(action, self.action_low, self.action_high) + self.disturbance
         return jnp.clip(self.follow(state, action, self.noise_std * noise), self.low, self.high)
 
@@ -101,7 +107,7 @@ class DoubleWell(ControlEnv):
 
 
 class SwingUp(ControlEnv):
-    """A pendulum whose torque is too weak to lift it at once: from rest below, it swings to one side or the other first.
+    """A pendulum whose torque is too weak to lift it at once: from rest below, it swings to one side first.
 
     ω' = ω + dt (sin θ + a − ω/20) + w,  θ' = θ + dt ω',   θ = 0 upright, |a| ≤ 1/2, |ω| ≤ 4;
     cost dt (1 − cos θ + ω²/10 + a²/10) per step; seen are cos θ, sin θ and ω.

@@ -2,12 +2,28 @@
 
 V is linear between the points of the grid (multilinear, nearest outside of it), ∫ da is Gauss–Legendre in the box of
 actions, and E_w is Gauss–Hermite in the noise, if the environment tells how its next state depends on a standard normal
-one: by `move(state, action, noise)` and `noise_size`, or by `drift(state, action)` and `noise_root`.
+one: by `move(state, action, noise)` and `noise_size`, or by `drift(state, action)` and `noise_root`. What the functions
+have in common:
+
+Args:
+    env: the environment.
+    grid: an `Axis` for every state, or its fields.
+    axes: the grid.
+    count: nodes in each direction.
+    states: (..., n), in NumPy or JAX.
+    actions: nodes of the actions.
+    noise: nodes of the noise.
+
+Returns:
+    What is described.
+
+Raises:
+    ValueError: in one sentence, for what is none of this.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,31 +69,18 @@ class Axis(NamedTuple):
 class Nodes(NamedTuple):
     """Points and logarithms of the weights of a quadrature."""
 
-    points: Float[np.ndarray, "m d"]
-    """The points."""
-    log_weights: Float[np.ndarray, " m"]
-    """log w."""
+    points: Any
+    """(m, d)."""
+    log_weights: Any
+    """log w, (m,)."""
 
 
-def checked_axes(env: FunctionalEnv, grid: Sequence[Axis | tuple[float, float, int]]) -> tuple[Axis, ...]:
-    """The grid, if it is one for this environment.
-
-    Args:
-        env: the environment.
-        grid: an `Axis` for every state, or its fields.
-
-    Returns:
-        The axes.
-
-    Raises:
-        ValueError: for a state that is no vector of one to three numbers, an axis that is none, actions without bounds.
-    """
+def checked_axes(env: FunctionalEnv, grid: Sequence[Any]) -> tuple[Axis, ...]:
+    """The grid, if it is one for this environment."""
     shape = getattr(jax.eval_shape(env.initial, jax.random.key(0)), "shape", None)
     if shape is None or len(shape) != 1 or shape[0] > MOST_STATES:
         given = "a state that is no vector" if shape is None or len(shape) != 1 else f"{shape[0]} state dimensions"
-        raise checks.error(
-            "env", given, f"at most {MOST_STATES}", "solve a smaller problem: grids grow too fast"
-        )
+        raise checks.error("env", given, f"at most {MOST_STATES}", "solve a smaller problem: grids grow too fast")
     if not np.isfinite(np.asarray(env.action_high) - np.asarray(env.action_low)).all():
         given, remedy = "actions without bounds", "bound them; a linear plant is solved by entroflow.lqr"
         raise checks.error("env", given, "a bounded box", remedy)
@@ -98,52 +101,40 @@ def checked_axes(env: FunctionalEnv, grid: Sequence[Axis | tuple[float, float, i
 
 
 def action_nodes(env: FunctionalEnv, count: int) -> Nodes:
-    """Gauss–Legendre nodes in the box of actions.
-
-    Args:
-        env: the environment.
-        count: nodes in each direction.
-
-    Returns:
-        The nodes, whose weights sum to the box's volume.
-    """
+    """Gauss–Legendre nodes in the box of actions, whose weights sum to its volume."""
     points, weights = leggauss(count)
     low, high = np.asarray(env.action_low, float), np.asarray(env.action_high, float)
     logs = product([np.log(weights)] * len(low)).sum(axis=1) + np.sum(np.log((high - low) / 2))
     return Nodes((low + high) / 2 + (high - low) / 2 * product([points] * len(low)), logs)
 
 
-def noise_nodes(env: FunctionalEnv, count: int) -> tuple[Move, Nodes]:
-    """How the environment moves for a given noise, and Gauss–Hermite nodes of that noise.
-
-    Args:
-        env: the environment.
-        count: nodes in each direction.
-
-    Returns:
-        A function (s, a, w) ↦ s', and the nodes, one of them where nothing is random.
-
-    Raises:
-        ValueError: if the transition is random and the environment does not tell how.
-    """
-    given = env.__class__
+def mover(env: FunctionalEnv) -> Move:
+    """How the environment moves for a given noise, (s, a, w) ↦ s'."""
+    given: Any = env
     if hasattr(given, "move"):
-        move, size = env.move, env.noise_size  # pyright: ignore[reportAttributeAccessIssue]
+        return given.move
+    if hasattr(given, "drift"):
+        return lambda state, action, noise: given.drift(state, action) + given.noise_root @ noise
+    return lambda state, action, _: env.transition(jax.random.key(0), state, action)
+
+
+def noise_nodes(env: FunctionalEnv, count: int) -> Nodes:
+    """Gauss–Hermite nodes of the noise, one of them where nothing is random."""
+    given: Any = env
+    if hasattr(given, "move"):
+        noisy = [True] * given.noise_size
     elif hasattr(given, "drift"):
-        root = np.asarray(env.noise_root)  # pyright: ignore[reportAttributeAccessIssue]
-        root = root[:, np.abs(root).sum(axis=0) > 0]
-        move, size = lambda s, a, w: env.drift(s, a) + root @ w, root.shape[1]  # pyright: ignore[reportAttributeAccessIssue]
+        noisy = np.any(np.asarray(given.noise_root) != 0, axis=0).tolist()
     else:
-        keys = jax.random.split(jax.random.key(0), 8)
+        keys, noisy = jax.random.split(jax.random.key(0), 8), []
         starts, middle = jax.vmap(env.initial)(keys), (env.action_low + env.action_high) / 2
         first, second = [jax.vmap(env.transition, (0, 0, None))(some, starts, middle) for some in (keys, keys[::-1])]
         if not np.array_equal(first, second):
             remedy = "give it move(state, action, noise) and noise_size"
             raise checks.error("env", "a random transition", "one that tells how the noise enters", remedy)
-        move, size = lambda s, a, _: env.transition(keys[0], s, a), 0
     points, weights = hermegauss(count)
-    logs = np.log(weights / weights.sum())
-    return move, Nodes(product([points] * size), product([logs] * size).sum(axis=1))
+    logs = product([np.log(weights / weights.sum()) if moves else np.zeros(1) for moves in noisy])
+    return Nodes(product([points if moves else np.zeros(1) for moves in noisy]), logs.sum(axis=1))
 
 
 def product(parts: Sequence[Float[np.ndarray, "_"]]) -> Float[np.ndarray, "m d"]:
@@ -158,7 +149,7 @@ def points(axes: Sequence[Axis]) -> Float[np.ndarray, "S n"]:
     return product([np.linspace(axis.low, axis.high, axis.points) for axis in axes])
 
 
-def places(axes: Sequence[Axis], states: Array) -> Array:
+def places(axes: Sequence[Axis], states: Any) -> Any:
     """Coordinates (..., n) of states, counted in steps of the grid, in NumPy or JAX as they are given."""
     numpy = jnp if isinstance(states, jax.Array) else np
     parts = []
@@ -168,22 +159,8 @@ def places(axes: Sequence[Axis], states: Array) -> Array:
     return numpy.stack([part / axis.step for part, axis in zip(parts, axes, strict=True)], axis=-1)
 
 
-def tabulated(env: FunctionalEnv, axes: Sequence[Axis], actions: Nodes, move: Move, noise: Nodes) -> Table:
-    """The table whose soft value iteration is that of the environment.
-
-    Args:
-        env: the environment.
-        axes: the grid.
-        actions: nodes of the actions.
-        move: s' = move(s, a, w).
-        noise: nodes of w.
-
-    Returns:
-        The table.
-
-    Raises:
-        ValueError: if it does not fit into the memory.
-    """
+def tabulated(env: FunctionalEnv, axes: Sequence[Axis], actions: Nodes, noise: Nodes) -> Table:
+    """The table whose soft value iteration is that of the environment."""
     corners = product([np.array([0.0, 1.0])] * len(axes)).astype(np.int32)
     sizes = [axis.points for axis in axes]
     rows = math.prod(sizes) * len(actions.points)
@@ -193,7 +170,7 @@ def tabulated(env: FunctionalEnv, axes: Sequence[Axis], actions: Nodes, move: Mo
     @jax.jit
     def follow(states: Array, actions: Array, noise: Array) -> tuple[Array, Array, Array]:
         def one(s: Array, a: Array, w: Array) -> tuple[Array, Array, Array]:
-            following = move(s, a, w)
+            following = mover(env)(s, a, w)
             return following, env.reward(s, a, following), env.terminal(following)
 
         over_noise = jax.vmap(one, (None, None, 0))

@@ -2,7 +2,19 @@
 
     Q(s, a) = E[ r + γ V(s') ],   V(s) = α log ∫ exp(Q(s, a)/α) da,   π(a|s) = exp((Q(s, a) − V(s))/α),
 
-so that Q, and with it the policy, is one exact step beyond the grid: V alone is interpolated.
+so that Q, and with it the policy, is one exact step beyond the grid: V alone is interpolated. What the functions of one
+state and one action have in common:
+
+Args:
+    state: s, (n,).
+    action: a, (d,).
+    time: the time, where the horizon is finite; no matter otherwise.
+    key: random key.
+    obs: observation, (m,).
+    noise_scale: no matter: a density that is no map of noise has none.
+
+Returns:
+    The value, log-density or action.
 """
 
 import dataclasses
@@ -39,7 +51,7 @@ class Solution(eqx.Module):
         discount: γ.
         actions: nodes of the actions.
         noise: nodes of the noise.
-        error: the largest correction of V by Richardson's extrapolation from a grid half as fine, which V includes.
+        error: the largest correction by Richardson's extrapolation from a grid half as fine, which V includes.
         residual: largest |V − TV| between the points of the grid, at time 0.
         bound: how near value iteration came to the table's own fixed point.
     """
@@ -56,32 +68,15 @@ class Solution(eqx.Module):
     bound: float
 
     def v(self, state: Float[Array, " n"], time: Int[ArrayLike, ""] = 0) -> Float[Array, ""]:
-        """Soft value V(s), linear between the points of the grid.
-
-        Args:
-            state: s, (n,).
-            time: the time, where the horizon is finite.
-
-        Returns:
-            The value, ().
-        """
+        """Soft value V(s), linear between the points of the grid."""
         stage = jnp.minimum(jnp.asarray(time), len(self.values) - 1)
         return map_coordinates(self.values[stage], list(grids.places(self.axes, state)), order=1, mode="nearest")
 
     def q(
         self, state: Float[Array, " n"], action: Float[Array, " d"], time: Int[ArrayLike, ""] = 0
     ) -> Float[Array, ""]:
-        """Soft action value Q(s, a).
-
-        Args:
-            state: s, (n,).
-            action: a, (d,).
-            time: the time, where the horizon is finite.
-
-        Returns:
-            The value, ().
-        """
-        move, _ = grids.noise_nodes(self.env, 1)
+        """Soft action value Q(s, a)."""
+        move = grids.mover(self.env)
 
         def one(noise: Float[Array, " w"]) -> Float[Array, ""]:
             following = move(state, action, noise)
@@ -91,15 +86,7 @@ class Solution(eqx.Module):
         return jnp.exp(self.noise.log_weights) @ jax.vmap(one)(self.noise.points)
 
     def soft_maximum(self, state: Float[Array, " n"], time: Int[ArrayLike, ""] = 0) -> Float[Array, ""]:
-        """α log ∫ exp(Q(s, a)/α) da: V(s) without interpolation there.
-
-        Args:
-            state: s, (n,).
-            time: the time, where the horizon is finite.
-
-        Returns:
-            The value, ().
-        """
+        """α log ∫ exp(Q(s, a)/α) da: V(s) without interpolation there."""
         q = jax.vmap(lambda action: self.q(state, action, time))(self.actions.points)
         return self.temperature * jax.nn.logsumexp(q / self.temperature + self.actions.log_weights)
 
@@ -124,16 +111,7 @@ class ExactPolicy(eqx.Module):
     def sample(
         self, key: PRNGKeyArray, obs: Float[Array, " m"], noise_scale: Float[ArrayLike, ""] = 1.0
     ) -> Float[Array, " d"]:
-        """Draw an action.
-
-        Args:
-            key: random key.
-            obs: observation, (m,).
-            noise_scale: 1; a density that is no map of noise has no other.
-
-        Returns:
-            The action, (d,).
-        """
+        """Draw an action."""
         del noise_scale
         state, env = self._state(obs), self.solution.env
         middles, size = cells(env)
@@ -148,15 +126,7 @@ class ExactPolicy(eqx.Module):
         return action, self.log_prob(obs, action)
 
     def log_prob(self, obs: Float[Array, " m"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Log π(a|s); −∞ outside of the box.
-
-        Args:
-            obs: observation, (m,).
-            action: a, (d,).
-
-        Returns:
-            The log-density, ().
-        """
+        """Log π(a|s); −∞ outside of the box."""
         state, env, found = self._state(obs), self.solution.env, self.solution
         density = (found.q(state, action, self.time) - found.soft_maximum(state, self.time)) / found.temperature
         return jnp.where(jnp.all((action >= env.action_low) & (action <= env.action_high)), density, -jnp.inf)
@@ -168,8 +138,9 @@ class ExactPolicy(eqx.Module):
 def cells(env: FunctionalEnv) -> tuple[Float[Array, "m d"], Float[Array, " d"]]:
     """Middles of equal cells that fill the box of actions, and their size."""
     count = CELLS[len(env.action_low)]
-    middles = jnp.asarray(grids.product([(np.arange(count) + 0.5) / count] * len(env.action_low)), jnp.float32)
-    return env.action_low + (env.action_high - env.action_low) * middles, (env.action_high - env.action_low) / count
+    shares = jnp.asarray(grids.product([(np.arange(count) + 0.5) / count] * len(env.action_low)), jnp.float32)
+    width = env.action_high - env.action_low
+    return env.action_low[None] + width[None] * shares, width / count
 
 
 def solve(
@@ -207,8 +178,8 @@ def solve(
         >>> from entroflow.envs import DoubleWell
         >>> solution = solve(DoubleWell(), [Axis(-2.0, 2.0, 81)], temperature=0.2, discount=0.9)
         >>> density = lambda a: jnp.exp(solution.policy().log_prob(jnp.zeros(1), jnp.array([a])))
-        >>> [round(float(density(a)), 1) for a in (-0.8, 0.0, 0.8)], solution.error < 0.01
-        ([1.0, 0.1, 1.0], True)
+        >>> [round(float(density(a)), 1) for a in (-0.8, 0.0, 0.8)], solution.error < 0.02
+        ([0.4, 0.1, 0.4], True)
     """
     axes = grids.checked_axes(env, grid)
     alpha = checks.positive_number("temperature", temperature)
@@ -222,8 +193,8 @@ def solve(
     solutions = []
     for axes_now, count in ((tuple(map(Axis.coarser, axes)), max(2, nodes // 2)), (axes, nodes)):
         actions = grids.action_nodes(env, count)
-        move, noise = grids.noise_nodes(env, noise_nodes)
-        table = grids.tabulated(env, axes_now, actions, move, noise)
+        noise = grids.noise_nodes(env, noise_nodes)
+        table = grids.tabulated(env, axes_now, actions, noise)
         found = iterate(table, temperature=alpha, discount=discount, horizon=horizon, tolerance=tolerance)
         values = found.values.reshape(-1, *[axis.points for axis in axes_now])
         single = lambda part: Nodes(*[jnp.asarray(entry, jnp.float32) for entry in part])  # noqa: E731

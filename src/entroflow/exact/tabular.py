@@ -110,9 +110,10 @@ def iterate(
         low, high = change.min(), change.max()
         if ends or discount == 1:
             low, high = min(low, 0.0), max(high, 0.0)
-        value = following + (factor * (low + high) / 2 if discount < 1 else 0.0)
+        value = following
         if factor * (high - low) / 2 <= tolerance:
-            return Iterated(value[None], factor * (high - low) / 2)
+            middle = factor * (low + high) / 2 if discount < 1 else 0.0
+            return Iterated(value[None] + middle, float(factor * (high - low) / 2))
     raise RuntimeError(f"soft value iteration has not converged in {max_iterations} steps")
 
 

@@ -5,9 +5,9 @@
 (i) *Robustness in the cost of inputs.* The soft cost of π is its plain cost in the worst case over changes δ_t(x, u) of
 the cost of inputs that are dear on few of them only:
 
-    E_π Σ γ^t (c − α H(π)) = max { E_π Σ γ^t (c + δ_t) :  ∫ exp(δ_t(x, u)/α) du ≤ 1 for all x, t },   at δ* = α log π.
+    E_π Σ γ^t (c − α H(π)) = max { E_π Σ γ^t (c + δ_t) : ∫ exp(δ_t(x, u)/α) du ≤ 1 },   at δ* = α log π.
 
-So the soft optimum is the minimax controller. Against its own worst case, c + α log π*, every controller costs the same.
+So the soft optimum is the minimax controller. In its worst case, c + α log π*, every controller costs the same.
 
 (ii) *Duality.* Without noise and discount, over H steps, the optimal soft cost is what the plant costs without control,
 driven by noise u_t ~ N(0, (α/2) R⁻¹), to somebody who is risk-seeking by 1/α (for a cost without cross term):
@@ -15,17 +15,17 @@ driven by noise u_t ~ N(0, (α/2) R⁻¹), to somebody who is risk-seeking by 1/
     min_π E_π Σ (c − α H) = −α log ∫ exp(−Σ c/α) du_0 … du_{H−1}
                           = −α log E exp(−Σ xᵀQx/α) − H (α/2) log det(πα R⁻¹),
 
-and the optimal inputs are distributed as this noise is, weighted by exp(−Σ xᵀQx/α). With noise, ≥ stands for the first =.
+and the optimal inputs are distributed as this noise is, weighted by exp(−Σ xᵀQx/α). With noise the first = is ≥.
 
-(iii) *No robustness to additive disturbances.* K does not depend on α. Whatever is added to inputs or states, u = −Kx and
-its soft-optimal companion N(−Kx, Σ) have the same mean, and costs that differ by the same α d/2 per step.
+(iii) *No robustness to additive disturbances.* K does not depend on α. Whatever is added to inputs or states, u = −Kx
+and N(−Kx, Σ) have the same mean, and costs that differ by the same α d/2 per step.
 
-**Proof.** (i) is Gibbs' variational formula at every x: E_π δ − α log ∫ exp(δ/α) = α E_π log π − α KL(π‖exp(δ/α)/∫…),
-at most −α H(π), with equality where exp(δ/α) = π. By Bellman's equation c + γ E V(x') + α log π*(u|x) = V(x) for all u:
+**Proof.** (i) is Gibbs' variational formula at every x: E_π δ − α log ∫ exp(δ/α) = −α H(π) − α KL(π‖exp(δ/α)/∫ …), at
+most −α H(π), with equality where exp(δ/α) = π. By Bellman's equation c + γ E V(x') + α log π*(u|x) = V(x) for all u:
 summed along any trajectory, this telescopes to V(x_0). (ii) V_t(x) = −α log ∫ exp(−(c + V_{t+1}(Ax + Bu))/α) du, with
 V_{t+1} itself such a logarithm, whose exponential is an integral: put one into another. With noise, E V_{t+1} is at
-least −α log E exp(−V_{t+1}/α) (Jensen). (iii) The mean obeys the linear equation without exploration, the covariance one
-without disturbance, and the expected quadratic cost is a sum of one term of each.
+least −α log E exp(−V_{t+1}/α) (Jensen). (iii) The mean obeys the linear equation without exploration, the covariance
+one without disturbance, and the expected quadratic cost is a sum of one term of each.
 """
 
 from dataclasses import replace
