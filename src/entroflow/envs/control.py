@@ -10,13 +10,6 @@ Args:
     action: the action a, (d,).
     noise: standard normal w, (noise_size,); of `follow` noise_std times that.
     next_state: the state s', (n,).
-    bound: largest actions.
-    low: walls, −∞ where there are none.
-    high: walls.
-    start: mean of the first state.
-    spread: its standard deviations.
-    noise_std: standard deviation of the noise.
-    time_limit: length of an episode.
 
 Returns:
     The next state or the reward.
@@ -33,7 +26,17 @@ from entroflow.envs.functional import FunctionalEnv
 
 
 class ControlEnv(FunctionalEnv):
-    """What the problems share: a box of inputs, walls, Gaussian noise, starts s_0 ~ N(start, diag spread²)."""
+    """What the problems share: a box of inputs, walls, Gaussian noise, starts s_0 ~ N(start, diag spread²).
+
+    Args:
+        bound: largest actions.
+        low: walls, −∞ where there are none.
+        high: walls.
+        start: mean of the first state.
+        spread: its standard deviations.
+        noise_std: standard deviation of the noise.
+        time_limit: length of an episode.
+    """
 
     action_low: Float[Array, "d"]
     action_high: Float[Array, "d"]
