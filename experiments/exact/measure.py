@@ -58,7 +58,8 @@ class Seen(NamedTuple):
 
 def middles(env: ControlEnv) -> Float[Array, "k 1"]:
     """Actions at the middles of equal cells."""
-    return env.action_low + (env.action_high - env.action_low) * ((jnp.arange(POINTS)[:, None] + 0.5) / POINTS)
+    shares = (jnp.arange(float(POINTS))[:, None] + 0.5) / POINTS
+    return env.action_low[None] + (env.action_high - env.action_low)[None] * shares
 
 
 def roll_out(env: ControlEnv, policy: Any, starts: Float[Array, "e n"], key: PRNGKeyArray) -> Rollout:
@@ -81,7 +82,7 @@ def visited(solution: Solution, key: PRNGKeyArray) -> tuple[Float[Array, "e n"],
     keys = jax.random.split(key, 3)
     starts = jax.vmap(solution.env.initial)(jax.random.split(keys[0], EPISODES))
     states = roll_out(solution.env, solution.policy(), starts, keys[1]).states
-    weights = jnp.broadcast_to(solution.discount ** jnp.arange(HORIZON)[:, None], states.shape[:2]).ravel()
+    weights = jnp.broadcast_to(solution.discount ** jnp.arange(float(HORIZON))[:, None], states.shape[:2]).ravel()
     picks = jax.random.choice(keys[2], weights.size, (STATES,), replace=False, p=weights / weights.sum())
     return starts, states.reshape(-1, states.shape[-1])[picks]
 
@@ -120,7 +121,7 @@ def look(
     def lost(state: Array, action: Array, log_prob: Array) -> Float[Array, ""]:
         return solution.soft_maximum(state) - solution.q(state, action) + alpha * log_prob
 
-    factors = solution.discount ** jnp.arange(HORIZON)
+    factors = solution.discount ** jnp.arange(float(HORIZON))
     rollouts = jax.lax.map(disturbed, jnp.asarray(DISTURBANCES))
     calm = jax.tree.map(lambda leaf: leaf[0], rollouts)
     losses = jax.lax.map(lambda step: jax.vmap(lost)(*step), calm[:3])
