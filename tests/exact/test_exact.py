@@ -124,6 +124,9 @@ def test_another_discretisation_agrees_within_the_stated_error(well):
     apart = np.abs(found - value(where))
     assert 1e-5 < apart.max() < well.error + well.residual < 0.01 and well.bound < 1e-5
     np.testing.assert_allclose(found, found[::-1], atol=1e-5)
+    # On the points of the grid what the extrapolation took away was most of the error.
+    on_grid = np.abs(np.asarray(values(well, single(x[2:-2]))) - value(x[2:-2]))
+    assert on_grid.max() < 0.2 * well.error
     q, soft = well_backup(value, np.array([0.1]))
     actions = np.linspace(-2, 2, 401)
     ours, exact = density(well, jnp.array([0.1]), single(actions)), np.exp((q[0] - soft[0]) / ALPHA)
@@ -235,6 +238,8 @@ def test_draws_have_the_density(well):
     assert expected.sum() == pytest.approx(1, abs=1e-3) and len(edges) == 17
     assert (np.abs(counts / 8000 - expected) < 5 * np.sqrt(expected / 8000) + 1e-4).all()
     assert 0.05 < expected[:8].sum() < 0.45
+    within = (draws + 2) * 64 % 1  # of the 256 cells from which actions are drawn
+    assert within.mean() == pytest.approx(0.5, abs=0.02) and within.var() == pytest.approx(1 / 12, abs=0.005)
     assert density(well, state, jnp.full((401, 1), 2.1)).max() == 0
 
 
