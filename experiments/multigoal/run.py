@@ -100,6 +100,7 @@ class Study:
     def __init__(self, options: Options, solution: Solution, job: frame.Job):
         self.options, self.solution, self.job, self.seeds = options, solution, job, frame.seeds_of(options)
         self.env = MultiGoalEnv(dataclasses.replace(solution.world, initial_std=STARTS))
+        self.discount, self.exploration = solution.world.discount, EXPLORATION
         self.rows: list[frame.Row] = job.found.setdefault("metrics", [])
 
     def run(self, names: list[str]) -> tuple[frame.Row, list[Any]]:
@@ -180,14 +181,19 @@ class Study:
     def program(self, config: sac.Config) -> tuple[loop_jax.Loop, Any]:
         """Compile the training; return runs that have made no step, and what advances them."""
         space = Box(self.env.action_low, self.env.action_high)
-        temperature, discount = jnp.float32(self.options.alpha), jnp.float32(self.solution.world.discount)
-        mesh, scales = mesh_of(len(self.seeds)), jnp.linspace(1.0, EXPLORATION, ENVIRONMENTS)
+        temperature, discount = jnp.float32(self.solution.temperature), jnp.float32(self.discount)
+        mesh, scales = mesh_of(len(self.seeds)), jnp.linspace(1.0, self.exploration, ENVIRONMENTS)
         remembered = max(1, math.ceil(self.options.steps * config.recent))
 
         def start(keys: Key[Array, "runs 2"]) -> loop_jax.Loop:
             agents = jax.vmap(
                 lambda key: sac.init(
-                    config, key, obs_size=2, action_space=space, temperature=temperature, discount=discount
+                    config,
+                    key,
+                    obs_size=self.env.obs_size,
+                    action_space=space,
+                    temperature=temperature,
+                    discount=discount,
                 )
             )(keys[:, 0])
             capacity = ENVIRONMENTS * remembered

@@ -29,7 +29,7 @@ LAYERS = [
     {"names"},
     {"options"},
     {"diagnostics", "flow", "envs"},
-    {"isfm"},
+    {"exact", "isfm"},
     {"rl"},
     {"storage", "export"},
     {"agents"},

@@ -6,17 +6,22 @@
 
 import gymnasium
 
+from entroflow.envs.control import ControlEnv, DeadBand, DoubleWell, SwingUp
 from entroflow.envs.functional import EnvState, FunctionalEnv, advance, reset, step
 from entroflow.envs.gym_adapter import GymAdapter, make_lqr, make_multigoal
 from entroflow.envs.lqr import LQREnv
 from entroflow.envs.multigoal import MultiGoalEnv
 
 __all__ = [
+    "ControlEnv",
+    "DeadBand",
+    "DoubleWell",
     "EnvState",
     "FunctionalEnv",
     "GymAdapter",
     "LQREnv",
     "MultiGoalEnv",
+    "SwingUp",
     "advance",
     "make_lqr",
     "make_multigoal",

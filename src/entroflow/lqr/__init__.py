@@ -8,6 +8,7 @@ from entroflow.lqr.exact import LQR
 from entroflow.lqr.horizon import Schedule, finite_horizon
 from entroflow.lqr.output import OutputFeedback, observe
 from entroflow.lqr.plant import Plant
+from entroflow.lqr.risk import risk_seeking_cost, worst_cost
 from entroflow.lqr.simulate import Noise, Trajectories, sample_noise, simulate
 from entroflow.lqr.tracking import Tracker, track
 
@@ -30,8 +31,10 @@ __all__ = [
     "finite_horizon",
     "load_design",
     "observe",
+    "risk_seeking_cost",
     "sample_noise",
     "simulate",
     "systems",
     "track",
+    "worst_cost",
 ]

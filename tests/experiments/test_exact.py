@@ -1,0 +1,84 @@
+"""The exact experiment, a tiny size of it: distances that are known, what it writes, what it refuses."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from entroflow.exact import Axis
+from experiments.exact import measure, report, run
+from experiments.exact.systems import SYSTEMS
+from experiments.multigoal import run as multigoal
+
+FOLDER = Path(run.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """One tiny study of the Gaussian on the double well; the flow's program would take long to trace."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SYSTEMS, "double_well", SYSTEMS["double_well"]._replace(grid=(Axis(-2.0, 2.0, 41),)))
+        patch.setitem(run.ALGORITHMS, "gaussian_sac", dataclasses.replace(run.ALGORITHMS["gaussian_sac"], width=8))
+        patch.setattr(run, "CRITIC", dataclasses.replace(run.CRITIC, width=8, depth=1))
+        patch.setattr(run, "BATCH", 16)
+        patch.setattr(run, "NODES", 16)
+        patch.setattr(multigoal, "ENVIRONMENTS", 4)
+        for name, value in {"STATES": 5, "EPISODES": 16, "HORIZON": 30, "ACROSS": 5, "PATHS": 2}.items():
+            patch.setattr(measure, name, value)
+        options = ["--system", "double_well", "--algorithm", "gaussian_sac", "--steps", "2", "--seeds", "2"]
+        assert run.main([*options, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_files_and_numbers(study):
+    """Figures that are not blank; an exact policy at distance zero from itself, and others that are worse."""
+    for name in ("densities", "values", "trajectories", "robustness"):
+        assert imread(study / f"{name}.png").std() > 0.01
+    results = json.loads((study / "results.json").read_text())
+    (exact,), runs = results["systems"], results["runs"]
+    assert exact["total_variation"] == exact["w2"] == exact["return_gap"] == 0
+    assert exact["mode_weight"] == pytest.approx(0.5, abs=1e-3) and exact["mass"] == pytest.approx(1, abs=0.01)
+    assert exact["value_error"] < 0.01 and abs(exact["soft_return_gap"]) < 0.01 and exact["error"] < 0.2
+    assert [(row["system"], row["algorithm"], row["seed"]) for row in runs] == [
+        ("double_well", "gaussian_sac", i) for i in (0, 1)
+    ]
+    for row in runs:
+        assert 0.1 < row["total_variation"] <= row["total_variation_worst"] <= 1
+        assert row["soft_return_gap"] > 0.1 and row["w2"] > 0.1 and row["value_error"] > 0.1
+        assert len(row["disturbed"]) == len(measure.DISTURBANCES)
+    assert (study / "table.md").read_text().count("double_well, Gaussian SAC") == 1
+
+
+def test_the_committed_table_is_that_of_the_committed_data():
+    """table.md from results.json, and in the README; what the exact policies score is nothing."""
+    results, found = json.loads((FOLDER / "results.json").read_text()), (FOLDER / "table.md").read_text()
+    assert report.markdown(results["runs"]) == found and found in (FOLDER / "README.md").read_text()
+    assert all(row["total_variation"] == 0 and abs(row["soft_return_gap"]) < 0.01 for row in results["systems"])
+
+
+def test_distances_that_are_known():
+    """W₂ of two uniform densities that are shifted, and of a narrow one from a wide one of the same mean."""
+    actions = np.linspace(-1, 1, 201)
+    box = lambda low, high: ((actions >= low) & (actions <= high)).astype(float)  # noqa: E731
+    assert measure.wasserstein(actions, box(-0.905, -0.405), box(0.095, 0.595)) == pytest.approx(1.0, abs=1e-3)
+    assert measure.wasserstein(actions, box(-0.505, 0.505), box(-0.255, 0.255)) == pytest.approx(0.25 / np.sqrt(3), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--system", "double_wel"], "did you mean 'double_well'"),
+        (["--algorithm", "sac_isfm", "sac_isfm"], "name each once"),
+        (["--steps", "0"], "--steps: got 0"),
+        (["--seeds", "0"], "--seeds: got 0"),
+    ],
+)
+def test_bad_options_are_refused(capsys, tmp_path, arguments, words):
+    """Exit code 2, the option in the message, nothing written."""
+    assert run.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert words in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "out").exists()
