@@ -44,7 +44,10 @@ class LQROptions:
     seeds: Whole = 3  # Number of seeds for every temperature.
     steps: Whole = 3000  # Training steps: in each, every environment makes one step and every run one update.
     seed: Whole = 0  # First seed S; the seeds are S, S+1, ….
+    algorithm: Literal["sac_isfm", "gaussian_sac"] = "sac_isfm"  # gaussian_sac: plain SAC on the same critic.
     preset: Preset = "default"  # paper: Algorithm 2 as it is written, and draws of the policy alone as behaviour.
+    # Begin as a controller of one's own: a JSON file of its gain and, if wanted, covariance, or one of lqr.design.
+    initial_gain: Path | None = None
     candidates: str = "8"  # Candidates per state of an improvement step: a number from 2 to 1024.
     out: Path = Path("out/lqr")  # Output folder, new or empty.
 

@@ -134,7 +134,7 @@ def init(
         actor_average=actor,
         action_space=action_space,
         critic=critic,
-        actor_optimiser=_actor_optimiser(config).init(actor),
+        actor_optimiser=actor_optimiser(config).init(actor),
         temperature_optimiser=_temperature_optimiser(config).init(log_temperature),
         obs_units=units,
         log_temperature=log_temperature,
@@ -164,7 +164,7 @@ def improve_policy(
     goal = Goal(obs, q_function, state.temperature)
     found = actor.loss_and_gradient(policy(config, state), state.actor, key, goal)
     network, optimiser_state = optimise.descend(
-        _actor_optimiser(config), found.gradient, state.actor, state.actor_optimiser
+        actor_optimiser(config), found.gradient, state.actor, state.actor_optimiser
     )
     average = network
     if actor.average > 0:
@@ -252,7 +252,8 @@ def _check_arrays(name: str, tree: Any) -> None:
             raise error(name, given, "arrays alone", "make it a static field, eqx.field(static=True)")
 
 
-def _actor_optimiser(config: Config) -> optax.GradientTransformation:
+def actor_optimiser(config: Config) -> optax.GradientTransformation:
+    """Return the optimiser of the policy's network."""
     return optimise.optimiser(config.actor.rate, config.actor.warmup, config.updates)
 
 

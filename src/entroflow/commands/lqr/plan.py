@@ -11,7 +11,7 @@ from ...flow import RungeKutta
 from ...lqr import LQR
 from ...lqr.simulate import Noise, sample_noise, simulate
 from ...options import LQROptions
-from ...rl import Config, Flow, MLPCritic
+from ...rl import Config, Flow, Gaussian, MLPCritic
 from .report import Run
 
 ENVIRONMENTS = 2048  # of each run
@@ -29,13 +29,17 @@ MOST_CANDIDATES = 1024
 ACTING_SOLVER = RungeKutta("rk4", 4)
 
 
-def settings(updates: int, candidates: int = 8, preset: str = "default") -> Config:
-    """Return the settings of SAC-ISFM for LQR: one critic, since a minimum is biased, and large batches for it."""
+def settings(updates: int, candidates: int = 8, preset: str = "default", algorithm: str = "sac_isfm") -> Config:
+    """Return the settings for LQR: one critic, since a minimum is biased, and large batches for it."""
     sizes: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "states": 64, "candidates": candidates}
     actor = Flow(**sizes, acting_solver=ACTING_SOLVER, pairs=2, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
     one: dict[str, Any] = {"width": 64, "layer_norm": False, "members": 1, "ensemble": "mean", "soft_value": "network"}
     if preset == "paper":
         actor, one["soft_value"] = dataclasses.replace(actor, ess_floor=0.0), "action"
+    if algorithm == "gaussian_sac":
+        if preset != "default":
+            raise checks.error("--preset", f"{preset!r} with {algorithm}", "'default'", "choose sac_isfm, whose it is")
+        actor = Gaussian(width=64, depth=2, states=512, rate=1e-2, average=0.1)
     critic = MLPCritic(**one, improve_on="target", rate=5e-3, target_rate=0.1, final_target_rate=0.01)
     # No limit on observations: an optimal controller is linear in states however far away.
     return Config(actor, critic, updates, batch_size=4096, obs_limit=None, recent=0.6)

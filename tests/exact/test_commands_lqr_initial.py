@@ -1,0 +1,174 @@
+"""`entroflow lqr --initial-gain`: the flow begins as the given controller, and stays the same function when restored."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from entroflow.commands.lqr import initial, plan, units
+from entroflow.envs import LQREnv
+from entroflow.envs.functional import EnvState, advance
+from entroflow.flow import Unbounded
+from entroflow.lqr import LQR, design, systems
+from entroflow.rl import Flow, Gaussian, sac
+from entroflow.rl.actors import Feedback, FeedbackPolicy, Goal
+
+UNITS = units.Units(np.array([4.0, 0.25, 2.0]), np.array([0.5, 8.0, 1.0]), 16.0)
+PLANT = systems.get("unstable")
+SKEW = np.array([[2.0, 0.6, -0.3], [0.6, 1.0, 0.2], [-0.3, 0.2, 0.5]])
+CONTROLLER = initial.Controller(0.7 * PLANT.optimal(1.0).K + 0.05, SKEW)
+ACTORS = {"flow": Flow(width=4, depth=1, state_width=4), "gaussian": Gaussian(width=4)}
+OBS = jnp.array([3.0, -40.0, 0.5])
+ACTION = jnp.array([-1.0, 30.0, 0.7])
+
+
+def agent_of(actor, space=None, rest=True):
+    """An agent that has learned nothing in its own units, and its settings."""
+    config = dataclasses.replace(plan.settings(10), actor=actor)
+    space = Unbounded(3, scale=jnp.asarray(1 / UNITS.action, jnp.float32)) if space is None else space
+    numbers = {"temperature": jnp.float32(0.5), "discount": jnp.float32(0.95)}
+    agent = sac.init(config, jax.random.key(0), obs_size=3, action_space=space, **numbers)
+    return config, initial.at_rest(agent) if rest else agent
+
+
+@pytest.mark.parametrize("kind", ACTORS)
+def test_the_policy_begins_as_the_controller(kind):
+    """log π is that of N(−K s, Σ) by SciPy, in the plant's units, far from the origin too, where it is not stable."""
+    assert np.abs(np.linalg.eigvals(PLANT.A)).max() > 1.2
+    config, agent = agent_of(ACTORS[kind])
+    config, agent = initial.unwrapped(config, units.restored(agent, UNITS), CONTROLLER)
+    policy = sac.policy(config, agent, average=True)
+    exact = multivariate_normal(-CONTROLLER.gain @ np.asarray(OBS, float), SKEW)
+    actions = exact.rvs(5, random_state=0).astype(np.float32)
+    found = jax.vmap(policy.log_prob, (None, 0))(OBS, jnp.asarray(actions))
+    np.testing.assert_allclose(found, exact.logpdf(actions.astype(float)), rtol=2e-5)
+    drawn, told = jax.vmap(policy.push_and_log_prob, (None, 0))(OBS, jnp.eye(3))
+    np.testing.assert_allclose(told, exact.logpdf(np.asarray(drawn, float)), rtol=2e-5)
+    root = np.linalg.cholesky(SKEW)
+    np.testing.assert_allclose(drawn, exact.mean + root.T, rtol=1e-5)  # L e_j is the j-th column
+
+
+def test_it_can_leave_the_controller():
+    """The zeros of the beginning have gradients: every output of the flow and of the Gaussian is one step away."""
+    for actor in ACTORS.values():
+        config, agent = agent_of(dataclasses.replace(actor, states=16))
+        goal = Goal(jnp.ones((16, 3)), lambda s, a: -jnp.sum((a - 1.0) ** 2), jnp.float32(0.5))
+        step = config.actor.loss_and_gradient(sac.policy(config, agent), agent.actor, jax.random.key(0), goal)
+        last = step.gradient.layers[-1] if isinstance(actor, Gaussian) else step.gradient.last
+        assert np.all(np.abs(last.weight).max(axis=1) > 0)
+        if isinstance(actor, Flow):
+            assert np.all(np.abs(step.gradient.state_layers[-1].weight[-6:]).max(axis=1) > 0)
+
+
+def test_restored_it_is_the_same_policy_and_the_same_critic():
+    """Of a network that has learned: a is −K s + L u, and Q(s, a) is what Q(s, u) was, with all moments off centre."""
+    config, agent = agent_of(
+        ACTORS["flow"], Unbounded(3, jnp.array([0.1, 0.2, 0.3]), jnp.array([1.0, 2.0, 0.5])), False
+    )
+    critic = dataclasses.replace(
+        agent.critic,
+        obs_units=dataclasses.replace(
+            agent.critic.obs_units, mean=jnp.array([1.0, 2.0, 3.0]), scale=jnp.arange(1.0, 4)
+        ),
+        action_units=dataclasses.replace(
+            agent.critic.action_units, mean=jnp.array([3.0, 1.0, 2.0]), scale=jnp.arange(2.0, 5)
+        ),
+    )
+    agent = dataclasses.replace(agent, critic=critic)
+    outer, there = initial.unwrapped(config, agent, CONTROLLER)
+    root, noise = np.linalg.cholesky(SKEW), jnp.array([0.5, -1.0, 2.0])
+    inner, log_prob = sac.policy(config, agent).push_and_log_prob(OBS, noise)
+    action, told = sac.policy(outer, there).push_and_log_prob(OBS, noise)
+    np.testing.assert_allclose(action, root @ inner - CONTROLLER.gain @ OBS, rtol=1e-5)
+    np.testing.assert_allclose(told, log_prob - 0.5 * np.linalg.slogdet(SKEW)[1], rtol=1e-5)
+    for name in ("q", "policy_q"):
+        q = getattr(config.critic, name)
+        np.testing.assert_allclose(q(there.critic, OBS, action), q(critic, OBS, inner), rtol=1e-4)
+    fresh = sac.init(
+        outer,
+        jax.random.key(1),
+        obs_size=3,
+        action_space=there.action_space,
+        temperature=jnp.float32(1),
+        discount=jnp.float32(0),
+    )
+    assert jax.tree.structure(fresh) == jax.tree.structure(there)
+
+
+def test_the_plant_as_the_learner_sees_it():
+    """In the learner's units a step gives the plant's own state and reward, for the input −K s + L u."""
+    plain = LQR(PLANT.A, PLANT.B, PLANT.Q, PLANT.R, 0 * PLANT.A, PLANT.initial_cov, PLANT.discount)
+    seen = initial.about(
+        LQREnv(plain.in_units(UNITS.state, np.ones(3), UNITS.reward), 9), CONTROLLER, UNITS.state, UNITS.action
+    )
+    s, u = np.array([0.1, -0.2, 0.3]), np.array([0.4, 0.5, -0.6])
+    following, told = advance(
+        seen,
+        jax.random.key(0),
+        EnvState(jnp.asarray(s / UNITS.state, jnp.float32), jnp.int32(0)),
+        jnp.asarray(u / UNITS.action, jnp.float32),
+    )
+    a = CONTROLLER.root @ u - CONTROLLER.gain @ s
+    np.testing.assert_allclose(following.state * UNITS.state, PLANT.A @ s + PLANT.B @ a, rtol=1e-5)
+    np.testing.assert_allclose(told.reward * UNITS.reward, -(s @ PLANT.Q @ s + a @ PLANT.R @ a), rtol=1e-5)
+    assert seen.time_limit == 9 and seen.obs_size == 3 and not np.isfinite(seen.action_high).any()
+
+
+def test_the_improvement_is_that_of_the_other_actor():
+    """On Q as a function of u; the controller has no gradient, and values count the entropy of the input."""
+    config, agent = agent_of(ACTORS["gaussian"])
+    outer, there = initial.unwrapped(config, agent, CONTROLLER)
+    q = lambda s, a: -jnp.sum((a - 1.0) ** 2) - s[0]  # noqa: E731
+    policy, goal = sac.policy(outer, there), Goal(jnp.ones((4, 3)), q, jnp.float32(0.5))
+    found = outer.actor.loss_and_gradient(policy, there.actor, jax.random.key(0), goal)
+    keys = jax.random.split(jax.random.key(0), 4)
+    actions, log_probs = jax.vmap(policy.sample_and_log_prob)(keys, goal.obs)
+    np.testing.assert_allclose(found.values, jax.vmap(q)(goal.obs, actions) - 0.5 * log_probs, rtol=1e-5)
+    assert not found.gradient.gain.any() and not found.gradient.root.any()
+    assert np.abs(found.gradient.inner.layers[-1].weight).max() > 0
+    assert (
+        isinstance(policy, FeedbackPolicy) and isinstance(outer.actor, Feedback) and outer.actor.name == "gaussian_sac"
+    )
+
+
+def test_files(tmp_path):
+    """A gain, a gain with its covariance, and what `Design.to_json` wrote, read back to the last bit."""
+    file = tmp_path / "gain.json"
+    file.write_text(json.dumps({"gain": CONTROLLER.gain.tolist()}))
+    read = initial.read(file, PLANT)
+    assert read.covariance is None and (read.root == np.eye(3)).all() and (read.gain == CONTROLLER.gain).all()
+    file.write_text(json.dumps(initial.document(CONTROLLER)))
+    again = initial.read(file, PLANT)
+    assert (again.gain == CONTROLLER.gain).all() and (again.covariance == SKEW).all()
+    made = design(PLANT.A, PLANT.B, PLANT.Q, PLANT.R, temperature=0.3, discount=PLANT.discount)
+    made.to_json(file)
+    optimum = PLANT.optimal(0.3)
+    np.testing.assert_allclose(initial.read(file, PLANT).gain, optimum.K, rtol=1e-8)
+    np.testing.assert_allclose(initial.read(file, PLANT).covariance, optimum.covariance, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "controller: got no gain"),
+        ({"gain": [[1.0, 2.0]]}, r"K: got shape \(1, 2\)"),
+        ({"gain": np.zeros((3, 3)).tolist()}, "K: got a closed loop .* spectral radius 1.2"),
+        ({"K": [[1]]}, "key: got 'K', expected one of gain"),
+        (
+            {"gain": CONTROLLER.gain.tolist(), "covariance": np.ones((3, 3)).tolist()},
+            "covariance: .* positive definite",
+        ),
+        ({"gain": CONTROLLER.gain.tolist(), "covariance": [[1.0]]}, r"covariance: got shape \(1, 1\)"),
+        ({"gain": [["a"]]}, "an entry of K: got 'a'"),
+    ],
+)
+def test_what_is_no_controller_is_refused(tmp_path, document, message):
+    """With the file's name."""
+    file = tmp_path / "gain.json"
+    file.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=rf"^{file}: {message}"):
+        initial.read(file, PLANT)
