@@ -110,7 +110,9 @@ class ExportOptions:
     """Write a trained policy as one file that runs without this library: observations and noise to actions."""
 
     folder: Positional[Path]  # Folder of a training, of one agent, or of `entroflow lqr`.
-    out: Path = Path("out/policy.onnx")  # The file, .onnx or .stablehlo.
+    out: Path = Path("out/policy.onnx")  # The file, .onnx, .stablehlo or .h.
+    # Its format, if its ending does not say it; c is a header that needs nothing but math.h.
+    format: Literal["onnx", "stablehlo", "c"] | None = None
     best_of: Whole = 1  # Actions to draw, of which the best by Q is taken; a single one comes with its log-density.
     # Temperature of the policy, where the folder holds several.
     temperature: Annotated[float | None, arg(name="alpha")] = None
