@@ -1,4 +1,4 @@
-"""`entroflow lqr --initial-gain`: the flow begins as the given controller, and stays the same function when restored."""
+"""`entroflow lqr --initial-gain`: the flow begins as the given controller, and restored it is the same function."""
 
 import dataclasses
 import json

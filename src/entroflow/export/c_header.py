@@ -22,7 +22,8 @@ FORMULAS |= {"max": "{0} > {1} ? {0} : {1}", "min": "{0} < {1} ? {0} : {1}", "sq
 FORMULAS |= {name: f"M({name})({{0}})" for name in "exp log log1p expm1 sin cos tanh sqrt".split()}
 FORMULAS |= {"abs": "M(fabs)({0})", "pow": "M(pow)({0}, {1})", "rsqrt": "1 / M(sqrt)({0})"}
 FORMULAS |= {"logistic": "1 / (1 + M(exp)(-{0}))", "select_n": "{0} ? {2} : {1}"}
-FORMULAS |= {"clamp": "{1} < {0} ? {0} : {1} > {2} ? {2} : {1}", "not": "!{0}", "and": "{0} && {1}", "or": "{0} || {1}"}
+FORMULAS |= {"clamp": "{1} < {0} ? {0} : {1} > {2} ? {2} : {1}"}
+FORMULAS |= {"not": "!{0}", "and": "{0} && {1}", "or": "{0} || {1}"}
 FORMULAS |= dict(eq="{0} == {1}", ne="{0} != {1}", lt="{0} < {1}", le="{0} <= {1}", gt="{0} > {1}", ge="{0} >= {1}")
 FORMULAS |= {name: "{0}" for name in ("convert_element_type", "stop_gradient", "copy", "copy_p")}
 MOVES = {"broadcast_in_dim", "concatenate", "reshape", "rev", "slice", "split", "squeeze", "transpose"}
@@ -188,18 +189,32 @@ class _Code:
         elif name == "dot_general":
             self.contract(out, params["dimension_numbers"], pointers, shapes)
         elif name in REDUCTIONS or name == "argmax":
-            self.reduce(out, name, params["axes"], pointers[0], shapes[0])
+            self.reduce(out, name, [int(axis) for axis in params["axes"]], pointers[0], shapes[0])
         else:
             expected, remedy = "what the C writer can express", "use a policy with a RungeKutta solver, or write .onnx"
             raise error("policy", f"the operation {name!r}", expected, remedy)
         return [out]
 
     def elementwise(self, out: str, aval: Any, formula: str, pointers: list[str], shapes: list[Any]) -> None:
-        """Write one formula for every entry; an argument of one entry serves all."""
-        ones = [math.prod(shape) == 1 for shape in shapes]
-        entries = [f"{pointer}[{0 if one else 'k'}]" for pointer, one in zip(pointers, ones, strict=True)]
+        """Write one formula for every entry; axes of length one are repeated."""
+        places = [np.arange(math.prod(shape)).reshape(shape) for shape in shapes]
+        entries = [
+            f"{pointer}[{self.place(np.broadcast_to(place, aval.shape))}]"
+            for pointer, place in zip(pointers, places, strict=True)
+        ]
         text = formula.replace("M(", f"{self.name.upper()}_M(").format(*entries)
         self.loops([(math.prod(aval.shape), "k")], [f"{out}[k] = {text};"])
+
+    def place(self, places: np.ndarray) -> str:
+        """Return the k-th of given places: as simple a text as there is, a table of places otherwise."""
+        flat, count = places.ravel(), np.arange(places.size)
+        period = flat.max(initial=0) + 1
+        for text, values in (("0", 0 * count), ("k", count), (f"k % {period}", count % period)):
+            if np.array_equal(flat, values):
+                return text
+        if np.array_equal(flat, count + flat[0]):
+            return f"k + {flat[0]}"
+        return f"{self.pointer(Known(flat))}[k]"
 
     def move(self, equation: Any, inputs: list[Value], shapes: list[Any]) -> list[Value]:
         """Take entries by their places: as they lie where they lie side by side, by a table of places otherwise."""
@@ -214,12 +229,8 @@ class _Code:
             out = self.array(variable.aval)
             for i, value in enumerate(inputs):
                 to = np.flatnonzero((ends[i] <= flat) & (flat < ends[i + 1]))
-                at, pointer = flat[to] - ends[i], self.pointer(value)
-                from_one = "0" if not at.any() else "k" if np.array_equal(at, np.arange(to.size)) else None
-                source = from_one or f"{self.pointer(Known(at))}[k]"
-                whole = np.array_equal(to, np.arange(to[0], to[0] + to.size))
-                target = f"k + {to[0]}" if whole else f"{self.pointer(Known(to))}[k]"
-                self.loops([(to.size, "k")], [f"{out}[{target}] = {pointer}[{source}];"])
+                source, target = self.place(flat[to] - ends[i]), self.place(to)
+                self.loops([(to.size, "k")], [f"{out}[{target}] = {self.pointer(value)}[{source}];"])
             results.append(out)
         return results
 
