@@ -74,7 +74,7 @@ def system(name: str) -> tuple[LQR, np.ndarray]:
 
 
 def distance(lqr: LQR, gain: np.ndarray) -> float:
-    """Return how far the means of a gain are from the best ones, relatively, where the best policy without noise goes."""
+    """Return how far the means of a gain are from the best ones, relatively, where the best gain brings the plant."""
     best = lqr.optimal(1.0)
     visited = lqr.state_covariances(best.K, 0 * best.covariance, 100).mean(axis=0)
     root = np.linalg.cholesky(visited)

@@ -26,7 +26,7 @@ FORMULAS |= {"clamp": "{1} < {0} ? {0} : {1} > {2} ? {2} : {1}"}
 FORMULAS |= {"not": "!{0}", "and": "{0} && {1}", "or": "{0} || {1}"}
 FORMULAS |= dict(eq="{0} == {1}", ne="{0} != {1}", lt="{0} < {1}", le="{0} <= {1}", gt="{0} > {1}", ge="{0} >= {1}")
 FORMULAS |= {name: "{0}" for name in ("convert_element_type", "stop_gradient", "copy", "copy_p")}
-MOVES = {"broadcast_in_dim", "concatenate", "reshape", "rev", "slice", "split", "squeeze", "transpose"}
+MOVES = {"broadcast_in_dim", "concatenate", "reshape", "rev", "slice", "split", "squeeze", "stack", "transpose"}
 REDUCTIONS = {"reduce_sum": "best + {0}", "reduce_max": FORMULAS["max"], "reduce_min": FORMULAS["min"]}
 CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
@@ -42,7 +42,7 @@ Value = str | Known  # a pointer in C, or numbers
 
 
 def identifier(text: str) -> str:
-    """Return the letters, digits and underscores of a text as the beginning of C's names, `policy` if there are none."""
+    """Return what of a text can begin the names of C, `policy` if there is nothing."""
     name = re.sub(r"[^0-9A-Za-z]+", "_", text).strip("_")[:40]
     return name if name[:1].isalpha() else f"policy_{name}".rstrip("_")
 
