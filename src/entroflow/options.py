@@ -47,7 +47,7 @@ class LQROptions:
     algorithm: Literal["sac_isfm", "gaussian_sac"] = "sac_isfm"  # gaussian_sac: plain SAC on the same critic.
     preset: Preset = "default"  # paper: Algorithm 2 as it is written, and draws of the policy alone as behaviour.
     # Begin as a controller of one's own: a JSON file of its gain and, if wanted, covariance, or one of lqr.design.
-    initial_gain: Path | None = None
+    initial_gain: str | None = None
     candidates: str = "8"  # Candidates per state of an improvement step: a number from 2 to 1024.
     out: Path = Path("out/lqr")  # Output folder, new or empty.
 

@@ -59,7 +59,7 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
     controller, facts = None, {"system": lqr.to_dict()}
     if options.initial_gain is not None:  # of a study to go on with, the file may no longer be there
         known = None if resumed is None else initial.of(resumed["controller"], lqr)
-        controller = known or initial.read(options.initial_gain, lqr)
+        controller = known or initial.read(Path(options.initial_gain), lqr)
         facts["controller"] = initial.document(controller)
     use_all_cores()
     transition = 4 * (2 * lqr.B.shape[0] + lqr.B.shape[1] + 1) + 2
