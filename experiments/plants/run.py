@@ -93,7 +93,7 @@ def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
         job.rows("results.csv", rows)
         job.rows("curves.csv", curves)
         job.text("table.md", report.table(rows))
-        report.draw(job.out, rows, curves)
+    report.draw(job.out, rows, curves)
     settings = {"alphas": ALPHAS, "discount": DISCOUNT, "cost": COST, "noise": NOISE, "dearer": DEARER}
     return {"settings": settings}, [Markdown(report.table(rows))]
 
@@ -115,10 +115,11 @@ def measure(name: str, method: str, options: Options, folder: Path) -> frame.Row
         steps = list(csv.DictReader(file))
     head = {"plant": name, "method": method, "states": len(lqr.A), "inputs": len(lqr.R)}
     curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in steps]
+    start = distance(lqr, gain)
     if done.returncode == 1:
-        return {"rows": [head | dict.fromkeys(report.COLUMNS[4:])], "curves": curves}
+        return {"rows": [head | dict.fromkeys(report.COLUMNS[4:]) | {"begun": start}], "curves": curves}
     results = json.loads((out / "results.json").read_text())
-    seconds, start = results["seconds"]["train"], distance(lqr, gain)
+    seconds = results["seconds"]["train"]
     rows = [
         head
         | {"alpha": each["alpha"], "seed": each["seed"]}

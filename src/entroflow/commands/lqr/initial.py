@@ -14,11 +14,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Float
 
 from ... import checks
 from ...envs import LQREnv
-from ...envs.functional import FunctionalEnv
 from ...flow import VelocityNetwork
 from ...lqr import LQR
 from ...lqr.matrices import symmetric
@@ -82,60 +81,9 @@ def document(controller: Controller) -> dict[str, Any]:
     return {key: None if part is None else part.tolist() for key, part in controller._asdict().items()}
 
 
-class About(FunctionalEnv):
-    """A plant as u sees it, see `FunctionalEnv`."""
-
-    plant: LQREnv
-    gain: Float[Array, "d n"]
-    root: Float[Array, "d d"]
-
-    @property
-    def time_limit(self) -> int:
-        """The plant's."""
-        return self.plant.time_limit
-
-    @property
-    def obs_size(self) -> int:
-        """The plant's."""
-        return self.plant.obs_size
-
-    @property
-    def action_low(self) -> Float[Array, " d"]:
-        """The plant's, which has no bounds."""
-        return self.plant.action_low
-
-    @property
-    def action_high(self) -> Float[Array, " d"]:
-        """The plant's, likewise."""
-        return self.plant.action_high
-
-    def initial(self, key: PRNGKeyArray) -> Float[Array, " n"]:
-        """The plant's initial state."""
-        return self.plant.initial(key)
-
-    def transition(
-        self, key: PRNGKeyArray, state: Float[Array, " n"], action: Float[Array, " d"]
-    ) -> Float[Array, " n"]:
-        """The next state, see `FunctionalEnv.transition`."""
-        return self.plant.transition(key, state, self._input(state, action))
-
-    def reward(
-        self, state: Float[Array, " n"], action: Float[Array, " d"], next_state: Float[Array, " n"]
-    ) -> Float[Array, ""]:
-        """The plant's reward, see `FunctionalEnv.reward`."""
-        return self.plant.reward(state, self._input(state, action), next_state)
-
-    def out_of_region(self, state: Float[Array, " n"]) -> Bool[Array, ""]:
-        """Whether the plant leaves its region."""
-        return self.plant.out_of_region(state)
-
-    def _input(self, state: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, " d"]:
-        return self.root @ action - self.gain @ state
-
-
 def about(
     plant: LQREnv, controller: Controller, state: Float[np.ndarray, " n"], action: Float[np.ndarray, " d"]
-) -> About:
+) -> LQREnv:
     """Return a plant as u sees it.
 
     Args:
@@ -148,7 +96,8 @@ def about(
         The environment.
     """
     gain, root = controller.gain * state, controller.root * action
-    return About(plant, jnp.asarray(gain, jnp.float32), jnp.asarray(root, jnp.float32))
+    parts = [jnp.asarray(part, jnp.float32) for part in (gain, root)]
+    return eqx.tree_at(lambda env: (env.gain, env.root), plant, parts, is_leaf=lambda leaf: leaf is None)
 
 
 def at_rest(agent: sac.State) -> sac.State:
@@ -183,7 +132,7 @@ def unwrapped(config: sac.Config, agent: sac.State, controller: Controller) -> t
         Settings and agent.
     """
     gain, root = (jnp.asarray(part, jnp.float32) for part in (controller.gain, controller.root))
-    config = dataclasses.replace(config, actor=Feedback(config.actor))
+    config = dataclasses.replace(config, actor=Feedback.of(config.actor))
     critic = cast(MLPCriticState, agent.critic)
     inverse, obs, action = jnp.linalg.inv(root), critic.obs_units, critic.action_units
 

@@ -4,7 +4,7 @@ log π(a|s) = log π_u(u|s) − log |det L|, u = L⁻¹ (a + K s), exact whateve
 N(0, I), the policy is the Gaussian controller N(−K s, L Lᵀ). What is learned is the other policy; K and L stay.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ...flow import ActionSpace
 from ...flow.policy import WithLogProb
 from ...moments import Moments
-from .protocol import Actor, Goal, Step
+from .protocol import Actor, ActorDefaults, Goal, Step
 
 
 class FeedbackNetwork(eqx.Module):
@@ -95,49 +95,24 @@ class FeedbackPolicy(eqx.Module):
 
 
 @dataclass(frozen=True)
-class Feedback:
-    """An actor whose policies stand about a linear controller; all it is beside that, another actor is.
+class Feedback(ActorDefaults):
+    """An actor whose policies stand about a linear controller, beside which another one learns.
 
     Attributes:
         actor: the other actor, whose policies have a density.
     """
 
-    actor: Actor
+    actor: Actor = field(kw_only=True)
+
+    @classmethod
+    def of(cls, actor: Actor) -> "Feedback":
+        """Return the actor about a controller that learns as another one does."""
+        return cls(actor=actor, **{each.name: getattr(actor, each.name) for each in fields(ActorDefaults)})
 
     @property
     def name(self) -> str:
         """The other's algorithm."""
         return self.actor.name
-
-    @property
-    def has_density(self) -> bool:
-        """Whether the density is known."""
-        return self.actor.has_density
-
-    @property
-    def values_are_soft(self) -> bool:
-        """Whether `Step.values` estimate the soft value of the policy."""
-        return self.actor.values_are_soft
-
-    @property
-    def rate(self) -> float:
-        """Learning rate."""
-        return self.actor.rate
-
-    @property
-    def warmup(self) -> float:
-        """Fraction of a planned training over which the rate rises."""
-        return self.actor.warmup
-
-    @property
-    def average(self) -> float:
-        """Fraction of the updates over which the acting parameters are averaged."""
-        return self.actor.average
-
-    @property
-    def states(self) -> int:
-        """States of one step."""
-        return self.actor.states
 
     @property
     def acting_solver(self) -> Any:
