@@ -27,7 +27,7 @@ FORMULAS |= {"not": "!{0}", "and": "{0} && {1}", "or": "{0} || {1}"}
 FORMULAS |= dict(eq="{0} == {1}", ne="{0} != {1}", lt="{0} < {1}", le="{0} <= {1}", gt="{0} > {1}", ge="{0} >= {1}")
 FORMULAS |= {name: "{0}" for name in ("convert_element_type", "stop_gradient", "copy", "copy_p")}
 MOVES = {"broadcast_in_dim", "concatenate", "reshape", "rev", "slice", "split", "squeeze", "stack", "transpose"}
-REDUCTIONS = {"reduce_sum": "best + {0}", "reduce_max": FORMULAS["max"], "reduce_min": FORMULAS["min"]}
+REDUCTIONS = {"reduce_sum": "{0} + {1}", "reduce_max": FORMULAS["max"], "reduce_min": FORMULAS["min"]}
 CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
@@ -237,50 +237,46 @@ class _Code:
     def contract(self, out: str, numbers: Any, pointers: list[str], shapes: list[Any]) -> None:
         """Write sums of products over the contracted axes."""
         (over_x, over_y), (batch_x, batch_y) = numbers
-        free = [
-            [axis for axis in range(len(shape)) if axis not in (*over, *batch)]
-            for shape, over, batch in zip(shapes, (over_x, over_y), (batch_x, batch_y), strict=True)
-        ]
-        axes_x = [*batch_x, *free[0]]
-        names_x = {axis: f"i{axis}" for axis in axes_x} | {axis: f"k{place}" for place, axis in enumerate(over_x)}
-        names_y = {axis: f"j{axis}" for axis in free[1]} | {axis: f"k{place}" for place, axis in enumerate(over_y)}
-        names_y |= {axis: names_x[other] for axis, other in zip(batch_y, batch_x, strict=True)}
-        outer = [(shapes[0][axis], names_x[axis]) for axis in axes_x] + [
-            (shapes[1][axis], names_y[axis]) for axis in free[1]
-        ]
-        where = [
-            _place(shape, [names[axis] for axis in range(len(shape))])
-            for shape, names in zip(shapes, (names_x, names_y), strict=True)
-        ]
-        inner = [f"for (int k{i} = 0; k{i} < {shapes[0][axis]}; k{i}++)" for i, axis in enumerate(over_x)]
-        total = f"total += {pointers[0]}[{where[0]}] * {pointers[1]}[{where[1]}];"
-        target = _place([size for size, _ in outer], [counter for _, counter in outer])
-        self.loops(outer, [f"{self.name}_real total = 0;", " ".join([*inner, total]), f"{out}[{target}] = total;"])
+        of_x = dict(zip((*batch_y, *over_y), (*batch_x, *over_x), strict=True))
+        x = [f"i{axis}" for axis in range(len(shapes[0]))]
+        y = [x[of_x[axis]] if axis in of_x else f"j{axis}" for axis in range(len(shapes[1]))]
+        inner = [x[axis] for axis in over_x]
+        order = dict.fromkeys([*(x[axis] for axis in batch_x), *x, *y])
+        factors = [f"{p}[{_place(shape, names)}]" for p, shape, names in zip(pointers, shapes, (x, y), strict=True)]
+        lengths = dict(zip((*x, *y), (*shapes[0], *shapes[1]), strict=True))
+        self.fold(out, lengths, [name for name in order if name not in inner], inner, f"total + {' * '.join(factors)}")
 
     def reduce(self, out: str, name: str, axes: Sequence[int], pointer: str, shape: Sequence[int]) -> None:
         """Write sums, extremes or the place of the largest along axes."""
         names = [f"i{axis}" for axis in range(len(shape))]
-        outer = [(shape[axis], names[axis]) for axis in range(len(shape)) if axis not in axes]
-        inner = " ".join(f"for (int i{axis} = 0; i{axis} < {shape[axis]}; i{axis}++)" for axis in axes)
-        first = _place(shape, ["0" if axis in axes else names[axis] for axis in range(len(shape))])
-        target, entry = (
-            _place([size for size, _ in outer], [counter for _, counter in outer]),
-            f"{pointer}[{_place(shape, names)}]",
-        )
+        inner, outer = [names[axis] for axis in axes], [names[i] for i in range(len(shape)) if i not in axes]
+        at = lambda place: f"{pointer}[{_place(shape, [place if n in inner else n for n in names])}]"  # noqa: E731
+        entry, lengths = f"{pointer}[{_place(shape, names)}]", dict(zip(names, shape, strict=True))
         if name == "argmax":
-            begin = [f"{self.name}_real best = {pointer}[{first}];", "int place = 0;"]
-            self.loops(
-                outer,
-                [
-                    *begin,
-                    f"{inner} if ({entry} > best) {{ best = {entry}; place = i{axes[0]}; }}",
-                    f"{out}[{target}] = place;",
-                ],
-            )
-            return
-        begin = "0" if name == "reduce_sum" else f"{pointer}[{first}]"
-        text = REDUCTIONS[name].replace("{1}", "best").format(entry)
-        self.loops(outer, [f"{self.name}_real best = {begin};", f"{inner} best = {text};", f"{out}[{target}] = best;"])
+            self.fold(out, lengths, outer, inner, f"{entry} > {at('total')} ? {inner[0]} : total", kind="int")
+        else:
+            begin = "0" if name == "reduce_sum" else at("0")
+            self.fold(out, lengths, outer, inner, REDUCTIONS[name].format(entry, "total"), begin)
+
+    def fold(
+        self,
+        out: str,
+        lengths: dict[str, int],
+        outer: Sequence[str],
+        inner: Sequence[str],
+        step: str,
+        begin: str = "0",
+        kind: str | None = None,
+    ) -> None:
+        """Write for every turn of the outer counters a total that every turn of the inner ones makes anew."""
+        loops = " ".join(f"for (int {name} = 0; {name} < {lengths[name]}; {name}++)" for name in inner)
+        target = _place([lengths[name] for name in outer], outer)
+        lines = [
+            f"{kind or f'{self.name}_real'} total = {begin};",
+            f"{loops} total = {step};",
+            f"{out}[{target}] = total;",
+        ]
+        self.loops([(lengths[name], name) for name in outer], lines)
 
     def scan(self, params: dict[str, Any], inputs: list[Value]) -> list[Value]:
         """Write a loop that carries values and stacks none."""
