@@ -34,7 +34,6 @@ class Changes(TypedDict, total=False):
     rate: float
     warmup: float
     average: float
-    rest: float
     width: int
     depth: int
     state_width: int

@@ -7,23 +7,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.stats import multivariate_normal
 
-from entroflow.commands.lqr import initial, plan, units
+from entroflow.commands.lqr import initial, job, plan, units
 from entroflow.envs import LQREnv
 from entroflow.envs.functional import EnvState, advance
 from entroflow.flow import Unbounded
 from entroflow.lqr import LQR, design, systems
+from entroflow.options import LQROptions
 from entroflow.rl import Flow, Gaussian, sac
 from entroflow.rl.actors import Feedback, FeedbackPolicy, Goal
+from entroflow.storage.keeping import Keeper
 
 UNITS = units.Units(np.array([4.0, 0.25, 2.0]), np.array([0.5, 8.0, 1.0]), 16.0)
 PLANT = systems.get("unstable")
 SKEW = np.array([[2.0, 0.6, -0.3], [0.6, 1.0, 0.2], [-0.3, 0.2, 0.5]])
 CONTROLLER = initial.Controller(0.7 * PLANT.optimal(1.0).K + 0.05, SKEW)
-ACTORS = {"flow": Flow(width=4, depth=1, state_width=4), "gaussian": Gaussian(width=4)}
+ACTORS = {
+    "flow": Flow(width=4, depth=1, state_width=4, acting_solver=plan.ACTING_SOLVER),
+    "gaussian": Gaussian(width=4),
+}
 OBS = jnp.array([3.0, -40.0, 0.5])
-ACTION = jnp.array([-1.0, 30.0, 0.7])
 
 
 def agent_of(actor, space=None, rest=True):
@@ -35,33 +40,59 @@ def agent_of(actor, space=None, rest=True):
     return config, initial.at_rest(agent) if rest else agent
 
 
-@pytest.mark.parametrize("kind", ACTORS)
-def test_the_policy_begins_as_the_controller(kind):
-    """log π is that of N(−K s, Σ) by SciPy, in the plant's units, far from the origin too, where it is not stable."""
+def gaussian(obs):
+    """The controller at an observation, by SciPy."""
+    return multivariate_normal(-CONTROLLER.gain @ np.asarray(obs, float), SKEW)
+
+
+@jax.jit
+def told(policy, actions):
+    """log π of given actions, and the action of some noise with its log π."""
+    return jax.vmap(policy.log_prob, (None, 0))(OBS, actions), policy.push_and_log_prob(
+        OBS, jnp.array([0.3, -1.0, 2.0])
+    )
+
+
+def test_the_job_begins_as_the_controller(monkeypatch):
+    """After no step, log π of the policy that is saved is that of N(−K s, Σ), in the plant's units, far out, too.
+
+    The plant is open-loop unstable.
+    """
     assert np.abs(np.linalg.eigvals(PLANT.A)).max() > 1.2
-    config, agent = agent_of(ACTORS[kind])
-    config, agent = initial.unwrapped(config, units.restored(agent, UNITS), CONTROLLER)
-    policy = sac.policy(config, agent, average=True)
-    exact = multivariate_normal(-CONTROLLER.gain @ np.asarray(OBS, float), SKEW)
-    actions = exact.rvs(5, random_state=0).astype(np.float32)
-    found = jax.vmap(policy.log_prob, (None, 0))(OBS, jnp.asarray(actions))
-    np.testing.assert_allclose(found, exact.logpdf(actions.astype(float)), rtol=2e-5)
-    drawn, told = jax.vmap(policy.push_and_log_prob, (None, 0))(OBS, jnp.eye(3))
-    np.testing.assert_allclose(told, exact.logpdf(np.asarray(drawn, float)), rtol=2e-5)
-    root = np.linalg.cholesky(SKEW)
-    np.testing.assert_allclose(drawn, exact.mean + root.T, rtol=1e-5)  # L e_j is the j-th column
+    options = LQROptions("unstable", (0.5,), seeds=1, initial_gain="gain.json")
+    config = dataclasses.replace(plan.settings(10), actor=ACTORS["flow"])
+    monkeypatch.setattr(plan, "ENVIRONMENTS", 2)
+    keeper = object.__new__(Keeper)  # of a study that is about to begin
+    keeper.step = 0
+    made = job._Job(options, PLANT, plan.plan(options, PLANT), config, CONTROLLER, Console(), keeper)
+    policy = sac.policy(*made._restored(jax.tree.map(lambda leaf: leaf[0], made._start().agent)), average=True)
+    actions = gaussian(OBS).rvs(5, random_state=0).astype(np.float32)
+    found, (action, log_prob) = told(policy, jnp.asarray(actions))
+    np.testing.assert_allclose(found, gaussian(OBS).logpdf(actions.astype(float)), rtol=2e-5)
+    np.testing.assert_allclose(log_prob, gaussian(OBS).logpdf(np.asarray(action, float)), rtol=2e-5)
+    np.testing.assert_allclose(action, gaussian(OBS).mean + np.linalg.cholesky(SKEW) @ [0.3, -1.0, 2.0], rtol=1e-5)
+    assert policy.inner.solver == plan.ACTING_SOLVER
 
 
-def test_it_can_leave_the_controller():
-    """The zeros of the beginning have gradients: every output of the flow and of the Gaussian is one step away."""
-    for actor in ACTORS.values():
-        config, agent = agent_of(dataclasses.replace(actor, states=16))
-        goal = Goal(jnp.ones((16, 3)), lambda s, a: -jnp.sum((a - 1.0) ** 2), jnp.float32(0.5))
-        step = config.actor.loss_and_gradient(sac.policy(config, agent), agent.actor, jax.random.key(0), goal)
-        last = step.gradient.layers[-1] if isinstance(actor, Gaussian) else step.gradient.last
-        assert np.all(np.abs(last.weight).max(axis=1) > 0)
-        if isinstance(actor, Flow):
-            assert np.all(np.abs(step.gradient.state_layers[-1].weight[-6:]).max(axis=1) > 0)
+def test_a_gaussian_begins_as_the_controller():
+    """The same of plain SAC's policy."""
+    config, agent = agent_of(ACTORS["gaussian"])
+    policy = sac.policy(*initial.unwrapped(config, units.restored(agent, UNITS), CONTROLLER))
+    actions = gaussian(OBS).rvs(5, random_state=0).astype(np.float32)
+    found, _ = told(policy, jnp.asarray(actions))
+    np.testing.assert_allclose(found, gaussian(OBS).logpdf(actions.astype(float)), rtol=2e-5)
+
+
+def test_the_flow_can_leave_the_controller():
+    """The zeros of the beginning have gradients: every output is one step away."""
+    actor = dataclasses.replace(ACTORS["flow"], states=4, candidates=2, pathwise=0.0)
+    config, agent = agent_of(actor)
+    goal = Goal(jnp.ones((4, 3)), lambda s, a: -jnp.sum((a - 1.0) ** 2), jnp.float32(0.5))
+    key = jax.random.key(0)
+    improve = jax.jit(lambda agent: actor.loss_and_gradient(sac.policy(config, agent), agent.actor, key, goal).gradient)
+    found = improve(agent)
+    assert np.all(np.abs(found.last.weight).max(axis=1) > 0)
+    assert np.all(np.abs(found.state_layers[-1].weight[-6:]).max(axis=1) > 0)
 
 
 def test_restored_it_is_the_same_policy_and_the_same_critic():
