@@ -178,8 +178,10 @@ def test_files(tmp_path):
     made = design(PLANT.A, PLANT.B, PLANT.Q, PLANT.R, temperature=0.3, discount=PLANT.discount)
     made.to_json(file)
     optimum = PLANT.optimal(0.3)
-    np.testing.assert_allclose(initial.read(file, PLANT).gain, optimum.K, rtol=1e-8)
-    np.testing.assert_allclose(initial.read(file, PLANT).covariance, optimum.covariance, rtol=1e-8)
+    read = initial.read(file, PLANT)
+    assert read.covariance is not None
+    np.testing.assert_allclose(read.gain, optimum.K, rtol=1e-8)
+    np.testing.assert_allclose(read.covariance, optimum.covariance, rtol=1e-8)
 
 
 @pytest.mark.parametrize(
