@@ -32,10 +32,12 @@ CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_j
 
 
 class Known(NamedTuple):
-    """Numbers known before the program runs: the same ones always, or a row for every turn of the loop."""
+    """Numbers known before the program runs."""
 
     array: np.ndarray
+    """The numbers; a row for every turn of the loop, if they change with it."""
     turns: int = 0
+    """How many turns; zero: they do not change."""
 
 
 Value = str | Known  # a pointer in C, or numbers
