@@ -34,6 +34,7 @@ class Changes(TypedDict, total=False):
     rate: float
     warmup: float
     average: float
+    rest: float
     width: int
     depth: int
     state_width: int

@@ -238,7 +238,7 @@ def _follow_width(config: Config, state: State, variance: Float[Array, " d"] | N
     space = state.action_space
     if variance is None or not isinstance(space, Unbounded):
         return space
-    begun = state.step >= config.actor.warmup * (config.updates or 0)
+    begun = state.step >= (config.actor.warmup + getattr(config.actor, "rest", 0.0)) * (config.updates or 0)
     rate = jnp.where(begun, forgetting_rate(state.step, settled(config.updates)), 0.0)
     change = jnp.clip(variance, 0.1, 10.0) ** (rate / 2)  # few candidates may say anything at first
     return Unbounded(space.size, space.center, space.scale * change)
@@ -254,7 +254,9 @@ def _check_arrays(name: str, tree: Any) -> None:
 
 def actor_optimiser(config: Config) -> optax.GradientTransformation:
     """Return the optimiser of the policy's network."""
-    return optimise.optimiser(config.actor.rate, config.actor.warmup, config.updates)
+    return optimise.optimiser(
+        config.actor.rate, config.actor.warmup, config.updates, getattr(config.actor, "rest", 0.0)
+    )
 
 
 def _temperature_optimiser(config: Config) -> optax.GradientTransformation:

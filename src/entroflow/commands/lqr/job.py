@@ -55,9 +55,10 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
     """Do what the command says; return the exit code. Of a study to go on with, `resumed` holds the system."""
     lqr = systems.load(options.system) if resumed is None else LQR.from_dict(resumed["system"])
     runs = plan(options, lqr)
-    config = settings(options.steps, candidates(options.candidates), options.preset, options.algorithm)
+    begun = options.initial_gain is not None
+    config = settings(options.steps, candidates(options.candidates), options.preset, options.algorithm, begun)
     controller, facts = None, {"system": lqr.to_dict()}
-    if options.initial_gain is not None:  # of a study to go on with, the file may no longer be there
+    if begun:  # of a study to go on with, the file may no longer be there
         known = None if resumed is None else initial.of(resumed["controller"], lqr)
         controller = known or initial.read(Path(options.initial_gain), lqr)
         facts["controller"] = initial.document(controller)
@@ -128,7 +129,7 @@ class _Job:
         )
         with console.status("compiling (once: the next time it is read from disk)"):
             loop = self._start()
-            scales = jnp.linspace(1.0, planned.EXPLORATION[self.options.preset], planned.ENVIRONMENTS)
+            scales = jnp.linspace(1.0, planned.exploration(self.options), planned.ENVIRONMENTS)
 
             def advance(loop: loop_jax.Loop, steps: Array) -> tuple[loop_jax.Loop, loop_jax.Metrics]:
                 return loop_jax.advance(self.config, self.learned_on, loop, scales, steps)
@@ -277,7 +278,7 @@ class _Job:
         seconds = self.clock | {"total": time.perf_counter() - begun}
         told = dataclasses.asdict(self.options) | {
             "environments": planned.ENVIRONMENTS,
-            "exploration": planned.EXPLORATION[self.options.preset],
+            "exploration": planned.exploration(self.options),
             "horizon": planned.HORIZON,
             "trajectories": planned.TRAJECTORIES,
             "evaluated_states": planned.FINAL_STATES,

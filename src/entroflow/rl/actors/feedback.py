@@ -19,11 +19,17 @@ from .protocol import Actor, ActorDefaults, Goal, Step
 
 
 class FeedbackNetwork(eqx.Module):
-    """The other policy's network beside the controller."""
+    """The other policy's network beside the controller.
+
+    Attributes:
+        inner: the other policy's network.
+        gain: K.
+        root: L, lower triangular and positive on the diagonal.
+    """
 
     inner: Any
-    gain: Float[Array, "d n"]  # K
-    root: Float[Array, "d d"]  # L, lower triangular, positive on the diagonal
+    gain: Float[Array, "d n"]
+    root: Float[Array, "d d"]
 
 
 class FeedbackPolicy(eqx.Module):
@@ -74,7 +80,7 @@ class FeedbackPolicy(eqx.Module):
         return self.action(obs, self.inner.sample(key, obs, noise_scale))
 
     def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"]) -> WithLogProb:
-        """Draw it with its log-density, see `DensityPolicy.log_prob`."""
+        """Draw it with its log-density, see `Policy.sample`."""
         return self._outer(obs, *self.inner.sample_and_log_prob(key, obs))
 
     def log_prob(self, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
