@@ -23,6 +23,11 @@ def number(value: Any) -> float:
     return float("nan" if value in ("", None) else value)
 
 
+def average(rows: Sequence[frame.Row], key: str) -> float:
+    """Return the mean of a column; none of no rows."""
+    return float(np.mean([number(row[key]) for row in rows])) if rows else float("nan")
+
+
 def groups(rows: Sequence[frame.Row], *keys: str) -> dict[tuple[Any, ...], list[frame.Row]]:
     """Return the rows by the values of some columns, in their order."""
     found: dict[tuple[Any, ...], list[frame.Row]] = {}
@@ -33,26 +38,25 @@ def groups(rows: Sequence[frame.Row], *keys: str) -> dict[tuple[Any, ...], list[
 
 def table(rows: Sequence[frame.Row]) -> str:
     """Return the errors at the end, a line for every plant and method, a column for every α: mean, covariance."""
-    whole = [row for row in rows if row["alpha"] not in ("", None)]
-    alphas = sorted({float(row["alpha"]) for row in whole})
+    alphas = sorted({float(row["alpha"]) for row in rows})
     lines = []
-    for (plant, method), group in groups(rows, "plant", "method").items():
+    by_size = sorted(rows, key=lambda row: int(row["states"]))
+    for (plant, method), group in groups(by_size, "plant", "method").items():
         sizes = f"{group[0]['states']}, {group[0]['inputs']}"
         cells = []
         for alpha in alphas:
-            of = [row for row in group if row["alpha"] not in ("", None) and float(row["alpha"]) == alpha]
-            means = [np.mean([number(row[key]) for row in of]) if of else np.nan for key in ERRORS]
-            cells.append(f"{means[0]:.1%}, {means[1]:.1%}" if of else "broke down")
-        begun, seconds = (number(group[0][key]) for key in ("begun", "seconds"))
+            of = [row for row in group if float(row["alpha"]) == alpha]
+            means = [average(of, key) for key in ERRORS]
+            cells.append(f"{means[0]:.1%}, {means[1]:.1%}" if np.isfinite(means).all() else "broke down" if of else "–")
+        seconds = average([row for row in group if row["seconds"]], "seconds")
         timing = "–" if np.isnan(seconds) else f"{seconds:.0f} s"
-        lines.append([f"`{plant}`", sizes, f"`{method}`", f"{begun:.0%}", *cells, timing])
+        lines.append([f"`{plant}`", sizes, f"`{method}`", f"{number(group[0]['begun']):.0%}", *cells, timing])
     heads = ["plant", "states, inputs", "method", "mean error at first", *(f"α = {alpha:g}" for alpha in alphas)]
     return frame.markdown([*heads, "training, a run"], lines)
 
 
 def draw(out: Path, rows: Sequence[frame.Row], curves: Sequence[frame.Row]) -> None:
     """Draw errors by α and by dimension, and errors during training where all methods ran."""
-    rows = [row for row in rows if row["alpha"] not in ("", None)]
     own = [row for row in rows if row["method"] == "sac_isfm"]
     plants = list(dict.fromkeys(row["plant"] for row in own))
     alphas = sorted({float(row["alpha"]) for row in own})
@@ -63,11 +67,9 @@ def draw(out: Path, rows: Sequence[frame.Row], curves: Sequence[frame.Row]) -> N
         panels = figure.subplots(2, 2 + len(compared), squeeze=False, sharey="row")
         for line, (key, name) in zip(panels, ERRORS.items(), strict=True):
             for plant in plants:
-                at = [
-                    np.mean([number(r[key]) for r in own if r["plant"] == plant and float(r["alpha"]) == a])
-                    for a in alphas
-                ]
-                states = next(row["states"] for row in own if row["plant"] == plant)
+                of = [row for row in own if row["plant"] == plant]
+                at = [average([row for row in of if float(row["alpha"]) == alpha], key) for alpha in alphas]
+                states = of[0]["states"]
                 line[0].plot(alphas, at, "o-", color=shades[plant], markersize=3, label=f"{plant} ({states})")
             line[0].set(xscale="log", yscale="log", ylabel=f"error of {name}", xlabel="temperature α")
             for alpha in alphas:
@@ -75,10 +77,8 @@ def draw(out: Path, rows: Sequence[frame.Row], curves: Sequence[frame.Row]) -> N
                 line[1].plot(*zip(*points, strict=True), "o-", markersize=3, label=f"α = {alpha:g}")
             line[1].set(xlabel="number of states")
             for panel, plant in zip(line[2:], compared, strict=True):
-                lines = groups(
-                    [row for row in curves if row["plant"] == plant and float(row["alpha"]) == 1.0], "method"
-                )
-                for (method,), steps in lines.items():
+                of = [row for row in curves if row["plant"] == plant and float(row["alpha"]) == 1.0]
+                for (method,), steps in groups(of, "method").items():
                     late = [row for row in steps if row["seed"] == steps[0]["seed"] and int(row["transitions"]) > 0]
                     panel.plot([int(r["transitions"]) for r in late], [number(r[key]) for r in late], label=method)
                 panel.set(xscale="log", xlabel="transitions")

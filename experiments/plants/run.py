@@ -26,7 +26,7 @@ from . import report
 
 HERE = Path(__file__).parent
 PLANTS = {plant["name"]: plant for plant in json.loads((HERE / "plants.json").read_text(encoding="utf-8"))}
-ALPHAS = 0.01, 0.1, 1.0, 10.0
+ALPHAS = 0.1, 1.0, 10.0, 0.01  # in the order of their importance
 DISCOUNT, COST, NOISE, DEARER = 0.95, 5.0, 0.01, 10.0
 METHODS = {
     "sac_isfm": {},
@@ -83,12 +83,12 @@ def distance(lqr: LQR, gain: np.ndarray) -> float:
 
 def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Learn on every plant, then by the other methods on some."""
-    cells = [(name, "sac_isfm") for name in options.plants]
-    cells += [(name, method) for name in COMPARED if name in options.plants for method in list(METHODS)[1:]]
+    cells = [(name, "sac_isfm", alpha) for alpha in ALPHAS for name in options.plants]
+    cells += [(name, method, 1.0) for method in list(METHODS)[1:] for name in COMPARED if name in options.plants]
     rows, curves, job.cells = [], [], len(cells)
-    for name, method in cells:
-        work = functools.partial(measure, name, method, options, job.out / "runs")
-        found = job.cell(f"{name} {method}", work)
+    for name, method, alpha in cells:
+        work = functools.partial(measure, name, method, alpha, options, job.out / "runs")
+        found = job.cell(f"{name} {method} {alpha:g}", work)
         rows, curves = rows + found["rows"], curves + found["curves"]
         job.rows("results.csv", rows)
         job.rows("curves.csv", curves)
@@ -98,16 +98,16 @@ def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     return {"settings": settings}, [Markdown(report.table(rows))]
 
 
-def measure(name: str, method: str, options: Options, folder: Path) -> frame.Row:
+def measure(name: str, method: str, alpha: float, options: Options, folder: Path) -> frame.Row:
     """Learn by `entroflow lqr`; return the errors at the end and during training, or that it broke down."""
     lqr, gain = system(name)
     folder.mkdir(parents=True, exist_ok=True)
-    out, files = folder / f"{name}-{method}", [folder / f"{name}{part}.json" for part in ("", "-gain")]
+    out, files = folder / f"{name}-{method}-{alpha:g}", [folder / f"{name}{part}.json" for part in ("", "-gain")]
     for file, content in zip(files, (lqr.to_dict(), {"gain": gain.tolist()}), strict=True):
         file.write_text(json.dumps(content))
-    chosen = {"system": files[0], "initial-gain": files[1], "seeds": options.seeds, "steps": options.steps, "out": out}
-    words = [f"--{key}={value}" for key, value in (chosen | METHODS[method]).items()]
-    command = [sys.executable, "-m", "entroflow", "lqr", *words, "--alpha", *map(str, ALPHAS)]
+    chosen = {"system": files[0], "initial-gain": files[1], "alpha": alpha, "out": out}
+    chosen |= {"seeds": options.seeds, "steps": options.steps} | METHODS[method]
+    command = [sys.executable, "-m", "entroflow", "lqr", *(f"--{key}={value}" for key, value in chosen.items())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         raise frame.Broken(f"{name} {method}: {done.stdout[-500:]} {done.stderr[-500:]}")
@@ -117,7 +117,7 @@ def measure(name: str, method: str, options: Options, folder: Path) -> frame.Row
     curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in steps]
     start = distance(lqr, gain)
     if done.returncode == 1:
-        return {"rows": [head | dict.fromkeys(report.COLUMNS[4:]) | {"begun": start}], "curves": curves}
+        return {"rows": [head | dict.fromkeys(report.COLUMNS[4:]) | {"alpha": alpha, "begun": start}], "curves": curves}
     results = json.loads((out / "results.json").read_text())
     seconds = results["seconds"]["train"]
     rows = [
