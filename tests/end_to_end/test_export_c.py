@@ -4,6 +4,7 @@ import ctypes
 import functools
 import re
 import subprocess
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import pytest
 from entroflow import cli
 from entroflow.export import c_header
 from entroflow.export import programs as export
-from entroflow.flow import RungeKutta
+from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.rl.actors import FeedbackPolicy
 
 from .test_export import KINDS, PLANE, flow, inputs, programs
@@ -143,6 +144,19 @@ def test_what_c_cannot_have_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"^policy: got one of \d+ numbers, expected one of at most 50 for a C header"):
         export.write(tmp_path / "policy.h", made()["gaussian_plane"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_example_runs(tmp_path):
+    """A header of two states and one input under the example's plant: every print is finite."""
+    network = VelocityNetwork(2, 1, width=4, depth=1, key=jax.random.key(0))
+    program = export.sampling(FlowPolicy(network, Unbounded(1), solver=RungeKutta("rk4", 2)))
+    export.write(tmp_path / "policy.h", program)
+    source = tmp_path / "header.c"
+    source.write_text((Path(__file__).parents[2] / "examples" / "c" / "header.c").read_text())
+    strict = [flag for flag in STRICT if flag not in ("-fPIC", "-shared")]
+    subprocess.run([*strict, str(source), "-o", str(tmp_path / "header"), "-lm"], check=True)
+    said = subprocess.run([str(tmp_path / "header")], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(said) == 6 and "nan" not in "".join(said) and said[0].startswith("t   0  x   1.000   0.000  u ")
 
 
 def test_the_command_writes_a_header(tmp_path, monkeypatch, capsys):
