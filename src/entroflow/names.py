@@ -42,6 +42,7 @@ class Changes(TypedDict, total=False):
     rate: Positive
     warmup: Share
     average: NonNegative
+    rest: Share
     width: Count
     depth: Layers
     state_width: Count

@@ -5,6 +5,7 @@ What the functions have in common:
 Args:
     rate: learning rate, at its peak where it is planned; of an average the share of the way, in [0, 1].
     warmup: fraction of the steps over which the rate rises to its peak.
+    rest: fraction of the steps before, at a rate of zero.
     steps: number of steps, after which the rate is zero; None where there is no plan.
     optimiser: the optimiser.
     gradient: gradient of the loss, a model in structure.
@@ -27,17 +28,20 @@ from jaxtyping import ArrayLike, Float
 M = TypeVar("M")
 
 
-def planned(rate: float, warmup: float, steps: int) -> optax.GradientTransformation:
+def planned(rate: float, warmup: float, steps: int, rest: float = 0.0) -> optax.GradientTransformation:
     """Return Muon with warm-up and cosine decay: steps of equal size in every direction of a weight matrix.
 
     Small regression errors need that; with Adam they are several times larger at equal cost.
     """
-    return optax.contrib.muon(optax.warmup_cosine_decay_schedule(0.0, rate, int(warmup * steps), steps))
+    still = int(rest * steps)
+    left = max(1, steps - still)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, int(warmup * left), left)
+    return optax.contrib.muon(optax.join_schedules([lambda _: 0.0, schedule], [still]) if still else schedule)
 
 
-def optimiser(rate: float, warmup: float, steps: int | None) -> optax.GradientTransformation:
+def optimiser(rate: float, warmup: float, steps: int | None, rest: float = 0.0) -> optax.GradientTransformation:
     """Return the optimiser of a training, Adam at a constant rate where it has no planned end."""
-    return optax.adam(rate) if steps is None else planned(rate, warmup, steps)
+    return optax.adam(rate) if steps is None else planned(rate, warmup, steps, rest)
 
 
 def descend(

@@ -46,7 +46,10 @@ class LQROptions:
     seeds: Whole = 3  # Number of seeds for every temperature.
     steps: Whole = 3000  # Training steps: in each, every environment makes one step and every run one update.
     seed: Whole = 0  # First seed S; the seeds are S, S+1, ….
+    algorithm: Literal["sac_isfm", "gaussian_sac"] = "sac_isfm"  # gaussian_sac: plain SAC on the same critic.
     preset: Preset = "default"  # paper: Algorithm 2 as it is written, and draws of the policy alone as behaviour.
+    # Begin as a controller of one's own: a JSON file of its gain and, if wanted, covariance, or one of lqr.design.
+    initial_gain: str | None = None
     candidates: str = "8"  # Candidates per state of an improvement step: a number from 2 to 1024.
     out: Path = Path("out/lqr")  # Output folder, new or empty.
 
@@ -109,7 +112,9 @@ class ExportOptions:
     """Write a trained policy as one file that runs without this library: observations and noise to actions."""
 
     folder: Positional[Path]  # Folder of a training, of one agent, or of `entroflow lqr`.
-    out: Path = Path("out/policy.onnx")  # The file, .onnx or .stablehlo.
+    out: Path = Path("out/policy.onnx")  # The file, .onnx, .stablehlo or .h.
+    # Its format, if its ending does not say it; c is a header that needs nothing but math.h.
+    format: Literal["onnx", "stablehlo", "c"] | None = None
     best_of: Whole = 1  # Actions to draw, of which the best by Q is taken; a single one comes with its log-density.
     # Temperature of the policy, where the folder holds several.
     temperature: Annotated[float | None, arg(name="alpha")] = None

@@ -9,9 +9,9 @@ import pytest
 from entroflow.optimise import descend, follow, optimiser, planned
 
 
-def rates(steps, warmup=0.25, rate=0.5):
+def rates(steps, warmup=0.25, rate=0.5, rest=0.0):
     """How far planned steps on a weight matrix go, whose gradient is the identity."""
-    plan = planned(rate, warmup, steps)
+    plan = planned(rate, warmup, steps, rest)
 
     def step(carry, _):
         after, state = descend(plan, jnp.eye(2), *carry)
@@ -25,6 +25,13 @@ def test_a_planned_training_warms_up_and_comes_to_rest():
     moved = rates(16) / rates(16).max()
     np.testing.assert_allclose(moved[:5], np.arange(5) / 4, atol=0.02)
     np.testing.assert_allclose(moved[4:], (1 + np.cos(np.pi * np.arange(12) / 12)) / 2, atol=0.02)
+
+
+def test_a_planned_training_may_rest_first():
+    """No step for the rest's share; then the plan of what is left."""
+    moved = rates(20, rest=0.2)
+    assert not moved[:4].any()
+    np.testing.assert_allclose(moved[4:] / moved.max(), rates(16) / rates(16).max(), atol=0.02)
 
 
 def test_planned_steps_are_of_equal_size_in_every_direction():

@@ -66,7 +66,9 @@ def test_distances_that_are_known():
     actions = np.linspace(-1, 1, 201)
     box = lambda low, high: ((actions >= low) & (actions <= high)).astype(float)  # noqa: E731
     assert measure.wasserstein(actions, box(-0.905, -0.405), box(0.095, 0.595)) == pytest.approx(1.0, abs=1e-3)
-    assert measure.wasserstein(actions, box(-0.505, 0.505), box(-0.255, 0.255)) == pytest.approx(0.25 / np.sqrt(3), abs=1e-4)
+    assert measure.wasserstein(actions, box(-0.505, 0.505), box(-0.255, 0.255)) == pytest.approx(
+        0.25 / np.sqrt(3), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(

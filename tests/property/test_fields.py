@@ -105,6 +105,7 @@ def normalisation():
 POSITIVE, NOT_NEGATIVE, SHARE = number(0, above=True), number(0), number(0, 1)
 TARGET, SOLVER = word("pair", "posterior", "stein"), thing(RungeKutta(), AdaptiveSolver(), Halves())
 TRAINED = {"rate": POSITIVE, "warmup": SHARE, "average": NOT_NEGATIVE}
+ACTOR = TRAINED | {"rest": SHARE}
 
 FIELDS = {
     RungeKutta: {"method": word("euler", "midpoint", "heun", "rk4"), "steps": count(), "grading": POSITIVE},
@@ -116,11 +117,11 @@ FIELDS = {
     },
     FitConfig: TRAINED
     | {"steps": count(), "candidates": count(), "pairs": count(), "ess_floor": SHARE, "target": TARGET},
-    Gaussian: TRAINED | {"width": count(), "depth": count(100), "states": count()},
-    Denoising: TRAINED
+    Gaussian: ACTOR | {"width": count(), "depth": count(100), "states": count()},
+    Denoising: ACTOR
     | dict.fromkeys(("width", "state_width", "steps", "states", "candidates", "pairs"), count())
     | {"depth": count(100), "exploration": NOT_NEGATIVE},
-    Flow: TRAINED
+    Flow: ACTOR
     | dict.fromkeys(("width", "state_width", "states", "pairs"), count())
     | {"depth": count(100)}
     | {

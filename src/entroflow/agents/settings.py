@@ -20,10 +20,12 @@ from ..fields import Count, Discount, Number, Positive, check_fields
 from ..flow import AdaptiveSolver, RungeKutta
 from ..names import ELSEWHERE
 from ..rl import ACTORS, Config, CrossQ, Denoising, Flow, Gaussian, MLPCritic
+from ..rl.actors import Feedback
 
 # The classes of which files may speak. What is not here is an object of the user's own.
 KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Config, Flow, Gaussian, Denoising, MLPCritic, CrossQ, RungeKutta, AdaptiveSolver)
+    kind.__name__: kind
+    for kind in (Config, Flow, Gaussian, Denoising, Feedback, MLPCritic, CrossQ, RungeKutta, AdaptiveSolver)
 }
 KIND, OWN = "kind", "own"
 CRITIC = "critic_"  # before the names of a critic's settings

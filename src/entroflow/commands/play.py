@@ -60,11 +60,16 @@ def export(command: ExportOptions) -> int:
     _agents(command.folder)
     from ..agents import load
     from ..export import acting, write
+    from ..export.programs import NEEDS
 
     agent = load(command.folder, temperature=command.temperature, seed=command.seed)
     program = acting(agent.config, agent.state, command.best_of)
-    path = write(command.out, program)
-    inputs = f"obs (batch, {program.obs_size}), noise (batch, {', '.join(map(str, program.noise_shape))})"
+    out, ending = command.out, {"c": ".h"}.get(command.format or "", f".{command.format}")
+    if command.format is not None and out.suffix != ending:
+        out = out.with_suffix(ending) if out.suffix in NEEDS else out.with_name(out.name + ending)
+    path = write(out, program)
+    batch = "" if path.suffix == ".h" else "batch, "
+    inputs = ", ".join(f"{name} ({batch}{', '.join(map(str, shape))})" for name, shape in program.inputs.items())
     print(f"{path}: {inputs} -> {', '.join(program.outputs)}")
     return 0
 

@@ -24,6 +24,8 @@ class LQREnv(FunctionalEnv):
     X = initial_cov + time_limit·W, and tr(QX) B R⁻¹Bᵀ for actions that cost as much as such states, carried through
     the dynamics for n − 1 further steps so that every coordinate that can be excited has a positive bound.
 
+    With a gain K and a root L set, an action u stands for the input L u − K s (`entroflow lqr --initial-gain`).
+
     Args:
         lqr: the system.
         time_limit: length of an episode.
@@ -39,6 +41,8 @@ class LQREnv(FunctionalEnv):
     noise_root: Float[Array, "n n"]
     initial_root: Float[Array, "n n"]
     bound: Float[Array, "n"]
+    gain: Float[Array, "d n"] | None
+    root: Float[Array, "d d"] | None
     action_low: Float[Array, "d"]
     action_high: Float[Array, "d"]
     time_limit: int = eqx.field(static=True)
@@ -47,6 +51,7 @@ class LQREnv(FunctionalEnv):
     def __init__(self, lqr: LQR, time_limit: int = 100):
         self.time_limit = checks.positive_int("time_limit", time_limit)
         self.obs_size, d = lqr.B.shape
+        self.gain = self.root = None
         self.A, self.B = _float32(lqr.A), _float32(lqr.B)
         self.Q, self.R = _float32(lqr.Q), _float32(lqr.R)
         self.noise_root = _float32(matrix_root(lqr.noise_cov))
@@ -61,7 +66,7 @@ class LQREnv(FunctionalEnv):
 
     def drift(self, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:
         """The next state without noise, A s + B a, see `FunctionalEnv.transition`."""
-        return self.A @ state + self.B @ action
+        return self.A @ state + self.B @ self._input(state, action)
 
     def transition(self, key: PRNGKeyArray, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:
         """The next state, see `FunctionalEnv.transition`."""
@@ -72,11 +77,15 @@ class LQREnv(FunctionalEnv):
         self, state: Float[Array, "n"], action: Float[Array, "d"], next_state: Float[Array, "n"]
     ) -> Float[Array, ""]:
         """The reward, whatever the next state, see `FunctionalEnv.reward`."""
-        return -(state @ self.Q @ state + action @ self.R @ action)
+        taken = self._input(state, action)
+        return -(state @ self.Q @ state + taken @ self.R @ taken)
 
     def out_of_region(self, state: Float[Array, "n"]) -> Bool[Array, ""]:
         """Whether a coordinate is outside ±`bound`, or not a number."""
         return ~jnp.all(jnp.abs(state) <= self.bound)
+
+    def _input(self, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "d"]:
+        return action if self.gain is None or self.root is None else self.root @ action - self.gain @ state
 
 
 def _spread(lqr: LQR, time_limit: int) -> Float[np.ndarray, "n"]:

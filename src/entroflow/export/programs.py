@@ -1,4 +1,4 @@
-"""Policies for deployment: one file that runs without this library, as StableHLO for JAX or as ONNX for all others.
+"""Policies for deployment: one file that runs without this library, as StableHLO for JAX, as ONNX or as C.
 
 Files hold no random numbers: noise is an input. Observations are normalised and actions bounded inside of the file, and
 the integrator's steps are those of the policy. What the functions have in common:
@@ -7,7 +7,7 @@ Args:
     config: settings of soft actor-critic.
     state: the agent's state.
     best_of: number M of actions; where there are several, the program's noise has M rows of what `sampling` needs.
-    path: the file, whose ending tells the format: .stablehlo or .onnx; one that is there is replaced.
+    path: the file, whose ending tells the format: .stablehlo, .onnx or .h; one that is there is replaced.
     program: what to write.
 
 Returns:
@@ -18,6 +18,7 @@ Raises:
         ending, a missing package, a policy that the format cannot express, or a file that cannot be written.
 """
 
+import functools
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -33,7 +34,7 @@ from ..rl import sac
 from ..rl.actors import NoiseDensityPolicy, NoisePolicy
 
 PLATFORMS = ("cpu", "cuda")  # that a .stablehlo runs on
-NEEDS = {".stablehlo": "flatbuffers", ".onnx": "onnx"}
+NEEDS = {".stablehlo": "flatbuffers", ".onnx": "onnx", ".h": "jax"}
 
 
 class Program(NamedTuple):
@@ -47,6 +48,11 @@ class Program(NamedTuple):
     """Shape of the standard normal noise."""
     outputs: tuple[str, ...]
     """Names of the results."""
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the arguments."""
+        return {"obs": (self.obs_size,), "noise": self.noise_shape}
 
 
 def sampling(policy: Any) -> Program:
@@ -86,7 +92,7 @@ def write(path: str | Path, program: Program) -> Path:
     except ImportError:
         given = f"{str(path)!r} without the package {NEEDS[path.suffix]}"
         raise checks.error("format", given, "it installed", checks.install("export")) from None
-    content = _stablehlo(program) if path.suffix == ".stablehlo" else _onnx(program)
+    content = {".stablehlo": _stablehlo, ".onnx": _onnx, ".h": functools.partial(_c, path.stem)}[path.suffix](program)
     with checks.reachable(path, "a file to write to"):
         replace(path, content)
     return path
@@ -103,5 +109,10 @@ def _stablehlo(program: Program) -> bytes:
 def _onnx(program: Program) -> bytes:
     from .onnx_graph import to_onnx
 
-    inputs = {"obs": (program.obs_size,), "noise": program.noise_shape}
-    return to_onnx(program.function, inputs, program.outputs).SerializeToString()
+    return to_onnx(program.function, program.inputs, program.outputs).SerializeToString()
+
+
+def _c(name: str, program: Program) -> str:
+    from .c_header import to_c
+
+    return to_c(program.function, program.inputs, program.outputs, name)

@@ -134,7 +134,7 @@ def init(
         actor_average=actor,
         action_space=action_space,
         critic=critic,
-        actor_optimiser=_actor_optimiser(config).init(actor),
+        actor_optimiser=actor_optimiser(config).init(actor),
         temperature_optimiser=_temperature_optimiser(config).init(log_temperature),
         obs_units=units,
         log_temperature=log_temperature,
@@ -164,7 +164,7 @@ def improve_policy(
     goal = Goal(obs, q_function, state.temperature)
     found = actor.loss_and_gradient(policy(config, state), state.actor, key, goal)
     network, optimiser_state = optimise.descend(
-        _actor_optimiser(config), found.gradient, state.actor, state.actor_optimiser
+        actor_optimiser(config), found.gradient, state.actor, state.actor_optimiser
     )
     average = network
     if actor.average > 0:
@@ -238,7 +238,7 @@ def _follow_width(config: Config, state: State, variance: Float[Array, " d"] | N
     space = state.action_space
     if variance is None or not isinstance(space, Unbounded):
         return space
-    begun = state.step >= config.actor.warmup * (config.updates or 0)
+    begun = state.step >= (config.actor.warmup + getattr(config.actor, "rest", 0.0)) * (config.updates or 0)
     rate = jnp.where(begun, forgetting_rate(state.step, settled(config.updates)), 0.0)
     change = jnp.clip(variance, 0.1, 10.0) ** (rate / 2)  # few candidates may say anything at first
     return Unbounded(space.size, space.center, space.scale * change)
@@ -252,8 +252,11 @@ def _check_arrays(name: str, tree: Any) -> None:
             raise error(name, given, "arrays alone", "make it a static field, eqx.field(static=True)")
 
 
-def _actor_optimiser(config: Config) -> optax.GradientTransformation:
-    return optimise.optimiser(config.actor.rate, config.actor.warmup, config.updates)
+def actor_optimiser(config: Config) -> optax.GradientTransformation:
+    """Return the optimiser of the policy's network."""
+    return optimise.optimiser(
+        config.actor.rate, config.actor.warmup, config.updates, getattr(config.actor, "rest", 0.0)
+    )
 
 
 def _temperature_optimiser(config: Config) -> optax.GradientTransformation:

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ...envs.lqr import LQREnv
-from ...flow import FlowPolicy
 from ...lqr.simulate import Noise
+from ...rl.actors import NoiseDensityPolicy
 
 BLOCK = 16384  # actions drawn at once
 
@@ -26,7 +26,7 @@ class LQREvaluation(NamedTuple):
 
 def evaluate(
     env: LQREnv,
-    policy: FlowPolicy,
+    policy: NoiseDensityPolicy,
     discount: Float[Array, ""],
     noise: Noise,
     visits: Int[Array, " m"],

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,32 +38,37 @@ from ...lqr import LQR
 from ...lqr.simulate import Noise
 from ...options import LQROptions
 from ...rl import loop_jax, sac
-from ...rl.actors import Flow
 from ...storage import checkpoint, tables
 from ...storage.folder import timed, write_results
 from ...storage.keeping import Keeper, conduct, keeping
 from ...storage.places import policy_folder
+from . import initial, report, units
 from . import plan as planned
-from . import report, units
 from .evaluate import LQREvaluation, evaluate, normal_points
 from .plan import Run, candidates, noise, settings
 
 RUNS = P("runs")  # leaves with a leading axis of runs are divided along it
 
 
-def run(options: LQROptions, lqr: LQR, runs: list[Run], *, resumed: bool) -> int:
+def run(options: LQROptions, lqr: LQR, runs: list[Run], *, resumed: dict[str, Any] | None) -> int:
     """Do what was planned, see `entroflow.commands.lqr.start`, or go on with it; return the exit code."""
-    config = settings(options.steps, candidates(options.candidates), options.preset)
+    begun = options.initial_gain is not None
+    config = settings(options.steps, candidates(options.candidates), options.preset, options.algorithm, begun)
+    controller, facts = None, {"system": lqr.to_dict()}
+    if begun:  # of a study to go on with, the file may no longer be there
+        known = None if resumed is None else initial.of(resumed["controller"], lqr)
+        controller = known or initial.read(Path(options.initial_gain), lqr)
+        facts["controller"] = initial.document(controller)
     use_all_cores()
     transition = 4 * (2 * lqr.B.shape[0] + lqr.B.shape[1] + 1) + 2
     memory.check({"seeds or temperatures": len(runs) * _remembered(options, config) * transition})
     given = {name: value for name, value in dataclasses.asdict(options).items() if name != "out"}
-    again, facts = f"entroflow resume {options.out}", {"system": lqr.to_dict()}
+    again = f"entroflow resume {options.out}"
     with (
-        keeping("lqr", options.out, given, facts, resumed=resumed, again=again) as keeper,
+        keeping("lqr", options.out, given, facts, resumed=resumed is not None, again=again) as keeper,
         jax.enable_x64(False),  # environment, noise and figures are in single precision
     ):
-        job = lambda console: _Job(options, lqr, runs, config, console, keeper).run()  # noqa: E731
+        job = lambda console: _Job(options, lqr, runs, config, controller, console, keeper).run()  # noqa: E731
         return conduct(options.out, job)
 
 
@@ -82,16 +87,28 @@ class _Job:
     """The runs and their records."""
 
     def __init__(
-        self, options: LQROptions, lqr: LQR, runs: list[Run], config: sac.Config, console: Console, keeper: Keeper
+        self,
+        options: LQROptions,
+        lqr: LQR,
+        runs: list[Run],
+        config: sac.Config,
+        controller: initial.Controller | None,
+        console: Console,
+        keeper: Keeper,
     ):
         self.options, self.lqr, self.runs, self.console, self.keeper = options, lqr, runs, console, keeper
-        self.env = LQREnv(lqr, planned.HORIZON)
+        self.env, self.controller = LQREnv(lqr, planned.HORIZON), controller
         if keeper.step:  # all were one before they were kept
             state, action, reward = keeper.numbers.get("units", ([1.0] * len(lqr.A), [1.0] * len(lqr.R), 1.0))
             self.units = units.Units(np.array(state), np.array(action), reward)
         else:
-            self.units = units.find(self.env, lqr.discount)
-        self.learned_on = LQREnv(lqr.in_units(*self.units), planned.HORIZON)
+            one = np.ones(len(lqr.A)), np.ones(len(lqr.R))
+            seen = self.env if controller is None else initial.about(self.env, controller, *one)
+            self.units = units.find(seen, lqr.discount)
+        action = self.units.action if controller is None else np.ones(len(lqr.R))
+        self.learned_on = LQREnv(lqr.in_units(self.units.state, action, self.units.reward), planned.HORIZON)
+        if controller is not None:
+            self.learned_on = initial.about(self.learned_on, controller, self.units.state, self.units.action)
         self.config = config
         self.noise = Noise(*[part.astype(np.float32) for part in noise(lqr)])
         self.mesh = mesh_of(len(runs))
@@ -104,12 +121,12 @@ class _Job:
         n, d = self.lqr.B.shape
         console, runs, steps = self.console, self.runs, self.options.steps
         console.print(
-            f"SAC-ISFM on [bold]{escape(self.lqr.name)}[/] ({n} states, {d} inputs): {len(runs)} runs in one program, "
-            f"{steps} steps, {planned.ENVIRONMENTS} environments each"
+            f"{self.options.algorithm.upper().replace('_', '-')} on [bold]{escape(self.lqr.name)}[/] ({n} states, "
+            f"{d} inputs): {len(runs)} runs in one program, {steps} steps, {planned.ENVIRONMENTS} environments each"
         )
         with console.status("compiling (once: the next time it is read from disk)"):
             loop = self._start()
-            scales = jnp.linspace(1.0, planned.EXPLORATION[self.options.preset], planned.ENVIRONMENTS)
+            scales = jnp.linspace(1.0, planned.exploration(self.options), planned.ENVIRONMENTS)
 
             def advance(loop: loop_jax.Loop, steps: Array) -> tuple[loop_jax.Loop, loop_jax.Metrics]:
                 return loop_jax.advance(self.config, self.learned_on, loop, scales, steps)
@@ -140,11 +157,12 @@ class _Job:
                 metrics |= {
                     name: metrics[name] * self.units.reward for name in metrics.keys() & {"critic_error", "q", "v"}
                 }
-                rows, drawn = [], after * self.config.actor.states * cast(Flow, self.config.actor).candidates
+                drawn = after * self.config.actor.states * getattr(self.config.actor, "candidates", 1)
+                rows, weights = [], {} if "ess" in metrics else {"ess": math.nan}
                 for i, run in enumerate(runs):
                     head = {"alpha": run.temperature, "seed": run.seed, "step": after, "transitions": int(loop.count)}
                     learned = {name: float(values[i]) for name, values in metrics.items()}
-                    rows.append(head | measured[i] | learned | {"candidates_drawn": drawn})
+                    rows.append(head | measured[i] | learned | weights | {"candidates_drawn": drawn})
                 self._write(rows)
                 if (broken := _broken(rows, metrics, faults)) is not None:
                     console.print(f"[red]{broken}; training cannot go on. metrics.csv holds what led there.")
@@ -185,7 +203,8 @@ class _Job:
         def init(key: PRNGKeyArray, temperature: Float[Array, ""], width: Float[Array, " d"]) -> sac.State:
             discount = jnp.asarray(self.lqr.discount, jnp.float32)
             spaces = {"obs_size": n, "action_space": Unbounded(d, scale=width)}
-            return sac.init(self.config, key, **spaces, temperature=temperature, discount=discount)
+            agent = sac.init(self.config, key, **spaces, temperature=temperature, discount=discount)
+            return agent if self.controller is None else initial.at_rest(agent)
 
         def start(
             keys: Key[Array, "runs 2"], temperatures: Float[Array, " runs"], widths: Float[Array, "runs d"]
@@ -196,6 +215,8 @@ class _Job:
 
         temperatures = [run.temperature / self.units.reward for run in self.runs]
         widths = [units.action_sizes(self.learned_on, self.lqr.discount, alpha / 2) for alpha in temperatures]
+        if self.controller is not None and self.controller.covariance is not None:
+            widths = [1 / self.units.action] * len(temperatures)
         arguments = keys, jnp.asarray(temperatures, jnp.float32), jnp.asarray(np.stack(widths), jnp.float32)
         along = _along_runs(jax.eval_shape(start, *arguments))
         return self._compile(jax.jit(self._divide(start, (RUNS, RUNS, RUNS), along)), *arguments)(*arguments)
@@ -214,14 +235,19 @@ class _Job:
         visits = jnp.asarray(planned.visits(states))
 
         def one(agent: sac.State) -> LQREvaluation:
-            policy = sac.policy(self.config, units.restored(agent, self.units), average=True)
+            policy = sac.policy(*self._restored(agent), average=True)
             return evaluate(self.env, policy, agent.discount, self.noise, visits, points)
 
         return jax.jit(self._divide(jax.vmap(one), RUNS, RUNS))
 
-    def _save(self, folder: Path, run: Run, agent: sac.State) -> None:
+    def _restored(self, agent: sac.State) -> tuple[sac.Config, sac.State]:
+        """Return settings and an agent as they are for the plant."""
+        plain = self.config, units.restored(agent, self.units)
+        return plain if self.controller is None else initial.unwrapped(*plain, self.controller)
+
+    def _save(self, folder: Path, run: Run, config: sac.Config, agent: sac.State) -> None:
         """Write the agent of a run."""
-        made = Settings(self.config, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
+        made = Settings(config, discount=self.lqr.discount, temperature=run.temperature, target_entropy=None)
         task = rebuilt({"id": "entroflow/LQR-v0", "kwargs": {"system": self.lqr.to_dict()}})
         saved.write(folder, task, made, run.seed, self.options.steps, jax.tree.map(lambda leaf: leaf[None], agent))
 
@@ -235,21 +261,21 @@ class _Job:
         with console.status("writing policies and figures"):
             results, pictures = [], []
             for i, (run, evaluation) in enumerate(zip(self.runs, evaluations, strict=True)):
-                agent = units.restored(jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent), self.units)
+                config, agent = self._restored(jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent))
                 folder = policy_folder(run.temperature, run.seed)
-                self._save(out / folder, run, agent)
+                self._save(out / folder, run, config, agent)
                 last, measured = self.rows[i - len(self.runs)], report.errors(run, evaluation)
                 floors = report.floors(run, planned.FINAL_SAMPLES, measured["mean_scale"])
                 trained = {name: last[name] for name in ("ess", "transitions", "candidates_drawn")}
                 head = {"alpha": run.temperature, "seed": run.seed}
                 results.append(head | measured | floors | trained | {"policy": folder})
                 if run.seed == self.options.seed:
-                    pictures += report.pictures(self.lqr, run, sac.policy(self.config, agent, average=True))
+                    pictures += report.pictures(self.lqr, run, sac.policy(config, agent, average=True))
             report.draw(out, self.lqr.name, self.runs, self.rows, results, pictures)
         seconds = self.clock | {"total": time.perf_counter() - begun}
         told = dataclasses.asdict(self.options) | {
             "environments": planned.ENVIRONMENTS,
-            "exploration": planned.EXPLORATION[self.options.preset],
+            "exploration": planned.exploration(self.options),
             "horizon": planned.HORIZON,
             "trajectories": planned.TRAJECTORIES,
             "evaluated_states": planned.FINAL_STATES,
@@ -258,7 +284,8 @@ class _Job:
             "units": dict(zip(self.units._fields, self._units_told(), strict=True)),
             "sac": to_json(self.config),
         }
-        write_results(out, {"system": self.lqr.to_dict(), "settings": told, "runs": results}, seconds)
+        started = {} if self.controller is None else {"controller": initial.document(self.controller)}
+        write_results(out, {"system": self.lqr.to_dict()} | started | {"settings": told, "runs": results}, seconds)
         console.print(report.table(results))
         console.print(
             f"compile {seconds['compile']:.0f} s, train {seconds['train']:.0f} s, "

@@ -11,10 +11,10 @@ from rich import box
 from rich.table import Table
 
 from ...agents import sampling
-from ...flow import FlowPolicy
 from ...lqr import LQR
 from ...lqr.matrices import matrix_root
 from ...plotting import save
+from ...rl.actors import NoiseDensityPolicy
 from .evaluate import LQREvaluation, normal_points
 from .figures import Curve, Picture, errors_figure, learning_figure, policies_figure, returns_figure
 from .plan import Run
@@ -84,7 +84,7 @@ def floors(run: Run, samples: int, mean_scale: float) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def pictures(lqr: LQR, run: Run, policy: FlowPolicy) -> list[Picture]:
+def pictures(lqr: LQR, run: Run, policy: NoiseDensityPolicy) -> list[Picture]:
     """Draw actions at three states: zero, and one standard deviation of s_0 in the first and last direction."""
     root = matrix_root(lqr.initial_cov)
     states = np.stack([np.zeros(len(root)), root[:, 0], -root[:, -1]])

@@ -17,4 +17,4 @@ def run(options: LQROptions, resumed: dict[str, Any] | None = None) -> int:
         unused(options.out)
     from . import job
 
-    return job.run(options, lqr, runs, resumed=resumed is not None)
+    return job.run(options, lqr, runs, resumed=resumed)

@@ -1,6 +1,7 @@
 """Actors: the policy classes of soft actor-critic, and how each is improved. All else is shared, see `rl/sac.py`."""
 
 from .denoising import Denoising, DenoisingPolicy
+from .feedback import Feedback, FeedbackNetwork, FeedbackPolicy
 from .flow import PROPOSALS, Flow
 from .gaussian import Gaussian, GaussianNetwork, GaussianPolicy
 from .protocol import (
@@ -24,6 +25,9 @@ __all__ = [
     "Denoising",
     "DenoisingPolicy",
     "DensityPolicy",
+    "Feedback",
+    "FeedbackNetwork",
+    "FeedbackPolicy",
     "Flow",
     "Gaussian",
     "GaussianNetwork",

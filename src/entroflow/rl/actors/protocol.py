@@ -217,6 +217,7 @@ class ActorDefaults:
         warmup: fraction of a planned training over which the rate rises; long, so that the policy does not follow
             untrained critics.
         average: fraction of the updates so far over which the acting policy's parameters are averaged; zero: none.
+        rest: fraction of a planned training in which the policy stays as it began, while critics learn its worth.
 
     Raises:
         ValueError: in one sentence, for a value that is not possible.
@@ -226,6 +227,7 @@ class ActorDefaults:
     rate: Positive = 3e-4
     warmup: Share = 0.1
     average: NonNegative = 0.0
+    rest: Share = 0.0
 
     def __post_init__(self):
         check_fields(self)

@@ -1,0 +1,138 @@
+"""SAC-ISFM on plants of one to twelve states from the literature, from α = 0.01 to 10, begun as a detuned controller.
+
+Plants in continuous time are sampled exactly. Completing the square, u = v − R⁻¹Nᵀx, leaves cost and policies as they
+are and takes the cross term away that sampling brings. Initial states are so large that each costs the same and all
+together 5, which is what α is to be compared with; noise has a hundredth of their variance per step. The controller to
+begin with is the optimum for inputs ten times as dear.
+"""
+
+import csv
+import functools
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.markdown import Markdown
+
+from entroflow import checks
+from entroflow.lqr import LQR, design
+
+from .. import frame
+from . import report
+
+HERE = Path(__file__).parent
+PLANTS = {plant["name"]: plant for plant in json.loads((HERE / "plants.json").read_text(encoding="utf-8"))}
+ALPHAS = 0.1, 1.0, 10.0, 0.01  # in the order of their importance
+DISCOUNT, COST, NOISE, DEARER = 0.95, 5.0, 0.01, 10.0
+METHODS = {
+    "sac_isfm": {},
+    "paper": {"preset": "paper"},
+    "gaussian_sac": {"algorithm": "gaussian_sac"},
+}
+COMPARED = "double_integrator", "quadrotor"  # by all methods
+FOUND = "mean_error_relative", "covariance_error_relative"
+
+
+@dataclass(frozen=True)
+class Options(frame.Options):
+    """What can be chosen."""
+
+    plants: tuple[str, ...] = tuple(PLANTS)
+    """Which plants."""
+    seeds: int = 1
+    """Number of seeds, from 0."""
+    steps: int = 2000
+    """Training steps, of 2048 transitions each."""
+
+
+def plan(options: Options) -> frame.Work:
+    """Check the options; return the work."""
+    for name in options.plants:
+        checks.choice("--plants", name, PLANTS)
+    checks.positive_int("--steps", options.steps)
+    checks.seeds(0, options.seeds)
+    return functools.partial(run, options)
+
+
+def system(name: str) -> tuple[LQR, np.ndarray]:
+    """Return a plant as a problem without a cross term, and the gain to begin with."""
+    plant = PLANTS[name]
+    dt, matrices = plant["dt"], [plant[key] for key in "ABQR"]
+    sampled = {"continuous": True, "dt": dt, "discount": DISCOUNT ** (1 / dt)} if dt else {"discount": DISCOUNT}
+    made = design(*matrices, temperature=1.0, **sampled)
+    own = made.plant
+    feedback = np.linalg.solve(own.R, own.cross.T)
+    A, Q = own.A - own.B @ feedback, own.Q - own.cross @ feedback
+    initial = np.diag(COST / len(A) / np.diag(made.cost_matrix))
+    dear = LQR(A, own.B, (Q + Q.T) / 2, DEARER * own.R, NOISE * initial, initial, DISCOUNT, name)
+    gain = dear.optimal(1.0).K
+    return LQR(A, own.B, dear.Q, own.R, dear.noise_cov, initial, DISCOUNT, name), gain
+
+
+def distance(lqr: LQR, gain: np.ndarray) -> float:
+    """Return how far the means of a gain are from the best ones, relatively, where the best gain brings the plant."""
+    best = lqr.optimal(1.0)
+    visited = lqr.state_covariances(best.K, 0 * best.covariance, 100).mean(axis=0)
+    root = np.linalg.cholesky(visited)
+    return float(np.linalg.norm((gain - best.K) @ root) / np.linalg.norm(best.K @ root))
+
+
+def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
+    """Learn on every plant, then by the other methods on some."""
+    parts = ALPHAS[:2], ALPHAS[2:]
+    cells = [(name, "sac_isfm", alpha) for part in parts for name in options.plants for alpha in part]
+    cells += [(name, method, 1.0) for method in list(METHODS)[1:] for name in COMPARED if name in options.plants]
+    rows, curves, job.cells = [], [], len(cells)
+    for name, method, alpha in cells:
+        work = functools.partial(measure, name, method, alpha, options, job.out / "runs")
+        found = job.cell(f"{name} {method} {alpha:g}", work)
+        rows, curves = rows + found["rows"], curves + found["curves"]
+        job.rows("results.csv", rows)
+        job.rows("curves.csv", curves)
+        job.text("table.md", report.table(rows))
+    report.draw(job.out, rows, curves)
+    settings = {"alphas": ALPHAS, "discount": DISCOUNT, "cost": COST, "noise": NOISE, "dearer": DEARER}
+    return {"settings": settings}, [Markdown(report.table(rows))]
+
+
+def measure(name: str, method: str, alpha: float, options: Options, folder: Path) -> frame.Row:
+    """Learn by `entroflow lqr`; return the errors at the end and during training, or that it broke down."""
+    lqr, gain = system(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    out, files = folder / f"{name}-{method}-{alpha:g}", [folder / f"{name}{part}.json" for part in ("", "-gain")]
+    for file, content in zip(files, (lqr.to_dict(), {"gain": gain.tolist()}), strict=True):
+        file.write_text(json.dumps(content))
+    chosen = {"system": files[0], "initial-gain": files[1], "alpha": alpha, "out": out}
+    chosen |= {"seeds": options.seeds, "steps": options.steps} | METHODS[method]
+    command = [sys.executable, "-m", "entroflow", "lqr", *(f"--{key}={value}" for key, value in chosen.items())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise frame.Broken(f"{name} {method}: {done.stdout[-500:]} {done.stderr[-500:]}")
+    with (out / "metrics.csv").open(newline="") as file:
+        steps = list(csv.DictReader(file))
+    head = {"plant": name, "method": method, "states": len(lqr.A), "inputs": len(lqr.R)}
+    curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in steps]
+    start = distance(lqr, gain)
+    if done.returncode == 1:
+        return {"rows": [head | dict.fromkeys(report.COLUMNS[4:]) | {"alpha": alpha, "begun": start}], "curves": curves}
+    results = json.loads((out / "results.json").read_text())
+    seconds = results["seconds"]["train"]
+    rows = [
+        head
+        | {"alpha": each["alpha"], "seed": each["seed"]}
+        | {key: each[key] for key in FOUND}
+        | {"gap": 1 - each["standard_return"] / each["optimal_standard_return"]}
+        | {"begun": start, "transitions": each["transitions"], "seconds": seconds / len(results["runs"])}
+        for each in results["runs"]
+    ]
+    return {"rows": rows, "curves": curves}
+
+
+main = frame.command("plants", plan, Options)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Plants of one to twelve states: the data against their sources, the problems made of them, what is reported."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from entroflow.lqr import design
+from experiments.plants import report, run
+
+ROOT = Path(__file__).parents[1]
+SOURCE = {plant["name"]: plant for plant in json.loads((ROOT / "data" / "plants.json").read_text())["plants"]}
+BY_NAME = {
+    "double_integrator": "CAREX 1",
+    "aircraft_pitch": "aircraft pitch",
+    "inverted_pendulum": "inverted pendulum",
+    "chemical_plant": "DAREX 9",
+    "shift": "DAREX 10",
+    "ammonia_reactor": "CAREX 5",
+}
+
+
+def test_the_matrices_are_those_of_the_collections():
+    """To the last digit those that the tests of gains have; states from one to twelve, a source for each."""
+    for name, known in BY_NAME.items():
+        plant = run.PLANTS[name]
+        assert (plant["dt"] is not None) == SOURCE[known]["continuous"]
+        for key in "ABQR":
+            np.testing.assert_allclose(plant[key], SOURCE[known][key], rtol=1e-9)
+    assert [len(plant["A"]) for plant in run.PLANTS.values()] == [1, 2, 3, 4, 5, 6, 9, 12]
+    assert all(plant["source"] for plant in run.PLANTS.values())
+
+
+def quadrotor(state, inputs):
+    """The rigid body: derivative of position, roll, pitch and yaw, velocity and body rates under thrust and torques."""
+    (roll, pitch, yaw), velocity, rates = state[3:6], state[6:9], state[9:]
+    mass, inertia, gravity = 0.468, np.array([4.856e-3, 4.856e-3, 8.801e-3]), 9.81
+    c, s = np.cos([roll, pitch, yaw]), np.sin([roll, pitch, yaw])
+    up = np.array([c[2] * s[1] * c[0] + s[2] * s[0], s[2] * s[1] * c[0] - c[2] * s[0], c[1] * c[0]])
+    turning = np.array([[1, s[0] * s[1] / c[1], c[0] * s[1] / c[1]], [0, c[0], -s[0]], [0, s[0] / c[1], c[0] / c[1]]])
+    acceleration = up * (mass * gravity + inputs[0]) / mass - np.array([0, 0, gravity])
+    spin = (inputs[1:] - np.cross(rates, inertia * rates)) / inertia
+    return np.concatenate([velocity, turning @ rates, acceleration, spin])
+
+
+def test_the_quadrotor_is_the_linearisation_about_hover():
+    """Its matrices are the central differences of the nonlinear body, within their error."""
+    h, plant, zero = 1e-5, run.PLANTS["quadrotor"], (np.zeros(12), np.zeros(4))
+    assert np.abs(quadrotor(*zero)).max() == 0
+    A = [(quadrotor(h * e, zero[1]) - quadrotor(-h * e, zero[1])) / (2 * h) for e in np.eye(12)]
+    B = [(quadrotor(zero[0], h * e) - quadrotor(zero[0], -h * e)) / (2 * h) for e in np.eye(4)]
+    np.testing.assert_allclose(np.transpose(A), plant["A"], atol=1e-8)
+    np.testing.assert_allclose(np.transpose(B), plant["B"], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", run.PLANTS)
+def test_a_problem_is_the_sampled_plant(name):
+    """Its optimum, less the feedback that took the cross term away, is that of the design; initial states cost 5."""
+    lqr, gain = run.system(name)
+    plant = run.PLANTS[name]
+    dt = plant["dt"]
+    timed = {"continuous": True, "dt": dt, "discount": 0.95 ** (1 / dt)} if dt else {"discount": 0.95}
+    made = design(*(plant[key] for key in "ABQR"), temperature=1.0, **timed)
+    best = lqr.optimal(1.0)
+    feedback = np.linalg.solve(made.plant.R, made.plant.cross.T)
+    np.testing.assert_allclose(best.P, made.cost_matrix, rtol=1e-6, atol=1e-9 * np.abs(best.P).max())
+    np.testing.assert_allclose(best.K + feedback, made.gain, rtol=1e-6, atol=1e-9 * np.abs(made.gain).max())
+    np.testing.assert_allclose(np.diag(best.P) * np.diag(lqr.initial_cov), 5 / len(lqr.A), rtol=1e-6)
+    np.testing.assert_allclose(lqr.noise_cov, lqr.initial_cov / 100)
+    assert run.distance(lqr, best.K) < 1e-9 < 0.3 < run.distance(lqr, gain) < 1
+    assert run.distance(lqr, 0 * gain) == pytest.approx(1)
+
+
+def test_a_run_calls_the_command_and_keeps_what_it_found(tmp_path, monkeypatch):
+    """With system, gain and method; a study that breaks down leaves its curve and no errors; table and figure."""
+    calls = []
+
+    def study(command, **_):
+        calls.append(command)
+        options = dict(word.removeprefix("--").split("=") for word in command if "=" in word)
+        out = Path(options["out"])
+        out.mkdir(parents=True)
+        gain = json.loads(Path(options["initial-gain"]).read_text())["gain"]
+        assert np.shape(gain) == np.shape(json.loads(Path(options["system"]).read_text())["B"])[::-1]
+        errors = {"mean_error_relative": 0.05, "covariance_error_relative": 0.02}
+        runs = [{"alpha": float(options["alpha"]), "seed": 0, "transitions": steps} | errors for steps in (0, 4096)]
+        with (out / "metrics.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, runs[0])
+            writer.writeheader()
+            writer.writerows(runs)
+        returns = {"standard_return": -11.0, "optimal_standard_return": -10.0}
+        done = {"seconds": {"train": 8.0}, "runs": [runs[-1] | returns]}
+        (out / "results.json").write_text(json.dumps(done))
+        return SimpleNamespace(returncode=int(options.get("preset") == "paper"), stdout="", stderr="")
+
+    monkeypatch.setattr(run.subprocess, "run", study)
+    out = tmp_path / "out"
+    assert run.main(["--plants", "cruise", "double_integrator", "--steps", "2", "--out", str(out)]) == 0
+    said = [" ".join(call) for call in calls]
+    assert [sum(f"--{word}" in each for each in said) for word in ("algorithm=gaussian_sac", "preset=paper")] == [1, 1]
+    assert [sum(f"--alpha={alpha}" in each for each in said) for alpha in run.ALPHAS] == [2, 4, 2, 2]
+    text = (out / "table.md").read_text()
+    assert text.count("5.0%, 2.0%") == 2 * len(run.ALPHAS) + 1 and text.count("broke down") == 1
+    with (out / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == report.COLUMNS and report.table(rows) == text
+    assert float(rows[0]["gap"]) == pytest.approx(-0.1) and float(rows[0]["seconds"]) == 8.0
+    assert imread(out / "plants.png").std() > 0.01
+    assert run.main(["--plants", "boat", "--out", str(tmp_path / "other")]) == 2
