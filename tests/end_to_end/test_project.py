@@ -29,6 +29,7 @@ LAYERS = [
     {"rl"},
     {"storage", "export"},
     {"agents"},
+    {"studies"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,106 @@
+"""What is left of a study: what became of every trial, the comparison of all, and study.json."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from .. import plotting
+from ..files import replace
+from ..storage import records
+from ..storage.comparison import Comparison, compare
+from ..storage.curves import draw, write
+from ..storage.folder import plain, versions
+from .study import Study, Trial
+from .trial import finished, score
+
+FORMAT = 1
+STUDY, BEST = "study.json", "best.json"
+
+
+class Outcome(NamedTuple):
+    """What became of a trial.
+
+    Attributes:
+        trial: the trial.
+        state: "stopped" is a trial of a search that did worse than others.
+        step: of its last evaluation.
+        score: mean return over seeds and episodes: of the last evaluation, or of all, as the objective says.
+        seconds: of work until then, by the clock.
+        failed: why it failed, in one sentence; empty if it did not.
+        folder: where it is.
+    """
+
+    trial: Trial
+    state: Literal["finished", "failed", "stopped", "waiting"]
+    step: int
+    score: float
+    seconds: float
+    failed: str
+    folder: Path
+
+
+def outcomes(study: Study, trials: Sequence[Trial], out: Path, failed: Mapping[str, str]) -> list[Outcome]:
+    """Return what became of every trial, as its folder tells; of a search, the best first.
+
+    Args:
+        study: the study.
+        trials: its trials; of a search, those that were tried.
+        out: its folder.
+        failed: by name, why trials failed.
+
+    Returns:
+        The outcomes.
+    """
+    told = []
+    for trial in trials:
+        folder, why = out / "trials" / trial.name, failed.get(trial.name, "")
+        step, value, seconds = score(folder, study.search.objective if study.search else "final")
+        left = "stopped" if study.search and step else "waiting"
+        state = "failed" if why else "finished" if finished(trial, folder) else left
+        told.append(Outcome(trial, state, step, value, seconds, why, folder))
+    if study.search:
+        told.sort(key=lambda one: (one.failed == "", one.step, one.score), reverse=True)
+    return told
+
+
+def write_study(study: Study, out: Path, outcomes: Sequence[Outcome], seconds: float, memory: int) -> None:
+    """Write study.json: the study, its trials with all of their settings, versions, wall-clock.
+
+    Args:
+        study: the study.
+        out: its folder.
+        outcomes: what became of its trials.
+        seconds: by the clock, of all processes that worked on it.
+        memory: bytes that one trial asked for.
+    """
+    trials: list[dict[str, Any]] = []
+    for one in outcomes:
+        told = one.trial._asdict() | one._asdict() | {"trial": one.trial.name, "folder": f"trials/{one.trial.name}"}
+        if (one.folder / records.CONFIG).exists():
+            told["settings"] = records.read_config(one.folder)["settings"]
+        trials.append(told)
+    document = {"format": FORMAT, "study": study.document, "seconds": round(seconds, 1), "memory": memory}
+    text = json.dumps(plain(document | {"trials": trials, "versions": versions()}), indent=1, allow_nan=False)
+    replace(out / STUDY, text + "\n")
+
+
+def compared(out: Path, outcomes: Sequence[Outcome]) -> Comparison | None:
+    """Compare the trials that were finished, and write `compare`'s files; return what was found, if there is any."""
+    done = [one for one in outcomes if one.state == "finished"]
+    if not done:
+        return None
+    found = compare([records.read(one.folder) for one in done], labels=[one.trial.label for one in done])
+    write(out, found)
+    plotting.save(out, "compare", draw(found))
+    return found
+
+
+def write_best(out: Path, outcomes: Sequence[Outcome]) -> str:
+    """Write the settings of a search's best trial, and return the command that trains with them."""
+    from ..agents.settings import PRESETS
+
+    trial = outcomes[0].trial
+    replace(out / BEST, json.dumps(plain(trial.settings), indent=1) + "\n")
+    how = "--preset" if trial.algorithm in PRESETS else "--algorithm"
+    return f"entroflow train {trial.task} {how} {trial.algorithm} --settings {out / BEST}"
