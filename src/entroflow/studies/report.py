@@ -5,6 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
 from .. import plotting
 from ..files import replace
 from ..storage import records
@@ -93,7 +97,27 @@ def compared(out: Path, outcomes: Sequence[Outcome]) -> Comparison | None:
     found = compare([records.read(one.folder) for one in done], labels=[one.trial.label for one in done])
     write(out, found)
     plotting.save(out, "compare", draw(found))
+    if found.aggregate:
+        plotting.save(out, "profiles", draw_profiles(found))
     return found
+
+
+def draw_profiles(comparison: Comparison) -> Figure:
+    """Draw performance profiles over all tasks: the share of runs that end above a normalised score."""
+    with mpl.rc_context(plotting.STYLE):
+        figure = plotting.new_figure(5.2, 3.0, "all tasks")
+        ax = figure.subplots()
+        ends = {curve.algorithm: np.sort(curve.values[..., -1].ravel()) for curve in comparison.aggregate}
+        edges = min(map(min, ends.values())), max(map(max, ends.values()))
+        for scores in ends.values():
+            at = np.concatenate([edges[:1], scores, edges[1:]])
+            ax.step(at, [float(np.mean(scores > score)) for score in at], where="post")
+        for line, name in zip(ax.lines, ends, strict=True):
+            line.set_label(name)
+        ax.set_xlabel("normalised return at the end")
+        ax.set_ylabel("share of runs above")
+        plotting.legend_below(figure, "", columns=2)
+    return figure
 
 
 def write_best(out: Path, outcomes: Sequence[Outcome]) -> str:

@@ -33,6 +33,7 @@ for _name, _value in {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # everything: what raylets say at their end
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -57,11 +58,11 @@ def joined(address: str, cores: int | None, needs: Needs, memory: int) -> Iterat
         memory: bytes that one trial needs.
     """
     started = {} if cores is None else {"num_cpus": cores, "include_dashboard": True}
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            context = ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **started)
+            context = ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **started)
         except (ConnectionError, ValueError, RuntimeError) as problem:
             given = f"{address!r} ({' '.join(str(problem).split())[:200]})"
             raise checks.error("--address", given, "a cluster that runs", "begin one with: ray start --head") from None
