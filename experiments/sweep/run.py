@@ -113,9 +113,9 @@ def start(out: Path, *arguments: Any) -> subprocess.Popen[bytes]:
 
 
 def environment() -> dict[str, str]:
-    """Return that of every process: small programs are kept, too."""
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    return os.environ | {"PYTHONPATH": path, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
+    """Return that of every process: small programs are kept, too, and workers wait for no one, as Ray's would."""
+    told = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1", "RAY_worker_niceness": "0"}
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])} | told
 
 
 def killed(root: Path, study: Study, peace: Path, repetition: int) -> frame.Row:

@@ -1,8 +1,12 @@
 """Studies on Ray: what their files say, what is refused in one sentence, and that no trial is lost."""
 
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -148,3 +152,66 @@ def test_toml_is_read_strictly(tmp_path):
     (tmp_path / "a.toml").write_bytes(b"\xff")
     with pytest.raises(ValueError, match="bytes that are not UTF-8"):
         checks.toml_table(tmp_path / "a.toml")
+
+
+SICK = """
+import os
+import gymnasium
+from pathlib import Path
+from tests.end_to_end import reach
+
+Path(os.environ["SWEEP_PID"]).write_text(str(os.getpid()))
+gymnasium.register("Sick-v0", lambda: reach.Reach(bad_step=50))
+"""
+TINY = {"learning_starts": 40, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16}
+EVALUATION = {"steps": 200, "evaluate_every": 20, "evaluation_episodes": 1}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a module of two tasks, which writes the number of the process that imported it last."""
+    (tmp_path / "sick.py").write_text(SICK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("SWEEP_PID", str(tmp_path / "pid"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT / "src"), str(ROOT)]))
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # or whatever else the machine does would come first
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return tmp_path
+
+
+def started(place, *arguments):
+    """A process that runs a study."""
+    command = [sys.executable, "-m", "entroflow", "sweep", *map(str, arguments)]
+    with (place / "told.txt").open("a") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out, cwd=place)
+
+
+def await_step(process, folder, step):
+    """Wait for a trial's checkpoint."""
+    while not any(int(path.name[5:]) >= step for path in folder.glob("checkpoints/step=*")):
+        assert process.poll() is None, "it ended before"
+        time.sleep(0.02)
+
+
+def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
+    """Bit for bit; beside it a trial fails by its own fault, is told of in its sentence, and stops no other one."""
+    study = {"tasks": ["sick:Sick-v0", "sick:Reach-v0"], "algorithms": ["gaussian_sac"], **EVALUATION}
+    out = place / "out"
+    driver = started(place, written(place / "study.toml", study, settings=TINY), "--out", out)
+    names = [trial.name for trial in read(place / "study.toml").trials]
+    folder = out / "trials" / names[1]
+    await_step(driver, folder, 20)
+    killed = int((place / "pid").read_text())
+    assert killed != driver.pid
+    os.kill(killed, signal.SIGKILL)
+    assert driver.wait() == 1
+    assert int((place / "pid").read_text()) != killed
+    told = (place / "told.txt").read_text()
+    sentence = "sick:Sick-v0 returned a reward that is not finite at step 50, seed 0"
+    assert f"failed: {names[0]}: {sentence}\n" in told and "raylet" not in told and "Traceback" not in told
+    states = {trial["trial"]: trial["state"] for trial in json.loads((out / "study.json").read_text())["trials"]}
+    assert states == {names[0]: "failed", names[1]: "finished"}
+    alone = [part for name, value in EVALUATION.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    alone += ["--algorithm", "gaussian_sac", "--set", *(f"{name}={value}" for name, value in TINY.items())]
+    assert main(["train", "sick:Reach-v0", "--out", str(place / "alone"), *alone]) == 0
+    assert content(folder) == content(place / "alone")

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from .study import Trial
 from .trial import of_config
 
 LINES = 10  # that a study prints where there is no terminal
@@ -22,22 +21,22 @@ class Display:
     """A table that changes; plain lines, one each tenth, where the output is no terminal. A context manager.
 
     Args:
-        trials: all trials of the study that can be named, finished ones included.
-        done: how many of them were finished before.
-        count: how many there will be.
+        steps: of one trial.
+        done: names of the trials that were finished before.
+        count: how many trials there are in all.
         console: where to show it.
 
     Attributes:
         failed: by trial, the sentence that says why.
     """
 
-    def __init__(self, trials: Sequence[Trial], done: int, count: int, console: Console):
-        self.trials, self.done, self.count, self.console = trials, done, count, console
+    def __init__(self, steps: int, done: set[str], count: int, console: Console):
+        self.steps, self.done, self.count, self.console = steps, done, count, console
         self.failed: dict[str, str] = {}
         self.heading = ""
         self._begun = time.perf_counter()
         self._first: dict[str, int] = {}  # by trial, the first step that was heard of
-        self._told = 0
+        self._told = len(done)
         self._live: Live | None = None
 
     def __enter__(self) -> "Display":
@@ -57,7 +56,7 @@ class Display:
             told: of each that Ray knows its state, its config, and what it last reported.
         """
         groups: dict[tuple[str, str], dict[str, Any]] = {}
-        made, ended = 0, 0
+        made, ended = 0, set(self.done)
         for status, config, last in told:
             trial, step, score = of_config(config), last.get("step", 0), last.get("score", -math.inf)
             state = STATES.get(status, "waiting")
@@ -65,7 +64,7 @@ class Display:
                 state = "failed"
                 self.fail(trial.name, last["failed"])
             made += max(0, step - self._first.setdefault(trial.name, step))
-            ended += state in ("finished", "failed")
+            ended |= {trial.name} if state in ("finished", "failed") else set()
             group = groups.setdefault(
                 (trial.task, trial.algorithm), dict.fromkeys(STATES.values(), 0) | {"best": -math.inf}
             )
@@ -73,12 +72,12 @@ class Display:
             if score > group["best"]:
                 group["best"] = score
         pace = made / (time.perf_counter() - self._begun)
-        speed = f"{pace:,.0f} steps/s, {self._left(ended, told, pace)} left" if made else "starting"
+        speed = f"{pace:,.0f} steps/s, {self._left(len(ended), told, pace)} left" if made else "starting"
         if self._live is not None:
             self._live.update(self._table(groups, speed))
-        elif ended * LINES // max(self.count, 1) > self._told * LINES // max(self.count, 1):
-            self._told = ended
-            line = f"{self.done + ended} of {self.done + self.count} ended, {len(self.failed)} failed; {speed}"
+        elif len(ended) * LINES // self.count > self._told * LINES // self.count:
+            self._told = len(ended)
+            line = f"{len(ended)} of {self.count} ended, {len(self.failed)} failed; {speed}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def fail(self, name: str, why: str) -> None:
@@ -94,9 +93,8 @@ class Display:
 
     def _left(self, ended: int, told: Told, pace: float) -> str:
         """Return the time that the steps which are left take at a pace."""
-        each = self.trials[0].steps
         under_way = sum(last.get("step", 0) for status, _, last in told if status == "RUNNING")
-        minutes = max(0.0, (self.count - ended) * each - under_way) / pace / 60
+        minutes = max(0.0, (self.count - ended) * self.steps - under_way) / pace / 60
         return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} h"
 
     def _table(self, groups: dict[tuple[str, str], dict[str, Any]], speed: str) -> Table:

@@ -73,13 +73,13 @@ def sweep(
         started = time.perf_counter()
         told = lambda found: write_study(plan, out, found, before + time.perf_counter() - started, memory)  # noqa: E731
         told([])
-        done = sum(one.finished(trial, folder_of(out, trial)) for trial in plan.trials)
-        count = plan.search.trials if plan.search else len(plan.trials) - done
-        display = Display(plan.trials, done, count, console)
+        done = {trial.name for trial in plan.trials if one.finished(trial, folder_of(out, trial))}
+        count = plan.search.trials if plan.search else len(plan.trials)
+        display = Display(plan.trials[0].steps, done, count, console)
         trials = [] if plan.search else plan.trials
         try:
             with joined(where, cores, plan.needs, memory) as dashboard, display:
-                display.heading = f"{count} trials; dashboard: {dashboard}"
+                display.heading = f"{count} trials, {len(done)} of them finished; dashboard: {dashboard}"
                 console.print(display.heading, markup=False, highlight=False, soft_wrap=True)
                 trials = conduct(plan, out, memory, display, resume=resume)
         finally:
@@ -97,9 +97,7 @@ def _closing(plan: Study, out: Path, found: list[Outcome]) -> Iterator[Any]:
         yield f"the best of {len(ended)} trials has {ended[0].score:.4g}; to train with it:\n{write_best(out, ended)}"
     elif not plan.search and (comparison := compared(out, found)) is not None:
         yield table(comparison)
-    failed = [one for one in found if one.failed]
-    yield from (f"failed: {one.trial.name}: {one.failed}" for one in failed)
-    yield f"{len(found)} trials, {len(failed)} failed; all is in {out}"
+    yield f"{len(found)} trials, {sum(one.failed != '' for one in found)} failed; all is in {out}"
 
 
 def _cores() -> int:
