@@ -102,7 +102,7 @@ def written(path, study=STUDY, **tables):
 
 def test_bad_files_folders_and_machines_are_refused(tmp_path, capsys, monkeypatch):
     """Each in one sentence, before Ray is imported."""
-    monkeypatch.setitem(sys.modules, "ray", None)  # so that an import of it fails
+    monkeypatch.setitem(sys.modules, "entroflow.studies.running", None)  # so that its import fails, which brings Ray
     file, other = written(tmp_path / "study.toml"), tmp_path / "other"
     (tmp_path / "bad.toml").write_text("tasks = [")
     assert "malformed TOML" in refused(capsys, tmp_path / "bad.toml")

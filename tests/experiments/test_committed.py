@@ -14,6 +14,7 @@ from experiments.lqr.table import table as table_of_lqr
 from experiments.mujoco.long import table as table_of_long_runs
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
+from experiments.sweep import expect as sweep
 from experiments.variance import run as variance
 
 ROOT = Path(experiments.__file__).parent
@@ -42,6 +43,7 @@ def variance_table():
         ("changes/table.md", lambda: changes.table(rows("changes/results.csv"))),
         ("examples/table.md", lambda: examples.table(document("examples/results.json")["examples"])),
         ("variance/table.md", variance_table),
+        ("sweep/expect.md", sweep.table),
         ("solvers/table.md", lambda: solvers.table(document("solvers/results.json")["solvers"])),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -65,3 +67,8 @@ def test_the_readme_of_mujoco_has_the_long_runs():
 def test_the_examples_readme_has_what_they_print():
     """No number there is typed."""
     assert (ROOT / "examples/table.md").read_text() in (ROOT.parent / "examples/README.md").read_text()
+
+
+def test_the_page_of_studies_has_the_table_of_what_to_expect():
+    """It is written once, and read where it is needed."""
+    assert sweep.table() in (ROOT.parent / "docs/sweep.md").read_text()

@@ -65,14 +65,16 @@ def sweep(
         raise checks.error("needs: cores", given, expected, "ask for less, or pass --address")
     memory = int(one.check(plan) * 2**30)
     _check_folders(plan, out)
+    if before is None:
+        claim(out)
     from .running import conduct, folder_of, joined  # brings Ray
 
     with lock(out):
         if not isinstance(study, Mapping):
             replace(out / FILE, checks.content(study, "a study"))
         started = time.perf_counter()
-        told = lambda found: write_study(plan, out, found, before + time.perf_counter() - started, memory)  # noqa: E731
-        told([])
+        seconds = lambda: (before or 0.0) + time.perf_counter() - started  # noqa: E731
+        write_study(plan, out, [], seconds(), memory)
         done = {trial.name for trial in plan.trials if one.finished(trial, folder_of(out, trial))}
         count = plan.search.trials if plan.search else len(plan.trials)
         display = Display(plan.trials[0].steps, done, count, console)
@@ -84,7 +86,7 @@ def sweep(
                 trials = conduct(plan, out, memory, display, resume=resume)
         finally:
             found = outcomes(plan, trials, out, display.failed)
-            told(found)
+            write_study(plan, out, found, seconds(), memory)
         for part in _closing(plan, out, found):
             console.print(part, markup=not isinstance(part, str), highlight=False, soft_wrap=isinstance(part, str))
         return found
@@ -105,15 +107,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _begun(plan: Study, out: Path, *, resume: bool) -> float:
-    """Check a study's folder; return the seconds that earlier processes worked there."""
+def _begun(plan: Study, out: Path, *, resume: bool) -> float | None:
+    """Check a study's folder; return the seconds that earlier processes worked there, None if there was none."""
     with checks.reachable(out, "a folder to write to"):
         there = (out / STUDY).is_file()
     if not there:
         if resume:
             raise checks.error("--resume", f"{str(out)!r}", "the folder of a study", "leave --resume out")
-        claim(out)
-        return 0.0
+        return None
     if not resume:
         given, remedy = f"{str(out)!r}, which holds a study", "pass another name, or --resume to go on with it"
         raise checks.error("--out", given, "a new or an empty folder", remedy)
