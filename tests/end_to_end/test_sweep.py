@@ -193,6 +193,15 @@ def await_step(process, folder, step):
         time.sleep(0.02)
 
 
+def alone(place, seed):
+    """The folder of a trial that was trained without Ray."""
+    out = place / f"alone-{seed}"
+    options = [part for name, value in EVALUATION.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    options += ["--algorithm", "gaussian_sac", "--set", *(f"{name}={value}" for name, value in TINY.items())]
+    assert main(["train", "sick:Reach-v0", "--seed", str(seed), "--out", str(out), *options]) == 0
+    return out
+
+
 def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
     """Bit for bit; beside it a trial fails by its own fault, is told of in its sentence, and stops no other one."""
     study = {"tasks": ["sick:Sick-v0", "sick:Reach-v0"], "algorithms": ["gaussian_sac"], **EVALUATION}
@@ -211,7 +220,48 @@ def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
     assert f"failed: {names[0]}: {sentence}\n" in told and "raylet" not in told and "Traceback" not in told
     states = {trial["trial"]: trial["state"] for trial in json.loads((out / "study.json").read_text())["trials"]}
     assert states == {names[0]: "failed", names[1]: "finished"}
-    alone = [part for name, value in EVALUATION.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    alone += ["--algorithm", "gaussian_sac", "--set", *(f"{name}={value}" for name, value in TINY.items())]
-    assert main(["train", "sick:Reach-v0", "--out", str(place / "alone"), *alone]) == 0
-    assert content(folder) == content(place / "alone")
+    assert content(folder) == content(alone(place, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", [False, True], ids=["shared disk", "storage"])
+def test_a_study_goes_on_after_its_driver_died(place, storage):
+    """And runs what is new in its file; every trial as `train` makes it. With a storage trials travel through it."""
+    study = {"tasks": ["sick:Reach-v0"], "algorithms": ["gaussian_sac"], "seeds": 2, **EVALUATION}
+    study |= {"storage": f"file://{place}/storage"} if storage else {}
+    file, out = written(place / "study.toml", study, settings=TINY), place / "out"
+    first, last = read(file).trials
+    driver = started(place, file, "--out", out)
+    if storage:
+        while not list((place / "storage" / "ray-0" / last.name).glob("checkpoint_000002")):
+            assert driver.poll() is None
+            time.sleep(0.02)
+        assert (out / "trials" / first.name / "config.json").exists() and not (out / "trials" / last.name).exists()
+    else:
+        await_step(driver, out / "trials" / last.name, 40)
+    driver.kill()
+    driver.wait()
+    written(out / "study.toml", study | {"seeds": 3}, settings=TINY)
+    assert started(place, out, "--resume").wait() == 0
+    for seed, trial in enumerate(read(out / "study.toml").trials):
+        assert content(out / "trials" / trial.name) == content(alone(place, seed))
+
+
+@pytest.mark.slow
+def test_a_search_finds_settings_and_goes_on(place):
+    """The best settings are those of the best trial, which `train` takes; a finished search finds the same again."""
+    study = {"tasks": ["sick:Reach-v0"], "algorithms": ["gaussian_sac"], "seeds": 2, **EVALUATION}
+    ranges = {"search": {"trials": 3, "seed": 1}, "search.settings": {"width": [4, 8], "temperature": [0.1, 0.2]}}
+    lines = written(place / "study.toml", study, settings={k: v for k, v in TINY.items() if k != "width"}, **ranges)
+    lines.write_text(lines.read_text() + "rate = { from = 1e-4, to = 1e-2, log = true }\n")
+    out = place / "out"
+    assert started(place, lines, "--out", out).wait() == 0
+    told = json.loads((out / "study.json").read_text())["trials"]
+    best = json.loads((out / "best.json").read_text())
+    ended = [trial for trial in told if trial["step"] == 200]
+    assert len(told) == 3 and ended and told[0]["score"] == max(trial["score"] for trial in ended)
+    assert f"width={best['width']}" in told[0]["trial"] and 1e-4 <= best["rate"] <= 1e-2 and best["depth"] == 1
+    assert started(place, out, "--resume").wait() == 0
+    assert json.loads((out / "study.json").read_text())["trials"] == told
+    options = ["--algorithm", "gaussian_sac", "--settings", str(out / "best.json"), "--steps", "20"]
+    assert main(["train", "sick:Reach-v0", "--out", str(place / "trained"), *options]) == 0

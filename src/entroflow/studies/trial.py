@@ -56,19 +56,16 @@ def settings_of(trial: Trial) -> "Settings":
 def check(study: Study) -> float:
     """Refuse what no trial of a study could be trained with; return the GiB of memory that every one of them has."""
     from .. import memory
-    from ..agents.settings import change, values
+    from ..agents.settings import change
     from ..agents.tasks import task
 
     tasks = {name: task(name) for name in dict.fromkeys(trial.task for trial in study.trials)}
     most = 0.0
     for trial in study.trials:
         settings = settings_of(trial)
-        defaults = values(settings)
         for name, given in study.ranges.items():
             for value in given if isinstance(given, list) else (given["from"], given["to"]):
                 change(settings, {name: plainly(value)})
-            if isinstance(given, dict) and (isinstance(defaults[name], bool) or isinstance(defaults[name], str)):
-                raise checks.error(name, "a range", "a list to choose from", "write the values as a list")
         plan = SimpleNamespace(task=tasks[trial.task], settings=settings, seeds=trial.seeds)
         parts = memory.of_training(plan, (), min(settings.buffer_size, trial.steps + settings.num_envs))
         most = max(most, sum(parts.values()) / 2**30)
