@@ -17,6 +17,7 @@ from entroflow.cli import main
 from entroflow.studies import read
 from entroflow.studies.study import LONGEST, name_of
 from entroflow.studies.trial import check, settings_of
+from experiments.resume.run import content
 
 STUDY = {"tasks": ["Pendulum-v1"], "algorithms": ["gaussian_sac"], "steps": 100}
 ROOT = Path(__file__).parents[2]

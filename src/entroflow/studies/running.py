@@ -63,9 +63,10 @@ def joined(address: str, cores: int | None, needs: Needs, memory: int) -> Iterat
         warnings.simplefilter("ignore")
         try:
             context = ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **started)
-        except (ConnectionError, ValueError, RuntimeError) as problem:
+        except Exception as problem:  # Ray has no class of its own for a start that takes too long
             given = f"{address!r} ({' '.join(str(problem).split())[:200]})"
-            raise checks.error("--address", given, "a cluster that runs", "begin one with: ray start --head") from None
+            remedy = "see whether it runs: ray status" if cores is None else "try again with less at work here"
+            raise checks.error("--address", given, "a cluster that answers", remedy) from None
         try:
             check_machines(needs, memory, [node["Resources"] for node in ray.nodes() if node["Alive"]])
             yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
