@@ -163,6 +163,7 @@ from tests.end_to_end import reach
 
 Path(os.environ["SWEEP_PID"]).write_text(str(os.getpid()))
 gymnasium.register("Sick-v0", lambda: reach.Reach(bad_step=50))
+gymnasium.register("Swing-v0", "gymnasium.envs.classic_control:PendulumEnv", max_episode_steps=17)
 """
 TINY = {"learning_starts": 40, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16}
 EVALUATION = {"steps": 200, "evaluate_every": 20, "evaluation_episodes": 1}
@@ -189,7 +190,7 @@ def started(place, *arguments):
 
 def await_step(process, folder, step):
     """Wait for a trial's checkpoint."""
-    while not any(int(path.name[5:]) >= step for path in folder.glob("checkpoints/step=*")):
+    while not any(int(path.parent.name[5:]) >= step for path in folder.glob("checkpoints/step=*/checkpoint.json")):
         assert process.poll() is None, "it ended before"
         time.sleep(0.02)
 
@@ -199,13 +200,13 @@ def alone(place, seed):
     out = place / f"alone-{seed}"
     options = [part for name, value in EVALUATION.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     options += ["--algorithm", "gaussian_sac", "--set", *(f"{name}={value}" for name, value in TINY.items())]
-    assert main(["train", "sick:Reach-v0", "--seed", str(seed), "--out", str(out), *options]) == 0
+    assert main(["train", "sick:Swing-v0", "--seed", str(seed), "--out", str(out), *options]) == 0
     return out
 
 
 def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
     """Bit for bit; beside it a trial fails by its own fault, is told of in its sentence, and stops no other one."""
-    study = {"tasks": ["sick:Sick-v0", "sick:Reach-v0"], "algorithms": ["gaussian_sac"], **EVALUATION}
+    study = {"tasks": ["sick:Sick-v0", "sick:Swing-v0"], "algorithms": ["gaussian_sac"], **EVALUATION}
     out = place / "out"
     driver = started(place, written(place / "study.toml", study, settings=TINY), "--out", out)
     names = [trial.name for trial in read(place / "study.toml").trials]
@@ -228,7 +229,7 @@ def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
 @pytest.mark.parametrize("storage", [False, True], ids=["shared disk", "storage"])
 def test_a_study_goes_on_after_its_driver_died(place, storage):
     """And runs what is new in its file; every trial as `train` makes it. With a storage trials travel through it."""
-    study = {"tasks": ["sick:Reach-v0"], "algorithms": ["gaussian_sac"], "seeds": 2, **EVALUATION}
+    study = {"tasks": ["sick:Swing-v0"], "algorithms": ["gaussian_sac"], "seeds": 2, **EVALUATION}
     study |= {"storage": f"file://{place}/storage"} if storage else {}
     file, out = written(place / "study.toml", study, settings=TINY), place / "out"
     first, last = read(file).trials
@@ -251,7 +252,7 @@ def test_a_study_goes_on_after_its_driver_died(place, storage):
 @pytest.mark.slow
 def test_a_search_finds_settings_and_goes_on(place):
     """The best settings are those of the best trial, which `train` takes; a finished search finds the same again."""
-    study = {"tasks": ["sick:Reach-v0"], "algorithms": ["gaussian_sac"], "seeds": 2, **EVALUATION}
+    study = {"tasks": ["sick:Swing-v0"], "algorithms": ["gaussian_sac"], "seeds": 2, **EVALUATION}
     ranges = {"search": {"trials": 3, "seed": 1}, "search.settings": {"width": [4, 8], "temperature": [0.1, 0.2]}}
     lines = written(place / "study.toml", study, settings={k: v for k, v in TINY.items() if k != "width"}, **ranges)
     lines.write_text(lines.read_text() + "rate = { from = 1e-4, to = 1e-2, log = true }\n")
@@ -265,4 +266,4 @@ def test_a_search_finds_settings_and_goes_on(place):
     assert started(place, out, "--resume").wait() == 0
     assert json.loads((out / "study.json").read_text())["trials"] == told
     options = ["--algorithm", "gaussian_sac", "--settings", str(out / "best.json"), "--steps", "20"]
-    assert main(["train", "sick:Reach-v0", "--out", str(place / "trained"), *options]) == 0
+    assert main(["train", "sick:Swing-v0", "--out", str(place / "trained"), *options]) == 0

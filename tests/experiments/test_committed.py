@@ -15,6 +15,7 @@ from experiments.mujoco.long import table as table_of_long_runs
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
 from experiments.sweep import expect as sweep
+from experiments.sweep import table as sweep_table
 from experiments.variance import run as variance
 
 ROOT = Path(experiments.__file__).parent
@@ -67,6 +68,13 @@ def test_the_readme_of_mujoco_has_the_long_runs():
 def test_the_examples_readme_has_what_they_print():
     """No number there is typed."""
     assert (ROOT / "examples/table.md").read_text() in (ROOT.parent / "examples/README.md").read_text()
+
+
+def test_the_readme_of_sweep_has_its_tables():
+    """And no trial was lost, and none was different."""
+    killed, text = rows("sweep/kills.csv"), (ROOT / "sweep/README.md").read_text()
+    assert sweep_table.kills(killed) in text and sweep_table.times(rows("sweep/times.csv")) in text
+    assert {(row["exit_code"], row["lost"], row["mismatches"]) for row in killed} == {("0", "0", "0")}
 
 
 def test_the_page_of_studies_has_the_table_of_what_to_expect():
