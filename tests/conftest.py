@@ -24,9 +24,10 @@ install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pe
 
 from entroflow.agents.settings import KINDS, Settings  # noqa: E402
 from entroflow.isfm import FitConfig  # noqa: E402
+from entroflow.studies import Needs, Search  # noqa: E402
 
 # Settings say in a sentence of their own what is wrong with them; beartype must not speak first.
-for _kind in (*KINDS.values(), Settings, FitConfig):
+for _kind in (*KINDS.values(), Settings, FitConfig, Needs, Search):
     _kind.__init__ = inspect.unwrap(_kind.__init__)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")

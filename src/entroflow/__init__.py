@@ -10,10 +10,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from entroflow import agents, densities, diagnostics, envs, export, flow, isfm, lqr, multigoal, rl, storage
+    from entroflow import agents, densities, diagnostics, envs, export, flow, isfm, lqr, multigoal, rl, storage, studies
     from entroflow.agents.agent import SAC, SACISFM, DenoisingSAC, GaussianSAC
     from entroflow.agents.load import load
     from entroflow.lqr import LQR
+    from entroflow.studies.sweep import sweep
 
 __all__ = [
     "LQR",
@@ -34,6 +35,8 @@ __all__ = [
     "multigoal",
     "rl",
     "storage",
+    "studies",
+    "sweep",
 ]
 
 # Before JAX is imported: XLA's alarm that compiling is slow is an "error" in its log. What goes wrong is raised, too.
@@ -41,7 +44,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = version("entroflow")
 
-_HOMES = {"LQR": "entroflow.lqr", "load": "entroflow.agents.load"}
+_HOMES = {"LQR": "entroflow.lqr", "load": "entroflow.agents.load", "sweep": "entroflow.studies.sweep"}
 _HOMES |= dict.fromkeys(("SAC", "SACISFM", "GaussianSAC", "DenoisingSAC"), "entroflow.agents.agent")
 
 

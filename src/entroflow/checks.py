@@ -22,6 +22,7 @@ import json
 import math
 import os
 import stat
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import requires
 from numbers import Integral, Real
@@ -277,3 +278,19 @@ def json_object(path: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise error(name, f"a JSON {type(value).__name__}", expected, "put the fields between braces")
     return value
+
+
+def toml_table(path: str | Path) -> dict[str, Any]:
+    """The table in a TOML file.
+
+    Args:
+        path: a UTF-8 text file.
+    """
+    name, expected = str(path), "TOML in a UTF-8 text file"
+    try:
+        return tomllib.loads(content(path, expected).decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise error(name, "bytes that are not UTF-8", expected, "save the file as UTF-8 text") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as failure:
+        given = f"malformed TOML ({failure})" if str(failure) else "TOML nested too deeply"
+        raise error(name, given, expected, "correct the file there") from None

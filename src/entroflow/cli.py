@@ -19,6 +19,7 @@ COMMANDS = {
     "watch": (options.WatchOptions, "entroflow.commands.play:watch"),
     "export": (options.ExportOptions, "entroflow.commands.play:export"),
     "compare": (options.CompareOptions, "entroflow.commands.compare:run"),
+    "sweep": (options.SweepOptions, "entroflow.commands.sweep:sweep"),
     "settings": (options.SettingsOptions, "entroflow.commands.settings:show"),
     "version": (options.VersionOptions, "entroflow.cli:print_version"),
 }

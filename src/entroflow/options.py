@@ -67,6 +67,7 @@ class TrainOptions:
     evaluate_every: Whole = 5000  # Environment steps between evaluations, each with a checkpoint.
     evaluation_episodes: Whole = 10  # Episodes of every evaluation.
     set: tuple[str, ...] = ()  # Settings to change, such as candidates=32 num_envs=4 learning_starts=500.
+    settings: Path | None = None  # A JSON or TOML file of settings to change; those of --set count before it.
     resume: Literal["never", "auto"] = "never"  # auto: go on with the run in the folder, if there is one.
     wandb: bool = False  # Also log to Weights & Biases.
     out: Path | None = None  # Output folder; out/TASK-ALGORITHM if not given.
@@ -135,6 +136,19 @@ class CompareOptions:
     metric: str = "return"
     # What to call the lines, one for each folder, if not by algorithm and by settings that differ.
     labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Run a study on Ray: tasks × algorithms × settings × seeds, or a search of settings. See docs/sweep.md.
+
+    Every trial is a run folder in OUT/trials. Needs pip install "entroflow[ray]".
+    """
+
+    study: Positional[Path]  # The study's file, TOML; with --resume also its folder.
+    out: Path | None = None  # Output folder; out/NAME of the file if not given.
+    resume: bool = False  # Go on with the study in the folder; what is new in its file is run, too.
+    address: str | None = None  # Of a Ray cluster to join; RAY_ADDRESS, or this machine alone, if not given.
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ LAYERS = [
     {"rl"},
     {"storage", "export"},
     {"agents"},
+    {"studies"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -11,6 +11,7 @@ from entroflow.plotting import COLOURS
 from entroflow.storage.comparison import ALL_TASKS, compare
 from entroflow.storage.curves import draw, table
 from entroflow.storage.records import Record
+from entroflow.studies.report import draw_profiles
 
 STEPS = (100, 200, 300)
 
@@ -293,3 +294,14 @@ def test_the_table_fits_a_terminal():
         and "12346" in shown
         and "InvertedDoublePendulum-v5" in shown
     )
+
+
+def test_profiles_are_the_shares_of_runs_above_a_score():
+    """Of the flow's four runs three end above 0, and one above 1; none of the Gaussian's ends above 0."""
+    runs = [flat([0, 4], env="A-v0"), flat([0, 0], env="A-v0", algorithm="gauss")]
+    runs += [flat([9, 9], env="B-v0"), flat([1, 1], env="B-v0", algorithm="gauss")]
+    (ax,) = draw_profiles(compare(runs)).axes
+    flow, gauss = ([line.get_xdata().tolist(), line.get_ydata().tolist()] for line in ax.lines)
+    # On A 0 is 0 and 1 is 2, so that a run of 4 has 2; on B 0 is 1 and 1 is 9.
+    assert flow == [[0, 0, 1, 1, 2, 2], [0.75, 0.75, 0.25, 0.25, 0, 0]]
+    assert gauss == [[0, 0, 0, 0, 0, 2], [0] * 6]

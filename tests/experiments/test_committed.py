@@ -15,6 +15,8 @@ from experiments.mujoco.long import table as table_of_long_runs
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
 from experiments.summary import table as summary
+from experiments.sweep import expect as sweep
+from experiments.sweep import table as sweep_table
 from experiments.variance import run as variance
 
 ROOT = Path(experiments.__file__).parent
@@ -43,6 +45,7 @@ def variance_table():
         ("changes/table.md", lambda: changes.table(rows("changes/results.csv"))),
         ("examples/table.md", lambda: examples.table(document("examples/results.json")["examples"])),
         ("variance/table.md", variance_table),
+        ("sweep/expect.md", sweep.table),
         ("solvers/table.md", lambda: solvers.table(document("solvers/results.json")["solvers"])),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -71,3 +74,15 @@ def test_the_readme_of_mujoco_has_the_long_runs():
 def test_the_examples_readme_has_what_they_print():
     """No number there is typed."""
     assert (ROOT / "examples/table.md").read_text() in (ROOT.parent / "examples/README.md").read_text()
+
+
+def test_the_readme_of_sweep_has_its_tables():
+    """And no trial was lost, and none was different."""
+    killed, text = rows("sweep/kills.csv"), (ROOT / "sweep/README.md").read_text()
+    assert sweep_table.kills(killed) in text and sweep_table.times(rows("sweep/times.csv")) in text
+    assert {(row["exit_code"], row["lost"], row["mismatches"]) for row in killed} == {("0", "0", "0")}
+
+
+def test_the_page_of_studies_has_the_table_of_what_to_expect():
+    """It is written once, and read where it is needed."""
+    assert sweep.table() in (ROOT.parent / "docs/sweep.md").read_text()

@@ -51,6 +51,7 @@ from .training import Row, Training
 
 LOG_INTERVAL = 1000  # environment steps
 Tell = Callable[[Row], Any]  # is given the first run's row at every interval; False ends training
+Kept = Callable[[int], Any]  # is given the step of every checkpoint after an evaluation, once both are on disk
 
 
 class Plan(NamedTuple):
@@ -152,6 +153,7 @@ def record(
     new: bool,
     every: int,
     tell: Tell = bool,
+    kept: Kept = bool,
 ) -> bool:
     """Begin a run in a folder or go on with it.
 
@@ -165,6 +167,7 @@ def record(
         new: whether the run begins.
         every: environment steps between rows.
         tell: see `Tell`.
+        kept: see `Kept`.
 
     Returns:
         Whether it came to its end; if not, it was stopped.
@@ -174,7 +177,7 @@ def record(
         NotFinite, Broken, OSError: if training cannot go on.
     """
     with lock(out):
-        run = Run(training, out, config, steps, stop, console, every, tell)
+        run = Run(training, out, config, steps, stop, console, every, tell, kept)
         writer = records.create(out, **config) if new else run.restore()
         with writer, display(training, steps, console) as live:
             finished = run.train(writer, live)
@@ -220,6 +223,7 @@ class Run:
         console: where to show it.
         every: environment steps between rows.
         tell: see `Tell`.
+        kept: see `Kept`.
         best: by seed, the score of its best agent.
         evaluated: the step of the last evaluation.
         begun: when it began, by the clock.
@@ -234,6 +238,7 @@ class Run:
     console: Console
     every: int = LOG_INTERVAL
     tell: Tell = bool
+    kept: Kept = bool
     best: dict[int, float] = field(default_factory=dict)
     evaluated: int | None = None
     begun: float = field(default_factory=time.perf_counter)
@@ -274,6 +279,7 @@ class Run:
                 self._save()
                 if not finished:
                     return False
+                self.kept(step)
             if step >= self.steps:
                 if told := nothing_learned(training, before):
                     self._warn(told)

@@ -30,8 +30,8 @@ def train(command: TrainOptions) -> int:
 
     found = task(command.env)
     settings = of_algorithm(command.algorithm, command.preset)
-    settings = change(settings, _changes(command.set, settings))
-    if command.set or command.preset != "default":
+    settings = change(settings, _in_file(command.settings, settings) | _changes(command.set, settings))
+    if command.set or command.settings or command.preset != "default":
         config["settings"] = to_json(settings)
     known = records.begun(out, config, True, names, "")
     if known is not None:
@@ -105,3 +105,13 @@ def _changes(assignments: tuple[str, ...], settings: "Settings") -> dict[str, An
         level_of(name, settings, "--set")
         changes[name] = value_of(value)
     return changes
+
+
+def _in_file(path: Path | None, settings: "Settings") -> dict[str, Any]:
+    """Read a file of settings, such as the best of a search."""
+    from ..agents.settings import level_of
+
+    changes = {} if path is None else (checks.toml_table if path.suffix == ".toml" else checks.json_object)(path)
+    for name in changes:
+        level_of(name, settings, str(path))
+    return {name: None if value == "None" else value for name, value in changes.items()}

@@ -1,0 +1,36 @@
+"""The tables of the committed data: python -m experiments.sweep.table."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..frame import markdown
+
+Rows = Sequence[Mapping[str, str]]
+
+
+def kills(rows: Rows) -> str:
+    """Return the table of killed studies in Markdown."""
+    headers = "study", "intervals when a node died", "when the driver died", "exit code", "lost trials", "mismatches"
+    names = "repetition", "node_killed_at", "driver_killed_at", "exit_code", "lost", "mismatches"
+    return markdown(headers, [[row[name] for name in names] for row in rows])
+
+
+def times(rows: Rows) -> str:
+    """Return the table of what Ray costs in Markdown, in seconds by the clock."""
+    headers = "pair", "loop of `entroflow train`", "study", "of that Ray's start", "study without it, beside the loop"
+    cells = []
+    for i, row in enumerate(rows):
+        loop, ray, start = (float(row[name]) for name in ("loop", "ray", "ray_start"))
+        cells.append([f"{i}", row["loop"], row["ray"], row["ray_start"], f"{100 * ((ray - start) / loop - 1):+.0f} %"])
+    return markdown(headers, cells)
+
+
+def read(name: str) -> Rows:
+    """Return the rows of a committed file."""
+    with (Path(__file__).parent / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+if __name__ == "__main__":
+    print(kills(read("kills.csv")), times(read("times.csv")), sep="\n", end="")

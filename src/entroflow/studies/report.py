@@ -1,0 +1,130 @@
+"""What is left of a study: what became of every trial, the comparison of all, and study.json."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from .. import plotting
+from ..files import replace
+from ..storage import records
+from ..storage.comparison import Comparison, compare
+from ..storage.curves import draw, write
+from ..storage.folder import plain, versions
+from .study import Study, Trial
+from .trial import finished, score
+
+FORMAT = 1
+STUDY, BEST = "study.json", "best.json"
+
+
+class Outcome(NamedTuple):
+    """What became of a trial.
+
+    Attributes:
+        trial: the trial.
+        state: "stopped" is a trial of a search that did worse than others.
+        step: of its last evaluation.
+        score: mean return over seeds and episodes: of the last evaluation, or of all, as the objective says.
+        seconds: of work until then, by the clock.
+        failed: why it failed, in one sentence; empty if it did not.
+        folder: where it is.
+    """
+
+    trial: Trial
+    state: Literal["finished", "failed", "stopped", "waiting"]
+    step: int
+    score: float
+    seconds: float
+    failed: str
+    folder: Path
+
+
+def outcomes(study: Study, trials: Sequence[Trial], out: Path, failed: Mapping[str, str]) -> list[Outcome]:
+    """Return what became of every trial, as its folder tells; of a search, the best first.
+
+    Args:
+        study: the study.
+        trials: its trials; of a search, those that were tried.
+        out: its folder.
+        failed: by name, why trials failed.
+
+    Returns:
+        The outcomes.
+    """
+    told = []
+    for trial in trials:
+        folder, why = out / "trials" / trial.name, failed.get(trial.name, "")
+        step, value, seconds = score(folder, study.search.objective if study.search else "final")
+        left = "stopped" if study.search and step else "waiting"
+        state = "failed" if why else "finished" if finished(trial, folder) else left
+        told.append(Outcome(trial, state, step, value, seconds, why, folder))
+    if study.search:
+        told.sort(key=lambda one: (one.failed == "", one.step, one.score), reverse=True)
+    return told
+
+
+def write_study(study: Study, out: Path, outcomes: Sequence[Outcome], seconds: float, memory: int) -> None:
+    """Write study.json: the study, its trials with all of their settings, versions, wall-clock.
+
+    Args:
+        study: the study.
+        out: its folder.
+        outcomes: what became of its trials.
+        seconds: by the clock, of all processes that worked on it.
+        memory: bytes that one trial asked for.
+    """
+    trials: list[dict[str, Any]] = []
+    for one in outcomes:
+        told = one.trial._asdict() | one._asdict() | {"trial": one.trial.name, "folder": f"trials/{one.trial.name}"}
+        if (one.folder / records.CONFIG).exists():
+            told["settings"] = records.read_config(one.folder)["settings"]
+        trials.append(told)
+    document = {"format": FORMAT, "study": study.document, "seconds": round(seconds, 1), "memory": memory}
+    text = json.dumps(plain(document | {"trials": trials, "versions": versions()}), indent=1, allow_nan=False)
+    replace(out / STUDY, text + "\n")
+
+
+def compared(out: Path, outcomes: Sequence[Outcome]) -> Comparison | None:
+    """Compare the trials that were finished, and write `compare`'s files; return what was found, if there is any."""
+    done = [one for one in outcomes if one.state == "finished"]
+    if not done:
+        return None
+    found = compare([records.read(one.folder) for one in done], labels=[one.trial.label for one in done])
+    write(out, found)
+    plotting.save(out, "compare", draw(found))
+    if found.aggregate:
+        plotting.save(out, "profiles", draw_profiles(found))
+    return found
+
+
+def draw_profiles(comparison: Comparison) -> Figure:
+    """Draw performance profiles over all tasks: the share of runs that end above a normalised score."""
+    with mpl.rc_context(plotting.STYLE):
+        figure = plotting.new_figure(5.2, 3.0, "all tasks")
+        ax = figure.subplots()
+        ends = {curve.algorithm: np.sort(curve.values[..., -1].ravel()) for curve in comparison.aggregate}
+        edges = min(map(min, ends.values())), max(map(max, ends.values()))
+        for scores in ends.values():
+            at = np.concatenate([edges[:1], scores, edges[1:]])
+            ax.step(at, [float(np.mean(scores > score)) for score in at], where="post")
+        for line, name in zip(ax.lines, ends, strict=True):
+            line.set_label(name)
+        ax.set_xlabel("normalised return at the end")
+        ax.set_ylabel("share of runs above")
+        plotting.legend_below(figure, "", columns=2)
+    return figure
+
+
+def write_best(out: Path, outcomes: Sequence[Outcome]) -> str:
+    """Write the settings of a search's best trial, and return the command that trains with them."""
+    from ..agents.settings import PRESETS
+
+    trial = outcomes[0].trial
+    replace(out / BEST, json.dumps(plain(trial.settings), indent=1) + "\n")
+    how = "--preset" if trial.algorithm in PRESETS else "--algorithm"
+    return f"entroflow train {trial.task} {how} {trial.algorithm} --settings {out / BEST}"

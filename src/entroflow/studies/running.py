@@ -1,0 +1,189 @@
+"""Ray: joined or started, its tuners, and what is heard of them while they run.
+
+Placement, retries, schedules, suggestions and the transport of results are Ray's own (`ray.tune`). What the functions
+have in common:
+
+Args:
+    study: the study.
+    out: its folder.
+    memory: bytes that one trial needs.
+    resume: whether to go on with what an earlier process began.
+    display: what is told of the trials.
+
+Raises:
+    ValueError: for a cluster that cannot be joined, or whose machines lack what one trial needs.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import checks
+from . import trial as one
+from .display import Display
+from .study import Needs, Study, Trial
+
+# Before Ray is imported: no telemetry, no output of its own, and Ctrl-C is ours.
+for _name, _value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # everything: what raylets say at their end
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+
+_displays: list[Display] = []  # Ray pickles its callbacks: what they tell is here
+
+
+@contextlib.contextmanager
+def joined(address: str, cores: int | None, needs: Needs, memory: int) -> Iterator[str]:
+    """Join a cluster, or start Ray in this process; yield the address of its dashboard.
+
+    Args:
+        address: of a cluster, or "local".
+        cores: of this machine that Ray may use, where it is started.
+        needs: what one trial needs.
+        memory: bytes that one trial needs.
+    """
+    started = {} if cores is None else {"num_cpus": cores, "include_dashboard": True}
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            context = ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **started)
+        except Exception as problem:  # Ray has no class of its own for a start that takes too long
+            given = f"{address!r} ({' '.join(str(problem).split())[:200]})"
+            remedy = "see whether it runs: ray status" if cores is None else "try again with less at work here"
+            raise checks.error("--address", given, "a cluster that answers", remedy) from None
+        try:
+            check_machines(needs, memory, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+            yield f"http://{context.dashboard_url}" if context.dashboard_url else "none"
+        finally:
+            ray.shutdown()
+
+
+def check_machines(needs: Needs, memory: int, machines: list[dict[str, float]]) -> None:
+    """Refuse a trial that no machine has room for.
+
+    Args:
+        needs: what one trial needs.
+        memory: bytes that one trial needs.
+        machines: what each has, as Ray calls it.
+    """
+    wanted = {"CPU": ("cores", needs.cores), "GPU": ("gpus", needs.gpus), "memory": ("memory", memory)}
+    for resource, (name, value) in wanted.items():
+        most = max((machine.get(resource, 0.0) for machine in machines), default=0.0)
+        if value > most:
+            unit, given, there = ("", value, most) if name != "memory" else (" GiB", value / 2**30, most / 2**30)
+            given, expected = f"{given:.3g}{unit} for one trial", f"at most the {there:.3g}{unit} of one machine"
+            raise checks.error(f"needs: {name}", given, expected, "ask for less, or add a larger machine")
+
+
+class Watch(tune.Callback):
+    """Tells the display what Ray does, and brings home what has no shared disk."""
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Show the trials."""
+        _displays[-1].show([(each.status, each.config, each.last_result or {}) for each in trials])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Bring a trial's folder home."""
+        if trial.checkpoint and not trial.config["shared"] and not trial.last_result.get("failed"):
+            trial.checkpoint.to_directory(Path(trial.config["out"], one.of_config(trial.config).name))
+
+
+def conduct(study: Study, out: Path, memory: int, display: Display, *, resume: bool) -> list[Trial]:
+    """Run all trials that are not finished; return those of a search, which nobody knew before, or of the study."""
+    tried: dict[str, Trial] = {}
+    _displays.append(display)
+    try:
+        for tuner in tuners(study, out, memory, resume=resume):
+            for result in tuner.fit():
+                trial = one.of_config(result.config or {})
+                tried[trial.name] = trial
+                if result.error is not None:  # a process or machine that died too often
+                    display.fail(trial.name, f"its process died: {str(result.error).strip().splitlines()[-1]}")
+    finally:
+        _displays.pop()
+    return list(tried.values()) if study.search else study.trials
+
+
+def tuners(study: Study, out: Path, memory: int, *, resume: bool) -> Iterator[tune.Tuner]:
+    """Yield what goes on with earlier processes' work, where that is Ray's to know, then what runs the rest."""
+    root, number = study.storage or str(out), 0
+    if study.search or study.storage:
+        while tune.Tuner.can_restore(path := f"{root}/ray-{number}"):
+            if not resume:
+                raise checks.error("storage", repr(path), "a place without a study", "name another one, or --resume")
+            yield tune.Tuner.restore(path, worker(study, memory), resume_unfinished=True, resume_errored=True)
+            number += 1
+        if study.search and number:
+            return
+    else:
+        shutil.rmtree(out / "ray-0", ignore_errors=True)
+    if waiting := [trial for trial in study.trials if not one.finished(trial, folder_of(out, trial))]:
+        yield new_tuner(study, out, waiting, memory, f"ray-{number}")
+    if not study.search and not study.storage:
+        shutil.rmtree(out / "ray-0", ignore_errors=True)
+
+
+def new_tuner(study: Study, out: Path, waiting: list[Trial], memory: int, name: str) -> tune.Tuner:
+    """Return what runs trials, or searches settings.
+
+    Args:
+        study: the study.
+        out: its folder.
+        memory: bytes that one trial needs.
+        waiting: the trials.
+        name: of Ray's own folder in `out`, or in the storage.
+    """
+    config: dict[str, Any] = {"out": str(out / "trials"), "shared": study.storage is None, "cores": study.needs.cores}
+    config["objective"] = study.search.objective if study.search else "final"
+    how: dict[str, Any] = {"reuse_actors": True, "trial_dirname_creator": directory}
+    if study.search:
+        from .search import searched, space
+
+        config |= {"trial": waiting[0]._asdict(), "search": space(study)}
+        how |= searched(study.search, waiting[0].steps, waiting[0].evaluation["every"])
+    else:
+        config["trial"] = tune.grid_search([trial._asdict() for trial in waiting])
+    kept = tune.RunConfig(
+        name=name,
+        storage_path=study.storage or str(out),
+        verbose=0,
+        callbacks=[Watch()],
+        failure_config=tune.FailureConfig(max_failures=study.needs.retries),
+        checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tune.Tuner(
+            worker(study, memory), param_space=config, tune_config=tune.TuneConfig(**how), run_config=kept
+        )
+
+
+def worker(study: Study, memory: int) -> Any:
+    """Return what Ray runs in a process of its own, with what one trial needs."""
+    return tune.with_resources(one.work, {"cpu": study.needs.cores, "gpu": study.needs.gpus, "memory": memory})
+
+
+def directory(trial: Any) -> str:
+    """Return what Ray calls a trial's folder of its own."""
+    return one.of_config(trial.config).name
+
+
+def folder_of(out: Path, trial: Trial) -> Path:
+    """Return a trial's folder."""
+    return out / "trials" / trial.name

@@ -1,0 +1,55 @@
+"""The search of settings: Optuna suggests them, ASHA stops those that do worse than others.
+
+What the functions have in common:
+
+Args:
+    study: a study with ranges.
+    search: how to search.
+    steps: of one trial.
+    every: steps between its evaluations.
+
+Returns:
+    What the first lines say.
+"""
+
+import math
+from typing import Any
+
+import optuna
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from .study import Search, Study
+
+
+def space(study: Study) -> dict[str, Any]:
+    """Return the ranges as Ray has them; whole numbers where both ends are, and the setting is."""
+    from ..agents.settings import values
+    from .trial import settings_of
+
+    defaults = values(settings_of(study.trials[0]))
+    found: dict[str, Any] = {}
+    for name, given in study.ranges.items():
+        if isinstance(given, list):
+            found[name] = tune.choice(given)
+            continue
+        low, high, log = given["from"], given["to"], given.get("log", False)
+        if isinstance(low, int) and isinstance(high, int) and not isinstance(defaults[name], float):
+            found[name] = tune.lograndint(low, high + 1) if log else tune.randint(low, high + 1)
+        else:
+            found[name] = tune.loguniform(low, high) if log else tune.uniform(low, high)
+    return found
+
+
+def searched(search: Search, steps: int, every: int) -> dict[str, Any]:
+    """Return the options of a tuner that searches."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    high: dict[str, Any] = {"metric": "score", "mode": "max"}
+    how: dict[str, Any] = {"search_alg": OptunaSearch(seed=search.seed, **high), "num_samples": search.trials}
+    if search.hours is not None:
+        how["time_budget_s"] = math.ceil(3600 * search.hours)
+    if search.early_stopping:
+        first = min(steps, max(every, steps // 16))  # no trial is stopped before
+        how["scheduler"] = ASHAScheduler(time_attr="step", max_t=steps, grace_period=first, reduction_factor=4, **high)
+    return how

@@ -1,0 +1,169 @@
+"""One trial of a study, where it runs: an ordinary run folder, begun or gone on with, and reported to Ray.
+
+JAX and Ray are imported once they are needed: a worker sets the number of JAX's threads before. What the functions have
+in common:
+
+Args:
+    trial: the trial.
+    folder: its run folder.
+    objective: which of `Search.objective` its score is.
+    config: what Ray hands to a worker: the trial's fields, where to write, and of a search the settings to try.
+
+Returns:
+    What the functions say.
+
+Raises:
+    ValueError: for what cannot be trained.
+"""
+
+import contextlib
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import filelock
+import numpy as np
+from rich.console import Console
+
+from .. import checks
+from ..storage import checkpoint, records
+from ..storage.tables import read_table
+from .study import Study, Trial, name_of, plainly
+
+if TYPE_CHECKING:
+    from ..agents.settings import Settings
+    from ..agents.tasks import Task
+
+PATIENCE = 60.0  # seconds for the process that worked on a trial before to be gone
+PROCESS = 1.0  # GiB of a worker with its programs, beside what a plan takes; see experiments/sweep
+
+
+def settings_of(trial: Trial) -> "Settings":
+    """Return the settings of a trial."""
+    from ..agents.settings import PRESETS, change, of_algorithm
+    from ..rl import ACTORS
+
+    checks.choice("algorithms", trial.algorithm, [*ACTORS, *(name for name in PRESETS if name != "default")])
+    preset = trial.algorithm in PRESETS
+    base = of_algorithm("sac_isfm", trial.algorithm) if preset else of_algorithm(trial.algorithm)
+    return change(base, trial.settings)
+
+
+def check(study: Study) -> float:
+    """Refuse what no trial of a study could be trained with; return the GiB of memory that every one of them has."""
+    from .. import memory
+    from ..agents.settings import change
+    from ..agents.tasks import task
+
+    tasks = {name: task(name) for name in dict.fromkeys(trial.task for trial in study.trials)}
+    most = 0.0
+    for trial in study.trials:
+        settings = settings_of(trial)
+        for name, given in study.ranges.items():
+            for value in given if isinstance(given, list) else (given["from"], given["to"]):
+                change(settings, {name: plainly(value)})
+        plan = SimpleNamespace(task=tasks[trial.task], settings=settings, seeds=trial.seeds)
+        parts = memory.of_training(plan, (), min(settings.buffer_size, trial.steps + settings.num_envs))
+        most = max(most, sum(parts.values()) / 2**30)
+    return study.needs.memory or math.ceil(10 * (PROCESS + 2 * most)) / 10  # a checkpoint is a copy
+
+
+def config_of(trial: Trial, found: "Task", settings: "Settings") -> dict[str, Any]:
+    """Return the configuration of a trial's run, as `entroflow train` has it."""
+    from ..agents import learning
+
+    config = learning.describe(found, settings, trial.seeds, trial.steps, trial.evaluation)
+    return config | {"spec": trial.task}
+
+
+def finished(trial: Trial, folder: Path) -> bool:
+    """Whether a trial has come to its end."""
+    steps = list(checkpoint.folders(folder / checkpoint.CHECKPOINTS))
+    return bool(steps) and steps[-1] >= trial.steps and (folder / "learning_curve.png").exists()
+
+
+def score(folder: Path, objective: str = "final") -> tuple[int, float, float]:
+    """Return the step of the last evaluation, the objective there, and the seconds so far; zeros and NaN before."""
+    table = read_table(folder / "evaluations.csv", records.EVALUATIONS)
+    steps = np.unique(table["step"])
+    if not steps.size:
+        return 0, math.nan, 0.0
+    means = [float(table["return"][table["step"] == step].mean()) for step in steps]
+    return int(steps[-1]), means[-1] if objective == "final" else float(np.mean(means)), float(table["seconds"].max())
+
+
+def run(trial: Trial, folder: Path, kept: Callable[[int], Any]) -> None:
+    """Begin a trial in its folder, or go on with it, to its end.
+
+    Args:
+        trial: the trial.
+        folder: its run folder.
+        kept: is told the step of every evaluation, once it and its checkpoint are on disk.
+    """
+    from ..agents import learning
+    from ..agents.tasks import task
+    from ..agents.training import Training
+    from ..stopping import Stop
+    from ..storage.folder import cache_compilations
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # A process that lost its machine's manager takes a moment to notice.
+    with contextlib.suppress(filelock.Timeout), filelock.FileLock(folder / ".lock", timeout=PATIENCE):
+        pass
+    found, settings = task(trial.task), settings_of(trial)
+    config = config_of(trial, found, settings)
+    known = records.begun(folder, config, True, ("folder", "trial", trial.name), "")
+    cache_compilations()
+    training = Training(found, settings, trial.seeds, max(trial.steps, (known or config)["steps"]))
+    how = {"new": known is None, "every": learning.LOG_INTERVAL, "kept": kept}
+    try:
+        learning.record(training, folder, known or config, trial.steps, Stop(), Console(quiet=True), **how)
+    finally:
+        training.close()
+
+
+def of_config(config: dict[str, Any]) -> Trial:
+    """Return the trial that a worker is handed, of a search with the settings to try."""
+    trial = Trial(**config["trial"])
+    if "search" not in config:
+        return trial
+    tried = {name: plainly(value) for name, value in config["search"].items()}
+    trial = trial._replace(settings=trial.settings | tried)
+    return trial._replace(name=name_of(trial))
+
+
+def work(config: dict[str, Any]) -> None:
+    """Run a trial in a worker of Ray, and report every evaluation; what is its own fault is reported, not raised."""
+    os.environ.setdefault("NPROC", str(max(1, int(config["cores"]))))  # threads of JAX on a processor
+    from ray import tune
+
+    trial, scratch = of_config(config), None
+    if config["shared"]:
+        folder = Path(config["out"], trial.name)
+    else:
+        scratch = tempfile.TemporaryDirectory(prefix="entroflow-")
+        folder = Path(scratch.name, trial.name)
+        if before := tune.get_checkpoint():
+            before.to_directory(folder)
+
+    def report(step: int, *, failed: str = "") -> None:
+        step, value, seconds = score(folder, config["objective"])
+        value = -math.inf if failed else value  # which a search takes, as it does not take NaN
+        found = {"step": step, "score": value, "seconds": seconds, "failed": failed}
+        travels = scratch is not None and (folder / records.CONFIG).exists()
+        tune.report(found, checkpoint=tune.Checkpoint.from_directory(folder) if travels else None)
+
+    try:
+        if not finished(trial, folder):
+            run(trial, folder, lambda step: report(step) if step < trial.steps else None)
+        report(trial.steps)
+    except Exception as problem:
+        kind = "" if isinstance(problem, ValueError | FloatingPointError) else f"{type(problem).__name__}: "
+        report(0, failed=f"{kind}{problem}")
+    finally:
+        if scratch is not None:
+            scratch.cleanup()

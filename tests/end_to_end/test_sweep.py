@@ -1,0 +1,269 @@
+"""Studies on Ray: what their files say, what is refused in one sentence, and that no trial is lost."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from entroflow import checks
+from entroflow.agents.settings import to_json
+from entroflow.cli import main
+from entroflow.studies import read
+from entroflow.studies.study import LONGEST, name_of
+from entroflow.studies.trial import check, settings_of
+from experiments.resume.run import content
+
+STUDY = {"tasks": ["Pendulum-v1"], "algorithms": ["gaussian_sac"], "steps": 100}
+ROOT = Path(__file__).parents[2]
+
+
+def test_lists_are_crossed_and_name_the_trials():
+    """Tasks × algorithms × lists × seeds, settings of one algorithm for that one alone, presets as algorithms."""
+    study = STUDY | {"algorithms": ["paper", "gaussian_sac"], "seeds": [3, 5], "tasks": ["Pendulum-v1", "a/B:c-v0"]}
+    study["settings"] = {"width": [32, 64], "depth": 1, "paper": {"candidates": [4, 8]}}
+    trials = read(study).trials
+    assert len(trials) == len({trial.name for trial in trials}) == 2 * (2 * 2 + 2) * 2
+    assert trials[0].name == "Pendulum-v1-paper-width=32-candidates=4-seed=3"
+    assert trials[0].settings == {"width": 32, "depth": 1, "candidates": 4}
+    assert trials[-1].label == "gaussian_sac width=64"
+    assert all(re.fullmatch(r"[\w.=,+-]+", trial.name) for trial in trials)
+    settings = settings_of(trials[0])
+    assert (settings.config.actor.proposal, settings.config.actor.candidates) == ("policy", 4)  # the preset's; ours
+
+
+def test_names_tell_trials_apart():
+    """Also where letters are replaced or the name would be too long for a folder."""
+    (trial,) = read(STUDY).trials
+    names = {name_of(trial._replace(task=task)) for task in ("a:b", "a;b", "a_b", "x" * 300, "x" * 301)}
+    assert len(names) == 5 and max(map(len, names)) <= LONGEST
+
+
+def test_seeds_may_share_one_program():
+    """As `train --seeds` has it."""
+    (trial,) = read(STUDY | {"seeds": 3, "one_program": True}).trials
+    assert trial.seeds == [0, 1, 2] and trial.name == "Pendulum-v1-gaussian_sac-seed=0,1,2"
+
+
+WRONG = {
+    "tsks": ({"tsks": 1}, "did you mean 'tasks'"),
+    "no steps": ({"steps": None}, "steps: got None"),
+    "empty crossing": ({"settings": {"width": []}}, "one or more different values"),
+    "no task": ({"tasks": []}, "one or more different names"),
+    "twice": ({"seeds": [1, 1]}, "different seeds"),
+    "a seed": ({"seeds": [-1]}, "seeds: got -1"),
+    "unknown setting": ({"settings": {"widht": 3}}, "did you mean 'width'"),
+    "setting of another": ({"settings": {"candidates": 3}}, "setting: got 'candidates'"),
+    "value": ({"settings": {"width": [64, -1]}}, "width: got -1"),
+    "called elsewhere": ({"settings": {"gamma": 0.9}}, "here it is 'discount'"),
+    "algorithm": ({"algorithms": ["sac_ismf"]}, "did you mean 'sac_isfm'"),
+    "no such task": ({"tasks": ["Pendulum-v9"]}, "env: got 'Pendulum-v9'"),
+    "needs": ({"needs": {"cpus": 1}}, "expected one of cores, gpus, memory, retries"),
+    "no table": ({"needs": 3}, "needs: got 3"),
+    "flag": ({"one_program": 1}, "true or false"),
+    "several": ({"search": {"settings": {"rate": [0.1, 0.2]}}, "tasks": ["Pendulum-v1", "x"]}, "search: got 2 trials"),
+    "no range": ({"search": {"trials": 3}}, "search: got no range"),
+    "ends": ({"search": {"settings": {"rate": {"from": 2, "to": 1}}}}, "from 2.0 to 1.0"),
+    "log": ({"search": {"settings": {"temperature": {"from": 0, "to": 1, "log": True}}}}, "log = True from 0.0"),
+    "beyond": ({"search": {"settings": {"discount": {"from": 0.9, "to": 1.5}}}}, "discount: got 1.5"),
+    "unknown range": ({"search": {"settings": {"rat": {"from": 0.9, "to": 1.5}}}}, "did you mean 'rate'"),
+    "objective": ({"search": {"settings": {"rate": [0.1, 0.2]}, "objective": "best"}}, "objective: got 'best'"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_bad_studies_are_refused_in_one_sentence(wrong):
+    """Before anything is started or written."""
+    changes, told = WRONG[wrong]
+    with pytest.raises(ValueError, match=re.escape(told)) as problem:
+        check(read(STUDY | changes))
+    assert str(problem.value).endswith(".") and "\n" not in str(problem.value)
+
+
+def refused(capsys, *arguments):
+    """What the command line says in the place of running a study."""
+    assert main(["sweep", *map(str, arguments)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def written(path, study=STUDY, **tables):
+    """A study's file."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in study.items()]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_bad_files_folders_and_machines_are_refused(tmp_path, capsys, monkeypatch):
+    """Each in one sentence, before Ray is imported."""
+    monkeypatch.setitem(sys.modules, "entroflow.studies.running", None)  # so that its import fails, which brings Ray
+    file, other = written(tmp_path / "study.toml"), tmp_path / "other"
+    (tmp_path / "bad.toml").write_text("tasks = [")
+    assert "malformed TOML" in refused(capsys, tmp_path / "bad.toml")
+    assert "'No such file or directory' from the system" in refused(capsys, tmp_path / "none.toml")
+    assert "a study's folder with --resume" in refused(capsys, tmp_path)
+    assert "the folder of a study" in refused(capsys, file, "--out", tmp_path / "new", "--resume")
+    other.mkdir()
+    (other / "file").touch()
+    assert "already holds another run" in refused(capsys, file, "--out", other)
+    (other / "study.json").write_text('{"study": {}, "seconds": 1}')
+    assert "which holds a study" in refused(capsys, file, "--out", other)
+    search = written(tmp_path / "search.toml", **{"search.settings": {"rate": [0.1, 0.2]}})
+    assert "the same search" in refused(capsys, search, "--out", other, "--resume")
+    many = written(tmp_path / "many.toml", needs={"cores": 4096})
+    assert "needs: cores: got 4096 for one trial" in refused(capsys, many, "--out", tmp_path / "many")
+    (begun := other / "trials" / "Pendulum-v1-gaussian_sac-seed=0").mkdir(parents=True)
+    config = {"format": 1, "algorithm": "gaussian_sac", "env": "Pendulum-v1", "seeds": [0], "steps": 9}
+    for settings, evaluation, told in ([1, {}, "other settings"], [0, {"every": 1}, "got evaluation"]):
+        config |= {"settings": to_json(settings_of(read(STUDY).trials[0])) | {"num_envs": 1 + settings}}
+        (begun / "config.json").write_text(json.dumps(config | {"evaluation": evaluation}))
+        assert told in refused(capsys, file, "--out", other, "--resume")
+    monkeypatch.setattr("entroflow.studies.sweep.find_spec", lambda name: None)
+    assert refused(capsys, file).endswith('run: pip install "entroflow[ray]".')
+
+
+def test_settings_come_from_a_file(tmp_path, capsys):
+    """JSON or TOML; what is set on the command line counts before them; another one's settings are refused."""
+    (tmp_path / "a.json").write_text('{"width": 8, "batch_size": 16, "target_entropy": null}')
+    (tmp_path / "b.toml").write_text('width = 8\nbatch_size = 16\ntarget_entropy = "None"\n')
+    rest = ["--algorithm", "gaussian_sac", "--steps", "2", "--evaluation-episodes", "1", "--set", "batch_size=32"]
+    found = []
+    for file in ("a.json", "b.toml"):
+        out = tmp_path / f"{file}.run"
+        options = ["--settings", str(tmp_path / file), "--out", str(out), *rest]
+        assert main(["train", "Pendulum-v1", *options, "critic_width=8", "depth=1"]) == 0
+        found.append(json.loads((out / "config.json").read_text())["settings"])
+    assert found[0] == found[1] and found[0]["target_entropy"] is None
+    assert (found[0]["config"]["actor"]["width"], found[0]["config"]["batch_size"]) == (8, 32)
+    capsys.readouterr()
+    (tmp_path / "b.toml").write_text("candidates = 8\n")
+    assert main(["train", "Pendulum-v1", "--algorithm", "gaussian_sac", "--settings", str(tmp_path / "b.toml")]) == 2
+    assert "b.toml: got 'candidates'" in capsys.readouterr().err
+
+
+def test_toml_is_read_strictly(tmp_path):
+    """Text that is none is refused by name."""
+    (tmp_path / "a.toml").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="bytes that are not UTF-8"):
+        checks.toml_table(tmp_path / "a.toml")
+
+
+SICK = """
+import os
+import gymnasium
+from pathlib import Path
+from tests.end_to_end import reach
+
+Path(os.environ["SWEEP_PID"]).write_text(str(os.getpid()))
+gymnasium.register("Sick-v0", lambda: reach.Reach(bad_step=50))
+gymnasium.register("Swing-v0", "gymnasium.envs.classic_control:PendulumEnv", max_episode_steps=17)
+"""
+TINY = {"learning_starts": 40, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16}
+EVALUATION = {"steps": 200, "evaluate_every": 20, "evaluation_episodes": 1}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a module of two tasks, which writes the number of the process that imported it last."""
+    (tmp_path / "sick.py").write_text(SICK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("SWEEP_PID", str(tmp_path / "pid"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT / "src"), str(ROOT)]))
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # or whatever else the machine does would come first
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return tmp_path
+
+
+def started(place, *arguments):
+    """A process that runs a study."""
+    command = [sys.executable, "-m", "entroflow", "sweep", *map(str, arguments)]
+    with (place / "told.txt").open("a") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out, cwd=place)
+
+
+def await_step(process, folder, step):
+    """Wait for a trial's checkpoint."""
+    while not any(int(path.parent.name[5:]) >= step for path in folder.glob("checkpoints/step=*/checkpoint.json")):
+        assert process.poll() is None, "it ended before"
+        time.sleep(0.02)
+
+
+def alone(place, seed):
+    """The folder of a trial that was trained without Ray."""
+    out = place / f"alone-{seed}"
+    options = [part for name, value in EVALUATION.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    options += ["--algorithm", "gaussian_sac", "--set", *(f"{name}={value}" for name, value in TINY.items())]
+    assert main(["train", "sick:Swing-v0", "--seed", str(seed), "--out", str(out), *options]) == 0
+    return out
+
+
+def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
+    """Bit for bit; beside it a trial fails by its own fault, is told of in its sentence, and stops no other one."""
+    study = {"tasks": ["sick:Sick-v0", "sick:Swing-v0"], "algorithms": ["gaussian_sac"], **EVALUATION}
+    out = place / "out"
+    driver = started(place, written(place / "study.toml", study, settings=TINY), "--out", out)
+    names = [trial.name for trial in read(place / "study.toml").trials]
+    folder = out / "trials" / names[1]
+    await_step(driver, folder, 20)
+    killed = int((place / "pid").read_text())
+    assert killed != driver.pid
+    os.kill(killed, signal.SIGKILL)
+    assert driver.wait() == 1
+    assert int((place / "pid").read_text()) != killed
+    told = (place / "told.txt").read_text()
+    sentence = "sick:Sick-v0 returned a reward that is not finite at step 50, seed 0"
+    assert f"failed: {names[0]}: {sentence}\n" in told and "raylet" not in told and "Traceback" not in told
+    states = {trial["trial"]: trial["state"] for trial in json.loads((out / "study.json").read_text())["trials"]}
+    assert states == {names[0]: "failed", names[1]: "finished"}
+    assert content(folder) == content(alone(place, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", [False, True], ids=["shared disk", "storage"])
+def test_a_study_goes_on_after_its_driver_died(place, storage):
+    """And runs what is new in its file; every trial as `train` makes it. With a storage trials travel through it."""
+    study = {"tasks": ["sick:Swing-v0"], "algorithms": ["gaussian_sac"], "seeds": 2, **EVALUATION}
+    study |= {"storage": f"file://{place}/storage"} if storage else {}
+    file, out = written(place / "study.toml", study, settings=TINY), place / "out"
+    first, last = read(file).trials
+    driver = started(place, file, "--out", out)
+    if storage:
+        while not list((place / "storage" / "ray-0" / last.name).glob("checkpoint_000002")):
+            assert driver.poll() is None
+            time.sleep(0.02)
+        assert (out / "trials" / first.name / "config.json").exists() and not (out / "trials" / last.name).exists()
+    else:
+        await_step(driver, out / "trials" / last.name, 40)
+    driver.kill()
+    driver.wait()
+    written(out / "study.toml", study | {"seeds": 3}, settings=TINY)
+    assert started(place, out, "--resume").wait() == 0
+    for seed, trial in enumerate(read(out / "study.toml").trials):
+        assert content(out / "trials" / trial.name) == content(alone(place, seed))
+
+
+@pytest.mark.slow
+def test_a_search_finds_settings_and_goes_on(place):
+    """The best settings are those of the best trial, which `train` takes; a finished search finds the same again."""
+    study = {"tasks": ["sick:Swing-v0"], "algorithms": ["gaussian_sac"], "seeds": 2, **EVALUATION}
+    ranges = {"search": {"trials": 3, "seed": 1}, "search.settings": {"width": [4, 8], "temperature": [0.1, 0.2]}}
+    lines = written(place / "study.toml", study, settings={k: v for k, v in TINY.items() if k != "width"}, **ranges)
+    lines.write_text(lines.read_text() + "rate = { from = 1e-4, to = 1e-2, log = true }\n")
+    out = place / "out"
+    assert started(place, lines, "--out", out).wait() == 0
+    told = json.loads((out / "study.json").read_text())["trials"]
+    best = json.loads((out / "best.json").read_text())
+    ended = [trial for trial in told if trial["step"] == 200]
+    assert len(told) == 3 and ended and told[0]["score"] == max(trial["score"] for trial in ended)
+    assert f"width={best['width']}" in told[0]["trial"] and 1e-4 <= best["rate"] <= 1e-2 and best["depth"] == 1
+    assert started(place, out, "--resume").wait() == 0
+    assert json.loads((out / "study.json").read_text())["trials"] == told
+    options = ["--algorithm", "gaussian_sac", "--settings", str(out / "best.json"), "--steps", "20"]
+    assert main(["train", "sick:Swing-v0", "--out", str(place / "trained"), *options]) == 0
