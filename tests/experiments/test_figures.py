@@ -55,7 +55,7 @@ def shown(axis):
     """The tick labels inside of the axis' limits."""
     low, high = sorted(axis.get_view_interval())
     slack = 1e-6 * (high - low)
-    ticks = axis.get_major_ticks()
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
     inside = [tick for tick in ticks if low - slack <= tick.get_loc() <= high + slack]
     labels = [label for tick in inside for label in (tick.label1, tick.label2)]
     return [label for label in labels if label.get_visible() and label.get_text()]
