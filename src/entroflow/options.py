@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from .names import ELSEWHERE, Changes
+from .names import COMPILED, ELSEWHERE, Changes
 
 
 def _whole(words: list[str]) -> int:
@@ -176,8 +176,10 @@ def check(options: Any) -> None:
     for name in [part.partition("=")[0] for part in getattr(options, "set", ()) if "=" in part]:
         if name not in ELSEWHERE:
             checks.choice("--set", name, sorted(Changes.__annotations__))
+    if isinstance(options, TrainOptions) and options.env.startswith(("jax/", "mjx/")):
+        checks.choice("env", options.env, sorted(COMPILED))
     # A module before the id, or the package's own tasks, would have to be imported first.
-    if isinstance(options, TrainOptions) and ":" not in options.env and not options.env.startswith("entroflow/"):
+    elif isinstance(options, TrainOptions) and ":" not in options.env and not options.env.startswith("entroflow/"):
         import gymnasium
 
         try:
