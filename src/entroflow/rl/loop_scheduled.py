@@ -182,10 +182,12 @@ def advance(
                 agent, found = update(agent, batch, update_key, made)
                 # What follows from the first fault would hide what it was.
                 sums = {name: jnp.where(fault[0] == 0, sums[name] + found[name], sums[name]) for name in sums}
-                return agent, sums, _first(fault, watch(agent, found, jnp.int32(0)), i), made + 1
+                values = {name: part[0] for name, part in found.items()}
+                return agent, sums, _first(fault, watch(agent, values, jnp.int32(0)), i), made + 1
 
             returns, over = loop.returns + transitions.reward, transitions.terminated | transitions.truncated
-            totals = jnp.where(over, jnp.stack([returns, (loop.envs.time + 1).astype(returns.dtype), over * 1.0]), 0.0)
+            parts = returns, loop.envs.time + 1, over
+            totals = jnp.where(over[None], jnp.stack([part.astype(returns.dtype) for part in parts]), 0.0)
             fault = _first(loop.fault, _fault_of(transitions), i)
             carried = agent, loop.sums, fault, made
             agent, sums, fault, made = jax.lax.fori_loop(0, due[i], learn, carried)
