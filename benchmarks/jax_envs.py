@@ -2,10 +2,10 @@
 
     PYTHONPATH=src python benchmarks/jax_envs.py --task mjx/HalfCheetah --num-envs 256 1024 4096 --seconds 480
 
-needs nothing but the package and, for mjx/, its extra. A line of JSON for every number of environments, as soon as it is
-measured; those for which no time is left are not measured. The seconds are a goal: a program that compiles is not
-interrupted. Of each the first call, which compiles, is timed by itself; then whole calls of 64 steps of all environments
-are, with updates and without, for half of its share each. The rates are those of the median call.
+needs nothing but the package and, for mjx/, its extra. A line of JSON for every number of environments, as soon as it
+is measured; those for which no time is left are not measured. The seconds are a goal: a program that compiles is not
+interrupted. Of each the first call, which compiles, is timed by itself; then whole calls of 64 steps of all
+environments are, with updates and without, for half of its share each. The rates are those of the median call.
 """
 
 import argparse
@@ -75,7 +75,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=480.0)
     parser.add_argument("--set", nargs="*", default=[], help="settings to change, such as width=64")
     options = parser.parse_args(argv)
-    changes: dict[str, Any] = {name: json.loads(value) for name, _, value in (part.partition("=") for part in options.set)}
+    changes: dict[str, Any] = {
+        name: json.loads(value) for name, _, value in (part.partition("=") for part in options.set)
+    }
     begun, made = time.perf_counter(), task(options.task)
     head = {"task": options.task, "algorithm": options.algorithm, "updates_per_step": options.updates_per_step}
     print(json.dumps(head | {"device": jax.devices()[0].device_kind, "versions": versions()}), flush=True)

@@ -1,4 +1,4 @@
-"""How far MJX's tasks are from Gymnasium's, which MuJoCo simulates: one step from the same states with the same actions.
+"""How far MJX's tasks are from Gymnasium's, which MuJoCo simulates: one step from the same states and actions.
 
 States are those of episodes of random actions, and the same bodies a meter higher, where nothing touches the ground.
 MJX computes in single precision, MuJoCo in double.

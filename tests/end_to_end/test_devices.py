@@ -24,7 +24,8 @@ numbers, arrays = training.state()
 again = training_of(task(sys.argv[1]), settings, training.seeds)
 again.restore(numbers, arrays)
 assert again.advance(4) == training.advance(4)
-leaves = jax.tree.leaves((training.agents, training.loop.replay if sys.argv[1] == "Pendulum-v1" else training._loop.replay))
+loop = training.loop if sys.argv[1] == "Pendulum-v1" else training._loop
+leaves = jax.tree.leaves((training.agents, loop.replay))
 names = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
 columns = {name: [row[name] for row in rows if name in row] for name in ("critic_error", "return", "seed")}
 columns["return"] = columns["return"][8:]
@@ -50,4 +51,4 @@ def test_eight_devices_give_the_numbers_of_one(tmp_path, task):
     assert where == ["8", "1"] and alone == ["1", "8"] and found.keys() == expected.keys()
     assert found["seed"].tolist() == 2 * list(range(3, 11)) and len(set(found["critic_error"])) == 8
     for name, array in found.items():
-        np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
+        np.testing.assert_allclose(array, expected[name], rtol=1e-6, atol=1e-7, err_msg=name)

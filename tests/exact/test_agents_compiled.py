@@ -146,7 +146,10 @@ def test_transitions_keep_the_end_of_their_episode(trained):
         ends.append((t.terminated.sum(), t.truncated.sum()))
         begins = np.flatnonzero(np.r_[True, over[:-1]])
         stops = np.flatnonzero(over)
-        told += [(stop, t.reward[begin : stop + 1].sum(), stop + 1 - begin) for begin, stop in zip(begins, stops)]
+        told += [
+            (stop, t.reward[begin : stop + 1].sum(), stop + 1 - begin)
+            for begin, stop in zip(begins, stops, strict=False)
+        ]
     assert np.all(np.sum(ends, axis=0) > 0)
     for rows, since, until in ((first, 0, 10), (second, 10, 18)):
         part = [episode[1:] for episode in told if since <= episode[0] < until]

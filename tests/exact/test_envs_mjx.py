@@ -20,7 +20,9 @@ LIMITS = {"position": 1e-3, "velocity": 1e-1, "reward": 1e-2}  # see experiments
 def test_given_states_they_say_what_gymnasium_says(name):
     """Rewards, terminations and observations, of bodies that walk, lie and fly; starts are drawn alike."""
     env = make_compiled(name)
-    found = experiment.reference(COMPILED[name], 50, lifted=False) + experiment.reference(COMPILED[name], 5, lifted=True)
+    found = experiment.reference(COMPILED[name], 50, lifted=False) + experiment.reference(
+        COMPILED[name], 5, lifted=True
+    )
     parts = [experiment.stacked(found, part) for part in ("before", "action", "after")]
     same = jax.jit(experiment.judged)(env, *parts)
     rewards, ends, obs = (np.array([step[part] for step in found]) for part in ("reward", "terminated", "obs"))
@@ -67,8 +69,14 @@ def test_one_step_is_mujoco_s(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("versions", "message"),
     [
-        ({"mujoco": "3.17.0"}, "Hopper-v5 in MJX, without the package mujoco-mjx, expected a package that is installed"),
-        ({"mujoco": "3.17.0", "mujoco-mjx": "3.3.1"}, "mujoco 3.17.0 and mujoco-mjx 3.3.1, expected one version of both"),
+        (
+            {"mujoco": "3.17.0"},
+            "Hopper-v5 in MJX, without the package mujoco-mjx, expected a package that is installed",
+        ),
+        (
+            {"mujoco": "3.17.0", "mujoco-mjx": "3.3.1"},
+            "mujoco 3.17.0 and mujoco-mjx 3.3.1, expected one version of both",
+        ),
     ],
 )
 def test_missing_and_different_versions_are_told(monkeypatch, versions, message):

@@ -36,7 +36,7 @@ class SAC:
 
     Args:
         env: the id of a registered environment, an environment from `gymnasium.make`, a function that makes one, or a
-            `FunctionalEnv`, on which training is compiled as a whole; Stable-Baselines3's "MlpPolicy" may stand before it.
+            `FunctionalEnv`, with which all is compiled; Stable-Baselines3's "MlpPolicy" may stand before it.
         *more: nothing else.
         seed: seed of everything random.
         preset: settings that belong together: "default", or "paper" for Algorithm 2 as the paper has it.

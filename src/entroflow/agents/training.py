@@ -305,12 +305,12 @@ class Training:
 
     def _rows(self, episodes: Sequence[tuple[Any, Any, int]], means: dict[str, Any]) -> list[Row]:
         """Return rows, from the mean return and length of episodes and their number, and from metrics, by run."""
-        rows, target = [], {"target_entropy": self.config.target_entropy}
-        for i, (seed, ended) in enumerate(zip(self.seeds, episodes, strict=True)):
-            row = {"seed": seed, "step": self.step} | dict(zip(("return", "length", "episodes"), ended, strict=True))
-            row |= {name: float(mean[i]) for name, mean in means.items()}
-            rows.append(row | (target if target["target_entropy"] is not None else {}))
-        return rows
+        names, target = ("return", "length", "episodes"), self.config.target_entropy
+        last = {} if target is None else {"target_entropy": target}
+        heads = [{"seed": seed, "step": self.step} for seed in self.seeds]
+        parts = [dict(zip(names, ended, strict=True)) for ended in episodes]
+        learned = [{name: float(mean[i]) for name, mean in means.items()} for i in range(len(heads))]
+        return [head | part | more | last for head, part, more in zip(heads, parts, learned, strict=True)]
 
     def _check_learner(self) -> None:
         """Stop after the first update that left a number that is not finite, with the last good agents."""

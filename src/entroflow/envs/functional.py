@@ -81,7 +81,7 @@ class FunctionalEnv(eqx.Module):
 
 
 def check(env: FunctionalEnv) -> None:
-    """Refuse in one sentence, as a `ValueError`, an environment that cannot be traced, or has other shapes than told."""
+    """Refuse with a `ValueError` an environment that cannot be traced, or whose shapes are not those that it tells."""
     name, key = type(env).__name__, jax.random.key(0)
     action = jnp.zeros(env.action_low.shape, env.action_low.dtype)
     try:

@@ -172,9 +172,7 @@ def advance(
             seen = jnp.asarray(count, jnp.int32) + i * environments
             replay = buffer.add(loop.replay, transitions, seen)
 
-            def learn(
-                j: Array, carry: tuple[sac.State, Sums, Array, Array]
-            ) -> tuple[sac.State, Sums, Array, Array]:
+            def learn(j: Array, carry: tuple[sac.State, Sums, Array, Array]) -> tuple[sac.State, Sums, Array, Array]:
                 agent, sums, fault, made = carry
                 batch_key, update_key = jax.random.split(jax.random.fold_in(learn_key, j))
                 sampled = seen + environments, config.batch_size
