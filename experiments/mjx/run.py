@@ -65,7 +65,9 @@ def reference(name: str, states: int, *, lifted: bool) -> list[dict[str, Any]]:
             env.set_state(qpos, env.data.qvel.copy())
         before, watched = _state(env), mujoco.MjData(env.model)
         mujoco.mj_copyData(watched, env.model, env.data)
-        watched.ctrl[:], touched = action, 0
+        watched.ctrl[:] = action
+        mujoco.mj_forward(env.model, watched)
+        touched = watched.ncon
         for _ in range(env.frame_skip):
             mujoco.mj_step(env.model, watched)
             touched += watched.ncon

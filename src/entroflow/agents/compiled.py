@@ -57,7 +57,7 @@ class CompiledTraining(Training):
             if stop():
                 return []
             iterations = min(CHUNK, -(-(target - self.step) // count))
-            due = [self._due(self._count + (i + 1) * count) for i in range(iterations)]
+            due = [self.settings.updates_due(self._count + (i + 1) * count) for i in range(iterations)]
             exploring = max(0, -(-(self.settings.learning_starts - self.step) // count))
             self.agents, self._loop = loop_scheduled.advance(
                 self.config,

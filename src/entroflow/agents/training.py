@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fractions
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -286,7 +285,7 @@ class Training:
         transitions, self._pending = self._pending, None
         if transitions is None:
             return
-        due = self._due(int(self.loop.count) + self.settings.num_envs)
+        due = self.settings.updates_due(int(self.loop.count) + self.settings.num_envs)
         if due == 0:
             self._learner = loop_gym.remember(self.loop, transitions)
         for _ in range(due):
@@ -295,13 +294,6 @@ class Training:
             for name, value in metrics.items():
                 self._metrics.setdefault(name, []).append(value)
             self._updates, transitions = self._updates + 1, None
-
-    def _due(self, stored: int) -> int:
-        """Return how many updates belong to the step by which so many transitions are stored."""
-        count, starts = self.settings.num_envs, self.settings.learning_starts
-        # Counted from the last step without updates, so that no fraction of one is lost, nor has to be stored.
-        steps, ratio = stored - starts // count * count, fractions.Fraction(str(self.settings.updates_per_step))
-        return int(ratio * steps) - int(ratio * (steps - count)) if stored > starts else 0
 
     def _rows(self, episodes: Sequence[tuple[Any, Any, int]], means: dict[str, Any]) -> list[Row]:
         """Return rows, from the mean return and length of episodes and their number, and from metrics, by run."""
