@@ -144,6 +144,42 @@ def compare(name: str, states: int) -> list[frame.Row]:
     return rows
 
 
+def cones(states: int) -> dict[str, float]:
+    """Return the largest difference between accelerations of Ant in double precision, by the cone of its friction.
+
+    Args:
+        states: number of states, of random actions on the ground.
+
+    Returns:
+        The difference by the cone's name, and the largest acceleration.
+    """
+    mujoco: Any = importlib.import_module("mujoco")
+    steps = reference("Ant-v5", states, lifted=False)
+    qpos, qvel, ctrl = (np.array(parts, float) for parts in zip(*map(_given, steps), strict=True))
+    found: dict[str, float] = {}
+    with jax.enable_x64(True):
+        for name in ("pyramidal", "elliptic"):
+            model: Any = gymnasium.make("Ant-v5").unwrapped.model  # type: ignore[attr-defined]
+            model.opt.cone, model.opt.tolerance = getattr(mujoco.mjtCone, f"mjCONE_{name.upper()}"), 1e-14
+            mjx: Any = importlib.import_module("mujoco.mjx")
+            there, data = mjx.put_model(model, impl="jax"), mujoco.MjData(model)
+
+            def one(qpos: Any, qvel: Any, ctrl: Any, mjx: Any = mjx, there: Any = there) -> Any:
+                return mjx.forward(there, mjx.make_data(there).replace(qpos=qpos, qvel=qvel, ctrl=ctrl)).qacc
+
+            made, expected = np.asarray(jax.jit(jax.vmap(one))(qpos, qvel, ctrl)), []
+            for data.qpos[:], data.qvel[:], data.ctrl[:] in zip(qpos, qvel, ctrl, strict=True):
+                data.qacc_warmstart[:] = 0
+                mujoco.mj_forward(model, data)
+                expected.append(data.qacc.copy())
+            found |= {name: float(np.abs(made - expected).max()), "largest": float(np.abs(expected).max())}
+    return found
+
+
+def _given(step: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return step["before"].qpos, step["before"].qvel, step["action"]
+
+
 def table(rows: Sequence[frame.Row]) -> str:
     """Write the errors in Markdown, free flight and contacts apart."""
     cells = []
@@ -176,12 +212,13 @@ def plan(options: Options) -> frame.Work:
     list(map(make_compiled, TASKS[:1]))  # says now if MJX is missing
 
     def work(job: frame.Job) -> tuple[frame.Row, list[Any]]:
-        rows, job.cells = [], len(TASKS)
+        rows, job.cells = [], len(TASKS) + 1
         for name in TASKS:
             rows += job.cell(name, lambda name=name: compare(name, options.states))
             job.rows("results.csv", rows)
         job.text("table.md", table(rows))
-        return {"rows": len(rows)}, [Markdown(table(rows))]
+        found = job.cell("cones of Ant", lambda: cones(options.states))
+        return {"accelerations_of_ant": found}, [Markdown(table(rows))]
 
     return work
 

@@ -71,7 +71,11 @@ class MJXState(NamedTuple):
 
 
 class MJXEnv(FunctionalEnv):
-    """One of `RULES`, by its id in Gymnasium. See `make`.
+    """One of `RULES`; `make` makes it.
+
+    Args:
+        name: its id in Gymnasium.
+        mjx: the module.
 
     Attributes:
         model: MJX's model.
@@ -152,7 +156,7 @@ class MJXEnv(FunctionalEnv):
         """Progress and health, less the cost of action and contacts, see `FunctionalEnv.reward`."""
         seconds = self.model.opt.timestep * self.number("frame_skip")
         progress = self.number("forward_reward_weight") * (next_state.place - state.place) / seconds
-        healthy = self.number("healthy_reward") * self.healthy(next_state)
+        healthy = jnp.where(self.healthy(next_state), float(self.number("healthy_reward")), 0.0)
         return progress + healthy - self.number("ctrl_cost_weight") * jnp.sum(action**2) - next_state.contact
 
     def terminal(self, state: MJXState) -> Bool[Array, ""]:

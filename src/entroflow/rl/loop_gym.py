@@ -9,6 +9,7 @@ Args:
     agent: states of soft actor-critic, leaves of shape (runs, ...).
     agents: the same.
     state: state of one run.
+    space: the box of actions.
     obs_size: number of components n of an observation.
     action_size: number of components d of an action.
     capacity: number of transitions that each run keeps, a multiple of its number of environments.

@@ -11,6 +11,7 @@ Args:
     loop: where the runs stand besides; its memory is used again.
     key: random keys, shape (runs,).
     capacity: number of transitions that each run keeps, a multiple of its number of environments.
+    draws: numbers of 32 bits, one for every episode.
 
 Returns:
     What the functions say.
