@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from equinox import field
 
 from entroflow import SAC, SACISFM
 from entroflow.envs import FunctionalEnv
@@ -22,8 +23,10 @@ class Boat(NamedTuple):
 class River(FunctionalEnv):
     """Cross against a current, strongest in the middle, and land at x = 0; after `time_limit` steps it is cut off."""
 
-    action_low, action_high = -jnp.ones(2), jnp.ones(2)
-    time_limit, obs_size = 60, 4
+    action_low: jax.Array = field(default_factory=lambda: -jnp.ones(2))
+    action_high: jax.Array = field(default_factory=lambda: jnp.ones(2))
+    time_limit: int = field(default=60, static=True)
+    obs_size: int = field(default=4, static=True)
 
     def initial(self, key: jax.Array) -> Boat:
         """Start somewhere on this shore."""
@@ -36,13 +39,13 @@ class River(FunctionalEnv):
     def transition(self, key: jax.Array, state: Boat, action: jax.Array) -> Boat:
         """Push, and drift."""
         speed = 0.8 * state.speed + 0.2 * action + 0.02 * jax.random.normal(key, (2,))
-        current = jnp.array([2 * state.place[1] * (1 - state.place[1]), 0.0])
-        return Boat(state.place + 0.1 * (speed + current), speed)
+        current = 2 * state.place[1] * (1 - state.place[1])
+        return Boat(state.place + 0.1 * speed.at[0].add(current), speed)
 
     def reward(self, state: Boat, action: jax.Array, next_state: Boat) -> jax.Array:
         """Be near the landing place at (0, 1), and miss it by little."""
-        missed = jnp.where(self.terminal(next_state), 4 * jnp.abs(next_state.place[0]), 0.0)
-        return -0.5 * jnp.linalg.norm(next_state.place - jnp.array([0.0, 1.0])) - missed
+        x, y = next_state.place
+        return -0.5 * jnp.hypot(x, 1 - y) - jnp.where(y >= 1, 4 * jnp.abs(x), 0.0)
 
     def terminal(self, state: Boat) -> jax.Array:
         """End on the other shore: nothing follows."""

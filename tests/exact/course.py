@@ -1,5 +1,7 @@
 """A tiny environment in JAX for the tests of what trains on them: it counts its steps, and ends in both ways."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,16 +24,16 @@ class Course(FunctionalEnv):
     def initial(self, key):
         return jnp.stack([jax.random.uniform(key, minval=-0.5, maxval=0.5), jnp.zeros(())])
 
-    def transition(self, key, state, action):
+    def transition(self, key, state, action) -> Any:
         following = state + jnp.stack([action[0] * 0.4, jnp.ones(())])
         return jnp.where((self.bad == 2) & self.terminal(following), jnp.inf, following)
 
-    def reward(self, state, action, next_state):
+    def reward(self, state, action, next_state) -> Any:
         value = 10 * state[0] + jnp.where(self.bad == 2, 0.0, next_state[0]) - action[0] ** 2
         wrong = jnp.array([value, jnp.nan, value, 1e38])[self.bad]
         return jnp.where(self.terminal(next_state), wrong, value)
 
-    def terminal(self, state):
+    def terminal(self, state) -> Any:
         return state[0] > GOAL
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from fractions import Fraction
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -250,16 +251,16 @@ class Wrong(Course):
 
     part: str = eqx.field(static=True, default="")
 
-    def observation(self, state):
+    def observation(self, state: Any) -> Any:
         return state[:1] if self.part == "observation" else state
 
-    def reward(self, state, action, next_state):
+    def reward(self, state: Any, action: Any, next_state: Any) -> Any:
         return action if self.part == "reward" else action[0] if self.part != "trace" else float(action[0])
 
-    def terminal(self, state):
+    def terminal(self, state: Any) -> Any:
         return state > 1 if self.part == "terminal" else jnp.bool_(False)
 
-    def transition(self, key, state, action):
+    def transition(self, key: Any, state: Any, action: Any) -> Any:
         return {"x": state} if self.part == "transition" else state
 
 
@@ -276,7 +277,7 @@ class Wrong(Course):
 def test_what_is_no_environment_is_refused(part, message):
     """In one sentence, before anything is compiled."""
     with pytest.raises(ValueError, match=f"^env: got {message}$") as refusal:
-        task(Wrong(jnp.full(1, -1.0), jnp.ones(1), jnp.int32(0), part=part))
+        task(Wrong(action_low=jnp.full(1, -1.0), action_high=jnp.ones(1), bad=jnp.int32(0), part=part))
     assert "\n" not in str(refusal.value)
 
 

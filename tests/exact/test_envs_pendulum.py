@@ -1,5 +1,7 @@
 """The pendulum in JAX against Gymnasium's, step by step."""
 
+from typing import Any
+
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -14,26 +16,26 @@ def test_it_is_gymnasium_s():
     expected, found = gymnasium.make("Pendulum-v1"), GymAdapter(PendulumEnv())
     expected.reset(seed=0)
     start, _ = found.reset(seed=0)
-    state = found._current.state
-    expected.unwrapped.state = np.asarray(state, float)
-    np.testing.assert_allclose(start, expected.unwrapped._get_obs(), atol=1e-6)
+    other: Any = expected.unwrapped
+    current: Any = found._current
+    other.state = np.asarray(current.state, float)
+    np.testing.assert_allclose(start, other._get_obs(), atol=1e-6)
     assert found.action_space == expected.action_space
     rng = np.random.default_rng(0)
-    for _ in range(200):
+    for time in range(1, 201):
         action = rng.uniform(-3, 3, 1).astype(np.float32)
-        was = expected.step(action)
-        now = found.step(action)
+        was, now = expected.step(action), found.step(action)
         np.testing.assert_allclose(now[0], was[0], atol=2e-5)  # single precision, of angles up to some hundred
-        np.testing.assert_allclose(now[1], was[1], atol=2e-4)
-        assert now[2:4] == was[2:4]
-        found._current = found._current._replace(state=jnp.asarray(expected.unwrapped.state, jnp.float32))
-    assert was[3]
+        np.testing.assert_allclose(now[1], float(was[1]), atol=2e-4)
+        assert now[2:4] == was[2:4] == (False, time == 200)
+        current = found._current
+        found._current = current._replace(state=jnp.asarray(other.state, jnp.float32))
 
 
 def test_speed_is_bounded():
     """At 8, as Gymnasium has it."""
     made = PendulumEnv().transition(jax.random.key(0), jnp.array([1.5, 7.9]), jnp.array([2.0]))
-    expected = gymnasium.make("Pendulum-v1").unwrapped
+    expected: Any = gymnasium.make("Pendulum-v1").unwrapped
     expected.reset(seed=0)
     expected.state = np.array([1.5, 7.9])
     expected.step(np.array([2.0], np.float32))

@@ -18,7 +18,8 @@ def test_the_river_and_who_crosses_it(key):
     """The current carries along, the other shore ends the return, time cuts it off; an agent trains, at a tiny size."""
     names = runpy.run_path(str(PATH))
     env, boat = names["River"](), names["Boat"]
-    assert len(PATH.read_text().splitlines()) <= 60
+    lines = [line.strip() for line in PATH.read_text().splitlines()]
+    assert len([line for line in lines if line and not line.startswith('"""')]) <= 40
     start = reset(env, key)
     assert start.state.place[1] == 0 and abs(start.state.place[0]) <= 1
     drifted = env.transition(key, boat(jnp.array([0.5, 0.5]), jnp.zeros(2)), jnp.zeros(2))

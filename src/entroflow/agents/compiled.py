@@ -116,7 +116,7 @@ class CompiledTraining(Training):
     def evaluate(
         self, episodes: int, *, deterministic: bool = True, seed: int = 0, task: Task | None = None, stop: Stop = bool
     ) -> list[Row]:
-        """Run whole episodes, those of `Training.evaluate`, all at once; a changed task is stepped there."""
+        """Run whole episodes, the same ones, all at once, see `Training.evaluate`; a changed task is stepped there."""
         if task is not None and task is not self.task:
             return super().evaluate(episodes, deterministic=deterministic, seed=seed, task=task, stop=stop)
         memory.check({"episodes": len(self.seeds) * episodes * memory.ENVIRONMENT})

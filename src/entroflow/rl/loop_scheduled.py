@@ -213,7 +213,8 @@ def _act(
         action_key, step_key = jax.random.split(key)
         draw = lambda: pi.sample(action_key, env.observation(state.state))  # noqa: E731
         if isinstance(space, Box):
-            action = jax.lax.cond(explore, lambda: uniform(space, action_key).astype(jax.eval_shape(draw).dtype), draw)
+            anywhere = lambda box=space: uniform(box, action_key).astype(jax.eval_shape(draw).dtype)  # noqa: E731
+            action = jax.lax.cond(explore, anywhere, draw)
         else:
             action = draw()
         return step(env, step_key, state, action)
