@@ -17,6 +17,7 @@ from .. import frame
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SEEDS, TASKS = (0, 1, 2), ("lqr", "Pendulum-v1")
 ALONE = "design.py", "isfm_alone.py", "own_proposal.py", "own_actor.py", "own_critic.py", "own_environment.py"
+ALONE += ("jax_environment.py",)
 COMMANDS = [("sac_isfm.py", "--env", task, "--seed", str(seed)) for task in TASKS for seed in SEEDS]
 COMMANDS += [(name,) for name in ALONE]
 # One thread, and every program is compiled, so that the time is that of a first run.

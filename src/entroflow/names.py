@@ -14,6 +14,9 @@ TASKS = "entroflow/LQR", "entroflow/MultiGoal"  # this package's own, without th
 ELSEWHERE = {"learning_rate": "rate", "lr": "rate", "gamma": "discount", "tau": "critic_target_rate"}
 ELSEWHERE |= {"ent_coef": "temperature", "gradient_steps": "updates_per_step", "train_freq": "updates_per_step"}
 ELSEWHERE |= {"n_envs": "num_envs", "n_critics": "critic_members", "net_arch": "width"}
+# Tasks in JAX, on which training is compiled as a whole, and what Gymnasium calls them.
+COMPILED = {"jax/Pendulum": "Pendulum-v1"}
+COMPILED |= {f"mjx/{name}": f"{name}-v5" for name in ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid")}
 
 
 class Changes(TypedDict, total=False):

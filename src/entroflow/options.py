@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from .names import ALGORITHMS, ELSEWHERE, TASKS, Changes
+from .names import ALGORITHMS, COMPILED, ELSEWHERE, TASKS, Changes
 
 
 def _whole(words: list[str]) -> int:
@@ -225,6 +225,8 @@ def _check_task(env: str) -> None:
 
     if env.startswith("entroflow/"):
         checks.choice("env", env.partition("-v")[0], TASKS)
+    elif env.startswith(("jax/", "mjx/")):
+        checks.choice("env", env, sorted(COMPILED))
     elif ":" not in env:  # a module before the id would have to be imported first
         try:
             gymnasium.spec(env)

@@ -11,6 +11,7 @@ from experiments.ablations import run as ablations
 from experiments.changes import report as changes
 from experiments.examples import run as examples
 from experiments.lqr.table import table as table_of_lqr
+from experiments.mjx import run as mjx
 from experiments.mujoco.long import table as table_of_long_runs
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
@@ -44,6 +45,7 @@ def variance_table():
         ("robustness/table.md", lambda: robustness.table(rows("robustness/results.csv"))),
         ("changes/table.md", lambda: changes.table(rows("changes/results.csv"))),
         ("examples/table.md", lambda: examples.table(document("examples/results.json")["examples"])),
+        ("mjx/table.md", lambda: mjx.table(rows("mjx/results.csv"))),
         ("variance/table.md", variance_table),
         ("sweep/expect.md", sweep.table),
         ("solvers/table.md", lambda: solvers.table(document("solvers/results.json")["solvers"])),
@@ -69,6 +71,11 @@ def test_the_results_have_the_table_of_lqr():
 def test_the_readme_of_mujoco_has_the_long_runs():
     """As they are committed."""
     assert table_of_long_runs() in (ROOT / "mujoco/README.md").read_text()
+
+
+def test_the_readme_of_mjx_has_its_table():
+    """As it is committed."""
+    assert (ROOT / "mjx/table.md").read_text() in (ROOT / "mjx/README.md").read_text()
 
 
 def test_the_examples_readme_has_what_they_print():

@@ -19,12 +19,12 @@ from ..storage import checkpoint
 from ..storage.folder import cache_compilations
 from . import learning, sampling, saved, sb3
 from .callbacks import Callback, together
+from .compiled import training_of
 from .evaluation import Evaluation
 from .perturb import Perturbation, perturb
 from .progress import console_of
 from .settings import Settings, change, changed, from_json, of_algorithm, signature
 from .tasks import Env, Task, task
-from .training import Training
 
 A = TypeVar("A", bound="SAC")
 
@@ -35,8 +35,8 @@ class SAC:
     `SACISFM`, `GaussianSAC` and `DenoisingSAC` are this with an actor of their own; so is `SAC(env, actor=mine)`.
 
     Args:
-        env: the id of a registered environment, an environment from `gymnasium.make`, or a function that makes one;
-            Stable-Baselines3's "MlpPolicy" may stand before it.
+        env: the id of a registered environment, an environment from `gymnasium.make`, a function that makes one, or a
+            `FunctionalEnv`, with which all is compiled; Stable-Baselines3's "MlpPolicy" may stand before it.
         *more: nothing else.
         seed: seed of everything random.
         preset: settings that belong together: one of `entroflow.agents.settings.PRESETS`.
@@ -80,7 +80,7 @@ class SAC:
             raise checks.error("settings", f"those of {settings.algorithm}", f"those of {self.algorithm}", remedy)
         cache_compilations()
         self.task, self.settings, self.seed = task, settings, seed
-        self._training = Training(task, settings, [seed])
+        self._training = training_of(task, settings, [seed])
         self._draws = 0  # made by `predict`
 
     def __repr__(self) -> str:

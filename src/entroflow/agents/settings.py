@@ -10,6 +10,7 @@ Raises:
 """
 
 import dataclasses
+import fractions
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -96,6 +97,13 @@ class Settings:
     def algorithm(self) -> str:
         """The algorithm's name, as its actor says it."""
         return self.config.actor.name
+
+    def updates_due(self, stored: int) -> int:
+        """Return how many updates belong to the step by which a run has stored so many transitions."""
+        count, starts = self.num_envs, self.learning_starts
+        # Counted from the last step without updates, so that no fraction of one is lost, nor has to be stored.
+        steps, ratio = stored - starts // count * count, fractions.Fraction(str(self.updates_per_step))
+        return int(ratio * steps) - int(ratio * (steps - count)) if stored > starts else 0
 
 
 def of_algorithm(name: str, preset: str = "default") -> Settings:

@@ -1,4 +1,4 @@
-"""Gymnasium tasks: which can be trained on, vector environments of them, and what a file may say of one."""
+"""Tasks of Gymnasium and in JAX: which can be trained on, environments of them, and what a file may say of one."""
 
 import contextlib
 import math
@@ -13,11 +13,12 @@ from gymnasium.vector.utils import batch_space, iterate
 from jaxtyping import Float
 
 from .. import checks
-from ..envs import episodes
+from ..envs import FunctionalEnv, GymAdapter, episodes, functional, make_compiled
 from ..flow import ActionSpace, Box, Unbounded
+from ..names import COMPILED
 from . import specification
 
-Env = str | gymnasium.Env | Callable[[], gymnasium.Env]
+Env = str | gymnasium.Env | FunctionalEnv | Callable[[], gymnasium.Env]
 PACKAGE = re.compile(r"pip install [\"'`]*([^\s\"'`]+)|supported on `([^`]+)`|Farama-Foundation/(gymnasium-robotics)")
 EXTRAS = {"mujoco": "mujoco", "pygame": "classic", "box2d": "box2d"}  # by the words of Gymnasium's message
 
@@ -31,19 +32,21 @@ class Task(NamedTuple):
         observation_space: the space of observations, as the task has it.
         action_space: the space of actions, of any shape.
         data: id, arguments, time limit and wrappers, from which `rebuilt` makes the task again; None if they do not
-            tell all.
+            tell all. Of a task in JAX, its id.
         instance: the user's own environment, with flat observations, which is used itself where one is enough.
+        functional: the environment in JAX, if it is one: training on it is compiled as a whole.
     """
 
     name: str
     make: Callable[[], gymnasium.Env]
     observation_space: spaces.Space
     action_space: spaces.Box
-    data: dict[str, Any] | None = None
+    data: dict[str, Any] | str | None = None
     instance: gymnasium.Env | None = None
+    functional: FunctionalEnv | None = None
 
     @property
-    def spec(self) -> dict[str, Any] | None:
+    def spec(self) -> dict[str, Any] | str | None:
         """`data`, if the user has not changed by hand what it tells of the environment."""
         return self.data if self.instance is None or self.data is None or specification.as_made(self.instance) else None
 
@@ -180,7 +183,7 @@ def task(env: Env) -> Task:
 
     Args:
         env: the id of a registered environment, an environment, or a function that makes one. An environment is used
-            itself where one is enough; where several are needed, they are its copies.
+            itself where one is enough; where several are needed, they are its copies. Or an environment in JAX.
 
     Returns:
         The task.
@@ -189,8 +192,13 @@ def task(env: Env) -> Task:
         ValueError: in one sentence, if there is no such environment, a package that it needs is missing, or its
             observations or actions are of a kind that is not supported.
     """
+    if isinstance(env, FunctionalEnv):
+        functional.check(env)
+        return _in_jax(type(env).__name__, env)
     if isinstance(env, str):
-        specification.listen_to_mujoco(env)
+        specification.listen_to_mujoco(COMPILED.get(env, env))
+        if env in COMPILED:
+            return _in_jax(env, make_compiled(env))._replace(data=env)
         return _task(env, lambda: gymnasium.make(env))
     if isinstance(env, gymnasium.Env):
         name = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
@@ -202,9 +210,15 @@ def task(env: Env) -> Task:
 
 def rebuilt(spec: Any) -> Task:
     """Make a task again from what a file says of it: what `Task.spec` was, or an id; else it is a `ValueError`."""
+    if isinstance(spec, str) and spec in COMPILED:
+        return task(spec)
     name, build, data = specification.read(spec)
     made = _task(name, build)
     return made if isinstance(spec, str) else made._replace(data=data)
+
+
+def _in_jax(name: str, env: FunctionalEnv) -> Task:
+    return _task(name, lambda: GymAdapter(env))._replace(data=None, functional=env)
 
 
 def _task(name: str, build: Callable[[], gymnasium.Env], instance: gymnasium.Env | None = None) -> Task:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fractions
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -123,7 +122,10 @@ class Training:
             self._check("an observation", transitions.next_obs)
             self._pending = transitions
         self._check_learner()
-        return self._rows(rollout)
+        ended = [(*np.mean(part, axis=0), len(part)) if part else (None, None, 0) for part in rollout.ended]
+        means = {name: np.mean(parts, axis=0) for name, parts in self._metrics.items()}
+        self._metrics, rollout.ended = {}, [[] for _ in self.seeds]
+        return self._rows(ended, means)
 
     def evaluate(
         self, episodes: int, *, deterministic: bool = True, seed: int = 0, task: Task | None = None, stop: Stop = bool
@@ -283,11 +285,7 @@ class Training:
         transitions, self._pending = self._pending, None
         if transitions is None:
             return
-        count = self.settings.num_envs
-        stored, starts = int(self.loop.count) + count, self.settings.learning_starts
-        # Counted from the last step without updates, so that no fraction of one is lost, nor has to be stored.
-        steps, ratio = stored - starts // count * count, fractions.Fraction(str(self.settings.updates_per_step))
-        due = int(ratio * steps) - int(ratio * (steps - count)) if stored > starts else 0
+        due = self.settings.updates_due(int(self.loop.count) + self.settings.num_envs)
         if due == 0:
             self._learner = loop_gym.remember(self.loop, transitions)
         for _ in range(due):
@@ -297,17 +295,14 @@ class Training:
                 self._metrics.setdefault(name, []).append(value)
             self._updates, transitions = self._updates + 1, None
 
-    def _rows(self, rollout: loop_gym.Rollout) -> list[Row]:
-        """Average what happened since the last rows."""
-        means = {name: np.mean(parts, axis=0) for name, parts in self._metrics.items()}
-        rows, target = [], {"target_entropy": self.config.target_entropy}
-        for i, (seed, episodes) in enumerate(zip(self.seeds, rollout.ended, strict=True)):
-            returns, lengths = np.mean(episodes, axis=0) if episodes else (None, None)
-            row = {"seed": seed, "step": self.step, "return": returns, "length": lengths, "episodes": len(episodes)}
-            row |= {name: float(mean[i]) for name, mean in means.items()}
-            rows.append(row | (target if target["target_entropy"] is not None else {}))
-        self._metrics, rollout.ended = {}, [[] for _ in self.seeds]
-        return rows
+    def _rows(self, episodes: Sequence[tuple[Any, Any, int]], means: dict[str, Any]) -> list[Row]:
+        """Return rows, from the mean return and length of episodes and their number, and from metrics, by run."""
+        names, target = ("return", "length", "episodes"), self.config.target_entropy
+        last = {} if target is None else {"target_entropy": target}
+        heads = [{"seed": seed, "step": self.step} for seed in self.seeds]
+        parts = [dict(zip(names, ended, strict=True)) for ended in episodes]
+        learned = [{name: float(mean[i]) for name, mean in means.items()} for i in range(len(heads))]
+        return [head | part | more | last for head, part, more in zip(heads, parts, learned, strict=True)]
 
     def _check_learner(self) -> None:
         """Stop after the first update that left a number that is not finite, with the last good agents."""

@@ -59,7 +59,7 @@ def _train(out: Path, found: "Task", config: dict[str, Any], settings: "Settings
     """Begin a run or go on with it; return the exit code."""
     from .. import memory
     from ..agents import Broken, NotFinite, learning
-    from ..agents.training import Training
+    from ..agents.compiled import training_of
     from ..stopping import Stop
     from ..storage.folder import cache_compilations
 
@@ -71,7 +71,7 @@ def _train(out: Path, found: "Task", config: dict[str, Any], settings: "Settings
     memory.check({"evaluation episodes": len(config["seeds"]) * episodes * memory.ENVIRONMENT})
     console = Console()
     cache_compilations()
-    training = Training(found, settings, config["seeds"], max(steps, config["steps"]))
+    training = training_of(found, settings, config["seeds"], max(steps, config["steps"]))
     with Stop() as stop:
         try:
             finished = learning.record(

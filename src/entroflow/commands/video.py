@@ -14,6 +14,7 @@ from PIL import Image
 
 from .. import checks, files
 from ..agents.tasks import install
+from ..names import COMPILED
 
 STEPS, SIDE = 1000, 640  # of an episode, and pixels of the longest side, at most
 GIF_SIDE, GIF_FPS = 320, 25  # at most: GIFs are large, and viewers slow down faster ones
@@ -91,6 +92,7 @@ def _ffmpeg() -> str | None:
 
 
 def _make(env_id: str) -> gymnasium.Env:
+    env_id = COMPILED.get(env_id, env_id)  # what is seen and done there is the same
     if env_id.startswith("entroflow/"):
         import_module("entroflow.envs")  # registers them
     expected = "an environment that renders images (rgb_array)"

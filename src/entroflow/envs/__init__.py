@@ -1,4 +1,4 @@
-"""Environments: the functional interface, LQR, the multi-goal world, and their registration with Gymnasium.
+"""Environments: the functional interface, tasks in JAX, and their registration with Gymnasium.
 
 `import entroflow.envs` registers `entroflow/LQR-v0` and `entroflow/MultiGoal-v0`;
 `gymnasium.make("entroflow.envs:entroflow/LQR-v0")` does both.
@@ -11,6 +11,8 @@ from entroflow.envs.functional import EnvState, FunctionalEnv, advance, reset, s
 from entroflow.envs.gym_adapter import GymAdapter, make_lqr, make_multigoal
 from entroflow.envs.lqr import LQREnv
 from entroflow.envs.multigoal import MultiGoalEnv
+from entroflow.envs.pendulum import PendulumEnv
+from entroflow.names import COMPILED
 
 __all__ = [
     "ControlEnv",
@@ -21,8 +23,10 @@ __all__ = [
     "GymAdapter",
     "LQREnv",
     "MultiGoalEnv",
+    "PendulumEnv",
     "SwingUp",
     "advance",
+    "make_compiled",
     "make_lqr",
     "make_multigoal",
     "reset",
@@ -32,3 +36,12 @@ __all__ = [
 for _name, _maker in {"entroflow/LQR-v0": "make_lqr", "entroflow/MultiGoal-v0": "make_multigoal"}.items():
     if _name not in gymnasium.registry:
         gymnasium.register(_name, entry_point=f"entroflow.envs.gym_adapter:{_maker}")
+
+
+def make_compiled(name: str) -> FunctionalEnv:
+    """Make one of our tasks in JAX by its id, one of `entroflow.names.COMPILED`; a `ValueError` says what it lacks."""
+    if name == "jax/Pendulum":
+        return PendulumEnv()
+    from entroflow.envs.mjx import make  # MuJoCo is an extra
+
+    return make(COMPILED[name])

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from entroflow import checks
 from entroflow.types import Transition
 
 
@@ -77,6 +78,31 @@ class FunctionalEnv(eqx.Module):
     def out_of_region(self, state: Any) -> Bool[Array, ""]:
         """Whether recording stops here, beside the time limit, although the return would go on: never, likewise."""
         return jnp.bool_(False)
+
+
+def check(env: FunctionalEnv) -> None:
+    """Refuse with a `ValueError` an environment that cannot be traced, or whose shapes are not those that it tells."""
+    name, key = type(env).__name__, jax.random.key(0)
+    action = jnp.zeros(env.action_low.shape, env.action_low.dtype)
+    try:
+        state = jax.eval_shape(env.initial, key)
+        following = jax.eval_shape(env.transition, key, state, action)
+        made = {"observation": jax.eval_shape(env.observation, state)}
+        made |= {"reward": jax.eval_shape(env.reward, state, action, following)}
+        made |= {part: jax.eval_shape(getattr(env, part), following) for part in ("terminal", "out_of_region")}
+    except Exception as problem:
+        said = " ".join(f"{type(problem).__name__}: {problem}".split())[:400]
+        given, remedy = f"{name}, which JAX cannot trace ({said})", "write it with jax.numpy, for any state and action"
+        raise checks.error("env", given, "pure functions", remedy) from problem
+    shape = lambda tree: jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)  # noqa: E731
+    if shape(state) != shape(following):
+        given = f"{name}.transition, which makes {shape(following)} of {shape(state)}"
+        raise checks.error("env", given, "a state of the same shapes and types", "return one like that of `initial`")
+    for part, array in made.items():
+        expected = (env.obs_size,) if part == "observation" else ()
+        if getattr(array, "shape", None) != expected:
+            given = f"{name}.{part}, which returns {shape(array)}"
+            raise checks.error("env", given, f"an array of shape {expected}", "see entroflow.envs.FunctionalEnv")
 
 
 class EnvState(NamedTuple):

@@ -9,6 +9,7 @@ Args:
     agent: states of soft actor-critic, leaves of shape (runs, ...).
     agents: the same.
     state: state of one run.
+    space: the box of actions.
     obs_size: number of components n of an observation.
     action_size: number of components d of an action.
     capacity: number of transitions that each run keeps, a multiple of its number of environments.
@@ -33,9 +34,11 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, ArrayLike, Float, Int, Key, PRNGKeyArray
 
 from ..compiling import RUN_OFTEN, RUN_ONCE, jit
+from ..devices import mesh_of
 from ..envs import episodes
 from ..flow import Box
 from ..types import Transition
@@ -121,7 +124,7 @@ def start(agents: sac.State, key: Key[Array, " runs"], *, obs_size: int, action_
     """Return runs that have made no step."""
     number, flag = jnp.zeros(()), jnp.zeros((), bool)
     example = Transition(jnp.zeros(obs_size), jnp.zeros(action_size), number, jnp.zeros(obs_size), flag, flag)
-    replay = jax.vmap(lambda _: buffer.empty(example, capacity))(key)
+    replay = for_every_run(lambda _: buffer.empty(example, capacity))(key)
     return Loop(agents, replay, key, jnp.int32(0), jnp.zeros(key.shape, jnp.int32))
 
 
@@ -140,11 +143,10 @@ def act(
     def one(agent: sac.State, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
         space, keys = agent.action_space, jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
         if explore and isinstance(space, Box):
-            shares = jax.vmap(lambda key: jax.random.uniform(key, (space.size,)))(keys)
-            return jax.vmap(lambda share: space.low + share * (space.high - space.low))(shares)
+            return jax.vmap(functools.partial(uniform, space))(keys)
         return jax.vmap(sac.policy(config, agent).sample)(keys, obs)
 
-    return _for_every_run(one)(agent, obs, key)
+    return for_every_run(one)(agent, obs, key)
 
 
 def best_of(
@@ -175,7 +177,7 @@ def act_well(
         keys = jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
         return jax.vmap(lambda key, obs: best_of(config, agent, key, obs, candidates))(keys, obs)
 
-    return _for_every_run(one)(agent, obs, key)
+    return for_every_run(one)(agent, obs, key)
 
 
 @jit(RUN_OFTEN, donate_argnames=("loop",))
@@ -198,12 +200,20 @@ def learn(
         agent, metrics = sac.update(config, agent, batch, keys[2], update_policy=update_policy)
         return agent, watch(agent, metrics, fault), metrics
 
-    agent, fault, metrics = _for_every_run(one)(loop.agent, loop.replay, keys, loop.fault)
+    agent, fault, metrics = for_every_run(one)(loop.agent, loop.replay, keys, loop.fault)
     return Loop(agent, loop.replay, keys[:, 0], loop.count, fault), metrics
 
 
-def _for_every_run(function: Callable[..., T]) -> Callable[..., T]:
-    """Map a function over the runs. One run alone is not batched: its program is up to twice as fast."""
+def uniform(space: Box, key: PRNGKeyArray) -> Float[Array, " d"]:
+    """Draw an action anywhere in its box."""
+    return space.low + jax.random.uniform(key, (space.size,)) * (space.high - space.low)
+
+
+def for_every_run(function: Callable[..., T]) -> Callable[..., T]:
+    """Map a function over the leading axis, the runs, of its arguments and results, divided among the devices.
+
+    One run alone is not batched: its program is up to twice as fast.
+    """
 
     def mapped(*arguments: Any) -> T:
         if jax.tree.leaves(arguments)[0].shape[0] > 1:
@@ -212,7 +222,13 @@ def _for_every_run(function: Callable[..., T]) -> Callable[..., T]:
             lambda leaf: leaf[None], function(*jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[1:]), arguments))
         )
 
-    return mapped
+    def divided(*arguments: Any) -> T:
+        mesh = mesh_of(jax.tree.leaves(arguments)[0].shape[0])
+        if mesh.size == 1:
+            return mapped(*arguments)
+        return jax.shard_map(mapped, mesh=mesh, in_specs=P("runs"), out_specs=P("runs"), check_vma=False)(*arguments)
+
+    return divided
 
 
 def _add(loop: Loop, transitions: Transition) -> Loop:
