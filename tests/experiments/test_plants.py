@@ -111,3 +111,13 @@ def test_a_run_calls_the_command_and_keeps_what_it_found(tmp_path, monkeypatch):
     assert float(rows[0]["gap"]) == pytest.approx(-0.1) and float(rows[0]["seconds"]) == 8.0
     assert imread(out / "plants.png").std() > 0.01
     assert run.main(["--plants", "boat", "--out", str(tmp_path / "other")]) == 2
+
+
+def test_the_committed_table_is_that_of_the_committed_rows():
+    """To the letter; no row is of a plant or an α that the plan does not have."""
+    with (run.HERE / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert report.table(rows) == (run.HERE / "table.md").read_text()
+    assert {row["plant"] for row in rows} <= run.PLANTS.keys() and {float(row["alpha"]) for row in rows} <= {
+        *run.ALPHAS
+    }

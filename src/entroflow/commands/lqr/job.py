@@ -55,7 +55,7 @@ def run(options: LQROptions, lqr: LQR, runs: list[Run], *, resumed: dict[str, An
     begun = options.initial_gain is not None
     config = settings(options.steps, candidates(options.candidates), options.preset, options.algorithm, begun)
     controller, facts = None, {"system": lqr.to_dict()}
-    if begun:  # of a study to go on with, the file may no longer be there
+    if options.initial_gain is not None:  # of a study to go on with, the file may no longer be there
         known = None if resumed is None else initial.of(resumed["controller"], lqr)
         controller = known or initial.read(Path(options.initial_gain), lqr)
         facts["controller"] = initial.document(controller)
