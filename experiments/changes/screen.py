@@ -46,6 +46,8 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "Gaussian, CrossQ": (GAUSSIAN, {"critic": CrossQ(), "policy_delay": 3, "rate": 1e-3}),
     "CrossQ": (FLOW, {"critic": CrossQ(), "policy_delay": 3}),
     "CrossQ, policy every step": (FLOW, {"critic": CrossQ()}),
+    "CrossQ, policy every step, pathwise 1": (FLOW, {"critic": CrossQ(), "pathwise": 1.0}),  # the preset
+    "CrossQ, pathwise 3": (FLOW, {"critic": CrossQ(), "policy_delay": 3, "pathwise": 3.0}),
 }
 FIELDS = ["change", "task", "seed", "settings", "device", "step", "seconds", "best of 16", "drawn", *LEARNED]
 

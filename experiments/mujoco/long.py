@@ -20,7 +20,7 @@ def table(folder: Path = Path(__file__).parent / "100k") -> str:
         found = {mark: [float(row["return"]) for row in rows if int(row["step"]) == mark] for mark in MARKS}
         task, change = path.parts[-3:-1]
         lines.append([TASKS[task], change, *(f"{np.mean(part):.0f}" if part else "–" for part in found.values())])
-    return frame.markdown(["task", "solver", *(f"{mark:,}" for mark in MARKS)], lines)
+    return frame.markdown(["task", "run", *(f"{mark:,}" for mark in MARKS)], lines)
 
 
 if __name__ == "__main__":

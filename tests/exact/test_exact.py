@@ -266,7 +266,7 @@ class Walk(FunctionalEnv):
 def test_what_is_no_problem_of_this_kind_is_refused(monkeypatch):
     """Each in one sentence, with what was given."""
     one = jnp.ones(1)
-    make = lambda size=1, bound=one, noise=0.0: Walk(-bound, bound, size, noise)  # noqa: E731
+    make = lambda size=1, bound=one, noise=0.0: Walk(action_low=-bound, action_high=bound, size=size, noise=noise)  # noqa: E731
     axis, given = Axis(-1.0, 1.0, 5), {"temperature": 0.5, "discount": 0.9}
     for env, axes, words in (
         (make(4), [axis] * 4, "4 state dimensions, expected at most 3"),

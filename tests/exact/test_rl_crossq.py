@@ -59,9 +59,15 @@ def batch():
     return obs, jax.random.normal(keys[2], (BATCH, ACTIONS)), next_obs, jax.random.normal(keys[3], (BATCH, ACTIONS))
 
 
+def experience_of(batch, target, step):
+    """What an update learns from."""
+    obs, action, next_obs, next_action = batch
+    return Experience(obs, action, next_obs, next_action, target, None, standard(OBS), jnp.float32(step), None)
+
+
 def update(state, batch, step, target=lambda q: 0.5 + 0.9 * q):
     """One update, of targets that follow from Q(s', a')."""
-    experience = Experience(*batch, target, None, standard(OBS), jnp.float32(step), None)
+    experience = experience_of(batch, target, step)
     return CRITIC.update(state, experience)
 
 
@@ -113,7 +119,7 @@ def test_step_goes_against_the_gradient(state, batch):
     targets = (targets_by_hand(state, batch) - 2.0) / 3.0
     unmoved = eqx.tree_at(lambda state: state.value_units, state, standard())  # so that the step alone moves networks
     target = lambda _: jnp.asarray(targets, jnp.float32)  # noqa: E731
-    experience = Experience(*batch, target, None, standard(OBS), jnp.float32(10**9), None)
+    experience = experience_of(batch, target, 10**9)
     after, _ = CRITIC.update(unmoved, experience)
     checked = 0
     for i in range(2):

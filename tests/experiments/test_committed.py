@@ -43,6 +43,7 @@ def variance_table():
     [
         ("ablations/table.md", lambda: ablations.table(rows("ablations/results.csv"))),
         ("robustness/table.md", lambda: robustness.table(rows("robustness/results.csv"))),
+        ("changes/screen.md", lambda: changes.screened(rows("changes/screen.csv"))),
         ("changes/table.md", lambda: changes.table(rows("changes/results.csv"))),
         ("examples/table.md", lambda: examples.table(document("examples/results.json")["examples"])),
         ("mjx/table.md", lambda: mjx.table(rows("mjx/results.csv"))),

@@ -280,7 +280,7 @@ class _Job:
             "trajectories": planned.TRAJECTORIES,
             "evaluated_states": planned.FINAL_STATES,
             "samples_per_state": planned.FINAL_SAMPLES,
-            "acting_solver": to_json(cast(Flow, self.config.actor).acting_solver),
+            "acting_solver": to_json(getattr(self.config.actor, "acting_solver", None)),
             "units": dict(zip(self.units._fields, self._units_told(), strict=True)),
             "sac": to_json(self.config),
         }
