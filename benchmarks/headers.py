@@ -17,10 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from entroflow import checks
-from entroflow.commands.lqr.plan import ACTING_SOLVER
 from entroflow.commands.lqr.plan import settings as lqr_settings
 from entroflow.export import programs as export
-from entroflow.flow import Unbounded
+from entroflow.flow import RungeKutta, Unbounded
 from entroflow.rl import sac
 from entroflow.storage.tables import replace
 from experiments import frame
@@ -71,7 +70,7 @@ def of_lqr(algorithm: str, states: int, inputs: int) -> export.Program:
     numbers = {"temperature": jnp.float32(0.2), "discount": jnp.float32(0.9)}
     state = sac.init(config, jax.random.key(0), obs_size=states, action_space=Unbounded(inputs), **numbers)
     policy = sac.policy(config, state)
-    return export.sampling(policy if algorithm == "gaussian_sac" else policy.with_solver(ACTING_SOLVER))
+    return export.sampling(policy if algorithm == "gaussian_sac" else policy.with_solver(RungeKutta("rk4", 4)))
 
 
 PROGRAMS = {

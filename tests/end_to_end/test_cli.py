@@ -69,7 +69,7 @@ def test_help_is_shown_in_every_encoding(command, encoding):
     kind = cli.COMMANDS[command][0]
     for option in vars(kind).get("__dataclass_fields__", {}):
         label = {"temperature": "alpha"}.get(option, option.replace("_", "-"))
-        known = f"--{label}" in said or option in ("algorithm", "env", "folder", "folders")
+        known = f"--{label}" in said or option in ("algorithm", "env", "folder", "folders", "study")
         assert known, option
     explained = said.count("(default:") + said.count("(required)")
     assert explained == len(kind.__dataclass_fields__)

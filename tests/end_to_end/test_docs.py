@@ -174,6 +174,7 @@ def commands(text):
     text = re.sub(r"(?<!\S)#.*", "", text.replace("\\\n", " "))
     text = re.sub(r"\bfor \w+ in [^;\n]*; *do\b|^ *done\b", "", text, flags=re.MULTILINE)
     for line in text.splitlines():
+        line = re.sub(r"--algorithm \$\w+", "--algorithm sac_isfm", line)
         words = shlex.split(re.sub(r"\$\{?\w+\}?", "0", line.removeprefix("$ ")))
         words = [word for word in words if not re.match(r"[A-Z_]+=(?!.* )", word) or words[0] == "make"]
         words = words[3:] if words[:2] == ["taskset", "-c"] else words

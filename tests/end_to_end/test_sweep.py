@@ -159,11 +159,15 @@ SICK = """
 import os
 import gymnasium
 from pathlib import Path
+from gymnasium.envs.classic_control import PendulumEnv
 from tests.end_to_end import reach
 
-Path(os.environ["SWEEP_PID"]).write_text(str(os.getpid()))
+def swing(**options):
+    Path(os.environ["SWEEP_PID"]).write_text(str(os.getpid()))
+    return PendulumEnv(**options)
+
 gymnasium.register("Sick-v0", lambda: reach.Reach(bad_step=50))
-gymnasium.register("Swing-v0", "gymnasium.envs.classic_control:PendulumEnv", max_episode_steps=17)
+gymnasium.register("Swing-v0", swing, max_episode_steps=17)
 """
 TINY = {"learning_starts": 40, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16}
 EVALUATION = {"steps": 200, "evaluate_every": 20, "evaluation_episodes": 1}
@@ -171,7 +175,7 @@ EVALUATION = {"steps": 200, "evaluate_every": 20, "evaluation_episodes": 1}
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with a module of two tasks, which writes the number of the process that imported it last."""
+    """A folder with a module of two tasks, one of which writes the number of the process that made it last."""
     (tmp_path / "sick.py").write_text(SICK)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("SWEEP_PID", str(tmp_path / "pid"))

@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 from entroflow.commands.lqr import initial, job, plan, units
 from entroflow.envs import LQREnv
 from entroflow.envs.functional import EnvState, advance
-from entroflow.flow import Unbounded
+from entroflow.flow import RungeKutta, Unbounded
 from entroflow.lqr import LQR, design, systems
 from entroflow.options import LQROptions
 from entroflow.rl import Flow, Gaussian, sac
@@ -24,8 +24,9 @@ UNITS = units.Units(np.array([4.0, 0.25, 2.0]), np.array([0.5, 8.0, 1.0]), 16.0)
 PLANT = systems.get("unstable")
 SKEW = np.array([[2.0, 0.6, -0.3], [0.6, 1.0, 0.2], [-0.3, 0.2, 0.5]])
 CONTROLLER = initial.Controller(0.7 * PLANT.optimal(1.0).K + 0.05, SKEW)
+ACTING_SOLVER = RungeKutta("rk4", 4)
 ACTORS = {
-    "flow": Flow(width=4, depth=1, state_width=4, acting_solver=plan.ACTING_SOLVER),
+    "flow": Flow(width=4, depth=1, state_width=4, acting_solver=ACTING_SOLVER),
     "gaussian": Gaussian(width=4),
 }
 OBS = jnp.array([3.0, -40.0, 0.5])
@@ -71,7 +72,7 @@ def test_the_job_begins_as_the_controller(monkeypatch):
     np.testing.assert_allclose(found, gaussian(OBS).logpdf(actions.astype(float)), rtol=2e-5)
     np.testing.assert_allclose(log_prob, gaussian(OBS).logpdf(np.asarray(action, float)), rtol=2e-5)
     np.testing.assert_allclose(action, gaussian(OBS).mean + np.linalg.cholesky(SKEW) @ [0.3, -1.0, 2.0], rtol=1e-5)
-    assert policy.inner.solver == plan.ACTING_SOLVER
+    assert policy.inner.solver == ACTING_SOLVER
 
 
 def test_a_gaussian_begins_as_the_controller():

@@ -105,12 +105,13 @@ def refers(docstring, arguments):
 
 def documented():
     """The arguments that functions and methods of the package tell, by their names, as f, m and Class.m."""
-    for path in MODULES.values():
+    for module, path in MODULES.items():
         for node in ast.parse(path.read_text()).body:
             parts = node.body if isinstance(node, ast.ClassDef) else [node]
             for part in parts:
                 if isinstance(part, ast.FunctionDef) and (told := sections(ast.get_docstring(part)).get("Args")):
                     yield part.name, told
+                    yield f"{module.replace('/', '.')}.{part.name}", told
                     yield f"{node.name}.{part.name}", told
 
 

@@ -139,7 +139,7 @@ class Design:
         seed: int = 0,
         step: Step = None,
     ) -> Simulation:
-        """Random trajectories of the closed loop, see `run`."""
+        """Random trajectories of the closed loop, see `lqr.responses.run`."""
         return run(self.plant, self.to_gaussian_policy(), x0, steps, trajectories, seed, step)
 
     def plot(self, x0: State = None, steps: int | None = None, step: Step = None) -> "Figure":

@@ -1,4 +1,15 @@
-"""What is left of a study: what became of every trial, the comparison of all, and study.json."""
+"""What is left of a study: what became of every trial, the comparison of all, and study.json.
+
+What the functions have in common:
+
+Args:
+    study: the study.
+    out: its folder.
+    outcomes: what became of every trial; of a search, the best first.
+
+Returns:
+    What the functions say.
+"""
 
 import json
 from collections.abc import Mapping, Sequence

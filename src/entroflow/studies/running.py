@@ -9,6 +9,13 @@ Args:
     memory: bytes that one trial needs.
     resume: whether to go on with what an earlier process began.
     display: what is told of the trials.
+    trial: a trial as Ray has it.
+    trials: all of them.
+    iteration: how often Ray has looked at them.
+    **info: what else Ray tells.
+
+Returns:
+    What the functions say.
 
 Raises:
     ValueError: for a cluster that cannot be joined, or whose machines lack what one trial needs.

@@ -40,6 +40,9 @@ class Needs:
         gpus: graphics processors, or a share of one.
         memory: GiB; None: as much as its plan takes.
         retries: times that a trial is placed again whose process or machine has died.
+
+    Raises:
+        ValueError: in one sentence, for a value that is not possible.
     """
 
     cores: Positive = 1
@@ -61,6 +64,9 @@ class Search:
         objective: what is to be high, the mean over seeds and episodes: of the last evaluation, or of all of them.
         early_stopping: whether ASHA stops trials that are worse than others after as many steps.
         seed: of the suggestions.
+
+    Raises:
+        ValueError: in one sentence, for a value that is not possible.
     """
 
     trials: Count = 32

@@ -7,6 +7,8 @@ Args:
     trial: the trial.
     folder: its run folder.
     objective: which of `Search.objective` its score is.
+    found: its task.
+    settings: its settings.
     config: what Ray hands to a worker: the trial's fields, where to write, and of a search the settings to try.
 
 Returns:
