@@ -10,7 +10,21 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from entroflow import agents, densities, diagnostics, envs, export, flow, isfm, lqr, multigoal, rl, storage, studies
+    from entroflow import (
+        agents,
+        densities,
+        diagnostics,
+        envs,
+        exact,
+        export,
+        flow,
+        isfm,
+        lqr,
+        multigoal,
+        rl,
+        storage,
+        studies,
+    )
     from entroflow.agents.agent import SAC, SACISFM, DenoisingSAC, GaussianSAC
     from entroflow.agents.load import load
     from entroflow.lqr import LQR
@@ -27,6 +41,7 @@ __all__ = [
     "densities",
     "diagnostics",
     "envs",
+    "exact",
     "export",
     "flow",
     "isfm",
