@@ -50,20 +50,26 @@ def blocks(path, *languages):
     return [found[3] for found in BLOCK.finditer(path.read_text()) if found[2] in languages]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The site, built as `make docs` does, and what Sphinx said."""
-    out = tmp_path_factory.mktemp("site")
+def built(out, *options):
+    """The site, built as `make docs` does."""
     (recipe,) = re.findall(r"-m sphinx (.*) -b html docs", (ROOT / "Makefile").read_text())
-    command = [sys.executable, "-m", "sphinx", *recipe.split(), "-b", "html", "docs", str(out)]
+    command = [sys.executable, "-m", "sphinx", *recipe.split(), *options, "-b", "html", "docs", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
     assert "--fail-on-warning" in recipe and "WARNING" not in done.stderr and "ERROR" not in done.stderr
     return out
 
 
-def test_the_site_is_built_and_its_tutorials_ran(site):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site without running its tutorials, which takes a minute."""
+    return built(tmp_path_factory.mktemp("site"), "-D", "nb_execution_mode=off")
+
+
+@pytest.mark.slow
+def test_the_site_is_built_and_its_tutorials_ran(tmp_path):
     """Without a warning, links inside of it included; pictures that the tutorials draw are shown."""
+    site = built(tmp_path)
     for page, pictures in {"from-stable-baselines3": 1, "control-engineer": 2, "flows": 2, "diagnostics": 1}.items():
         text = (site / "tutorials" / f"{page}.html").read_text()
         assert len(re.findall(r'<img [^>]*src="\.\./_images/[0-9a-f]{64}\.png"', text)) == pictures, page
