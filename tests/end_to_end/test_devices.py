@@ -44,7 +44,8 @@ def train(task, path, devices):
         return done.stdout.split(), dict(arrays)
 
 
-@pytest.mark.parametrize("task", ["jax/Pendulum", pytest.param("Pendulum-v1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["jax/Pendulum", "Pendulum-v1"])
 def test_eight_devices_give_the_numbers_of_one(tmp_path, task):
     """Of every run, to the rounding of double precision: a device sums in another order, for it has one run alone."""
     (where, found), (alone, expected) = (train(task, tmp_path / f"{n}.npz", n) for n in (8, 1))

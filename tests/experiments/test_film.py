@@ -18,6 +18,7 @@ def solution():
     return solve(MultiGoal(), film.ALPHA, steps_per_unit=8, tolerance=1e-5)
 
 
+@pytest.mark.slow
 def test_a_short_film(tmp_path, monkeypatch, solution):
     """It shows every moment of the flow, ends with a rest, and says how far both are from the density."""
     for name, value in {"STEPS": 4, "CANDIDATES": 8, "WIDTH": 4, "GRID": 20, "POINTS": 20, "DPI": 30}.items():
