@@ -63,7 +63,13 @@ def built(out, *options):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The site without running its tutorials, which takes a minute."""
-    return built(tmp_path_factory.mktemp("site"), "-D", "nb_execution_mode=off")
+    return built(
+        tmp_path_factory.mktemp("site"),
+        "-D",
+        "nb_execution_mode=off",
+        "-D",
+        "suppress_warnings=ref.python,myst-nb.lexer",
+    )
 
 
 @pytest.mark.slow
