@@ -40,13 +40,12 @@ class Network(eqx.Module):
     layers: tuple[eqx.nn.Linear, ...]
     affine: tuple[tuple[Array, Array], ...]  # gains and shifts after batch normalisation
     batch_norm: bool = eqx.field(static=True)
-    after: bool = eqx.field(static=True)
 
-    def __init__(self, sizes: tuple[int, ...], batch_norm: bool, key: Array, after: bool = False):
+    def __init__(self, sizes: tuple[int, ...], batch_norm: bool, key: Array):
         keys = jax.random.split(key, len(sizes) - 1)
         self.layers = tuple(eqx.nn.Linear(i, o, key=k) for i, o, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
         self.affine = tuple((jnp.ones(size), jnp.zeros(size)) for size in sizes[1:-1]) if batch_norm else ()
-        self.batch_norm, self.after = batch_norm, after
+        self.batch_norm = batch_norm
 
     def __call__(self, x: Array, known: Statistics | None = None) -> tuple[Array, Statistics]:
         """Return outputs of a batch, (b, i) to (b, o), and its statistics, which count unless others are `known`."""
@@ -62,10 +61,8 @@ class Network(eqx.Module):
         if self.batch_norm:
             x = normalise(x)
         for i, layer in enumerate(self.layers[:-1]):
-            x = _affine(layer, x)
-            x = normalise(jax.nn.relu(x) if self.after else x)
-            x = x * self.affine[i][0][None] + self.affine[i][1][None] if self.batch_norm else x
-            x = x if self.after else jax.nn.silu(x)
+            x = normalise(_affine(layer, x))
+            x = jax.nn.silu(x * self.affine[i][0][None] + self.affine[i][1][None] if self.batch_norm else x)
         return _affine(self.layers[-1], x), found
 
     def with_unit_rows(self) -> "Network":
@@ -98,7 +95,6 @@ class Variant:
         projection: what the atoms learn of, the "scalar" target (HL-Gauss) or the "distribution" at s' (C51).
         steady: whether the first layer makes up for units of the inputs that move, as the package's critic does.
         norm: normalisation of the hidden layers, "layer" or "batch".
-        after: whether layers are normalised after their activations, then ReLU, as in CrossQ.
         unit_rows: whether batch normalisation goes with rows of weights of norm one.
         targets: whether batch normalisation has target networks, too; layer normalisation always has.
         width: width of each hidden layer.
@@ -115,7 +111,6 @@ class Variant:
     projection: Literal["scalar", "distribution"] = "scalar"
     steady: bool = False
     norm: Literal["layer", "batch"] = "layer"
-    after: bool = False
     unit_rows: bool = True
     targets: bool = False
     width: Count = 256
@@ -142,7 +137,7 @@ class Variant:
     def init(self, keys: Array, obs_units: Moments, action_size: int, updates: int | None) -> State:
         """Make the state of a critic that has learned nothing."""
         sizes = (obs_units.mean.size + action_size, *[self.width] * self.depth, self.atoms)
-        make = lambda key: Network(sizes, self.norm == "batch", key, self.after)  # noqa: E731
+        make = lambda key: Network(sizes, self.norm == "batch", key)  # noqa: E731
         q, value_units = eqx.filter_vmap(make)(jax.random.split(keys[0], self.members)), standard()
         if self.support is not None:
             low, high = self.support

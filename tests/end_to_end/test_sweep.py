@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from entroflow import checks
+from entroflow.agents import learning
+from entroflow.agents.compiled import CompiledTraining
 from entroflow.agents.settings import to_json
+from entroflow.agents.training import Training
 from entroflow.cli import main
-from entroflow.studies import read
+from entroflow.studies import read, trial
 from entroflow.studies.study import LONGEST, name_of
 from entroflow.studies.trial import check, settings_of
 from experiments.resume.run import content
@@ -148,6 +151,16 @@ def test_settings_come_from_a_file(tmp_path, capsys):
     assert "b.toml: got 'candidates'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("env", "kind"), [("jax/Pendulum", CompiledTraining), ("Pendulum-v1", Training)])
+def test_a_trial_trains_as_train_does(tmp_path, monkeypatch, env, kind):
+    """A task in JAX is trained by the compiled loop."""
+    seen = []
+    monkeypatch.setattr(learning, "record", lambda training, *_, **__: seen.append(type(training)))
+    (one,) = read({"tasks": [env], "algorithms": ["gaussian_sac"], "steps": 100, "settings": TINY}).trials
+    trial.run(one, tmp_path / "run", lambda step: None)
+    assert seen == [kind]
+
+
 def test_toml_is_read_strictly(tmp_path):
     """Text that is none is refused by name."""
     (tmp_path / "a.toml").write_bytes(b"\xff")
@@ -250,8 +263,8 @@ def test_a_study_goes_on_after_its_driver_died(place, storage):
     driver.wait()
     written(out / "study.toml", study | {"seeds": 3}, settings=TINY)
     assert started(place, out, "--resume").wait() == 0
-    for seed, trial in enumerate(read(out / "study.toml").trials):
-        assert content(out / "trials" / trial.name) == content(alone(place, seed))
+    for seed, each in enumerate(read(out / "study.toml").trials):
+        assert content(out / "trials" / each.name) == content(alone(place, seed))
 
 
 @pytest.mark.slow

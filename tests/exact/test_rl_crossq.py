@@ -115,13 +115,18 @@ def test_running_statistics_are_averages_at_first(state, batch):
 
 
 def test_step_goes_against_the_gradient(state, batch):
-    """Adam's first step is the learning rate against the sign of the derivative, taken by differences in NumPy."""
-    targets = (targets_by_hand(state, batch) - 2.0) / 3.0
+    """Adam's first step is the learning rate against the sign of the derivative, taken by differences in NumPy.
+
+    Targets follow from Q(s', a') of the networks that learn, and carry no gradient.
+    """
+    targets = 0.5 + 0.9 * (targets_by_hand(state, batch) - 0.5 - 0.9 * 2.0) / (0.9 * 3.0)
     unmoved = eqx.tree_at(lambda state: state.value_units, state, standard())  # so that the step alone moves networks
-    target = lambda _: jnp.asarray(targets, jnp.float32)  # noqa: E731
+    target = lambda q: 0.5 + 0.9 * q  # noqa: E731
     experience = experience_of(batch, target, 10**9)
     after, _ = CRITIC.update(unmoved, experience)
-    checked = 0
+    adam, checked = after.q_optimiser[0], 0
+    slopes = jax.tree.leaves(jax.tree.map(lambda first, second: jnp.max(jnp.abs(first) / jnp.sqrt(second)), *adam[1:]))
+    np.testing.assert_allclose(max(slopes), 0.5 / np.sqrt(0.001), rtol=1e-4)  # (1 − momentum) g / √((1 − 0.999) g²)
     for i in range(2):
         network = member(unmoved.q, i)
         leaves, structure = jax.tree.flatten(network)

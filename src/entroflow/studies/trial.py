@@ -107,8 +107,8 @@ def run(trial: Trial, folder: Path, kept: Callable[[int], Any]) -> None:
         kept: is told the step of every evaluation, once it and its checkpoint are on disk.
     """
     from ..agents import learning
+    from ..agents.compiled import training_of
     from ..agents.tasks import task
-    from ..agents.training import Training
     from ..stopping import Stop
     from ..storage.folder import cache_compilations
 
@@ -120,7 +120,7 @@ def run(trial: Trial, folder: Path, kept: Callable[[int], Any]) -> None:
     config = config_of(trial, found, settings)
     known = records.begun(folder, config, True, ("folder", "trial", trial.name), "")
     cache_compilations()
-    training = Training(found, settings, trial.seeds, max(trial.steps, (known or config)["steps"]))
+    training = training_of(found, settings, trial.seeds, max(trial.steps, (known or config)["steps"]))
     how = {"new": known is None, "every": learning.LOG_INTERVAL, "kept": kept}
     try:
         learning.record(training, folder, known or config, trial.steps, Stop(), Console(quiet=True), **how)
