@@ -86,6 +86,7 @@ def test_operations_that_policies_may_need(tmp_path):
         rows = jnp.arange(1.0, 5.0), jnp.linspace(0.0, 1.0, 4)
         forward, _ = jax.lax.scan(step, (noise, obs[:2]), rows)
         back, _ = jax.lax.scan(step, forward, (jnp.concatenate([obs[:2], noise]), rows[1]), reverse=True)
+        swapped, _ = jax.lax.scan(lambda carry, row: ((carry[1], carry[0]), None), (noise, obs[:2]), jnp.arange(3.0))
         sums = (
             jnp.sum(powers, axis=0),
             jnp.max(powers, axis=1),
@@ -93,7 +94,9 @@ def test_operations_that_policies_may_need(tmp_path):
             jnp.sum(batched),
         )
         return (
-            jnp.concatenate([jnp.atleast_1d(part).ravel() for part in (*sums, *back, jnp.log(jnp.abs(obs)), batched)]),
+            jnp.concatenate(
+                [jnp.atleast_1d(part).ravel() for part in (*sums, *back, *swapped, jnp.log(jnp.abs(obs)), batched)]
+            ),
         )
 
     program = export.Program(function, 6, (2,), ("action",))
