@@ -34,7 +34,8 @@ test: $(READY)  ## run the tests
 test-all: $(READY)  ## run the tests, the slow ones included
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "" $(ARGS)
 
-check: lint types test  ## everything that must pass before a commit: lint, types, tests, among which the site is built
+check: lint  ## everything that must pass before a commit: lint, types, tests, among which the site is built
+	@$(MAKE) --no-print-directory --jobs=2 types test
 
 lint: $(READY)  ## check style and formatting
 	$(BIN)/ruff check .

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from entroflow.agents.settings import change, of_algorithm
 from entroflow.agents.tasks import task
@@ -23,6 +25,13 @@ from .run import LEARNED
 EVERY, EPISODES, LONGEST = 5000, 3, 200_000
 UNIT_ROWS = {"atoms": 1, "norm": "batch", "rate": 1e-3, "momentum": 0.5}  # as "batch norm" of `run.CHANGES`
 FLOW, GAUSSIAN = "sac_isfm", "gaussian_sac"
+PRESET = {"critic": CrossQ(), "pathwise": 1.0}
+
+
+def nothing(log_weights: Float[Array, " N"]) -> Float[Array, " N"]:
+    """Weigh no candidate: the actor learns by the pathwise term alone."""
+    return jnp.zeros_like(log_weights)
+
 
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "defaults": (FLOW, {}),
@@ -46,7 +55,12 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "Gaussian, CrossQ": (GAUSSIAN, {"critic": CrossQ(), "policy_delay": 3, "rate": 1e-3}),
     "CrossQ": (FLOW, {"critic": CrossQ(), "policy_delay": 3}),
     "CrossQ, policy every step": (FLOW, {"critic": CrossQ()}),
-    "CrossQ, policy every step, pathwise 1": (FLOW, {"critic": CrossQ(), "pathwise": 1.0}),  # the preset
+    "CrossQ, policy every step, pathwise 1": (FLOW, PRESET),
+    "the preset, pathwise term alone": (FLOW, PRESET | {"normalise": nothing}),
+    "the preset, 96 states at every third step": (FLOW, PRESET | {"states": 96, "policy_delay": 3}),
+    "the preset, half the target entropy": (FLOW, PRESET | {"target_entropy": -3.0}),
+    "the preset, mean of the critics": (FLOW, {"critic": CrossQ(ensemble="mean"), "pathwise": 1.0}),
+    "the preset, pathwise 3": (FLOW, PRESET | {"pathwise": 3.0}),
     "CrossQ, pathwise 3": (FLOW, {"critic": CrossQ(), "policy_delay": 3, "pathwise": 3.0}),
 }
 FIELDS = ["change", "task", "seed", "settings", "device", "step", "seconds", "best of 16", "drawn", *LEARNED]
