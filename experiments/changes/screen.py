@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from entroflow.agents.settings import change, of_algorithm
 from entroflow.agents.tasks import task
 from entroflow.agents.training import NotFinite, Training
+from entroflow.flow import RungeKutta
 from entroflow.rl import CrossQ
 
 from .critics import Variant
@@ -60,6 +61,7 @@ CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
     "the preset, 96 states at every third step": (FLOW, PRESET | {"states": 96, "policy_delay": 3}),
     "the preset, half the target entropy": (FLOW, PRESET | {"target_entropy": -3.0}),
     "the preset, mean of the critics": (FLOW, {"critic": CrossQ(ensemble="mean"), "pathwise": 1.0}),
+    "the preset, graded steps": (FLOW, PRESET | {"solver": RungeKutta("midpoint", 4, grading=1.5)}),
     "the preset, pathwise 3": (FLOW, PRESET | {"pathwise": 3.0}),
     "CrossQ, pathwise 3": (FLOW, {"critic": CrossQ(), "policy_delay": 3, "pathwise": 3.0}),
 }
@@ -80,7 +82,8 @@ def screen(path: Path, name: str, environment: str, seeds: list[int], seconds: f
     training = Training(task(environment), change(of_algorithm(algorithm), changes), seeds, LONGEST)
     device, begun = f"{jax.devices()[0].device_kind}, JAX {jax.__version__}", time.perf_counter()
     late = lambda: time.perf_counter() - begun > seconds  # noqa: E731
-    label = {"change": name, "task": environment, "settings": repr(changes), "device": device}
+    told = repr({name: getattr(value, "__name__", value) for name, value in changes.items()})
+    label = {"change": name, "task": environment, "settings": told, "device": device}
     with path.open("a", newline="", buffering=1) as file:
         writer = csv.DictWriter(file, FIELDS)
         if not path.stat().st_size:
@@ -93,9 +96,9 @@ def screen(path: Path, name: str, environment: str, seeds: list[int], seconds: f
                         kind: np.mean([each["return"] for each in found if each["seed"] == row["seed"]])
                         for kind, found in (("best of 16", best), ("drawn", drawn))
                     }
-                    told = {key: f"{value:.5g}" for key, value in (row | of).items() if key in (*of, *LEARNED)}
+                    numbers = {key: f"{value:.5g}" for key, value in (row | of).items() if key in (*of, *LEARNED)}
                     at = {"seed": row["seed"], "step": row["step"], "seconds": round(time.perf_counter() - begun, 1)}
-                    writer.writerow(label | at | told)
+                    writer.writerow(label | at | numbers)
         except NotFinite as problem:
             print(problem)
         finally:

@@ -52,35 +52,45 @@ class Options(frame.Options):
     """Options."""
 
     seed: int = 3
-    """Seed of the agents."""
+    """Seed of the agents, and of the episodes that the states are from."""
+    trained: tuple[Path, ...] = ()
+    """Folders of trained agents, to measure these and train none."""
 
 
 def plan(options: Options) -> frame.Work:
     """Check the options and return the work."""
-    return functools.partial(run, checks.seed("seed", options.seed))
+    return functools.partial(run, checks.seed("seed", options.seed), options.trained)
 
 
-def run(seed: int, job: frame.Job) -> tuple[frame.Row, list[Any]]:
-    """Train the agents, then measure each with every solver."""
-    job.cells, rows = len(TASKS) * (1 + len(SOLVERS)), []
-    for name, steps in TASKS.items():
-        folder = job.out / "agents" / name
-        told = job.cell(f"{name}: training", functools.partial(train, name, steps, seed, folder))
+def run(seed: int, trained: Sequence[Path], job: frame.Job) -> tuple[frame.Row, list[Any]]:
+    """Train the agents, unless there are some, then measure each with every solver."""
+    jobs = {path.name: functools.partial(states_of, path, seed) for path in trained} or {
+        name: functools.partial(train, name, steps, seed, job.out / "agents" / name) for name, steps in TASKS.items()
+    }
+    folders = {path.name: path for path in trained}
+    job.cells, rows = len(jobs) * (1 + len(SOLVERS)), []
+    for name, prepare in jobs.items():
+        told = job.cell(f"{name}: states" if trained else f"{name}: training", prepare)
         states = np.array(told["states"], np.float32)
-        agent = entroflow.load(folder)
+        agent = entroflow.load(folders.get(name, job.out / "agents" / name))
         for solver in SOLVERS:
             measured = job.cell(f"{name}: {solver}", functools.partial(measure, agent, states, solver))
             rows.append({"task": name, "solver": solver} | measured)
     job.text("table.md", table(rows))
-    settings = {"tasks": TASKS, "states": STATES, "draws": DRAWS}
+    settings = {"tasks": list(folders) or TASKS, "states": STATES, "draws": DRAWS}
     return {"settings": settings, "solvers": rows}, [Markdown(table(rows))]
 
 
 def train(name: str, steps: int, seed: int, folder: Path) -> frame.Row:
-    """Train an agent, keep it, and return states of its episodes, evenly spaced."""
-    agent = entroflow.SACISFM(name, seed=seed, **SETTINGS).learn(steps)
-    agent.save(folder)
-    env, states = gym.make(name), []
+    """Train an agent, keep it, and return states of its episodes."""
+    entroflow.SACISFM(name, seed=seed, **SETTINGS).learn(steps).save(folder)
+    return states_of(folder, seed)
+
+
+def states_of(folder: Path, seed: int) -> frame.Row:
+    """Return states of the episodes of an agent that was kept, evenly spaced."""
+    agent = entroflow.load(folder)
+    env, states = gym.make(agent.task.name), []
     obs, _ = env.reset(seed=seed)
     for _ in range(1000):
         states.append(obs)

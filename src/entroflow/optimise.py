@@ -8,6 +8,7 @@ Args:
     rest: fraction of the steps before, at a rate of zero.
     steps: number of steps, after which the rate is zero; None where there is no plan.
     optimiser: the optimiser.
+    adam: Adam.
     gradient: gradient of the loss, a model in structure.
     model: the parameters.
     state: the optimiser's state.
@@ -21,11 +22,14 @@ Returns:
 from typing import TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import optax
 import optax.contrib
 from jaxtyping import ArrayLike, Float
 
 M = TypeVar("M")
+LIMIT = 10.0  # of a gradient, in root mean squares of those before
+SECOND = 0.999  # Adam's second momentum
 
 
 def planned(rate: float, warmup: float, steps: int, rest: float = 0.0) -> optax.GradientTransformation:
@@ -41,7 +45,33 @@ def planned(rate: float, warmup: float, steps: int, rest: float = 0.0) -> optax.
 
 def optimiser(rate: float, warmup: float, steps: int | None, rest: float = 0.0) -> optax.GradientTransformation:
     """Return the optimiser of a training, Adam at a constant rate where it has no planned end."""
-    return optax.adam(rate) if steps is None else planned(rate, warmup, steps, rest)
+    return limited(optax.adam(rate)) if steps is None else planned(rate, warmup, steps, rest)
+
+
+def limited(adam: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Return Adam for gradients at most ten times as long as the root mean square of those that it remembers.
+
+    Adam divides by that root: a single gradient 10⁸ times as long as the others stops it for 30,000 steps.
+
+    Example:
+        >>> adam, wild = limited(optax.adam(1e-3)), jnp.ones(1)
+        >>> _, state = adam.update(wild, adam.init(wild))
+        >>> _, (state, _) = adam.update(1e8 * wild, state)
+        >>> f"{state.nu[0]:.3f}"  # 0.001 of 1 and of 10²
+        '0.101'
+    """
+
+    def update(
+        gradient: optax.Updates, state: optax.OptState, parameters: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        known = cast(tuple[optax.ScaleByAdamState, ...], state)[0]
+        squares = sum(jax.tree.leaves(jax.tree.map(jnp.sum, known.nu)))
+        most = LIMIT * jnp.sqrt(squares / (1 - SECOND ** jnp.maximum(known.count, 1)))
+        length = optax.global_norm(gradient)
+        share = jnp.where((length > most) & (most > 0), most / length, 1.0)
+        return adam.update(jax.tree.map(lambda part: share * part, gradient), state, parameters)
+
+    return optax.GradientTransformation(adam.init, update)
 
 
 def descend(

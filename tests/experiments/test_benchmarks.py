@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 from matplotlib.image import imread
 
-from benchmarks import accuracy, algorithms, exported, operations, report, run, scaling
+from benchmarks import accuracy, algorithms, exported, learning, operations, report, run, scaling
 from benchmarks.measure import one_core, summary
 from benchmarks.worker import Block
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
@@ -197,3 +197,29 @@ def test_a_process_that_ends_says_why():
     """A worker whose algorithm cannot be made is an error that names the reason."""
     with pytest.raises(ValueError, match=r"a process of sbx that ended \(ModuleNotFoundError.*sbx"):
         algorithms.Worker("sbx", "Pendulum-v1", Path(sys.executable))
+
+
+def test_times_to_a_return(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning, "EVERY", 600)
+    monkeypatch.setattr(learning, "EPISODES", 1)
+    asked = ["--task", "Pendulum-v1", "--algorithm", "gaussian_sac", "--steps", "1200", "--out", str(tmp_path)]
+    assert learning.main(asked) == 0
+    rows = learning.read(tmp_path / "learning.csv")
+    assert [(row["algorithm"], row["step"]) for row in rows] == [("gaussian_sac", "600"), ("gaussian_sac", "1200")]
+    assert 0 < float(rows[0]["seconds"]) < float(rows[1]["seconds"])
+    assert learning.main(asked) == 0 and learning.read(tmp_path / "learning.csv") == rows  # nothing is trained again
+    assert imread(tmp_path / "learning-Pendulum-v1.png").size
+
+
+def test_when_a_return_is_reached_is_read_off_the_mean_of_three_evaluations():
+    told = {"sb3": (0, 40, 70, 100), "gaussian_sac": (90, 60, 60, 90)}
+    rows = [
+        {"algorithm": name, "task": "T", "seed": "0", "step": str(100 * i), "seconds": str(60 * i), "return": str(value)}
+        for name, returns in told.items()
+        for i, value in enumerate(returns, 1)
+    ]
+    lines = [[cell.strip() for cell in line.split("|")[2:-1]] for line in learning.table(rows).splitlines()[2:]]
+    assert [(line[0], *line[4:]) for line in lines] == [
+        ("Gaussian SAC", "70", "–", "1.0 (100)"),  # 90 at once, where 70 was asked for
+        ("SB3 SAC", "70", "–", "4.0 (400)"),
+    ]

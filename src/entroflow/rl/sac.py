@@ -54,7 +54,7 @@ from ..types import Transition
 from .actors import Goal
 from .config import Config
 from .critics import Experience, VCritic
-from .soft_bellman import soft_target, soft_value, temperature_loss
+from .soft_bellman import credible, soft_target, soft_value, temperature_loss
 
 BLOCK = 1024  # states whose values are computed at once
 Metrics = dict[str, Float[Array, ""]]
@@ -218,6 +218,7 @@ def _act(
     if not config.actor.has_density:
         return jax.vmap(pi.sample)(keys, obs), None, pi.exploration_entropy()
     actions, log_prob = jax.vmap(pi.sample_and_log_prob)(keys, obs)
+    log_prob = credible(log_prob, state.action_space)
     return actions, log_prob, -jnp.mean(log_prob)
 
 

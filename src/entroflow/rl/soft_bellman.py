@@ -12,6 +12,7 @@ Args:
     key: random key.
     obs: states, shape (b, n).
     q_function: soft action value, (s, a) ↦ Q(s, a).
+    action_space: the space of the actions, in whose units their density is.
     log_z: log Ẑ(s) of candidates drawn from π and weighted for π_new = exp(Q/α)/Z.
     kl: their estimate of KL(π‖π_new).
     reward: r(s, a).
@@ -29,11 +30,26 @@ Returns:
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from ..flow import ActionSpace
 from ..isfm import QFunction
 
+CREDIBLE = 30.0  # nats for each component of an action
 Draw = Callable[[PRNGKeyArray, Array], tuple[Array, Array]]
+
+
+def credible(log_prob: Float[Array, "*batch"], action_space: ActionSpace) -> Float[Array, "*batch"]:
+    """Return log π within 30 nats for each component of the uniform density over a box, or of one over a unit.
+
+    It is what learning hears of log π. A drawn action is less likely than that once in e³⁰ draws, and one more likely
+    lies within 10⁻¹³ of the box of its neighbours: farther out a solver has failed. It does at single states whose
+    field is stiff, with millions of nats, which no critic, temperature or average would get over. No gradient passes.
+    """
+    usual = -action_space.log_det(jnp.zeros(action_space.size))
+    most = CREDIBLE * action_space.size
+    return jnp.clip(log_prob, usual - most, usual + most)
 
 
 def soft_value(

@@ -81,7 +81,7 @@ class CrossQ:
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.rate, b1=self.momentum)
+        return optimise.limited(optax.adam(self.rate, b1=self.momentum))
 
     def init(self, keys: Key[Array, "2"], obs_units: Moments, action_size: int, updates: int | None) -> CrossQState:
         """Make the state of a critic that has learned nothing, see `Critic.init`."""
