@@ -55,8 +55,8 @@ def limited(adam: optax.GradientTransformation) -> optax.GradientTransformation:
 
     Example:
         >>> adam, wild = limited(optax.adam(1e-3)), jnp.ones(1)
-        >>> _, state = adam.update(wild, adam.init(wild))
-        >>> _, (state, _) = adam.update(1e8 * wild, state)
+        >>> _, state = descend(adam, wild, wild, adam.init(wild))
+        >>> _, (state, *_) = descend(adam, 1e8 * wild, wild, state)
         >>> f"{state.nu[0]:.3f}"  # 0.001 of 1 and of 10²
         '0.101'
     """
@@ -65,9 +65,9 @@ def limited(adam: optax.GradientTransformation) -> optax.GradientTransformation:
         gradient: optax.Updates, state: optax.OptState, parameters: optax.Params | None = None
     ) -> tuple[optax.Updates, optax.OptState]:
         known = cast(tuple[optax.ScaleByAdamState, ...], state)[0]
-        squares = sum(jax.tree.leaves(jax.tree.map(jnp.sum, known.nu)))
-        most = LIMIT * jnp.sqrt(squares / (1 - SECOND ** jnp.maximum(known.count, 1)))
-        length = optax.global_norm(gradient)
+        squares = jax.tree.reduce(jnp.add, jax.tree.map(jnp.sum, known.nu))
+        most = LIMIT * jnp.sqrt(squares / (1 - SECOND ** jnp.maximum(known.count, 1).astype(squares.dtype)))
+        length = optax.tree.norm(gradient)
         share = jnp.where((length > most) & (most > 0), most / length, 1.0)
         return adam.update(jax.tree.map(lambda part: share * part, gradient), state, parameters)
 

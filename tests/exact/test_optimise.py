@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from entroflow.optimise import descend, follow, optimiser, planned
+from entroflow.optimise import LIMIT, descend, follow, limited, optimiser, planned
 
 
 def rates(steps, warmup=0.25, rate=0.5, rest=0.0):
@@ -57,6 +57,37 @@ def test_a_training_without_an_end_has_adam(steps):
     if steps is None:  # Adam's first step is the rate in every component, against the gradient's sign
         first, _ = descend(made, gradients, models[0], made.init(models[0]))
         np.testing.assert_allclose(models[0]["w"] - first["w"], 0.1 * np.sign(gradients["w"]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("wild", [3.0, 100.0, 1e8])
+def test_one_wild_gradient_does_not_stop_adam(wild):
+    """A gradient is cut to ten times the root mean square before it, over all leaves; shorter ones pass as they are."""
+    usual = {"a": jnp.float32([0.6, -0.8]), "b": jnp.float32([[2.4]])}
+    length = np.sqrt(0.6**2 + 0.8**2 + 2.4**2)
+    plain, adam = optax.adam(0.1), optimiser(0.1, 0.0, None)
+    model, states = jax.tree.map(jnp.zeros_like, usual), [each.init(usual) for each in (plain, adam)]
+    for scale in (1.0, 1.0, 1.0, wild, 1.0):
+        told = scale, min(scale, LIMIT)  # every gradient before has the length of the usual one
+        gradients = [jax.tree.map(lambda part, by=by: by * part, usual) for by in told]
+        if scale == 1.0 and states[0][0].count == 4:  # after the wild one
+            root = np.sqrt(sum(float(jnp.sum(leaf)) for leaf in jax.tree.leaves(states[1][0].nu)) / (1 - 0.999**4))
+            np.testing.assert_allclose(root, length * np.sqrt((3 + min(wild, LIMIT) ** 2) / 4), rtol=1e-3)
+        given = gradients[1], jax.tree.map(lambda part, by=scale: by * part, usual)
+        found = [descend(each, g, model, s) for each, g, s in zip((plain, adam), given, states, strict=True)]
+        for one, other in zip(*(jax.tree.leaves(step) for step, _ in found), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
+        states = [state for _, state in found]
+
+
+def test_adam_begins_with_any_gradient():
+    """Nothing is remembered at first, nor after gradients of zero."""
+    zero, one = jnp.zeros(2), jnp.float32([3.0, -1e6])
+    steps = []
+    for adam in (optax.adam(0.1), limited(optax.adam(0.1))):
+        _, state = descend(adam, zero, zero, adam.init(zero))
+        steps.append(descend(adam, one, zero, state)[0])
+    np.testing.assert_allclose(*steps, rtol=1e-6)
+    assert np.abs(steps[0]).min() > 0.01
 
 
 def test_an_average_goes_a_share_of_the_way():

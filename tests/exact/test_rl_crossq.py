@@ -168,3 +168,13 @@ def test_inputs_may_have_any_units():
     network = BatchNormMLP(3, width=4, depth=1, key=jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (8, 3))
     np.testing.assert_allclose(network(5.0 + 100.0 * x)[0], network(x)[0], rtol=2e-3, atol=2e-3)
+
+
+def test_a_wild_target_does_not_stop_the_networks(state, batch):
+    """Its gradient is cut to ten times the root mean square of those before."""
+    squares = lambda state: sum(float(jnp.sum(leaf)) for leaf in jax.tree.leaves(state.q_optimiser[0].nu))  # noqa: E731
+    known, _ = update(state, batch, 1)
+    usual, _ = update(known, batch, 2)
+    wild, _ = update(known, batch, 2, lambda q: 1e6 + q)
+    assert squares(usual) < 50 * squares(known)
+    np.testing.assert_allclose(squares(wild), (0.999 + 10**2) * squares(known), rtol=1e-4)

@@ -330,3 +330,30 @@ def test_best_of_several_actions():
         np.testing.assert_allclose(first, draw(state, alone, same_obs, average=True)[0][0], rtol=1e-5, atol=1e-6)
         assert np.abs(first - draw(state, alone, same_obs)[0][0]).max() > 1e-2
     assert not all(best_by_online), "the choice tells which critics made it"
+
+
+def test_a_solver_that_fails_is_not_believed(batch):
+    """Where the field is stiff the latents fly; targets, entropy, gradient and the next steps survive it."""
+    config = dataclasses.replace(FLOW, actor=dataclasses.replace(FLOW.actor, pathwise=1.0, normalise=jnp.zeros_like))
+    state = make(config)
+    stiff = jax.tree.map(lambda leaf: 7 * leaf, state.actor)
+    most = 30 * 2 + float(jnp.sum(jnp.log((HIGH - LOW) / 2)))
+
+    @jax.jit
+    def learned(state, actor):
+        state = dataclasses.replace(state, actor=actor)
+        keys = jax.random.split(jax.random.key(0), SIZE)
+        told = jax.vmap(sac.policy(config, state).sample_and_log_prob)(keys, batch.next_obs)[1]
+        improved, _, metrics = sac.improve_policy(config, state, batch.obs, keys[0])
+        _, more = sac.evaluate_policy(config, state, batch, keys[1])
+        return told, improved, metrics | more
+
+    _, before, _ = learned(state, state.actor)
+    told, after, metrics = learned(dataclasses.replace(before, actor=state.actor), stiff)
+    assert np.abs(told).max() > 1e4  # nats
+    assert np.abs(float(metrics["entropy"])) < most and np.abs(float(metrics["q"])) < 100 + ALPHA * most
+    assert np.abs(float(metrics["policy_loss"])) < (100 + ALPHA * most) / ALPHA  # pathwise alone: no candidate weighs
+    squares = [
+        sum(float(jnp.sum(leaf)) for leaf in jax.tree.leaves(each.actor_optimiser[0].nu)) for each in (before, after)
+    ]
+    assert squares[1] < 101.1 * squares[0]

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from entroflow.flow import Unbounded
+from entroflow.flow import Box, Unbounded
 from entroflow.moments import Moments
 from entroflow.rl import Config, Flow, MLPCritic, sac
-from entroflow.rl.soft_bellman import soft_target, soft_value
+from entroflow.rl.soft_bellman import credible, soft_target, soft_value
 from entroflow.types import Transition
 
 CRITIC = MLPCritic(width=8, soft_value="network", improve_on="target", rate=0.05, target_rate=0.1)
@@ -60,6 +60,18 @@ def test_soft_value_rewards_unlikely_actions():
     """Q − α log π: entropy adds to the value."""
     found = soft_value(jnp.float32([1.0, 1.0]), jnp.log(jnp.float32([0.5, 0.01])), 2.0)
     np.testing.assert_allclose(found, [1.0 + 2.0 * np.log(2.0), 1.0 + 2.0 * np.log(100.0)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+def test_only_log_densities_that_can_be_true_are_heard_of(scale):
+    """Within 30 nats a component, in any units of the actions; beyond them no gradient passes."""
+    low = scale * jnp.float32([-1.0, 2.0])
+    box, uniform = Box(low, low + 2 * scale), -2 * np.log(scale)  # of half-widths
+    told = jnp.float32(uniform + np.array([-1e6, -61.0, -59.0, 0.0, 59.0, 61.0, 1e6]))
+    expected = uniform + np.array([-60.0, -60.0, -59.0, 0.0, 59.0, 60.0, 60.0])
+    np.testing.assert_allclose(credible(told, box), expected, atol=2e-5)
+    np.testing.assert_array_equal(jax.vmap(jax.grad(lambda x: credible(x, box)))(told), [0, 0, 1, 1, 1, 0, 0])
+    np.testing.assert_allclose(credible(told, Unbounded(2, scale=scale)), expected, atol=2e-5)
 
 
 def test_soft_target_ends_at_termination_only():

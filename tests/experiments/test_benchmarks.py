@@ -214,7 +214,14 @@ def test_times_to_a_return(tmp_path, monkeypatch):
 def test_when_a_return_is_reached_is_read_off_the_mean_of_three_evaluations():
     told = {"sb3": (0, 40, 70, 100), "gaussian_sac": (90, 60, 60, 90)}
     rows = [
-        {"algorithm": name, "task": "T", "seed": "0", "step": str(100 * i), "seconds": str(60 * i), "return": str(value)}
+        {
+            "algorithm": name,
+            "task": "T",
+            "seed": "0",
+            "step": str(100 * i),
+            "seconds": str(60 * i),
+            "return": str(value),
+        }
         for name, returns in told.items()
         for i, value in enumerate(returns, 1)
     ]

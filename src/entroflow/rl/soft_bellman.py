@@ -41,7 +41,7 @@ Draw = Callable[[PRNGKeyArray, Array], tuple[Array, Array]]
 
 
 def credible(log_prob: Float[Array, "*batch"], action_space: ActionSpace) -> Float[Array, "*batch"]:
-    """Return log π within 30 nats for each component of the uniform density over a box, or of one over a unit.
+    """Return log π within 30 nats for each component, around −log of the box's half-widths, or of the space's units.
 
     It is what learning hears of log π. A drawn action is less likely than that once in e³⁰ draws, and one more likely
     lies within 10⁻¹³ of the box of its neighbours: farther out a solver has failed. It does at single states whose
