@@ -200,12 +200,12 @@ def test_a_process_that_ends_says_why():
 
 
 def test_times_to_a_return(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning, "EVERY", 600)
+    monkeypatch.setattr(learning, "EVERY", 300)
     monkeypatch.setattr(learning, "EPISODES", 1)
-    asked = ["--task", "Pendulum-v1", "--algorithm", "gaussian_sac", "--steps", "1200", "--out", str(tmp_path)]
+    asked = ["--task", "Pendulum-v1", "--algorithm", "gaussian_sac", "--steps", "600", "--out", str(tmp_path)]
     assert learning.main(asked) == 0
     rows = learning.read(tmp_path / "learning.csv")
-    assert [(row["algorithm"], row["step"]) for row in rows] == [("gaussian_sac", "600"), ("gaussian_sac", "1200")]
+    assert [(row["algorithm"], row["step"]) for row in rows] == [("gaussian_sac", "300"), ("gaussian_sac", "600")]
     assert 0 < float(rows[0]["seconds"]) < float(rows[1]["seconds"])
     assert learning.main(asked) == 0 and learning.read(tmp_path / "learning.csv") == rows  # nothing is trained again
     assert imread(tmp_path / "learning-Pendulum-v1.png").size
