@@ -3,6 +3,7 @@
 import ast
 import importlib
 import operator
+import os
 import re
 import shlex
 import subprocess
@@ -168,7 +169,10 @@ def test_public_names_come_from_the_top():
         _ = entroflow.LQG
 
 
-IMPORTS = "import entroflow, entroflow.diagnostics, entroflow.lqr"
+IMPORTS = """
+import os, entroflow, entroflow.diagnostics, entroflow.lqr
+assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3", "XLA's alarm of slow compiling would reach the screen"
+"""
 HELP = """
 import runpy, sys
 sys.argv = ["entroflow", "--help"]
@@ -202,8 +206,17 @@ def test_starting_does_not_load_jax(code):
     Its import takes seconds.
     """
     code += "\nimport sys; assert 'jax' not in sys.modules, 'JAX was imported'"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "1"}  # as JAX sets it where it was imported first
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_terminal_gets_a_first_line_at_once(monkeypatch, capsys):
+    """Before anything heavy is imported; a file gets none."""
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        assert cli.main(["eval", "nothing"]) == 2
+        assert capsys.readouterr().err.startswith("entroflow: starting\n") == terminal
 
 
 def test_documents_name_only_commands_that_exist():
