@@ -55,9 +55,9 @@ __all__ = [
     "sweep",
 ]
 
-# XLA's alarm that compiling is slow is an "error" in its log. What goes wrong is raised, too. JAX, imported before, sets 1.
-if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# Before JAX is imported; where it came first, its log stays as it is. XLA's alarm that compiling is slow is an "error"
+# there, and what goes wrong is raised, too.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = version("entroflow")
 

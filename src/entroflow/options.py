@@ -143,7 +143,7 @@ class CompareOptions:
 class SweepOptions:
     """Run a study on Ray: tasks × algorithms × settings × seeds, or a search of settings. See docs/sweep.md.
 
-    Every trial is a run folder in OUT/trials. Needs pip install "entroflow[ray]".
+    Every trial is a run folder in OUT/trials. Needs the extra ray.
     """
 
     study: Positional[Path]  # The study's file, TOML; with --resume also its folder.
