@@ -238,6 +238,8 @@ def _task(name: str, build: Callable[[], gymnasium.Env], instance: gymnasium.Env
         except episodes.NotCopied as problem:
             remedy = "pass num_envs=1, or as env a function that makes it"
             raise checks.error("env", str(problem), "a single environment to be enough", remedy) from problem
+        except gymnasium.error.Error as problem:  # says all; where Gymnasium found it out is of no use
+            raise _refusal(name, problem) from None
         except Exception as problem:
             raise _refusal(name, problem) from problem
         if isinstance(made, gymnasium.Env):
