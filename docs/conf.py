@@ -24,6 +24,7 @@ version = release = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())[
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.githubpages", "sphinx_copybutton"]
 html_theme, html_title = "furo", f"entroflow {version}"
 html_theme_options = {"footer_icons": []}
+html_static_path, html_css_files = ["site.css"], ["site.css"]  # long names in tables break
 exclude_patterns = ["tables"]
 nitpicky = True
 default_role = "py:obj"  # of docstrings; what is no name there is shown as code, see docstrings.py

@@ -44,6 +44,7 @@ COPIED |= {
 }
 NOTEBOOKS = sorted(ROOT.glob("examples/notebooks/*.ipynb"))
 PAGES = {(ROOT / source).resolve(): page for page, source in COPIED.items()}
+PAGES |= {notebook.resolve(): f"tutorials/{notebook.stem}" for notebook in NOTEBOOKS}
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^]]*\])*)\]\(([^)\s]+)\)")
 
 
@@ -222,7 +223,7 @@ def _link(found: re.Match[str], home: Path, here: Path) -> str:
     place = (home / path).resolve()
     place = place / "README.md" if (place / "README.md").exists() else place
     if place in PAGES:
-        place = DOCS / f"{PAGES[place]}.md"
+        place = DOCS / f"{PAGES[place]}{place.suffix}"
     elif place.is_dir():
         return text
     return f"{picture}[{text}]({os.path.relpath(place, here)}{'#' * bool(anchor)}{anchor})"

@@ -59,6 +59,7 @@ def densities(pictures: Pictures) -> Figure:
                 ax.set_ylim(0, 1.4 * np.max(policies["exact"]["density"][i]))
                 state = ", ".join(f"{x:.2g}" for x in SYSTEMS[system].states[i])
                 ax.set_title(f"{system} at ({state})", fontsize=8)
+            row[0].set_ylabel("density")
         for ax in panels[-1]:
             ax.set_xlabel("action")
         legend_below(figure, "", columns=4)
@@ -85,8 +86,11 @@ def values(pictures: Pictures) -> Figure:
                     style = {"vmin": best.min(), "vmax": best.max(), "aspect": "auto", "origin": "lower"}
                     image = ax.imshow(field.T, extent=extent, **style)
                 ax.set_title(f"{system}, {NAMES[name]}", fontsize=8)
+            row[0].set_ylabel("V" if image is None else "$s_2$")
             if image is not None:
-                figure.colorbar(image, ax=row, shrink=0.8)
+                figure.colorbar(image, ax=row, shrink=0.8, label="V")
+        for ax in panels[-1]:
+            ax.set_xlabel("$s_1$")
     return figure
 
 
@@ -100,6 +104,7 @@ def paths(pictures: Pictures) -> Figure:
             for ax, (name, shown) in zip(row, policies.items(), strict=True):
                 ax.plot(np.transpose(shown["paths"]), color=COLOURS[name], linewidth=0.6, alpha=0.7)
                 ax.set_title(f"{system}, {NAMES[name]}", fontsize=8)
+            row[0].set_ylabel("$s_1$")
         for ax in panels[-1]:
             ax.set_xlabel("step")
     return figure
@@ -115,6 +120,7 @@ def robust(pictures: Pictures) -> Figure:
                 style = {"color": COLOURS[name], "linewidth": 1.1, "marker": ".", "label": NAMES[name]}
                 ax.plot(measure.DISTURBANCES, shown["disturbed"], **style)
             ax.set(title=system, xlabel="share of the largest input")
+        panels[0].set_ylabel("standard return")
         legend_below(figure, "", columns=4)
     return figure
 

@@ -26,7 +26,9 @@ from .. import frame
 
 GAP = 0.07  # between the labels of a matrix's entries, as a share of the axis
 TARGET = 0.03  # relative error, drawn as a dotted line
-LOWEST = 1e-4  # relative error; the exact policies' own, which fall faster and faster, are cut off below
+LOWEST = (
+    1e-4  # relative error; the exact policies' own, which fall faster and faster, are cut off below it or the flows'
+)
 
 
 class Shown(NamedTuple):
@@ -78,6 +80,8 @@ def errors_figure(title: str, shown: Sequence[Shown], rows: Rows) -> Figure:
         for line, quantity in zip(panels, shown, strict=True):
             values = [row[name] for row in rows for name in (quantity.error, quantity.exact)]
             largest = np.nanmax([*np.array(values, float), TARGET])
+            flows = np.array([row[quantity.error] for row in rows], float)
+            lowest = min(LOWEST, 0.7 * np.min(flows[flows > 0], initial=LOWEST))
             for ax, temperature in zip(line, temperatures, strict=True):
                 errors, k = by_seed(rows, temperature, quantity.error)
                 exact, _ = by_seed(rows, temperature, quantity.exact)
@@ -87,7 +91,7 @@ def errors_figure(title: str, shown: Sequence[Shown], rows: Rows) -> Figure:
                 ax.plot(k, exact[0], "s--", color=EXACT, label="exact policy $\\pi_k$ to optimum $\\pi^*$", **style)
                 ax.axhline(TARGET, color=QUIET, linestyle=":", linewidth=1, label=f"{100 * TARGET:g} %")
                 ax.set_yscale("log")
-                ax.set_ylim(LOWEST, 2 * largest)
+                ax.set_ylim(lowest, 2 * largest)
                 label_logarithmic(ax.yaxis, lambda share: f"{100 * share:g} %")
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             line[0].set_ylabel(f"{quantity.name}\nrelative distance")

@@ -5,9 +5,10 @@ linear-quadratic answers of `entroflow.lqr` never load JAX.
 """
 
 import os
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from entroflow import later
 
 if TYPE_CHECKING:
     from entroflow import (
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
         studies,
     )
     from entroflow.agents.agent import SAC, SACISFM, DenoisingSAC, GaussianSAC
-    from entroflow.agents.load import load
+    from entroflow.agents.loading import load
     from entroflow.lqr import LQR
     from entroflow.studies.sweep import sweep
 
@@ -54,22 +55,16 @@ __all__ = [
     "sweep",
 ]
 
-# Before JAX is imported: XLA's alarm that compiling is slow is an "error" in its log. What goes wrong is raised, too.
+# Before JAX is imported; where it came first, its log stays as it is. XLA's alarm that compiling is slow is an "error"
+# there, and what goes wrong is raised, too.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __version__ = version("entroflow")
 
-_HOMES = {"LQR": "entroflow.lqr", "load": "entroflow.agents.load", "sweep": "entroflow.studies.sweep"}
+_HOMES = {"LQR": "entroflow.lqr", "load": "entroflow.agents.loading", "sweep": "entroflow.studies.sweep"}
 _HOMES |= dict.fromkeys(("SAC", "SACISFM", "GaussianSAC", "DenoisingSAC"), "entroflow.agents.agent")
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    if name in __all__:
-        return import_module(f"entroflow.{name}")
-    raise AttributeError(f"module 'entroflow' has no attribute {name!r}")
+__getattr__ = later.names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_type_hints
 
 if TYPE_CHECKING:  # the command line's `--help` needs none of them
     from .fields import Count, Discount, Layers, NonNegative, Number, Positive, PositiveShare, Share
@@ -87,3 +88,32 @@ class Named(Changes, total=False):
     gradient_steps: int
     policy_kwargs: dict[str, Any] | None
     device: str
+
+
+def check(changes: Mapping[str, Any], option: str = "setting") -> None:
+    """Refuse what no algorithm has as a setting, and values that cannot be, with a `ValueError`.
+
+    Args:
+        changes: values by name.
+        option: what the message speaks of.
+    """
+    from . import fields
+
+    hints = get_type_hints(Changes, localns=vars(fields), include_extras=True)
+    for name, value in changes.items():
+        fields.checked(name, value, hints[known(name, hints, option)])
+
+
+def known(name: str, names: Collection[str], option: str = "setting") -> str:
+    """Return a setting's name if it is one of these; else a `ValueError` says what it is called here, or is like.
+
+    Args:
+        name: the name.
+        names: those that there are.
+        option: what the message speaks of.
+    """
+    from . import checks
+
+    if name not in names and (here := ELSEWHERE.get(name)) in names:
+        raise checks.error(option, repr(name), "a name of these settings", f"here it is {here!r}")
+    return checks.choice(option, name, sorted(names))

@@ -5,12 +5,13 @@ import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from .names import ALGORITHMS, COMPILED, ELSEWHERE, TASKS, Changes
+from . import names
+from .names import ALGORITHMS, COMPILED, TASKS
 
 
 def _whole(words: list[str]) -> int:
@@ -142,7 +143,7 @@ class CompareOptions:
 class SweepOptions:
     """Run a study on Ray: tasks × algorithms × settings × seeds, or a search of settings. See docs/sweep.md.
 
-    Every trial is a run folder in OUT/trials. Needs pip install "entroflow[ray]".
+    Every trial is a run folder in OUT/trials. Needs the extra ray.
     """
 
     study: Positional[Path]  # The study's file, TOML; with --resume also its folder.
@@ -204,18 +205,9 @@ def check(options: Any) -> None:
             checks.positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
     if isinstance(options, TrainOptions):
         checks.choice("algorithm", options.algorithm, ALGORITHMS)
-        _check_settings(options.set)
+        parts = [part.partition("=") for part in options.set]
+        names.check({name: value_of(text) for name, sign, text in parts if sign}, "--set")
         _check_task(options.env)
-
-
-def _check_settings(given: tuple[str, ...]) -> None:
-    from . import checks, fields
-
-    hints = get_type_hints(Changes, localns=vars(fields), include_extras=True)
-    for name, sign, text in [part.partition("=") for part in given]:
-        if sign and name not in ELSEWHERE:  # which names what it is here, once the algorithm's settings are known
-            checks.choice("--set", name, sorted(hints))
-            fields.checked(name, value_of(text), hints[name])
 
 
 def _check_task(env: str) -> None:

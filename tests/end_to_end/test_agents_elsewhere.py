@@ -15,11 +15,12 @@ from gymnasium import spaces
 import entroflow
 from entroflow import isfm
 from entroflow.agents import sampling
-from entroflow.agents.settings import ELSEWHERE, level_of, of_algorithm, single
+from entroflow.agents.settings import level_of, of_algorithm, single
 from entroflow.agents.tasks import task
 from entroflow.cli import main
 from entroflow.commands.lqr import job
 from entroflow.flow import Box, FlowPolicy, Unbounded, VelocityNetwork
+from entroflow.names import ELSEWHERE
 from entroflow.rl import loop_gym
 
 from .reach import Reach

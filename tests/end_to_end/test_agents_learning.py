@@ -3,13 +3,16 @@
 import csv
 import inspect
 import warnings
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
 import entroflow
-from entroflow.agents import callbacks, learning, progress
+from entroflow.agents import callbacks, compiled, learning, progress
 from entroflow.cli import main
 
 from .reach import Reach
@@ -130,6 +133,23 @@ def test_where_training_is_shown(verbose, bar, terminal, quiet, live, monkeypatc
     monkeypatch.setenv("FORCE_COLOR" if terminal else "COLUMNS", "1")
     console = progress.console_of(verbose, bar)
     assert (console.quiet, console.is_terminal and not console.quiet) == (quiet, live)
+
+
+def test_programs_are_kept_on_disk_from_python(tmp_path, monkeypatch):
+    """In the user's own cache, where JAX was told of none."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {name: getattr(jax.config, name) for name in names}
+    try:
+        jax.config.update(names[0], None)
+        monkeypatch.setattr(compiled, "training_of", lambda *_: 1 / 0)  # what compiles first
+        with pytest.raises(ZeroDivisionError):
+            made()
+        assert Path(getattr(jax.config, names[0])).is_relative_to(tmp_path)
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def test_a_script_is_told_only_what_it_asks_for(capsys):

@@ -226,7 +226,9 @@ def refused(words):
         return None if (ROOT / words[1]).exists() else f"there is no {words[1]}"
     elif program == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        wanted = {part for found in re.findall(r"entroflow\[(.*?)\]", " ".join(words)) for part in found.split(",")}
+        wanted = {
+            part for found in re.findall(r"(?:entroflow|\.)\[(.*?)\]", " ".join(words)) for part in found.split(",")
+        }
         return f"no extra {wanted - extras.keys()}" if wanted - extras.keys() else None
     elif program not in ELSEWHERE and not program.startswith("./"):
         return f"{shlex.join(words)}: no program of ours"
@@ -265,6 +267,7 @@ def test_the_commands_of_the_paper_s_table_are_understood(capsys):
         ("make experiment NAME=theorem3", True),
         ("python -m experiments.theorem3.run", True),
         ('pip install "entroflow[mujoko]"', True),
+        ('pip install ".[mujoko]"', True),
         ("entroflo train Pendulum-v1", True),
         ("make check", False),
     ],

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import operator
+import os
 import re
 import shlex
 import subprocess
@@ -22,7 +23,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each may import what stands before it; what stands in one line, nothing of one another.
 LAYERS = [
-    {"files"},
+    {"files", "later"},
     {"checks", "stopping", "types", "devices", "plotting"},
     {"compiling"},
     {"memory", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
@@ -90,7 +91,7 @@ def test_imports_point_one_way():
         if not parts:
             source = ast.parse(path.read_text())
             source.body = [node for node in source.body if not ast.unparse(node).startswith("if TYPE_CHECKING")]
-            wrong += [f"the package imports {part}" for part in imported_parts(ast.unparse(source), "entroflow")]
+            wrong += [part for part in imported_parts(ast.unparse(source), "entroflow") if part != "later"]
             continue
         package = ".".join(["entroflow", *path.relative_to(PACKAGE).parent.parts])
         for part in imported_parts(path.read_text(), package):
@@ -168,7 +169,10 @@ def test_public_names_come_from_the_top():
         _ = entroflow.LQG
 
 
-IMPORTS = "import entroflow, entroflow.diagnostics, entroflow.lqr"
+IMPORTS = """
+import os, entroflow, entroflow.diagnostics, entroflow.lqr
+assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "3", "XLA's alarm of slow compiling would reach the screen"
+"""
 HELP = """
 import runpy, sys
 sys.argv = ["entroflow", "--help"]
@@ -177,14 +181,42 @@ try:
 except SystemExit as stop:
     assert not stop.code, stop.code
 """
+REFUSED = """
+import entroflow
+from entroflow.cli import main
+make, pendulum = entroflow.SACISFM, "Pendulum-v1"
+wrong = [lambda: make("Pendulm-v1"), lambda: make("CartPole-v1"), lambda: make(lambda: 3), lambda: make(pendulum, 1)]
+wrong += [lambda: make(pendulum, candidate=3), lambda: make(pendulum, lr=1e-3), lambda: make(pendulum, gamma=1.5)]
+wrong += [lambda: make(pendulum, seed=-1), lambda: entroflow.load("nothing"), lambda: make("MyPolicy", pendulum)]
+for call in wrong:
+    try:
+        call()
+    except ValueError:
+        continue
+    raise AssertionError(f"call {wrong.index(call)} was not refused")
+for words in ("train CartPole-v1", "train Pendulm-v1", "train Pendulum-v1 --set candidates=x", "eval nothing"):
+    assert main([*words.split()]) == 2, words
+"""
 
 
-@pytest.mark.parametrize("code", [IMPORTS, HELP])
+@pytest.mark.parametrize("code", [IMPORTS, HELP, REFUSED])
 def test_starting_does_not_load_jax(code):
-    """`entroflow --help` answers at once and the exact answers need no JAX, which takes seconds to import."""
+    """`entroflow --help` answers at once, as wrong input is refused, and the exact answers need no JAX.
+
+    Its import takes seconds.
+    """
     code += "\nimport sys; assert 'jax' not in sys.modules, 'JAX was imported'"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}  # which JAX sets, too
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_terminal_gets_a_first_line_at_once(monkeypatch, capsys):
+    """Before anything heavy is imported; a file gets none."""
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        assert cli.main(["eval", "nothing"]) == 2
+        assert capsys.readouterr().err.startswith("entroflow: starting\n") == terminal
 
 
 def test_documents_name_only_commands_that_exist():

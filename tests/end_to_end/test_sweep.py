@@ -129,7 +129,7 @@ def test_bad_files_folders_and_machines_are_refused(tmp_path, capsys, monkeypatc
         (begun / "config.json").write_text(json.dumps(config | {"evaluation": evaluation}))
         assert told in refused(capsys, file, "--out", other, "--resume")
     monkeypatch.setattr("entroflow.studies.sweep.find_spec", lambda name: None)
-    assert refused(capsys, file).endswith('run: pip install "entroflow[ray]".')
+    assert refused(capsys, file).endswith('run: pip install "optuna<6,>=5" "ray[default,tune]<3,>=2.60".')
 
 
 def test_settings_come_from_a_file(tmp_path, capsys):

@@ -1,9 +1,10 @@
-"""Programs are traced without the garbage collector, which is afterwards as it was before."""
+"""Programs are traced without the garbage collector, which is afterwards as it was before, and by a name."""
 
 import gc
 
 import pytest
 
+from entroflow import compiling
 from entroflow.compiling import RUN_ONCE, jit
 
 
@@ -15,6 +16,7 @@ def test_the_collector_rests_while_a_program_is_traced(enabled, fails):
 
     @jit(RUN_ONCE)
     def twice(x):
+        assert compiling.current is not None and compiling.current[0] == "twice"  # what a display tells of
         seen.append(gc.isenabled())
         if fails:
             raise KeyError("x")
@@ -28,6 +30,6 @@ def test_the_collector_rests_while_a_program_is_traced(enabled, fails):
                 twice(1.0)
         else:
             assert twice(1.0) == 2.0
-        assert gc.isenabled() == enabled and seen == [False]
+        assert gc.isenabled() == enabled and seen == [False] and compiling.current is None
     finally:
         (gc.enable if was else gc.disable)()

@@ -1,5 +1,7 @@
 """Every figure can be read: each is drawn from its committed data, and from short runs, and is searched for faults."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from experiments.spi.figures import GAP, apart
 from tests.exact.test_storage_comparison import run
 
 COMMITTED = dict(figures())
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SMALLEST = 8  # points, of any letter on a page
 
 
@@ -44,6 +47,9 @@ def faults(figure: Figure) -> list[str]:
     found += [
         f"{text.get_text()!r} in {text.get_fontsize()} points" for text in texts if text.get_fontsize() < SMALLEST
     ]
+    for ax in figure.axes:
+        if (legend := ax.get_legend()) and not inside(legend.get_window_extent(renderer), ax.bbox):
+            found.append("a legend that leaves its panel")
     for legend in [*figure.legends, *(ax.get_legend() for ax in figure.axes)]:
         for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True) if legend else ():
             if not any(alike(handle, artist) for ax in figure.axes for artist in visible(ax)):
@@ -76,8 +82,12 @@ def overlapping(boxes, labels):
 
 def outside(figure, text, renderer):
     """Whether a label leaves the figure."""
-    box, page = text.get_window_extent(renderer), figure.bbox
-    return box.x0 < page.x0 - 1 or box.y0 < page.y0 - 1 or box.x1 > page.x1 + 1 or box.y1 > page.y1 + 1
+    return not inside(text.get_window_extent(renderer), figure.bbox)
+
+
+def inside(box, page):
+    """Whether a box is inside of another, but for a pixel."""
+    return box.x0 > page.x0 - 1 and box.y0 > page.y0 - 1 and box.x1 < page.x1 + 1 and box.y1 < page.y1 + 1
 
 
 def visible(ax):
@@ -123,6 +133,25 @@ def neutral(line):
 def test_figures_of_committed_data(path):
     """Labels are there, apart and on the page, letters large enough, and legends show what is drawn."""
     assert path.is_file() and faults(COMMITTED[path]()) == []
+
+
+def test_every_committed_figure_can_be_drawn():
+    """From its data, by `python -m experiments.figures`; or its README names the run that does it alone."""
+    for path in sorted(EXPERIMENTS.glob("*/**/*.png")):
+        readme = next(folder / "README.md" for folder in path.parents if (folder / "README.md").exists())
+        told = [text for part in readme.read_text().split("\n\n") if " alone" in (text := " ".join(part.split()))]
+        named = set(re.findall(r"`([\w.*]+\.png)`", " ".join(told)))
+        assert path in COMMITTED or any(path.match(name) for name in named), path
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in COMMITTED if path.name == "errors.png"], ids=lambda path: path.parent.name
+)
+def test_no_flow_s_error_is_cut_off(path):
+    """The exact policies' distances fall out of the panels; those of the flows, which are the result, do not."""
+    for ax in COMMITTED[path]().axes:
+        flows = [line.get_ydata() for line in ax.lines if line.get_linestyle() == "-" and len(line.get_ydata()) > 2]
+        assert flows and min(np.nanmin(values) for values in flows) >= ax.get_ylim()[0]
 
 
 def curve(alpha, seed, returns, errors, first=2048):

@@ -1,13 +1,18 @@
-"""What a user imports: agents that learn on a task, and trained ones from disk."""
+"""What a user imports: agents that learn on a task, and trained ones from disk. JAX comes with their first use."""
 
-from ..envs.episodes import Broken
-from . import callbacks
-from .agent import SAC, SACISFM, DenoisingSAC, GaussianSAC
-from .evaluation import Evaluation
-from .load import load
-from .perturb import Perturbation
-from .settings import Settings
-from .training import NotFinite
+from typing import TYPE_CHECKING
+
+from .. import later
+
+if TYPE_CHECKING:
+    from ..envs.episodes import Broken
+    from . import callbacks
+    from .agent import SAC, SACISFM, DenoisingSAC, GaussianSAC
+    from .evaluation import Evaluation
+    from .loading import load
+    from .perturb import Perturbation
+    from .settings import Settings
+    from .training import NotFinite
 
 __all__ = [
     "SAC",
@@ -22,3 +27,9 @@ __all__ = [
     "callbacks",
     "load",
 ]
+
+_HOMES = {"Broken": "..envs.episodes", "Evaluation": ".evaluation", "NotFinite": ".training", "load": ".loading"}
+_HOMES |= {"Perturbation": ".perturb", "Settings": ".settings"}
+_HOMES |= dict.fromkeys(("SAC", "SACISFM", "DenoisingSAC", "GaussianSAC"), ".agent")
+
+__getattr__ = later.names(__name__, _HOMES)

@@ -1,30 +1,36 @@
 """Agents with the conventions of Stable-Baselines3: `SACISFM("Pendulum-v1", seed=0).learn(10_000)`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Unpack
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from .. import checks
-from ..compiling import refuse_forks
-from ..export import acting, write
-from ..names import Named
-from ..rl import ACTORS, loop_gym, sac
+from .. import checks, later, names
 from ..storage import checkpoint
 from ..storage.folder import cache_compilations
-from . import learning, sampling, saved, sb3
+from . import sb3
 from .callbacks import Callback, together
-from .compiled import training_of
 from .evaluation import Evaluation
 from .perturb import Perturbation, perturb
-from .progress import console_of
-from .settings import Settings, change, changed, from_json, of_algorithm, signature
 from .tasks import Env, Task, task
+
+if TYPE_CHECKING:
+    import jax
+
+    from .. import compiling, export
+    from ..rl import loop_gym, sac
+    from . import compiled, learning, progress, sampling, saved
+    from . import settings as sets
+else:  # what brings JAX waits until the task and the settings are known to be possible
+    jax, compiling, export = map(later.Module, ("jax", "entroflow.compiling", "entroflow.export"))
+    loop_gym, sac = map(later.Module, ("entroflow.rl.loop_gym", "entroflow.rl.sac"))
+    _OWN = "compiled", "learning", "progress", "sampling", "saved", "settings"
+    compiled, learning, progress, sampling, saved, sets = (later.Module(f"{__package__}.{name}") for name in _OWN)
 
 A = TypeVar("A", bound="SAC")
 
@@ -55,6 +61,7 @@ class SAC:
     algorithm: ClassVar[str | None] = None
     verbose: int | None = None
     tensorboard_log: str | Path | None = None
+    __signature__ = later.Attribute(lambda kind: sets.signature(kind.__init__, kind.algorithm or "sac_isfm"))
 
     def __init__(
         self,
@@ -62,30 +69,32 @@ class SAC:
         *more: Env,
         seed: int = 0,
         preset: str = "default",
-        settings: Settings | None = None,
+        settings: sets.Settings | None = None,
         verbose: int | None = None,
         tensorboard_log: str | Path | None = None,
-        **changes: Unpack[Named],
+        **changes: Unpack[names.Named],
     ):
-        named: dict[str, Any] = dict(changes)
-        env = sb3.environment(env, more, named.pop("policy", None))
-        settings = of_algorithm(self.algorithm or "sac_isfm", preset) if settings is None else settings
-        self._prepare(task(env), change(settings, sb3.translated(named)), seed)
+        found, seed = task(sb3.environment(env, more, changes.get("policy"))), checks.seed("seed", seed)
+        named = sb3.translated(changes)
+        if settings is None and not named.keys() & {"actor", "critic"}:  # which may have settings of their own
+            names.check(named)
+        settings = sets.of_algorithm(self.algorithm or "sac_isfm", preset) if settings is None else settings
+        self._prepare(found, sets.change(settings, named), seed)
         self.verbose, self.tensorboard_log = verbose, tensorboard_log
 
-    def _prepare(self, task: Task, settings: Settings, seed: int) -> None:
-        refuse_forks()
+    def _prepare(self, task: Task, settings: sets.Settings, seed: int) -> None:
+        compiling.refuse_forks()
         if self.algorithm not in (None, settings.algorithm):
             remedy = "use entroflow.SAC, which takes any"
             raise checks.error("settings", f"those of {settings.algorithm}", f"those of {self.algorithm}", remedy)
         cache_compilations()
         self.task, self.settings, self.seed = task, settings, seed
-        self._training = training_of(task, settings, [seed])
+        self._training = compiled.training_of(task, settings, [seed])
         self._draws = 0  # made by `predict`
 
     def __repr__(self) -> str:
         """Say what it is: task, seed and what is not as by default, then sizes and how far it is."""
-        given = "".join(f", {name}={value!r}" for name, value in changed(self.settings).items())
+        given = "".join(f", {name}={value!r}" for name, value in sets.changed(self.settings).items())
         sizes = f"{self.task.obs_size} observations, {self.task.action_size} actions, {self.num_timesteps:,} steps made"
         return f"<{type(self).__name__}({self.task.name!r}, seed={self.seed}{given}): {sizes}>"
 
@@ -97,7 +106,7 @@ class SAC:
     @property
     def state(self) -> sac.State:
         """The learner's state, with which `entroflow.rl.policy` makes the policy."""
-        refuse_forks()
+        compiling.refuse_forks()
         return jax.tree.map(lambda leaf: leaf[0], self._training.agents)
 
     @property
@@ -149,11 +158,11 @@ class SAC:
             NotFinite: if the environment or the learner gives a number that is not finite. Learning can go on; if it
                 was the learner's, from the agent as it was at most `log_interval` steps before.
         """
-        refuse_forks()
+        compiling.refuse_forks()
         sb3.refuse_reset(reset_num_timesteps, self.num_timesteps)
         if log is None and self.tensorboard_log is not None:
             log = learning.numbered(Path(self.tensorboard_log), tb_log_name or self.settings.algorithm)
-        tell, console = together(callback), console_of(self.verbose, progress_bar)
+        tell, console = together(callback), progress.console_of(self.verbose, progress_bar)
         plan = learning.Plan(total_timesteps, log_interval, evaluate_every, evaluation_episodes)
         learning.learn(self._training, plan, console, lambda row: tell(self, row), log, resume=resume)
         return self
@@ -204,7 +213,8 @@ class SAC:
             ValueError: for observations of another form or not finite, n below one or a seed that is not whole.
         """
         flat, batch = self.task.flatten(observation)
-        actions = sampling.sample(self.policy, jnp.asarray(flat), sampling.key_of(seed), checks.positive_int("n", n))
+        key, n = sampling.key_of(seed), checks.positive_int("n", n)
+        actions = sampling.sample(self.policy, jax.numpy.asarray(flat), key, n)
         return np.asarray(actions).reshape(*batch, n, *self.task.action_space.shape)
 
     def sample_and_log_prob(
@@ -214,7 +224,7 @@ class SAC:
         sampling.needs_density("sample_and_log_prob", self.config.actor)
         flat, batch = self.task.flatten(observation)
         key, n = sampling.key_of(seed), checks.positive_int("n", n)
-        actions, log_probs = sampling.sample_and_log_prob(self.policy, jnp.asarray(flat), key, n)
+        actions, log_probs = sampling.sample_and_log_prob(self.policy, jax.numpy.asarray(flat), key, n)
         shaped = np.asarray(actions).reshape(*batch, n, *self.task.action_space.shape)
         return shaped, np.asarray(log_probs).reshape(*batch, n)
 
@@ -232,9 +242,8 @@ class SAC:
             ValueError: for sizes that do not fit, numbers that are not finite, or a policy without a density.
         """
         sampling.needs_density("log_prob", self.config.actor)
-        (obs, first), (actions, second) = self.task.flatten(observation), self.task.flatten_action(action)
-        pairs, batch = sampling.paired(obs, first, actions, second)
-        return np.asarray(sampling.log_prob(self.policy, *map(jnp.asarray, pairs))).reshape(batch)
+        pairs, batch = sampling.paired(*self.task.flatten(observation), *self.task.flatten_action(action))
+        return np.asarray(sampling.log_prob(self.policy, *map(jax.numpy.asarray, pairs))).reshape(batch)
 
     def evaluate(
         self,
@@ -271,9 +280,8 @@ class SAC:
             replay: write what it remembers of the task, too, and where its environments are, as far as these can be
                 captured: once loaded, it learns on as if it had not been saved.
         """
-        memory = self._training.state() if replay else None
         parts = self.task, self.settings, self.seed, self.num_timesteps, self._training.agents
-        saved.write(Path(path), *parts, training=memory)
+        saved.write(Path(path), *parts, training=self._training.state() if replay else None)
 
     def export(self, path: str | Path, *, best_of: int = 1) -> None:
         """Write what acts as one file that runs without this library: observations and noise to actions.
@@ -286,7 +294,7 @@ class SAC:
         Raises:
             ValueError: for another ending, or where a package is missing.
         """
-        write(path, acting(self.config, self.state, best_of))
+        export.write(path, export.acting(self.config, self.state, best_of))
 
     @classmethod
     def load(cls: type[A], path: str | Path, env: Env | None = None, **own: Any) -> A:
@@ -307,19 +315,14 @@ class SAC:
             ValueError: if there is none, it is damaged, or of another algorithm or task, or `own` is not what it needs.
         """
         what, arrays = saved.read(Path(path))
-        settings = from_json(what.settings, own)
-        if settings.algorithm != what.algorithm:
-            given = f"the settings of {settings.algorithm}"
-            raise checks.error(str(path), given, f"those of {what.algorithm}", "restore the file")
+        settings = what.settings_of(path, own)
         if cls.algorithm not in (None, settings.algorithm):
-            known = BY_NAME.get(settings.algorithm, SAC).__name__
-            given, remedy = f"an agent of {settings.algorithm}", f"load it with {known}"
-            raise checks.error(str(path), given, f"one of {cls.algorithm}", remedy)
+            remedy = f"load it with {BY_NAME.get(settings.algorithm, SAC).__name__}"
+            raise checks.error(str(path), f"an agent of {settings.algorithm}", f"one of {cls.algorithm}", remedy)
         kind = BY_NAME.get(settings.algorithm, cls) if cls is SAC else cls
         agent = kind.__new__(kind)
         agent._prepare(what.task_of(path, env), settings, what.seed)
-        agent._training.agents = saved.state(agent._training.agents, arrays)
-        agent._training.step = what.step
+        agent._training.agents, agent._training.step = saved.state(agent._training.agents, arrays), what.step
         if what.training is not None:
             with checkpoint.fitting(Path(path)):
                 agent._training.restore(what.training, arrays)
@@ -344,7 +347,4 @@ class DenoisingSAC(SAC):
     algorithm = "denoising"
 
 
-BY_NAME: dict[str, type[SAC]] = dict(zip(ACTORS, (SACISFM, GaussianSAC, DenoisingSAC), strict=True))
-
-for _kind in (SAC, *BY_NAME.values()):
-    _kind.__signature__ = signature(_kind.__init__, of_algorithm(_kind.algorithm or "sac_isfm"))  # type: ignore[attr-defined]
+BY_NAME: dict[str, type[SAC]] = dict(zip(names.ALGORITHMS, (SACISFM, GaussianSAC, DenoisingSAC), strict=True))

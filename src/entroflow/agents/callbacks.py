@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import checks
-from .training import Row
 
+Row = dict[str, Any]
 Callback = Callable[[Any, Row], Any]
 
 

@@ -14,6 +14,7 @@ Args:
     agents: its state, leaves of shape (1, ...).
     like: a state of the same structure.
     arrays: its numbers.
+    own: the objects of the user's own that were among its settings.
     training: what `Training.state` returned, if it is to go on with its memory.
 
 Returns:
@@ -31,7 +32,7 @@ from ..rl import sac
 from ..storage import checkpoint, legacy
 from ..storage.places import AGENT, POLICIES, policy_folder
 from ..storage.records import CONFIG, read_config
-from .settings import Settings, to_json
+from .settings import Settings, from_json, to_json
 from .tasks import Env, Task, rebuilt, task
 
 FORMAT = 3  # 1 was written by another library, 2 had settings and numbers in another order
@@ -75,6 +76,14 @@ class Header(NamedTuple):
             given = f"{found.name} with {sizes}" + (" and other bounds" if sizes == self.sizes else "")
             raise checks.error(str(path), given, f"a task like {self.env} with {self.sizes}", "pass its task as env=")
         return found
+
+    def settings_of(self, path: str | Path, own: dict[str, Any]) -> Settings:
+        """Return the agent's settings, with objects of the user's own, by the names of their fields."""
+        settings = from_json(self.settings, own)
+        if settings.algorithm != self.algorithm:
+            given = f"the settings of {settings.algorithm}"
+            raise checks.error(str(path), given, f"those of {self.algorithm}", "restore the file")
+        return settings
 
 
 def write(

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
-import jax
 
 from .. import checks
 from .tasks import Env
@@ -121,6 +120,8 @@ def _networks(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
 
 def _device(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
     """Refuse another device than JAX computes on."""
+    import jax
+
     have = jax.default_backend()
     if str(value) not in ("auto", have, {"gpu": "cuda"}.get(have)):
         remedy = "leave it out, or choose before Python starts, as in JAX_PLATFORMS=cpu"
@@ -140,6 +141,7 @@ def _absent(name: str) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
 
 
 TABLE: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
+    "policy": lambda *_: {},  # see `environment`
     "gamma": _as("discount"),
     "learning_rate": _as("rate", "critic_rate", "temperature_rate"),
     "tau": _as("critic_target_rate", "critic_final_target_rate"),

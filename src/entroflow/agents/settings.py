@@ -19,7 +19,7 @@ from typing import Any, Literal
 from .. import checks
 from ..fields import Count, Discount, Number, Positive, check_fields
 from ..flow import AdaptiveSolver, RungeKutta
-from ..names import ELSEWHERE
+from ..names import known
 from ..rl import ACTORS, Config, CrossQ, Denoising, Flow, Gaussian, MLPCritic
 from ..rl.actors import Feedback
 
@@ -116,7 +116,7 @@ def of_algorithm(name: str, preset: str = "default") -> Settings:
     settings = Settings(Config(ACTORS[checks.choice("algorithm", name, ACTORS)]))
     of = PRESETS[checks.choice("preset", preset, PRESETS)]
     if name not in of:
-        expected = " or ".join(repr(known) for known, each in PRESETS.items() if name in each)
+        expected = " or ".join(repr(other) for other, each in PRESETS.items() if name in each)
         raise checks.error(
             "preset", f"{preset!r} with {name}", expected, f"choose {' or '.join(of)}, whose preset it is"
         )
@@ -146,12 +146,12 @@ def changed(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in values(settings).items() if value != usual.get(name) and name not in whole}
 
 
-def signature(function: Callable[..., Any], settings: Settings) -> inspect.Signature:
+def signature(function: Callable[..., Any], algorithm: str) -> inspect.Signature:
     """Return a constructor's signature with every single setting in it, for editors and `help`.
 
     Args:
         function: the constructor, which takes settings as keywords.
-        settings: the defaults.
+        algorithm: whose defaults these have.
 
     Returns:
         The signature.
@@ -162,7 +162,7 @@ def signature(function: Callable[..., Any], settings: Settings) -> inspect.Signa
         for part in list(inspect.signature(function).parameters.values())[1:]
         if part.kind in (keyword, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     }
-    more = [inspect.Parameter(name, keyword, default=value) for name, value in values(settings).items()]
+    more = [inspect.Parameter(name, keyword, default=value) for name, value in values(of_algorithm(algorithm)).items()]
     return inspect.Signature([*own.values(), *more])
 
 
@@ -174,10 +174,8 @@ def level_of(name: str, settings: Settings, option: str = "setting") -> int:
         settings: the settings.
         option: what the message speaks of.
     """
-    known = single(settings)
-    if name not in known and (here := ELSEWHERE.get(name)) in known:
-        raise checks.error(option, repr(name), "a name of these settings", f"here it is {here!r}")
-    return known[checks.choice(option, name, sorted(known))][0]
+    found = single(settings)
+    return found[known(name, found, option)][0]
 
 
 def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -236,8 +234,8 @@ def _levels(settings: Settings) -> list[Any]:
 
 
 def _parts(kind: type[Any], document: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    known = [part.name for part in dataclasses.fields(kind)]
-    return {checks.choice("setting", name, known): _value(name, value, own) for name, value in document.items()}
+    names = [part.name for part in dataclasses.fields(kind)]
+    return {checks.choice("setting", name, names): _value(name, value, own) for name, value in document.items()}
 
 
 def _value(name: str, value: Any, own: dict[str, Any]) -> Any:

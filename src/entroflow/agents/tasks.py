@@ -1,10 +1,13 @@
 """Tasks of Gymnasium and in JAX: which can be trained on, environments of them, and what a file may say of one."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -12,13 +15,17 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from jaxtyping import Float
 
-from .. import checks
-from ..envs import FunctionalEnv, GymAdapter, episodes, functional, make_compiled
-from ..flow import ActionSpace, Box, Unbounded
+from .. import checks, envs, later
+from ..envs import episodes
 from ..names import COMPILED
 from . import specification
 
-Env = str | gymnasium.Env | FunctionalEnv | Callable[[], gymnasium.Env]
+if TYPE_CHECKING:
+    from .. import flow
+
+    Env = str | gymnasium.Env | envs.FunctionalEnv | Callable[[], gymnasium.Env]
+else:
+    flow, Env = later.Module("entroflow.flow"), Any
 PACKAGE = re.compile(r"pip install [\"'`]*([^\s\"'`]+)|supported on `([^`]+)`|Farama-Foundation/(gymnasium-robotics)")
 EXTRAS = {"mujoco": "mujoco", "pygame": "classic", "box2d": "box2d"}  # by the words of Gymnasium's message
 
@@ -43,7 +50,7 @@ class Task(NamedTuple):
     action_space: spaces.Box
     data: dict[str, Any] | str | None = None
     instance: gymnasium.Env | None = None
-    functional: FunctionalEnv | None = None
+    functional: envs.FunctionalEnv | None = None
 
     @property
     def spec(self) -> dict[str, Any] | str | None:
@@ -98,7 +105,7 @@ class Task(NamedTuple):
         """Bring one action, or a batch of any leading axes, into the policy's form, shape (b, d); see `flatten`."""
         return _batch("action", action, [self.action_space.shape], "pass one action or several")
 
-    def policy_space(self) -> ActionSpace:
+    def policy_space(self) -> flow.ActionSpace:
         """Return the map from latents to actions, and back."""
         low, high = self.action_space.low.reshape(-1), self.action_space.high.reshape(-1)
         finite = np.isfinite(_width(self.action_space))
@@ -108,7 +115,7 @@ class Task(NamedTuple):
                 "use gymnasium.wrappers.RescaleAction",
             )
             raise checks.error(f"actions of {self.name}", given, "bounds of all components, or of none", remedy)
-        return Box(low, high) if finite.all() else Unbounded(self.action_size)
+        return flow.Box(low, high) if finite.all() else flow.Unbounded(self.action_size)
 
     def target_entropy(self) -> float | None:
         """Return minus one for every action component in units of half its range; None if they have none."""
@@ -192,13 +199,13 @@ def task(env: Env) -> Task:
         ValueError: in one sentence, if there is no such environment, a package that it needs is missing, or its
             observations or actions are of a kind that is not supported.
     """
-    if isinstance(env, FunctionalEnv):
-        functional.check(env)
+    if "jax" in sys.modules and isinstance(env, envs.FunctionalEnv):
+        envs.functional.check(env)
         return _in_jax(type(env).__name__, env)
     if isinstance(env, str):
         specification.listen_to_mujoco(COMPILED.get(env, env))
         if env in COMPILED:
-            return _in_jax(env, make_compiled(env))._replace(data=env)
+            return _in_jax(env, envs.make_compiled(env))._replace(data=env)
         return _task(env, lambda: gymnasium.make(env))
     if isinstance(env, gymnasium.Env):
         name = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
@@ -217,8 +224,8 @@ def rebuilt(spec: Any) -> Task:
     return made if isinstance(spec, str) else made._replace(data=data)
 
 
-def _in_jax(name: str, env: FunctionalEnv) -> Task:
-    return _task(name, lambda: GymAdapter(env))._replace(data=None, functional=env)
+def _in_jax(name: str, env: envs.FunctionalEnv) -> Task:
+    return _task(name, lambda: envs.GymAdapter(env))._replace(data=None, functional=env)
 
 
 def _task(name: str, build: Callable[[], gymnasium.Env], instance: gymnasium.Env | None = None) -> Task:
@@ -231,6 +238,8 @@ def _task(name: str, build: Callable[[], gymnasium.Env], instance: gymnasium.Env
         except episodes.NotCopied as problem:
             remedy = "pass num_envs=1, or as env a function that makes it"
             raise checks.error("env", str(problem), "a single environment to be enough", remedy) from problem
+        except gymnasium.error.Error as problem:  # says all; where Gymnasium found it out is of no use
+            raise _refusal(name, problem) from None
         except Exception as problem:
             raise _refusal(name, problem) from problem
         if isinstance(made, gymnasium.Env):

@@ -1,6 +1,6 @@
 """The command train: agents on a Gymnasium task, with their records and checkpoints in a folder.
 
-JAX is imported once it is known that the folder will do.
+JAX is imported once it is known that the folder and the task will do.
 """
 
 from pathlib import Path
@@ -24,11 +24,12 @@ def train(command: TrainOptions) -> int:
     config = {"algorithm": command.algorithm, "env": command.env, "seeds": seeds}
     names = "--out", "--resume", f"--set {' '.join(command.set)}"
     records.begun(out, config, command.resume == "auto", names, f"entroflow resume {out}")
-    from ..agents import learning
-    from ..agents.settings import change, of_algorithm, to_json
     from ..agents.tasks import task
 
     found = task(command.env)
+    from ..agents import learning
+    from ..agents.settings import change, of_algorithm, to_json
+
     settings = of_algorithm(command.algorithm, command.preset)
     settings = change(settings, _in_file(command.settings, settings) | _changes(command.set, settings))
     if command.set or command.settings or command.preset != "default":

@@ -4,15 +4,20 @@
 `gymnasium.make("entroflow.envs:entroflow/LQR-v0")` does both.
 """
 
+from typing import TYPE_CHECKING
+
 import gymnasium
 
-from entroflow.envs.control import ControlEnv, DeadBand, DoubleWell, SwingUp
-from entroflow.envs.functional import EnvState, FunctionalEnv, advance, reset, step
-from entroflow.envs.gym_adapter import GymAdapter, make_lqr, make_multigoal
-from entroflow.envs.lqr import LQREnv
-from entroflow.envs.multigoal import MultiGoalEnv
-from entroflow.envs.pendulum import PendulumEnv
+from entroflow import later
 from entroflow.names import COMPILED
+
+if TYPE_CHECKING:
+    from entroflow.envs.control import ControlEnv, DeadBand, DoubleWell, SwingUp
+    from entroflow.envs.functional import EnvState, FunctionalEnv, advance, reset, step
+    from entroflow.envs.gym_adapter import GymAdapter, make_lqr, make_multigoal
+    from entroflow.envs.lqr import LQREnv
+    from entroflow.envs.multigoal import MultiGoalEnv
+    from entroflow.envs.pendulum import PendulumEnv
 
 __all__ = [
     "ControlEnv",
@@ -33,14 +38,23 @@ __all__ = [
     "step",
 ]
 
+_HOMES = {"LQREnv": ".lqr", "MultiGoalEnv": ".multigoal", "PendulumEnv": ".pendulum"}
+_HOMES |= dict.fromkeys(("ControlEnv", "DeadBand", "DoubleWell", "SwingUp"), ".control")
+_HOMES |= dict.fromkeys(("EnvState", "FunctionalEnv", "advance", "reset", "step"), ".functional")
+_HOMES |= dict.fromkeys(("GymAdapter", "make_lqr", "make_multigoal"), ".gym_adapter")
+
+__getattr__ = later.names(__name__, _HOMES)
+
 for _name, _maker in {"entroflow/LQR-v0": "make_lqr", "entroflow/MultiGoal-v0": "make_multigoal"}.items():
     if _name not in gymnasium.registry:
         gymnasium.register(_name, entry_point=f"entroflow.envs.gym_adapter:{_maker}")
 
 
-def make_compiled(name: str) -> FunctionalEnv:
+def make_compiled(name: str) -> "FunctionalEnv":
     """Make one of our tasks in JAX by its id, one of `entroflow.names.COMPILED`; a `ValueError` says what it lacks."""
     if name == "jax/Pendulum":
+        from entroflow.envs.pendulum import PendulumEnv
+
         return PendulumEnv()
     from entroflow.envs.mjx import make  # MuJoCo is an extra
 

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from entroflow import checks
 from entroflow.envs.functional import FunctionalEnv
 
-REMEDY = 'run: pip install "entroflow[mjx]"'
+REMEDY = f"run: {checks.install('mjx')}"
 
 
 class Rules(NamedTuple):

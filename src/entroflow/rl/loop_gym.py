@@ -128,7 +128,6 @@ def start(agents: sac.State, key: Key[Array, " runs"], *, obs_size: int, action_
     return Loop(agents, replay, key, jnp.int32(0), jnp.zeros(key.shape, jnp.int32))
 
 
-@jit(RUN_OFTEN, static_argnames=("config", "explore"))
 def act(
     config: sac.Config,
     agent: sac.State,
@@ -139,14 +138,31 @@ def act(
     explore: bool,
 ) -> Float[Array, "runs e d"]:
     """Draw an action for every environment."""
+    if explore and isinstance(agent.action_space, Box):
+        return _explore(agent.action_space, key, step, environments=obs.shape[1])
+    return _act(config, agent, obs, key, step)
 
+
+@jit(RUN_OFTEN, static_argnames=("config",))
+def _act(
+    config: sac.Config, agent: sac.State, obs: Float[Array, "runs e n"], key: Key[Array, " runs"], step: Any
+) -> Float[Array, "runs e d"]:
     def one(agent: sac.State, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
-        space, keys = agent.action_space, jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
-        if explore and isinstance(space, Box):
-            return jax.vmap(functools.partial(uniform, space))(keys)
+        keys = jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
         return jax.vmap(sac.policy(config, agent).sample)(keys, obs)
 
     return for_every_run(one)(agent, obs, key)
+
+
+@jit(RUN_OFTEN, static_argnames=("environments",))
+def _explore(space: Box, key: Key[Array, " runs"], step: Any, *, environments: int) -> Float[Array, "runs e d"]:
+    """Without the agent, which takes longer to take apart than an action."""
+
+    def one(space: Box, key: PRNGKeyArray) -> Float[Array, "e d"]:
+        keys = jax.random.split(jax.random.fold_in(key, step), environments)
+        return jax.vmap(functools.partial(uniform, space))(keys)
+
+    return for_every_run(one)(space, key)
 
 
 def best_of(
@@ -180,10 +196,10 @@ def act_well(
     return for_every_run(one)(agent, obs, key)
 
 
-@jit(RUN_OFTEN, donate_argnames=("loop",))
 def remember(loop: Loop, transitions: Transition) -> Loop:
     """Add one transition of every environment, and learn nothing."""
-    return _add(loop, transitions)
+    replay, count = _remember(loop.replay, transitions, loop.count)
+    return Loop(loop.agent, replay, loop.key, count, loop.fault)
 
 
 @jit(RUN_OFTEN, static_argnames=("config", "update_policy"), donate_argnames=("loop",))
@@ -191,17 +207,18 @@ def learn(
     config: sac.Config, loop: Loop, transitions: Transition | None, *, update_policy: bool
 ) -> tuple[Loop, Metrics]:
     """Add one transition of every environment, then make one update of every run."""
+    replay, count = loop.replay, loop.count
     if transitions is not None:
-        loop = _add(loop, transitions)
+        replay, count = _add(replay, transitions, count)
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(loop.key)
 
     def one(agent: sac.State, replay: Transition, keys: Key[Array, " 3"], fault: Int[Array, ""]):
-        batch = buffer.sample(replay, keys[1], loop.count, config.batch_size, recent=config.recent)
+        batch = buffer.sample(replay, keys[1], count, config.batch_size, recent=config.recent)
         agent, metrics = sac.update(config, agent, batch, keys[2], update_policy=update_policy)
         return agent, watch(agent, metrics, fault), metrics
 
-    agent, fault, metrics = for_every_run(one)(loop.agent, loop.replay, keys, loop.fault)
-    return Loop(agent, loop.replay, keys[:, 0], loop.count, fault), metrics
+    agent, fault, metrics = for_every_run(one)(loop.agent, replay, keys, loop.fault)
+    return Loop(agent, replay, keys[:, 0], count, fault), metrics
 
 
 def uniform(space: Box, key: PRNGKeyArray) -> Float[Array, " d"]:
@@ -231,6 +248,9 @@ def for_every_run(function: Callable[..., T]) -> Callable[..., T]:
     return divided
 
 
-def _add(loop: Loop, transitions: Transition) -> Loop:
-    replay = jax.vmap(buffer.add, in_axes=(0, 0, None))(loop.replay, transitions, loop.count)
-    return Loop(loop.agent, replay, loop.key, loop.count + transitions.reward.shape[1], loop.fault)
+def _add(replay: Transition, transitions: Transition, count: Int[Array, ""]) -> tuple[Transition, Int[Array, ""]]:
+    added = jax.vmap(buffer.add, in_axes=(0, 0, None))(replay, transitions, count)
+    return added, count + transitions.reward.shape[1]
+
+
+_remember = jit(RUN_OFTEN, donate_argnames=("replay",))(_add)

@@ -55,7 +55,7 @@ def sweep(
     """
     plan, out, console = read(study), Path(out).resolve(), console or Console(quiet=True)
     if missing := [name for name in ("ray", *["optuna"] * bool(plan.search)) if find_spec(name) is None]:
-        remedy = 'run: pip install "entroflow[ray]"'
+        remedy = f"run: {checks.install('ray')}"
         raise checks.error("sweep", f"no package {missing[0]}", "what the extra ray brings", remedy)
     before = _begun(plan, out, resume=resume)
     where = address or os.environ.get("RAY_ADDRESS") or HERE
