@@ -9,6 +9,7 @@ begin with is the optimum for inputs ten times as dear.
 import csv
 import functools
 import json
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ METHODS = {
     "paper": {"preset": "paper"},
     "gaussian_sac": {"algorithm": "gaussian_sac"},
 }
+SMALL = 6  # states
 COMPARED = "double_integrator", "quadrotor"  # by all methods
 FOUND = "mean_error_relative", "covariance_error_relative"
 
@@ -46,7 +48,7 @@ class Options(frame.Options):
     seeds: int = 1
     """Number of seeds, from 0."""
     steps: int = 2000
-    """Training steps, of 2048 transitions each."""
+    """Training steps, of 2048 transitions each; half as many for plants of at most six states."""
 
 
 def plan(options: Options) -> frame.Work:
@@ -83,8 +85,7 @@ def distance(lqr: LQR, gain: np.ndarray) -> float:
 
 def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Learn on every plant, then by the other methods on some."""
-    parts = ALPHAS[:2], ALPHAS[2:]
-    cells = [(name, "sac_isfm", alpha) for part in parts for name in options.plants for alpha in part]
+    cells = [(name, "sac_isfm", alpha) for name in options.plants for alpha in ALPHAS]
     cells += [(name, method, 1.0) for method in list(METHODS)[1:] for name in COMPARED if name in options.plants]
     rows, curves, job.cells = [], [], len(cells)
     for name, method, alpha in cells:
@@ -107,25 +108,28 @@ def measure(name: str, method: str, alpha: float, options: Options, folder: Path
     for file, content in zip(files, (lqr.to_dict(), {"gain": gain.tolist()}), strict=True):
         file.write_text(json.dumps(content))
     chosen = {"system": files[0], "initial-gain": files[1], "alpha": alpha, "out": out}
-    chosen |= {"seeds": options.seeds, "steps": options.steps} | METHODS[method]
+    steps = options.steps if len(lqr.A) > SMALL else max(1, options.steps // 2)
+    chosen |= {"seeds": options.seeds, "steps": steps} | METHODS[method]
     command = [sys.executable, "-m", "entroflow", "lqr", *(f"--{key}={value}" for key, value in chosen.items())]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in (0, 1):
         raise frame.Broken(f"{name} {method}: {done.stdout[-500:]} {done.stderr[-500:]}")
     with (out / "metrics.csv").open(newline="") as file:
-        steps = list(csv.DictReader(file))
+        watched = list(csv.DictReader(file))
     head = {"plant": name, "method": method, "states": len(lqr.A), "inputs": len(lqr.R)}
-    curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in steps]
+    curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in watched]
     start = distance(lqr, gain)
     if done.returncode == 1:
         return {"rows": [head | dict.fromkeys(report.COLUMNS[4:]) | {"alpha": alpha, "begun": start}], "curves": curves}
     results = json.loads((out / "results.json").read_text())
-    seconds = results["seconds"]["train"]
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     rows = [
         head
         | {"alpha": each["alpha"], "seed": each["seed"]}
         | {key: each[key] for key in FOUND}
-        | {"gap": 1 - each["standard_return"] / each["optimal_standard_return"]}
+        | {"gap": 1 - report.number(each["standard_return"]) / each["optimal_standard_return"]}
         | {"begun": start, "transitions": each["transitions"], "seconds": seconds / len(results["runs"])}
         for each in results["runs"]
     ]
