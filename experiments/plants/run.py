@@ -35,7 +35,7 @@ METHODS = {
     "gaussian_sac": {"algorithm": "gaussian_sac"},
 }
 SMALL = 6  # states
-COMPARED = "double_integrator", "quadrotor"  # by all methods
+COMPARED = "double_integrator", "inverted_pendulum"  # by all methods
 FOUND = "mean_error_relative", "covariance_error_relative"
 
 
@@ -85,12 +85,14 @@ def distance(lqr: LQR, gain: np.ndarray) -> float:
 
 def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Learn on every plant, then by the other methods on some."""
-    cells = [(name, "sac_isfm", alpha) for name in options.plants for alpha in ALPHAS]
-    cells += [(name, method, 1.0) for method in list(METHODS)[1:] for name in COMPARED if name in options.plants]
+    cells = []
+    for name in options.plants:
+        cells += [(name, "sac_isfm", ALPHAS)]
+        cells += [(name, method, (1.0,)) for method in METHODS if name in COMPARED and method != "sac_isfm"]
     rows, curves, job.cells = [], [], len(cells)
-    for name, method, alpha in cells:
-        work = functools.partial(measure, name, method, alpha, options, job.out / "runs")
-        found = job.cell(f"{name} {method} {alpha:g}", work)
+    for name, method, alphas in cells:
+        work = functools.partial(measure, name, method, alphas, options, job.out / "runs")
+        found = job.cell(f"{name} {method}", work)
         rows, curves = rows + found["rows"], curves + found["curves"]
         job.rows("results.csv", rows)
         job.rows("curves.csv", curves)
@@ -100,38 +102,48 @@ def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     return {"settings": settings}, [Markdown(report.table(rows))]
 
 
-def measure(name: str, method: str, alpha: float, options: Options, folder: Path) -> frame.Row:
-    """Learn by `entroflow lqr`; return the errors at the end and during training, or that it broke down."""
+def measure(name: str, method: str, alphas: tuple[float, ...], options: Options, folder: Path) -> frame.Row:
+    """Learn by `entroflow lqr`; return the errors at the end and during training.
+
+    The runs of all temperatures are one program, which ends when one of them breaks down: then each runs alone.
+    """
     lqr, gain = system(name)
     folder.mkdir(parents=True, exist_ok=True)
-    out, files = folder / f"{name}-{method}-{alpha:g}", [folder / f"{name}{part}.json" for part in ("", "-gain")]
+    written = "-".join(f"{alpha:g}" for alpha in alphas)
+    out, files = folder / f"{name}-{method}-{written}", [folder / f"{name}{part}.json" for part in ("", "-gain")]
     for file, content in zip(files, (lqr.to_dict(), {"gain": gain.tolist()}), strict=True):
         file.write_text(json.dumps(content))
-    chosen = {"system": files[0], "initial-gain": files[1], "alpha": alpha, "out": out}
+    chosen = {"system": files[0], "initial-gain": files[1], "out": out, "seeds": options.seeds}
     steps = options.steps if len(lqr.A) > SMALL else max(1, options.steps // 2)
-    chosen |= {"seeds": options.seeds, "steps": steps} | METHODS[method]
-    command = [sys.executable, "-m", "entroflow", "lqr", *(f"--{key}={value}" for key, value in chosen.items())]
+    words = [f"--{key}={value}" for key, value in (chosen | {"steps": steps} | METHODS[method]).items()]
+    command = [sys.executable, "-m", "entroflow", "lqr", *words, "--alpha", *map(str, alphas)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in (0, 1):
         raise frame.Broken(f"{name} {method}: {done.stdout[-500:]} {done.stderr[-500:]}")
+    if done.returncode == 1 and len(alphas) > 1:
+        alone = [measure(name, method, (alpha,), options, folder) for alpha in alphas]
+        return {key: [row for found in alone for row in found[key]] for key in ("rows", "curves")}
     with (out / "metrics.csv").open(newline="") as file:
         watched = list(csv.DictReader(file))
     head = {"plant": name, "method": method, "states": len(lqr.A), "inputs": len(lqr.R)}
     curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in watched]
     start = distance(lqr, gain)
     if done.returncode == 1:
-        return {"rows": [head | dict.fromkeys(report.COLUMNS[4:]) | {"alpha": alpha, "begun": start}], "curves": curves}
-    results = json.loads((out / "results.json").read_text())
+        return {
+            "rows": [head | dict.fromkeys(report.COLUMNS[4:]) | {"alpha": alphas[0], "begun": start}],
+            "curves": curves,
+        }
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    runs = json.loads((out / "results.json").read_text())["runs"]
     rows = [
         head
         | {"alpha": each["alpha"], "seed": each["seed"]}
         | {key: each[key] for key in FOUND}
         | {"gap": 1 - report.number(each["standard_return"]) / each["optimal_standard_return"]}
-        | {"begun": start, "transitions": each["transitions"], "seconds": seconds / len(results["runs"])}
-        for each in results["runs"]
+        | {"begun": start, "transitions": each["transitions"], "seconds": seconds / len(runs)}
+        for each in runs
     ]
     return {"rows": rows, "curves": curves}
 
