@@ -50,9 +50,18 @@ def table(rows: Sequence[frame.Row]) -> str:
             cells.append(f"{means[0]:.1%}, {means[1]:.1%}" if np.isfinite(means).all() else "broke down" if of else "–")
         seconds = average([row for row in group if row["seconds"]], "seconds")
         timing = "–" if np.isnan(seconds) else f"{seconds:.0f} s"
-        lines.append([f"`{plant}`", sizes, f"`{method}`", f"{number(group[0]['begun']):.0%}", *cells, timing])
+        lines.append(
+            [
+                f"`{plant}`",
+                sizes,
+                f"`{method}`",
+                f"{number(group[0]['begun']):.0%}" if group[0]["begun"] else "–",
+                *cells,
+                timing,
+            ]
+        )
     heads = ["plant", "states, inputs", "method", "mean error at first", *(f"α = {alpha:g}" for alpha in alphas)]
-    return frame.markdown([*heads, "training, a run"], lines)
+    return frame.markdown([*heads, "processor time, a run"], lines)
 
 
 def draw(out: Path, rows: Sequence[frame.Row], curves: Sequence[frame.Row]) -> None:

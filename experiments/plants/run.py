@@ -29,13 +29,13 @@ HERE = Path(__file__).parent
 PLANTS = {plant["name"]: plant for plant in json.loads((HERE / "plants.json").read_text(encoding="utf-8"))}
 ALPHAS = 0.1, 1.0, 10.0, 0.01  # in the order of their importance
 DISCOUNT, COST, NOISE, DEARER = 0.95, 5.0, 0.01, 10.0
+SMALL = 6  # states
+COMPARED = "double_integrator"  # by all methods, each of which begins with nothing
 METHODS = {
-    "sac_isfm": {},
+    "default": {},
     "paper": {"preset": "paper"},
     "gaussian_sac": {"algorithm": "gaussian_sac"},
 }
-SMALL = 6  # states
-COMPARED = "double_integrator", "inverted_pendulum"  # by all methods
 FOUND = "mean_error_relative", "covariance_error_relative"
 
 
@@ -45,6 +45,8 @@ class Options(frame.Options):
 
     plants: tuple[str, ...] = tuple(PLANTS)
     """Which plants."""
+    alphas: tuple[float, ...] = ALPHAS
+    """Which temperatures."""
     seeds: int = 1
     """Number of seeds, from 0."""
     steps: int = 2000
@@ -87,8 +89,8 @@ def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Learn on every plant, then by the other methods on some."""
     cells = []
     for name in options.plants:
-        cells += [(name, "sac_isfm", ALPHAS)]
-        cells += [(name, method, (1.0,)) for method in METHODS if name in COMPARED and method != "sac_isfm"]
+        cells += [(name, "sac_isfm", options.alphas)]
+        cells += [(name, method, (1.0,)) for method in METHODS if name == COMPARED]
     rows, curves, job.cells = [], [], len(cells)
     for name, method, alphas in cells:
         work = functools.partial(measure, name, method, alphas, options, job.out / "runs")
@@ -113,9 +115,13 @@ def measure(name: str, method: str, alphas: tuple[float, ...], options: Options,
     out, files = folder / f"{name}-{method}-{written}", [folder / f"{name}{part}.json" for part in ("", "-gain")]
     for file, content in zip(files, (lqr.to_dict(), {"gain": gain.tolist()}), strict=True):
         file.write_text(json.dumps(content))
-    chosen = {"system": files[0], "initial-gain": files[1], "out": out, "seeds": options.seeds}
-    steps = options.steps if len(lqr.A) > SMALL else max(1, options.steps // 2)
-    words = [f"--{key}={value}" for key, value in (chosen | {"steps": steps} | METHODS[method]).items()]
+    chosen: dict[str, Any] = {"system": files[0], "out": out, "seeds": options.seeds}
+    if method in METHODS:
+        chosen |= {"steps": options.steps} | METHODS[method]
+    else:
+        steps = options.steps if len(lqr.A) > SMALL else max(1, options.steps // 2)
+        chosen |= {"steps": steps, "initial-gain": files[1]}
+    words = [f"--{key}={value}" for key, value in chosen.items()]
     command = [sys.executable, "-m", "entroflow", "lqr", *words, "--alpha", *map(str, alphas)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -129,7 +135,7 @@ def measure(name: str, method: str, alphas: tuple[float, ...], options: Options,
         watched = list(csv.DictReader(file))
     head = {"plant": name, "method": method, "states": len(lqr.A), "inputs": len(lqr.R)}
     curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in watched]
-    start = distance(lqr, gain)
+    start = None if method in METHODS else distance(lqr, gain)
     if done.returncode == 1:
         return {
             "rows": [head | dict.fromkeys(report.COLUMNS[4:]) | {"alpha": alphas[0], "begun": start}],
