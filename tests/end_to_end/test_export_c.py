@@ -19,7 +19,7 @@ from entroflow.export import programs as export
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.rl.actors import FeedbackPolicy
 
-from .test_cli_lqr import small
+from .test_cli_lqr import lqr_job, small
 from .test_export import KINDS, PLANE, flow, inputs, programs
 
 ROOT = Path(__file__).parents[2]
@@ -191,7 +191,7 @@ def test_from_matrices_to_c_as_the_page_says(tmp_path, monkeypatch):
     exec(blocks[0][1], {})
     assert imread("response.png").std() > 0.01
     learn, export = [shlex.split(line, comments=True)[1:] for line in blocks[1][1].splitlines()[:2]]
-    with small():
+    with small(lqr_job._Job._compile):
         assert cli.main([*learn, "--steps", "4"]) == 0
     assert cli.main(export) == 0
     compiled(tmp_path, tmp_path / "policy.h", "policy")
