@@ -1,18 +1,13 @@
-"""What the runs on plants found: a table and two figures.
+"""What the runs on plants found: a table and two figures."""
 
-`python -m experiments.plants.report` makes them again from the committed rows.
-"""
-
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from entroflow.plotting import STYLE, new_figure, save
+from entroflow.plotting import PAGE, STYLE, label_logarithmic, legend_below, looks, new_figure
 
 from .. import frame
 
@@ -63,66 +58,53 @@ def table(rows: Sequence[frame.Row]) -> str:
     return frame.markdown([*heads, "processor time, a run"], lines)
 
 
-def draw(out: Path, rows: Sequence[frame.Row], curves: Sequence[frame.Row]) -> None:
-    """Draw errors by α and by dimension, and errors during training of the methods that began with nothing."""
+def plants_figure(rows: Sequence[frame.Row]) -> Figure:
+    """Errors by α, a line for a plant, and by dimension, a line for a temperature."""
     own = [row for row in rows if row["method"] == "sac_isfm"]
-    plants = list(dict.fromkeys(row["plant"] for row in sorted(own, key=lambda row: int(row["states"]))))
+    states = {row["plant"]: int(row["states"]) for row in sorted(own, key=lambda row: int(row["states"]))}
     alphas = sorted({float(row["alpha"]) for row in own})
     with mpl.rc_context(STYLE):
-        figure = new_figure(8.0, 6.4, "Relative errors on plants of one to twelve states")
-        panels = figure.subplots(2, 2, sharey="row")
+        figure = new_figure(
+            PAGE, 6.4, "Relative errors on plants of one to twelve states, begun as a detuned controller"
+        )
+        panels = figure.subplots(2, 2, sharey="row", sharex="col")
         for line, (key, name) in zip(panels, ERRORS.items(), strict=True):
-            at = lambda plant, alpha, key=key: average(  # noqa: E731
-                [row for row in own if row["plant"] == plant and float(row["alpha"]) == alpha], key
-            )
-            for plant, shade in zip(plants, np.linspace(0, 0.9, len(plants)), strict=True):
-                states = next(row["states"] for row in own if row["plant"] == plant)
-                look = {"color": mpl.colormaps["viridis"](shade), "markersize": 3, "label": f"{plant} ({states})"}
-                line[0].plot(alphas, [at(plant, alpha) for alpha in alphas], "o-", **look)
-            line[0].set(xscale="log", yscale="log", ylabel=f"error of {name}", xlabel="temperature α")
-            for alpha in alphas:
-                sizes = [next(int(row["states"]) for row in own if row["plant"] == plant) for plant in plants]
-                line[1].plot(sizes, [at(plant, alpha) for plant in plants], "o-", markersize=3, label=f"α = {alpha:g}")
-            line[1].set(xlabel="number of states")
-        for panel in panels[0]:
-            panel.legend(fontsize=6)
-        save(out, "plants", figure)
-    others = [row for row in rows if row["method"] != "sac_isfm" and np.isfinite(number(row["seconds"]))]
-    if others:
-        save(out, "methods", methods_figure(others, curves))
+            cells = groups(own, "plant", "alpha").items()
+            at = {(plant, float(alpha)): average(of, key) for (plant, alpha), of in cells}
+            nothing = float("nan")
+            for plant, look in zip(states, looks(len(states)), strict=True):
+                errors = [at.get((plant, alpha), nothing) for alpha in alphas]
+                line[0].plot(alphas, errors, **look, label=f"{plant} ({states[plant]})")
+            for alpha, look in zip(alphas, looks(len(alphas)), strict=True):
+                errors = [at.get((plant, alpha), nothing) for plant in states]
+                line[1].plot(list(states.values()), errors, **look, label=f"α = {alpha:g}")
+            line[0].set(xscale="log", yscale="log", ylabel=f"error of {name}")
+            label_logarithmic(line[0].yaxis, lambda x: f"{x:.1%}" if x < 0.01 else f"{x:.0%}")
+        panels[1][0].set_xlabel("temperature α")
+        panels[1][1].set_xlabel("number of states")
+        panels[0][1].legend()
+        figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
 
 
 def methods_figure(rows: Sequence[frame.Row], curves: Sequence[frame.Row]) -> Figure:
     """Errors against transitions and against processor time, of which every step is taken to cost the same."""
+    own = [row for row in rows if row["method"] != "sac_isfm" and np.isfinite(number(row["seconds"]))]
+    same = "plant", "method", "alpha", "seed"
     with mpl.rc_context(STYLE):
-        figure = new_figure(
-            8.0, 5.6, f"Three methods on equal data: {rows[0]['plant']}, α = {float(rows[0]['alpha']):g}"
-        )
+        title = ", ".join(f"{plant}, α = {alpha:g}" for plant, alpha in {(r["plant"], float(r["alpha"])) for r in own})
+        figure = new_figure(PAGE, 5.6, f"Three methods that begin with nothing: {title}")
         panels = figure.subplots(2, 2, sharey="row", sharex="col")
         for line, (key, name) in zip(panels, ERRORS.items(), strict=True):
-            for run in rows:
-                same = ("plant", "method", "alpha", "seed")
+            for run, look in zip(own, looks(len(own)), strict=True):
                 of = [row for row in curves if all(str(row[word]) == str(run[word]) for word in same)]
-                seen = np.array(
-                    [[number(row["transitions"]), number(row[key])] for row in of if int(row["transitions"])]
-                )
-                shares = seen[:, 0] / number(run["transitions"])
-                for panel, x in zip(line, (seen[:, 0], number(run["seconds"]) * shares), strict=True):
-                    panel.plot(x, seen[:, 1], "o-", markersize=2, label=run["method"])
+                seen = np.array([[number(row["transitions"]), number(row[key])] for row in of])
+                line[0].plot(*seen.T, **look, label=run["method"])
+                line[1].plot(seen[:, 0] * number(run["seconds"]) / number(run["transitions"]), seen[:, 1], **look)
             line[0].set(xscale="log", yscale="log", ylabel=f"error of {name}")
-        panels[1][0].set(xlabel="transitions")
-        panels[1][1].set(xscale="log", xlabel="processor seconds, compiling included")
-        panels[0][0].legend(fontsize=7)
+            line[1].set(xscale="log")
+            label_logarithmic(line[0].yaxis, lambda x: f"{x:.1%}" if x < 0.01 else f"{x:.0%}")
+        panels[1][0].set_xlabel("transitions")
+        panels[1][1].set_xlabel("processor seconds, compiling included")
+        legend_below(figure, "")
     return figure
-
-
-def main() -> None:
-    """Make table and figures of the committed rows again."""
-    here = Path(__file__).parent
-    rows, curves = (list(csv.DictReader((here / f"{name}.csv").open(newline=""))) for name in ("results", "curves"))
-    (here / "table.md").write_text(table(rows), encoding="utf-8")
-    draw(here, rows, curves)
-
-
-if __name__ == "__main__":
-    main()

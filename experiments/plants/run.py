@@ -21,6 +21,7 @@ from rich.markdown import Markdown
 
 from entroflow import checks
 from entroflow.lqr import LQR, design
+from entroflow.plotting import save
 
 from .. import frame
 from . import report
@@ -99,7 +100,9 @@ def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
         job.rows("results.csv", rows)
         job.rows("curves.csv", curves)
         job.text("table.md", report.table(rows))
-    report.draw(job.out, rows, curves)
+    save(job.out, "plants", report.plants_figure(rows))
+    if any(row["method"] in METHODS for row in rows):
+        save(job.out, "methods", report.methods_figure(rows, curves))
     settings = {"alphas": ALPHAS, "discount": DISCOUNT, "cost": COST, "noise": NOISE, "dearer": DEARER}
     return {"settings": settings}, [Markdown(report.table(rows))]
 
