@@ -15,6 +15,7 @@ COLUMNS = [
     *("plant", "method", "states", "inputs", "alpha", "seed", "mean_error_relative", "covariance_error_relative"),
     *("gap", "begun", "transitions", "seconds"),
 ]
+NAMES = {"default": "SAC-ISFM", "paper": "SAC-ISFM, paper's preset", "gaussian_sac": "Gaussian SAC"}
 ERRORS = {"mean_error_relative": "action mean", "covariance_error_relative": "action covariance"}
 
 
@@ -99,7 +100,7 @@ def methods_figure(rows: Sequence[frame.Row], curves: Sequence[frame.Row]) -> Fi
             for run, look in zip(own, looks(len(own)), strict=True):
                 of = [row for row in curves if all(str(row[word]) == str(run[word]) for word in same)]
                 seen = np.array([[number(row["transitions"]), number(row[key])] for row in of])
-                line[0].plot(*seen.T, **look, label=run["method"])
+                line[0].plot(*seen.T, **look, label=NAMES[run["method"]])
                 line[1].plot(seen[:, 0] * number(run["seconds"]) / number(run["transitions"]), seen[:, 1], **look)
             line[0].set(xscale="log", yscale="log", ylabel=f"error of {name}")
             line[1].set(xscale="log")

@@ -128,10 +128,11 @@ def test_a_run_calls_the_command_and_keeps_what_it_found(tmp_path, monkeypatch):
 
 
 def test_the_committed_table_is_that_of_the_committed_rows():
-    """To the letter; no row is of a plant or an α that the plan does not have."""
+    """To the letter, and in the README; no row is of a plant or an α that the plan does not have."""
     with (run.HERE / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert report.table(rows) == (run.HERE / "table.md").read_text()
+    assert report.table(rows) in (run.HERE / "README.md").read_text()
     assert {row["plant"] for row in rows} <= run.PLANTS.keys() and {float(row["alpha"]) for row in rows} <= {
         *run.ALPHAS
     }
