@@ -140,10 +140,8 @@ def measure(name: str, method: str, alphas: tuple[float, ...], options: Options,
     curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in watched]
     start = None if method in METHODS else distance(lqr, gain)
     if done.returncode == 1:
-        return {
-            "rows": [head | dict.fromkeys(report.COLUMNS[4:]) | {"alpha": alphas[0], "begun": start}],
-            "curves": curves,
-        }
+        lost = head | dict.fromkeys(report.COLUMNS[4:])
+        return {"rows": [lost | {"alpha": alpha, "begun": start} for alpha in alphas], "curves": curves}
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     runs = json.loads((out / "results.json").read_text())["runs"]
     rows = [
