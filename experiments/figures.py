@@ -23,6 +23,7 @@ from entroflow.storage.curves import draw
 from entroflow.storage.records import read
 
 from .changes import report as changes
+from .plants import report as plants
 from .proposals.run import figure_of as proposals_figure
 from .spi import figures as spi
 from .spi.lqr_problem import LQRProblem
@@ -58,6 +59,9 @@ def figures() -> Iterator[tuple[Path, Callable[[], Figure]]]:
     yield ROOT / "changes/curves.png", lambda: changes.figure_of(_rows(ROOT / "changes/results.csv"))
     found, actions = _json(ROOT / "proposals/results.json"), _rows(ROOT / "proposals/actions.csv")
     yield ROOT / "proposals/figure.png", lambda: proposals_figure(found["recover"], actions)
+    learned, curves = _rows(ROOT / "plants/results.csv"), _rows(ROOT / "plants/curves.csv")
+    yield ROOT / "plants/plants.png", lambda: plants.plants_figure(learned)
+    yield ROOT / "plants/methods.png", lambda: plants.methods_figure(learned, curves)
     results = ROOT.parent / "benchmarks/results"
     timed = _json(results / "bench.json")
     yield results / "scaling.png", lambda: scaling_figure(timed["scaling"])

@@ -48,7 +48,6 @@ CRITIC = MLPCritic(
     target_rate=0.1,
     final_target_rate=0.05,
 )
-BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,14 @@ class Options(frame.Options):
     """Training steps: in each, every environment makes one step and every run one update."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""
+    batch: int = 1024
+    """Transitions of a critic's step."""
 
 
 def plan(options: Options) -> frame.Work:
     """Check the options; return the work."""
     frame.seeds_of(options)
+    checks.positive_int("--batch", options.batch)
     checks.positive_int("--steps", options.steps, most=np.iinfo(np.int32).max // multigoal.ENVIRONMENTS)
     chosen = []
     for name, given, table in (("system", options.system, SYSTEMS), ("algorithm", options.algorithm, ALGORITHMS)):
@@ -106,15 +108,15 @@ def work(options: Options, job: frame.Job, systems: list[str], algorithms: list[
         "episodes": measure.EPISODES,
         "horizon": measure.HORIZON,
         "disturbances": measure.DISTURBANCES,
-        "sac": {name: dataclasses.asdict(settings_of(name, options.steps)) for name in algorithms},
+        "sac": {name: dataclasses.asdict(settings_of(name, options)) for name in algorithms},
     }
     job.text("table.md", report.markdown(runs))
     return {"settings": settings, "systems": solved, "runs": runs}, [report.table(runs)]
 
 
-def settings_of(algorithm: str, updates: int) -> sac.Config:
+def settings_of(algorithm: str, options: Options) -> sac.Config:
     """Return the settings of an algorithm: one critic, since a minimum is biased."""
-    return sac.Config(ALGORITHMS[algorithm], CRITIC, updates, batch_size=BATCH, recent=0.6)
+    return sac.Config(ALGORITHMS[algorithm], CRITIC, options.steps, batch_size=options.batch, recent=0.6)
 
 
 def optimum(system: System) -> Solution:
@@ -153,7 +155,7 @@ class Study(multigoal.Study):
 
     def learned(self, algorithm: str) -> frame.Row:
         """Train all seeds of an algorithm and measure them."""
-        config, label = settings_of(algorithm, self.options.steps), f"{self.name} {algorithm}"
+        config, label = settings_of(algorithm, self.options), f"{self.name} {algorithm}"
         self.exploration, system, against = EXPLORATION[algorithm], SYSTEMS[self.name], self.against
         agents = self._train(label, config)
         self.job.show(1.0, f"measuring {label}")

@@ -1,13 +1,13 @@
-"""What the runs on plants found: a table and a figure."""
+"""What the runs on plants found: a table and two figures."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
-from entroflow.plotting import STYLE, legend_below, new_figure, save
+from entroflow.plotting import PAGE, STYLE, label_logarithmic, legend_below, looks, new_figure
 
 from .. import frame
 
@@ -15,6 +15,7 @@ COLUMNS = [
     *("plant", "method", "states", "inputs", "alpha", "seed", "mean_error_relative", "covariance_error_relative"),
     *("gap", "begun", "transitions", "seconds"),
 ]
+NAMES = {"default": "SAC-ISFM", "paper": "SAC-ISFM, paper's preset", "gaussian_sac": "Gaussian SAC"}
 ERRORS = {"mean_error_relative": "action mean", "covariance_error_relative": "action covariance"}
 
 
@@ -48,42 +49,63 @@ def table(rows: Sequence[frame.Row]) -> str:
             of = [row for row in group if float(row["alpha"]) == alpha]
             means = [average(of, key) for key in ERRORS]
             cells.append(f"{means[0]:.1%}, {means[1]:.1%}" if np.isfinite(means).all() else "broke down" if of else "–")
-        seconds = average([row for row in group if row["seconds"]], "seconds")
-        timing = "–" if np.isnan(seconds) else f"{seconds:.0f} s"
-        lines.append([f"`{plant}`", sizes, f"`{method}`", f"{number(group[0]['begun']):.0%}", *cells, timing])
+        seconds = average([row for row in group if np.isfinite(number(row["seconds"]))], "seconds")
+        begun = number(group[0]["begun"])
+        first, timing = [
+            "–" if np.isnan(x) else form.format(x) for x, form in ((begun, "{:.0%}"), (seconds, "{:.0f} s"))
+        ]
+        lines.append([f"`{plant}`", sizes, f"`{method}`", first, *cells, timing])
     heads = ["plant", "states, inputs", "method", "mean error at first", *(f"α = {alpha:g}" for alpha in alphas)]
-    return frame.markdown([*heads, "training, a run"], lines)
+    return frame.markdown([*heads, "processor time, a run"], lines)
 
 
-def draw(out: Path, rows: Sequence[frame.Row], curves: Sequence[frame.Row]) -> None:
-    """Draw errors by α and by dimension, and errors during training where all methods ran."""
+def plants_figure(rows: Sequence[frame.Row]) -> Figure:
+    """Errors by α, a line for a plant, and by dimension, a line for a temperature."""
     own = [row for row in rows if row["method"] == "sac_isfm"]
-    plants = list(dict.fromkeys(row["plant"] for row in own))
+    states = {row["plant"]: int(row["states"]) for row in sorted(own, key=lambda row: int(row["states"]))}
     alphas = sorted({float(row["alpha"]) for row in own})
-    shades = {key: mpl.colormaps["viridis"](x) for key, x in zip(plants, np.linspace(0, 0.9, len(plants)), strict=True)}
-    compared = list(dict.fromkeys(row["plant"] for row in curves if row["method"] != "sac_isfm"))
     with mpl.rc_context(STYLE):
-        figure = new_figure(11.0, 6.4, "Relative errors on plants of one to twelve states")
-        panels = figure.subplots(2, 2 + len(compared), squeeze=False, sharey="row")
+        figure = new_figure(
+            PAGE, 6.4, "Relative errors on plants of one to twelve states, begun as a detuned controller"
+        )
+        panels = figure.subplots(2, 2, sharey="row", sharex="col")
         for line, (key, name) in zip(panels, ERRORS.items(), strict=True):
-            for plant in plants:
-                of = [row for row in own if row["plant"] == plant]
-                at = [average([row for row in of if float(row["alpha"]) == alpha], key) for alpha in alphas]
-                states = of[0]["states"]
-                line[0].plot(alphas, at, "o-", color=shades[plant], markersize=3, label=f"{plant} ({states})")
-            line[0].set(xscale="log", yscale="log", ylabel=f"error of {name}", xlabel="temperature α")
-            for alpha in alphas:
-                points = sorted((int(row["states"]), number(row[key])) for row in own if float(row["alpha"]) == alpha)
-                line[1].plot(*zip(*points, strict=True), "o-", markersize=3, label=f"α = {alpha:g}")
-            line[1].set(xlabel="number of states")
-            for panel, plant in zip(line[2:], compared, strict=True):
-                of = [row for row in curves if row["plant"] == plant and float(row["alpha"]) == 1.0]
-                for (method,), steps in groups(of, "method").items():
-                    late = [row for row in steps if row["seed"] == steps[0]["seed"] and int(row["transitions"]) > 0]
-                    panel.plot([int(r["transitions"]) for r in late], [number(r[key]) for r in late], label=method)
-                panel.set(xscale="log", xlabel="transitions")
-                panel.set_title(f"{plant}, α = 1", fontsize=8)
-        for panel in panels[0]:
-            panel.legend(fontsize=6)
-        legend_below(figure, "Curves: seed 0.")
-        save(out, "plants", figure)
+            cells = groups(own, "plant", "alpha").items()
+            at = {(plant, float(alpha)): average(of, key) for (plant, alpha), of in cells}
+            nothing = float("nan")
+            for plant, look in zip(states, looks(len(states)), strict=True):
+                errors = [at.get((plant, alpha), nothing) for alpha in alphas]
+                line[0].plot(alphas, errors, **look, label=f"{plant} ({states[plant]})")
+            for alpha, look in zip(alphas, looks(len(alphas)), strict=True):
+                errors = [at.get((plant, alpha), nothing) for plant in states]
+                line[1].plot(list(states.values()), errors, **look, label=f"α = {alpha:g}")
+            line[0].set(xscale="log", yscale="log", ylabel=f"error of {name}")
+            label_logarithmic(line[0].yaxis, lambda x: f"{x:.1%}" if x < 0.01 else f"{x:.0%}")
+        panels[1][0].set_xlabel("temperature α")
+        panels[1][1].set_xlabel("number of states")
+        panels[0][1].legend()
+        figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def methods_figure(rows: Sequence[frame.Row], curves: Sequence[frame.Row]) -> Figure:
+    """Errors against transitions and against processor time, of which every step is taken to cost the same."""
+    own = [row for row in rows if row["method"] != "sac_isfm" and np.isfinite(number(row["seconds"]))]
+    same = "plant", "method", "alpha", "seed"
+    with mpl.rc_context(STYLE):
+        title = ", ".join(f"{plant}, α = {alpha:g}" for plant, alpha in {(r["plant"], float(r["alpha"])) for r in own})
+        figure = new_figure(PAGE, 5.6, f"Three methods that begin with nothing: {title}")
+        panels = figure.subplots(2, 2, sharey="row", sharex="col")
+        for line, (key, name) in zip(panels, ERRORS.items(), strict=True):
+            for run, look in zip(own, looks(len(own)), strict=True):
+                of = [row for row in curves if all(str(row[word]) == str(run[word]) for word in same)]
+                seen = np.array([[number(row["transitions"]), number(row[key])] for row in of])
+                line[0].plot(*seen.T, **look, label=NAMES[run["method"]])
+                line[1].plot(seen[:, 0] * number(run["seconds"]) / number(run["transitions"]), seen[:, 1], **look)
+            line[0].set(xscale="log", yscale="log", ylabel=f"error of {name}")
+            line[1].set(xscale="log")
+            label_logarithmic(line[0].yaxis, lambda x: f"{x:.1%}" if x < 0.01 else f"{x:.0%}")
+        panels[1][0].set_xlabel("transitions")
+        panels[1][1].set_xlabel("processor seconds, compiling included")
+        legend_below(figure, "")
+    return figure

@@ -9,6 +9,7 @@ begin with is the optimum for inputs ten times as dear.
 import csv
 import functools
 import json
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from rich.markdown import Markdown
 
 from entroflow import checks
 from entroflow.lqr import LQR, design
+from entroflow.lqr.matrices import spectral_radius
+from entroflow.plotting import save
 
 from .. import frame
 from . import report
@@ -28,12 +31,13 @@ HERE = Path(__file__).parent
 PLANTS = {plant["name"]: plant for plant in json.loads((HERE / "plants.json").read_text(encoding="utf-8"))}
 ALPHAS = 0.1, 1.0, 10.0, 0.01  # in the order of their importance
 DISCOUNT, COST, NOISE, DEARER = 0.95, 5.0, 0.01, 10.0
+SMALL = 6  # states
+COMPARED = "double_integrator"  # by all methods, each of which begins with nothing
 METHODS = {
-    "sac_isfm": {},
+    "default": {},
     "paper": {"preset": "paper"},
     "gaussian_sac": {"algorithm": "gaussian_sac"},
 }
-COMPARED = "double_integrator", "quadrotor"  # by all methods
 FOUND = "mean_error_relative", "covariance_error_relative"
 
 
@@ -43,10 +47,12 @@ class Options(frame.Options):
 
     plants: tuple[str, ...] = tuple(PLANTS)
     """Which plants."""
+    alphas: tuple[float, ...] = ALPHAS
+    """Which temperatures."""
     seeds: int = 1
     """Number of seeds, from 0."""
     steps: int = 2000
-    """Training steps, of 2048 transitions each."""
+    """Training steps, of 2048 transitions each; half as many for plants of at most six states that do not grow."""
 
 
 def plan(options: Options) -> frame.Work:
@@ -83,51 +89,70 @@ def distance(lqr: LQR, gain: np.ndarray) -> float:
 
 def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Learn on every plant, then by the other methods on some."""
-    parts = ALPHAS[:2], ALPHAS[2:]
-    cells = [(name, "sac_isfm", alpha) for part in parts for name in options.plants for alpha in part]
-    cells += [(name, method, 1.0) for method in list(METHODS)[1:] for name in COMPARED if name in options.plants]
+    cells = []
+    for name in options.plants:
+        cells += [(name, "sac_isfm", options.alphas)]
+        cells += [(name, method, (1.0,)) for method in METHODS if name == COMPARED]
     rows, curves, job.cells = [], [], len(cells)
-    for name, method, alpha in cells:
-        work = functools.partial(measure, name, method, alpha, options, job.out / "runs")
-        found = job.cell(f"{name} {method} {alpha:g}", work)
+    for name, method, alphas in cells:
+        work = functools.partial(measure, name, method, alphas, options, job.out / "runs")
+        found = job.cell(f"{name} {method}", work)
         rows, curves = rows + found["rows"], curves + found["curves"]
         job.rows("results.csv", rows)
         job.rows("curves.csv", curves)
         job.text("table.md", report.table(rows))
-    report.draw(job.out, rows, curves)
+    save(job.out, "plants", report.plants_figure(rows))
+    if any(row["method"] in METHODS for row in rows):
+        save(job.out, "methods", report.methods_figure(rows, curves))
     settings = {"alphas": ALPHAS, "discount": DISCOUNT, "cost": COST, "noise": NOISE, "dearer": DEARER}
     return {"settings": settings}, [Markdown(report.table(rows))]
 
 
-def measure(name: str, method: str, alpha: float, options: Options, folder: Path) -> frame.Row:
-    """Learn by `entroflow lqr`; return the errors at the end and during training, or that it broke down."""
+def measure(name: str, method: str, alphas: tuple[float, ...], options: Options, folder: Path) -> frame.Row:
+    """Learn by `entroflow lqr`; return the errors at the end and during training.
+
+    The runs of all temperatures are one program, which ends when one of them breaks down: then each runs alone.
+    """
     lqr, gain = system(name)
     folder.mkdir(parents=True, exist_ok=True)
-    out, files = folder / f"{name}-{method}-{alpha:g}", [folder / f"{name}{part}.json" for part in ("", "-gain")]
+    written = "-".join(f"{alpha:g}" for alpha in alphas)
+    out, files = folder / f"{name}-{method}-{written}", [folder / f"{name}{part}.json" for part in ("", "-gain")]
     for file, content in zip(files, (lqr.to_dict(), {"gain": gain.tolist()}), strict=True):
         file.write_text(json.dumps(content))
-    chosen = {"system": files[0], "initial-gain": files[1], "alpha": alpha, "out": out}
-    chosen |= {"seeds": options.seeds, "steps": options.steps} | METHODS[method]
-    command = [sys.executable, "-m", "entroflow", "lqr", *(f"--{key}={value}" for key, value in chosen.items())]
+    chosen: dict[str, Any] = {"system": files[0], "out": out, "seeds": options.seeds}
+    if method in METHODS:
+        chosen |= {"steps": options.steps} | METHODS[method]
+    else:
+        easy = len(lqr.A) <= SMALL and spectral_radius(lqr.A) < 1.001
+        steps = max(1, options.steps // 2) if easy else options.steps
+        chosen |= {"steps": steps, "initial-gain": files[1]}
+    words = [f"--{key}={value}" for key, value in chosen.items()]
+    command = [sys.executable, "-m", "entroflow", "lqr", *words, "--alpha", *map(str, alphas)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in (0, 1):
         raise frame.Broken(f"{name} {method}: {done.stdout[-500:]} {done.stderr[-500:]}")
+    if done.returncode == 1 and len(alphas) > 1:
+        alone = [measure(name, method, (alpha,), options, folder) for alpha in alphas]
+        return {key: [row for found in alone for row in found[key]] for key in ("rows", "curves")}
     with (out / "metrics.csv").open(newline="") as file:
-        steps = list(csv.DictReader(file))
+        watched = list(csv.DictReader(file))
     head = {"plant": name, "method": method, "states": len(lqr.A), "inputs": len(lqr.R)}
-    curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in steps]
-    start = distance(lqr, gain)
+    curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in watched]
+    start = None if method in METHODS else distance(lqr, gain)
     if done.returncode == 1:
-        return {"rows": [head | dict.fromkeys(report.COLUMNS[4:]) | {"alpha": alpha, "begun": start}], "curves": curves}
-    results = json.loads((out / "results.json").read_text())
-    seconds = results["seconds"]["train"]
+        lost = head | dict.fromkeys(report.COLUMNS[4:])
+        return {"rows": [lost | {"alpha": alpha, "begun": start} for alpha in alphas], "curves": curves}
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    runs = json.loads((out / "results.json").read_text())["runs"]
     rows = [
         head
         | {"alpha": each["alpha"], "seed": each["seed"]}
         | {key: each[key] for key in FOUND}
-        | {"gap": 1 - each["standard_return"] / each["optimal_standard_return"]}
-        | {"begun": start, "transitions": each["transitions"], "seconds": seconds / len(results["runs"])}
-        for each in results["runs"]
+        | {"gap": 1 - report.number(each["standard_return"]) / each["optimal_standard_return"]}
+        | {"begun": start, "transitions": each["transitions"], "seconds": seconds / len(runs)}
+        for each in runs
     ]
     return {"rows": rows, "curves": curves}
 

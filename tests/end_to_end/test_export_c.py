@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from entroflow import cli
 from entroflow.export import c_header
@@ -17,8 +19,10 @@ from entroflow.export import programs as export
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.rl.actors import FeedbackPolicy
 
+from .test_cli_lqr import lqr_job, small
 from .test_export import KINDS, PLANE, flow, inputs, programs
 
+ROOT = Path(__file__).parents[2]
 STRICT = ["gcc", "-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fPIC", "-shared"]
 CONTROLLED = "flow_about_a_controller"
 
@@ -176,3 +180,18 @@ def test_the_command_writes_a_header(tmp_path, monkeypatch, capsys):
         assert cli.main(["export", str(tmp_path), "--format", "c", "--out", str(tmp_path / out)]) == 0
         assert f"{expected}: obs (3), noise (2) -> action, log_prob" in capsys.readouterr().out
         assert "_act(" in (tmp_path / expected).read_text()
+
+
+@pytest.mark.slow
+def test_from_matrices_to_c_as_the_page_says(tmp_path, monkeypatch):
+    """Its Python of ten lines, then one command to a flow and one to C, which compiles; with fewer steps."""
+    blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs" / "deploy-c.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    assert [language for language, _ in blocks[:2]] == ["python", "console"] and blocks[0][1].count("\n") <= 12
+    exec(blocks[0][1], {})
+    assert imread("response.png").std() > 0.01
+    learn, export = [shlex.split(line, comments=True)[1:] for line in blocks[1][1].splitlines()[:2]]
+    with small(lqr_job._Job._compile):
+        assert cli.main([*learn, "--steps", "4"]) == 0
+    assert cli.main(export) == 0
+    compiled(tmp_path, tmp_path / "policy.h", "policy")

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from entroflow.commands.lqr.evaluate import evaluate, normal_points
-from entroflow.commands.lqr.plan import HORIZON, noise, plan
+from entroflow.commands.lqr.plan import ENVIRONMENTS, HORIZON, marks, noise, plan
 from entroflow.envs import LQREnv
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded
 from entroflow.lqr import sample_noise, systems
@@ -92,3 +92,11 @@ def test_the_dashed_line_is_the_optimal_policy_s_return_on_the_same_noise():
     error = returns.std(ddof=1) / np.sqrt(len(returns))
     assert abs(run.best_return - exact[0].standard_return) < 4 * error
     assert abs(exact[0].standard_return - exact[1].standard_return) > 8 * error
+
+
+def test_evaluations_begin_after_ten_thousand_transitions():
+    """Densely at first, for logarithmic axes, then evenly; short trainings have fewer."""
+    found = marks(3000)
+    assert found[:7] == [0, 5, 10, 20, 50, 150, 300] and found[-1] == 3000 and len(found) == 25
+    assert ENVIRONMENTS * found[1] == 10_240
+    assert marks(100) == [0, *range(5, 101, 5)] and marks(3) == [0, 1, 2, 3] and marks(1) == [0, 1]

@@ -1,5 +1,6 @@
 """Soft optima on grids and tables, against closed forms, other discretisations, other solvers and simulation."""
 
+import dataclasses
 import math
 
 import equinox as eqx
@@ -15,7 +16,7 @@ from scipy.special import erf, logsumexp
 from entroflow import memory, multigoal
 from entroflow.envs import DeadBand, DoubleWell, FunctionalEnv, LQREnv, MultiGoalEnv, SwingUp
 from entroflow.exact import Axis, Table, grid, iterate, linearly_solvable, solve
-from entroflow.lqr import LQR
+from entroflow.lqr import LQR, design, finite_horizon
 
 ALPHA, DISCOUNT = 0.2, 0.7
 WELL = [Axis(-2.0, 2.0, 161)]
@@ -174,6 +175,24 @@ def test_a_wide_box_is_lqr():
         assert mean == pytest.approx(-optimum.K[0, 0] * x, abs=2e-3)
         variance = np.trapezoid(shown * (actions - mean) ** 2, actions)
         assert variance == pytest.approx(optimum.covariance[0, 0], rel=5e-3)
+
+
+def test_three_states_two_inputs_and_three_steps_without_discount():
+    """The largest problem that is taken, against the schedule of `lqr.finite_horizon`, within what is stated."""
+    A, B = np.array([[0.5, 0.2, 0.0], [0.0, 0.4, 0.2], [0.1, 0.0, 0.3]]), np.array([[0.5, 0.0], [0.0, 0.3], [0.2, 0.4]])
+    system = LQR(A, B, np.eye(3), 0.5 * np.eye(2), np.zeros((3, 3)), np.eye(3), 0.9, "three")
+    box = (-3.2 * jnp.ones(2), 3.2 * jnp.ones(2))
+    env = eqx.tree_at(lambda env: (env.action_low, env.action_high), LQREnv(system), box)
+    found = solve(env, [Axis(-2.0, 2.0, 13)] * 3, temperature=1.0, discount=1.0, horizon=3, nodes=16)
+    plant = design(A, B, np.eye(3), 0.5 * np.eye(2), temperature=1.0).plant
+    where = np.random.default_rng(0).integers(-3, 4, (20, 3)) / 3  # points of the grid
+    expected = [
+        -finite_horizon(dataclasses.replace(plant, initial_cov=np.outer(x, x)), 3).cost.soft_total for x in where
+    ]
+    apart = np.abs(np.asarray(values(found, single(where))) - expected)
+    assert found.values.shape == (4, 13, 13, 13) and apart.max() < found.error + found.residual < 0.3
+    assert apart.max() < 0.015 * np.ptp(expected) < 0.1
+    assert np.abs(jax.vmap(lambda x: found.v(x, 2))(single(where)) - np.array(expected)).max() > 0.1  # one step to go
 
 
 def test_the_multi_goal_world_by_its_own_solver():

@@ -355,6 +355,8 @@ SYSTEM = control.ss([[0.0]], [[1.0]], [[1.0]], [[0.0]])
         ((2.0, 1.0, 1.0, 1.0), {"temperature": 0}, "temperature: got 0"),
         ((2.0, 1.0, 1.0, 1.0), {"discount": 1.1}, "discount: got 1.1, expected a number of at least 0 and at most 1"),
         ((2.0, 1.0, 1.0, 1.0), {"discount": 0, "continuous": True}, "discount: got 0, expected a number above 0"),
+        ((2.0, 1.0, 1.0, 1.0), {"multiplicative": [(0.1,)]}, r"multiplicative: got \(0.1,\), expected pairs"),
+        ((2.0, 1.0, 1.0, 1.0), {"multiplicative": [0.1]}, r"multiplicative: got 0.1, expected pairs"),
         ((2.0, 1.0, 1.0, 1.0), {"noise_cov": -1.0}, "noise_cov: got a smallest eigenvalue of -1"),
         (
             (1.0, 1.0, 1.0, 1.0),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from entroflow import checks
-from entroflow.lqr import LQR, systems
+from entroflow.lqr import LQR, design, systems
 
 GOOD = systems.get("coupled").to_dict()
 NAN, INF = float("nan"), float("inf")
@@ -200,6 +200,22 @@ def test_load_takes_names_files_and_systems(tmp_path: Path) -> None:
     mine = systems.load(str(path))
     assert (mine.name, systems.load(path).name, systems.load("cartpole").name) == ("mine", "mine", "cartpole")
     assert systems.load(mine) is mine
+
+
+def test_load_takes_what_a_design_wrote(tmp_path: Path) -> None:
+    """The same optimum, under the file's name; what is not learned yet is refused."""
+    path, given = tmp_path / "cart.json", {"temperature": 0.3, "discount": 0.9, "noise_cov": 0.1 * np.eye(2)}
+    plant = ([[1, 0.1], [0, 1]], [[0.0], [0.1]], np.eye(2), [[0.2]])
+    made = design(*plant, **given)
+    made.to_json(path)
+    optimum = systems.load(path).optimal(0.3)
+    assert systems.load(path).name == "cart"
+    np.testing.assert_allclose(optimum.K, made.gain, rtol=1e-9)
+    assert optimum.soft_return == pytest.approx(-made.cost.soft_total, rel=1e-9)
+    for change in ({"discount": 1}, {"continuous": True}, {"cross": [[0.1], [0]]}, {"multiplicative": [plant[:2]]}):
+        design(*plant, **given | change).to_json(path)
+        with pytest.raises(ValueError, match=rf"^{path}: got a design of which none is learned yet"):
+            systems.load(path)
 
 
 @pytest.mark.parametrize("value", [0, -3, 2.0, True, "3", None])

@@ -24,12 +24,11 @@ def study(tmp_path_factory):
         patch.setitem(SYSTEMS, "double_well", SYSTEMS["double_well"]._replace(grid=(Axis(-2.0, 2.0, 41),)))
         patch.setitem(run.ALGORITHMS, "gaussian_sac", dataclasses.replace(run.ALGORITHMS["gaussian_sac"], width=8))
         patch.setattr(run, "CRITIC", dataclasses.replace(run.CRITIC, width=8, depth=1))
-        patch.setattr(run, "BATCH", 16)
         patch.setattr(run, "NODES", 16)
         patch.setattr(multigoal, "ENVIRONMENTS", 4)
         for name, value in {"STATES": 5, "EPISODES": 16, "HORIZON": 30, "ACROSS": 5, "PATHS": 2}.items():
             patch.setattr(measure, name, value)
-        options = ["--system", "double_well", "--algorithm", "gaussian_sac", "--steps", "2", "--seeds", "2"]
+        options = "--system double_well --algorithm gaussian_sac --steps 2 --seeds 2 --batch 16".split()
         assert run.main([*options, "--out", str(out)]) == 0
     return out
 
@@ -54,7 +53,7 @@ def test_files_and_numbers(study):
     assert (study / "table.md").read_text().count("double_well, Gaussian SAC") == 1
 
 
-@pytest.mark.parametrize("folder", [FOLDER, FOLDER / "paper"], ids=["exact", "paper"])
+@pytest.mark.parametrize("folder", [FOLDER, FOLDER / "paper", FOLDER / "large"], ids=lambda folder: folder.name)
 def test_the_committed_table_is_that_of_the_committed_data(folder):
     """table.md from results.json, and in the README; what the exact policies score is nothing."""
     results, found = json.loads((folder / "results.json").read_text()), (folder / "table.md").read_text()
@@ -79,6 +78,7 @@ def test_distances_that_are_known():
         (["--algorithm", "sac_isfm", "sac_isfm"], "name each once"),
         (["--steps", "0"], "--steps: got 0"),
         (["--seeds", "0"], "--seeds: got 0"),
+        (["--batch", "0"], "--batch: got 0"),
     ],
 )
 def test_bad_options_are_refused(capsys, tmp_path, arguments, words):

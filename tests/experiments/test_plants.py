@@ -1,6 +1,7 @@
 """Plants of one to twelve states: the data against their sources, the problems made of them, what is reported."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,42 +83,56 @@ def test_a_run_calls_the_command_and_keeps_what_it_found(tmp_path, monkeypatch):
     def study(command, **_):
         calls.append(command)
         options = dict(word.removeprefix("--").split("=") for word in command if "=" in word)
+        alphas = [float(word) for word in command[command.index("--alpha") + 1 :]]
         out = Path(options["out"])
         out.mkdir(parents=True)
-        gain = json.loads(Path(options["initial-gain"]).read_text())["gain"]
-        assert np.shape(gain) == np.shape(json.loads(Path(options["system"]).read_text())["B"])[::-1]
+        if "initial-gain" in options:
+            gain = json.loads(Path(options["initial-gain"]).read_text())["gain"]
+            assert np.shape(gain) == np.shape(json.loads(Path(options["system"]).read_text())["B"])[::-1]
         errors = {"mean_error_relative": 0.05, "covariance_error_relative": 0.02}
-        runs = [{"alpha": float(options["alpha"]), "seed": 0, "transitions": steps} | errors for steps in (0, 4096)]
+        counts = (2048, 4096)
+        runs = [{"alpha": alpha, "seed": 0, "transitions": count} | errors for count in counts for alpha in alphas]
         with (out / "metrics.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, runs[0])
             writer.writeheader()
             writer.writerows(runs)
         returns = {"standard_return": -11.0, "optimal_standard_return": -10.0}
-        done = {"seconds": {"train": 8.0}, "runs": [runs[-1] | returns]}
-        (out / "results.json").write_text(json.dumps(done))
-        return SimpleNamespace(returncode=int(options.get("preset") == "paper"), stdout="", stderr="")
+        (out / "results.json").write_text(json.dumps({"runs": [run | returns for run in runs[-len(alphas) :]]}))
+        broken = options.get("preset") == "paper" or ("cruise" in options["system"] and 0.01 in alphas)
+        return SimpleNamespace(returncode=int(broken), stdout="", stderr="")
 
+    spent = itertools.count()
     monkeypatch.setattr(run.subprocess, "run", study)
+    monkeypatch.setattr(
+        run.resource, "getrusage", lambda _: SimpleNamespace(ru_utime=7.0 * next(spent), ru_stime=float(next(spent)))
+    )
     out = tmp_path / "out"
     assert run.main(["--plants", "cruise", "double_integrator", "--steps", "2", "--out", str(out)]) == 0
     said = [" ".join(call) for call in calls]
     assert [sum(f"--{word}" in each for each in said) for word in ("algorithm=gaussian_sac", "preset=paper")] == [1, 1]
-    assert [sum(f"--alpha={alpha}" in each for each in said) for alpha in run.ALPHAS] == [2, 4, 2, 2]
+    assert ["initial-gain" in each for each in said] == [True] * 6 + [False] * 3  # together, each alone; together
+    assert [each[each.index("--alpha") :] for each in said[1:6]] == [
+        *(f"--alpha {alpha}" for alpha in run.ALPHAS),
+        f"--alpha {' '.join(map(str, run.ALPHAS))}",
+    ]
+    assert [("--steps=1 " in each, "--steps=2 " in each) for each in said] == [(True, False)] * 6 + [(False, True)] * 3
     text = (out / "table.md").read_text()
-    assert text.count("5.0%, 2.0%") == 2 * len(run.ALPHAS) + 1 and text.count("broke down") == 1
+    assert text.count("5.0%, 2.0%") == 2 * len(run.ALPHAS) - 1 + 2 and text.count("broke down") == 2
     with (out / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == report.COLUMNS and report.table(rows) == text
-    assert float(rows[0]["gap"]) == pytest.approx(-0.1) and float(rows[0]["seconds"]) == 8.0
-    assert imread(out / "plants.png").std() > 0.01
+    assert float(rows[0]["gap"]) == pytest.approx(-0.1) and [row["seconds"] for row in rows[:2]] == ["16.0", "16.0"]
+    assert [row["seconds"] for row in rows if row["plant"] == "double_integrator"] == [*["4.0"] * 4, "16.0", "", "16.0"]
+    assert all(imread(out / f"{name}.png").std() > 0.01 for name in ("plants", "methods"))
     assert run.main(["--plants", "boat", "--out", str(tmp_path / "other")]) == 2
 
 
 def test_the_committed_table_is_that_of_the_committed_rows():
-    """To the letter; no row is of a plant or an α that the plan does not have."""
+    """To the letter, and in the README; no row is of a plant or an α that the plan does not have."""
     with (run.HERE / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert report.table(rows) == (run.HERE / "table.md").read_text()
+    assert report.table(rows) in (run.HERE / "README.md").read_text()
     assert {row["plant"] for row in rows} <= run.PLANTS.keys() and {float(row["alpha"]) for row in rows} <= {
         *run.ALPHAS
     }

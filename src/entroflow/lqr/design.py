@@ -88,7 +88,10 @@ def design(
     gamma = checks.number("discount", discount, f"a number {low} and at most 1", "pass for example 1", holds=holds)
     step = None if dt is None else checks.positive_number("dt", dt, "pass the time between two samples")
     matrix = lambda given, size: _matrix("multiplicative", given, (n, size), sizes)  # noqa: E731
-    pairs = tuple((matrix(a, n), matrix(b, d)) for a, b in multiplicative)
+    listed = list(multiplicative) if isinstance(multiplicative, Sequence) else [multiplicative]
+    if wrong := [pair for pair in listed if not isinstance(pair, Sequence) or len(pair) != 2]:
+        raise checks.error("multiplicative", repr(wrong[0]), "pairs (A_j, B_j)", "pass for example [(A_1, B_1)]")
+    pairs = tuple((matrix(a, n), matrix(b, d)) for a, b in listed)
     given = plant = Plant(A, B, Q, R, N, W, X, alpha, gamma, bool(continuous), step, pairs)
     if continuous and step is not None:
         if pairs:

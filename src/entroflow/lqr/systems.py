@@ -9,6 +9,7 @@ from jaxtyping import Float
 from scipy import linalg
 
 from entroflow import checks
+from entroflow.lqr.design import load_design
 from entroflow.lqr.exact import LQR
 
 
@@ -81,12 +82,23 @@ def get(name: str) -> LQR:
 
 
 def load(system: str | PathLike[str] | LQR) -> LQR:
-    """A system given as itself, as a name of the catalogue, or as a path that ends in .json or contains a folder."""
+    """A system given as itself, as a name of the catalogue, or as a path that ends in .json or contains a folder.
+
+    The file holds the arguments of `LQR`, or is what `Design.to_json` wrote.
+    """
     if isinstance(system, LQR):
         return system
     path = Path(fspath(system))
-    is_file = not isinstance(system, str) or path.suffix.lower() == ".json" or len(path.parts) > 1
-    return LQR.from_json(path) if is_file else get(str(system))
+    if isinstance(system, str) and path.suffix.lower() != ".json" and len(path.parts) == 1:
+        return get(system)
+    if "temperature" not in checks.json_object(path):
+        return LQR.from_json(path)
+    plant = load_design(path).plant
+    if plant.continuous or plant.multiplicative or plant.cross.any() or plant.discount == 1:
+        expected = "a plant in discrete time, a discount below 1, no cross term and no multiplicative noise"
+        raise checks.error(str(path), "a design of which none is learned yet", expected, "design such a plant")
+    matrices = plant.A, plant.B, plant.Q, plant.R, plant.noise_cov, plant.initial_cov
+    return LQR(*matrices, plant.discount, path.stem)
 
 
 def _sampled(

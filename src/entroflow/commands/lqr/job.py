@@ -140,8 +140,7 @@ class _Job:
             with checkpoint.fitting(self.options.out):
                 self.rows, self.clock = json.loads(numbers["rows"]), dict(numbers["seconds"])
                 loop = self.keeper.restored("loop", loop)
-        marks = np.unique(np.linspace(0, steps, min(planned.EVALUATIONS, steps) + 1).astype(int))
-        marks = marks[marks >= self.keeper.step].tolist()
+        marks = [step for step in planned.marks(steps) if step >= self.keeper.step]
         columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         progress, status = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console), Text()
         with Live(Group(progress, status), console=console):

@@ -25,7 +25,8 @@ EXPLORATION = {
 HORIZON = 100  # of episodes and of the evaluation's trajectories
 TRAJECTORIES = 100
 LARGEST_MEMORY = 1800  # steps of all environments that the replay keeps at most
-EVALUATIONS = 20  # during training
+EVALUATIONS = 20  # during training, evenly
+EARLY = 5, 10, 20, 50  # steps after which they begin: ten thousand transitions
 PROGRESS_STATES, PROGRESS_SAMPLES = 32, 256  # of an evaluation during training
 FINAL_STATES, FINAL_SAMPLES = 32, 16_384  # of the last one
 MOST_CANDIDATES = 1024
@@ -99,6 +100,12 @@ def candidates(given: str) -> int:
         return int(given)
     expected = f"a whole number from 2 to {MOST_CANDIDATES}"
     raise checks.error("--candidates", repr(given), expected, "pass for example 8")
+
+
+def marks(steps: int) -> list[int]:
+    """Return the steps between which policies are evaluated, the first and the last one too."""
+    even = np.linspace(0, steps, min(EVALUATIONS, steps) + 1).astype(int).tolist()
+    return sorted({*even, *[step for step in EARLY if step < even[1]]})
 
 
 def visits(count: int) -> Int[np.ndarray, " m"]:
