@@ -1,6 +1,8 @@
 """Tasks of Gymnasium and in JAX: which can be trained on, environments of them, and what a file may say of one."""
 
 import contextlib
+import importlib
+import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -183,7 +185,8 @@ def task(env: Env) -> Task:
 
     Args:
         env: the id of a registered environment, an environment, or a function that makes one. An environment is used
-            itself where one is enough; where several are needed, they are its copies. Or an environment in JAX.
+            itself where one is enough; where several are needed, they are its copies. Or an environment in JAX, or
+            'module:Name' of it, or of its class.
 
     Returns:
         The task.
@@ -192,9 +195,9 @@ def task(env: Env) -> Task:
         ValueError: in one sentence, if there is no such environment, a package that it needs is missing, or its
             observations or actions are of a kind that is not supported.
     """
-    if isinstance(env, FunctionalEnv):
-        functional.check(env)
-        return _in_jax(type(env).__name__, env)
+    if isinstance(found := _of_module(env) if isinstance(env, str) and ":" in env else env, FunctionalEnv):
+        functional.check(found)
+        return _in_jax(env if isinstance(env, str) else type(env).__name__, found)
     if isinstance(env, str):
         specification.listen_to_mujoco(COMPILED.get(env, env))
         if env in COMPILED:
@@ -215,6 +218,18 @@ def rebuilt(spec: Any) -> Task:
     name, build, data = specification.read(spec)
     made = _task(name, build)
     return made if isinstance(spec, str) else made._replace(data=data)
+
+
+def _of_module(name: str) -> Any:
+    """Return the environment in JAX that 'module:Name' is, or whose class it is; else that is for Gymnasium to find."""
+    module, _, attribute = name.partition(":")
+    found: Any = None
+    with contextlib.suppress(Exception):  # of which Gymnasium tells
+        found = getattr(importlib.import_module(module), attribute, None)
+    try:
+        return found() if inspect.isclass(found) and issubclass(found, FunctionalEnv) else found
+    except Exception as problem:
+        raise _refusal(name, problem) from problem
 
 
 def _in_jax(name: str, env: FunctionalEnv) -> Task:
