@@ -1,6 +1,8 @@
 """Studies on Ray: what their files say, what is refused in one sentence, and that no trial is lost."""
 
+import io
 import json
+import math
 import os
 import re
 import signal
@@ -10,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from entroflow import checks
 from entroflow.agents import learning
@@ -18,6 +21,7 @@ from entroflow.agents.settings import to_json
 from entroflow.agents.training import Training
 from entroflow.cli import main
 from entroflow.studies import read, trial
+from entroflow.studies.display import Display
 from entroflow.studies.study import LONGEST, name_of
 from entroflow.studies.trial import check, settings_of
 from experiments.resume.run import content
@@ -159,6 +163,28 @@ def test_a_trial_trains_as_train_does(tmp_path, monkeypatch, env, kind):
     (one,) = read({"tasks": [env], "algorithms": ["gaussian_sac"], "steps": 100, "settings": TINY}).trials
     trial.run(one, tmp_path / "run", lambda step: None)
     assert seen == [kind]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_display_counts_trials_and_steps(monkeypatch, terminal):
+    """By task and algorithm; the time that is left is that of the steps which are, at the pace so far."""
+    trials, now, out = read(STUDY | {"tasks": ["a", "b"], "seeds": 2}).trials, [0.0], io.StringIO()
+    monkeypatch.setattr("entroflow.studies.display.time.perf_counter", lambda: now[0])
+    console = Console(file=out, width=100, force_terminal=terminal, color_system=None)
+    late = "TERMINATED", {"step": 0, "score": -math.inf, "failed": "it is late."}
+    with Display(100, {"one before"}, 5, console) as display:
+        for now[0], *told in (
+            (30, ("RUNNING", {}), ("PENDING", {}), ("RUNNING", {})),
+            (60, ("RUNNING", {"step": 20, "score": -3.0}), ("PENDING", {}), ("RUNNING", {"step": 40}), late),
+            (120, ("TERMINATED", {"step": 100, "score": -2.0}), ("PENDING", {}), ("RUNNING", {"step": 80}), late),
+        ):
+            configs = [{"trial": trial._asdict()} for trial in trials]
+            display.show([(state, config, last) for config, (state, last) in zip(configs, told, strict=False)])
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert any(line.endswith("failed: b-gaussian_sac-seed=1: it is late.") for line in lines)
+    shown = ["2 of 5 ended, 1 failed; 1 steps/s, 4 min left", "3 of 5 ended, 1 failed; 2 steps/s, 1 min left"]
+    shown = ["a gaussian_sac 1 0 1 0 -2", "b gaussian_sac 0 1 0 1 –", "2 steps/s, 1 min left"] if terminal else shown
+    assert [line for line in shown if line not in lines] == []
 
 
 def test_toml_is_read_strictly(tmp_path):

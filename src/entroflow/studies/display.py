@@ -1,48 +1,53 @@
-"""What a study shows while it runs: trials by state, the best so far, steps per second, time left."""
+"""What a study shows while it runs: trials by state, steps per second, time left, the best so far."""
 
 import math
-from collections import Counter
+import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.table import Table
 
-from .study import Study, Trial
-from .trial import finished, of_config, score
+from .trial import of_config
 
-TENTHS = 10  # of a study, after each of which the table is printed where there is no terminal
+LINES = 10  # that a study prints where there is no terminal
 STATES = {"PENDING": "waiting", "RUNNING": "running", "TERMINATED": "finished", "ERROR": "failed"}  # ours for Ray's
-COLUMNS = "{task.description}", "{task.fields[states]}", "best {task.fields[best]}", "{task.fields[speed]} steps/s"
 Told = Sequence[tuple[str, dict[str, Any], dict[str, Any]]]
 
 
-class Display(Progress):
-    """A table that changes; where the output is no terminal, it is printed from time to time. A context manager.
+class Display:
+    """A table that changes; plain lines, one each tenth, where the output is no terminal. A context manager.
 
     Args:
-        study: the study.
-        out: the folder of its trials.
+        steps: of one trial.
+        done: names of the trials that were finished before.
+        count: how many trials there are in all.
         console: where to show it.
 
     Attributes:
-        count: how many trials there are in all.
         failed: by trial, the sentence that says why.
     """
 
-    def __init__(self, study: Study, out: Path, console: Console):
-        columns = *(TextColumn(text, markup=False) for text in COLUMNS), TimeRemainingColumn()
-        super().__init__(*columns, console=console, disable=not console.is_terminal, speed_estimate_period=3600)
-        trials = study.trials * (study.search.trials if study.search else 1)
-        self.steps, self.count, self.failed = trials[0].steps, len(trials), dict[str, str]()
-        for name, count in {"all": self.count, **Counter(map(_row, trials))}.items():
-            self.add_task(name, count=count, states="", best="–", speed="–")
-        self._known: dict[str, tuple[str, str, int, float]] = {}  # of a trial its row, state, step and score
-        for trial in [] if study.search else trials:
-            state = "finished" if finished(trial, out / trial.name) else "waiting"
-            self._known[trial.name] = (_row(trial), state, *score(out / trial.name)[:2])
-        self.ended = sum(state == "finished" for _, state, *_ in self._known.values())
+    def __init__(self, steps: int, done: set[str], count: int, console: Console):
+        self.steps, self.done, self.count, self.console = steps, done, count, console
+        self.failed: dict[str, str] = {}
+        self.heading = ""
+        self._begun = time.perf_counter()
+        self._first: dict[str, int] = {}  # by trial, the first step that was heard of
+        self._told = len(done)
+        self._live: Live | None = None
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, refresh_per_second=2)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
 
     def show(self, told: Told) -> None:
         """Show the trials.
@@ -50,28 +55,30 @@ class Display(Progress):
         Args:
             told: of each that Ray knows its state, its config, and what it last reported.
         """
+        groups: dict[tuple[str, str], dict[str, Any]] = {}
+        made, ended = 0, set(self.done)
         for status, config, last in told:
-            trial = of_config(config)
-            if why := last.get("failed"):
-                self.fail(trial.name, why)
-            state = "failed" if why else STATES.get(status, "waiting")
-            *_, step, value = self._known.get(trial.name, (0, -math.inf))
-            self._known[trial.name] = _row(trial), state, last.get("step", step), last.get("score", value)
-        for row in self.tasks:
-            some = [known for known in self._known.values() if row.description in ("all", known[0])]
-            states = Counter(state for _, state, *_ in some)
-            states["waiting"] += row.fields["count"] - len(some)
-            best = max((value for *_, value in some if math.isfinite(value)), default=math.nan)
-            made, ended = sum(step for *_, step, _ in some), states["finished"] + states["failed"]
-            under_way = sum(step for _, state, step, _ in some if state in ("waiting", "running"))
-            total = made - under_way + (row.fields["count"] - ended) * self.steps
-            shown: dict[str, Any] = {"best": f"{best:.4g}", "speed": f"{row.speed or 0:,.0f}"}
-            shown["states"] = ", ".join(f"{states[state]} {state}" for state in STATES.values())
-            self.update(row.id, completed=made, total=max(made, total), **shown)
-        ended = sum(state in ("finished", "failed") for _, state, *_ in self._known.values())
-        if self.disable and ended * TENTHS // self.count > self.ended * TENTHS // self.count:
-            self.ended = ended
-            self.console.print(self)
+            trial, step, score = of_config(config), last.get("step", 0), last.get("score", -math.inf)
+            state = STATES.get(status, "waiting")
+            if last.get("failed"):
+                state = "failed"
+                self.fail(trial.name, last["failed"])
+            made += max(0, step - self._first.setdefault(trial.name, step))
+            ended |= {trial.name} if state in ("finished", "failed") else set()
+            group = groups.setdefault(
+                (trial.task, trial.algorithm), dict.fromkeys(STATES.values(), 0) | {"best": -math.inf}
+            )
+            group[state] += 1
+            if score > group["best"]:
+                group["best"] = score
+        pace = made / (time.perf_counter() - self._begun)
+        speed = f"{pace:,.0f} steps/s, {self._left(len(ended), told, pace)} left" if made else "starting"
+        if self._live is not None:
+            self._live.update(self._table(groups, speed))
+        elif len(ended) * LINES // self.count > self._told * LINES // self.count:
+            self._told = len(ended)
+            line = f"{len(ended)} of {self.count} ended, {len(self.failed)} failed; {speed}"
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def fail(self, name: str, why: str) -> None:
         """Say once that a trial has failed.
@@ -84,6 +91,17 @@ class Display(Progress):
             self.failed[name] = why
             self.console.print(f"failed: {name}: {why}", style="red", markup=False, soft_wrap=True)
 
+    def _left(self, ended: int, told: Told, pace: float) -> str:
+        """Return the time that the steps which are left take at a pace."""
+        under_way = sum(last.get("step", 0) for status, _, last in told if status == "RUNNING")
+        minutes = max(0.0, (self.count - ended) * self.steps - under_way) / pace / 60
+        return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} h"
 
-def _row(trial: Trial) -> str:
-    return f"{trial.task} {trial.algorithm}"
+    def _table(self, groups: dict[tuple[str, str], dict[str, Any]], speed: str) -> Table:
+        table = Table(title=self.heading, caption=speed, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        for header in ("task", "algorithm", *STATES.values(), "best"):
+            table.add_column(header, justify="left" if header in ("task", "algorithm") else "right")
+        for (task, algorithm), group in groups.items():
+            best = f"{group['best']:.4g}" if math.isfinite(group["best"]) else "–"
+            table.add_row(task, algorithm, *(str(group[state]) for state in STATES.values()), best)
+        return table

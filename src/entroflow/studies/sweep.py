@@ -75,12 +75,14 @@ def sweep(
         started = time.perf_counter()
         seconds = lambda: (before or 0.0) + time.perf_counter() - started  # noqa: E731
         write_study(plan, out, [], seconds(), memory)
-        display = Display(plan, out / "trials", console)
+        done = {trial.name for trial in plan.trials if one.finished(trial, out / "trials" / trial.name)}
+        count = plan.search.trials if plan.search else len(plan.trials)
+        display = Display(plan.trials[0].steps, done, count, console)
         trials = [] if plan.search else plan.trials
         try:
             with joined(where, cores, plan.needs, memory) as dashboard, display:
-                told = f"{display.count} trials, {display.ended} of them finished; dashboard: {dashboard}"
-                console.print(told, markup=False, highlight=False, soft_wrap=True)
+                display.heading = f"{count} trials, {len(done)} of them finished; dashboard: {dashboard}"
+                console.print(display.heading, markup=False, highlight=False, soft_wrap=True)
                 trials = conduct(plan, out, memory, display, resume=resume)
         finally:
             found = outcomes(plan, trials, out, display.failed)
