@@ -1,5 +1,6 @@
 """Studies on Ray: what their files say, what is refused in one sentence, and that no trial is lost."""
 
+import dataclasses
 import io
 import json
 import math
@@ -20,7 +21,7 @@ from entroflow.agents.compiled import CompiledTraining
 from entroflow.agents.settings import to_json
 from entroflow.agents.training import Training
 from entroflow.cli import main
-from entroflow.studies import read, trial
+from entroflow.studies import Needs, read, trial
 from entroflow.studies.display import Display
 from entroflow.studies.study import LONGEST, name_of
 from entroflow.studies.trial import check, settings_of
@@ -134,6 +135,55 @@ def test_bad_files_folders_and_machines_are_refused(tmp_path, capsys, monkeypatc
         assert told in refused(capsys, file, "--out", other, "--resume")
     monkeypatch.setattr("entroflow.studies.sweep.find_spec", lambda name: None)
     assert refused(capsys, file).endswith('run: pip install "entroflow[ray]".')
+
+
+RANGES = {"width": {"from": 4, "to": 8}, "batch_size": {"from": 8, "to": 64, "log": True}, "depth": [1, 2]}
+RANGES |= {"rate": {"from": 1e-4, "to": 1e-2, "log": True}, "temperature": {"from": 1, "to": 2}}
+
+
+def test_a_search_is_optuna_s_and_asha_s():
+    """Its ranges, ends included; its seed; its length; when it stops trials, and at which evaluation first."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from ray.tune.search.optuna import OptunaSearch
+
+    from entroflow.studies.search import searched, space
+
+    study = read(STUDY | {"search": {"settings": RANGES, "trials": 7, "hours": 0.5}})
+    found = OptunaSearch.convert_search_space(space(study))
+    assert found == {
+        "width": IntDistribution(4, 8),
+        "batch_size": IntDistribution(8, 64, log=True),
+        "depth": CategoricalDistribution([1, 2]),
+        "rate": FloatDistribution(1e-4, 1e-2, log=True),
+        "temperature": FloatDistribution(1.0, 2.0),
+    }
+    drawn = []
+    for seed in (0, 0, 1):
+        how = searched(dataclasses.replace(study.search, seed=seed), 1600, 50)
+        how["search_alg"].set_search_properties("score", "max", space(study))
+        drawn.append([how["search_alg"].suggest(f"{i}") for i in range(5)])
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert (how["num_samples"], how["time_budget_s"]) == (7, 1800)
+    asha = how["scheduler"]
+    assert (asha._time_attr, asha._metric, asha._max_t) == ("step", "score", 1600)
+    (rungs,) = asha._brackets
+    assert [rung for rung, _ in rungs._rungs] == [1600, 400, 100]
+    assert "scheduler" not in searched(dataclasses.replace(study.search, early_stopping=False), 1600, 50)
+
+
+def test_what_no_machine_has_room_for_is_refused():
+    """One machine must have all that one trial needs of a kind, whatever all have together."""
+    from entroflow.studies.running import check_machines
+
+    machines = [{"CPU": 4.0, "memory": 2.0**32}, {"CPU": 2.0, "GPU": 1.0, "memory": 2.0**33}]
+    check_machines(Needs(cores=4, gpus=1), 2**33, machines)
+    for needs, memory, told in (
+        (Needs(cores=5), 1, "needs: cores: got 5 for one trial, expected at most the 4 of one machine"),
+        (Needs(gpus=1.5), 1, "needs: gpus: got 1.5 for one trial, expected at most the 1 of"),
+        (Needs(), 2**34, "needs: memory: got 16 GiB for one trial, expected at most the 8 GiB of"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            check_machines(needs, memory, machines)
 
 
 def test_settings_come_from_a_file(tmp_path, capsys):
