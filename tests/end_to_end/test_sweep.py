@@ -224,7 +224,7 @@ def test_the_display_counts_trials_and_steps(monkeypatch, terminal):
     late = "TERMINATED", {"step": 0, "score": -math.inf, "failed": "it is late."}
     with Display(100, {"one before"}, 5, console) as display:
         for now[0], *told in (
-            (30, ("RUNNING", {}), ("PENDING", {}), ("RUNNING", {})),
+            (30, ("RUNNING", {}), ("PENDING", {}), ("RUNNING", {"step": 40})),  # which it had made before
             (60, ("RUNNING", {"step": 20, "score": -3.0}), ("PENDING", {}), ("RUNNING", {"step": 40}), late),
             (120, ("TERMINATED", {"step": 100, "score": -2.0}), ("PENDING", {}), ("RUNNING", {"step": 80}), late),
         ):
@@ -232,8 +232,8 @@ def test_the_display_counts_trials_and_steps(monkeypatch, terminal):
             display.show([(state, config, last) for config, (state, last) in zip(configs, told, strict=False)])
     lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
     assert any(line.endswith("failed: b-gaussian_sac-seed=1: it is late.") for line in lines)
-    shown = ["2 of 5 ended, 1 failed; 1 steps/s, 4 min left", "3 of 5 ended, 1 failed; 2 steps/s, 1 min left"]
-    shown = ["a gaussian_sac 1 0 1 0 -2", "b gaussian_sac 0 1 0 1 –", "2 steps/s, 1 min left"] if terminal else shown
+    shown = ["2 of 5 ended, 1 failed; 0 steps/s, 12 min left", "3 of 5 ended, 1 failed; 1 steps/s, 2 min left"]
+    shown = ["a gaussian_sac 1 0 1 0 -2", "b gaussian_sac 0 1 0 1 –", "1 steps/s, 2 min left"] if terminal else shown
     assert [line for line in shown if line not in lines] == []
 
 
@@ -307,6 +307,7 @@ def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
     await_step(driver, folder, 20)
     killed = int((place / "pid").read_text())
     assert killed != driver.pid
+    begun = (folder / "evaluations.csv").read_text().splitlines()[1]  # with the seconds until then
     os.kill(killed, signal.SIGKILL)
     assert driver.wait() == 1
     assert int((place / "pid").read_text()) != killed
@@ -315,6 +316,7 @@ def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
     assert f"failed: {names[0]}: {sentence}\n" in told and "raylet" not in told and "Traceback" not in told
     states = {trial["trial"]: trial["state"] for trial in json.loads((out / "study.json").read_text())["trials"]}
     assert states == {names[0]: "failed", names[1]: "finished"}
+    assert begun in (folder / "evaluations.csv").read_text()  # it went on
     assert content(folder) == content(alone(place, 0))
 
 
@@ -334,12 +336,15 @@ def test_a_study_goes_on_after_its_driver_died(place, storage):
         assert (out / "trials" / first.name / "config.json").exists() and not (out / "trials" / last.name).exists()
     else:
         await_step(driver, out / "trials" / last.name, 40)
+    begun = next(iter(place.glob(f"storage/ray-0/{last.name}/*2" if storage else f"out/trials/{last.name}")))
+    begun = (begun / "evaluations.csv").read_text().splitlines()[1]
     driver.kill()
     driver.wait()
     written(out / "study.toml", study | {"seeds": 3}, settings=TINY)
     assert started(place, out, "--resume").wait() == 0
     for seed, each in enumerate(read(out / "study.toml").trials):
         assert content(out / "trials" / each.name) == content(alone(place, seed))
+    assert begun in (out / "trials" / last.name / "evaluations.csv").read_text()  # it went on
 
 
 @pytest.mark.slow
