@@ -4,6 +4,7 @@ Bit for bit: the last checkpoints (parameters, optimisers, replay, keys, environ
 of every trial. Beside it, what Ray costs: twelve short trials as a study, and as a loop of `entroflow train`.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -58,7 +59,8 @@ def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Kill studies, then time some."""
     job.cells = 1 + options.repetitions + options.pairs
     study, peace = written(job.out / "study.toml"), job.out / "peace"
-    job.cell("without Ray", functools.partial(in_peace, study, peace))
+    if options.repetitions:
+        job.cell("without Ray", functools.partial(in_peace, study, peace))
     kills, times = [], []
     for i in range(options.repetitions):
         kills.append(job.cell(f"killed {i}", functools.partial(killed, job.out, study, peace, i)))
@@ -84,32 +86,40 @@ def written(path: Path) -> Study:
     return read(path)
 
 
-def in_peace(study: Study, out: Path) -> float:
-    """Train every trial by `entroflow train`, a process each; return the seconds."""
+def in_peace(study: Study, out: Path) -> list[float]:
+    """Train every trial by `entroflow train`, a process each; return the seconds by the clock and by the processor."""
     shutil.rmtree(out, ignore_errors=True)
-    begun = time.perf_counter()
+    begun, processor = time.perf_counter(), 0.0
     for trial in study.trials:
         options = ["--algorithm", trial.algorithm, "--steps", trial.steps, "--seed", trial.seeds[0]]
-        options += [
-            "--evaluate-every",
-            trial.evaluation["every"],
-            "--evaluation-episodes",
-            1,
-            "--out",
-            out / trial.name,
-        ]
+        options += ["--evaluate-every", trial.evaluation["every"], "--evaluation-episodes", 1]
+        options += ["--out", out / trial.name]
         options += ["--set", *(f"{name}={value}" for name, value in trial.settings.items())]
-        if start(out, "train", trial.task, *options).wait():
-            raise frame.Broken(f"{trial.name} failed, see {out}.log")
-    return time.perf_counter() - begun
+        processor += waited(start(out, "-m", "entroflow", "train", trial.task, *options))
+    return [time.perf_counter() - begun, processor]
+
+
+def waited(process: subprocess.Popen[bytes]) -> float:
+    """Wait for a process; return the processor's seconds of its whole session, of which many are not its children."""
+    seconds: dict[str, float] = {}
+    while process.poll() is None:
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended
+                parts = stat.read_text().rpartition(")")[2].split()  # session is the sixth entry of proc(5), see there
+                if int(parts[3]) == process.pid:
+                    seconds[stat.parent.name] = (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+        time.sleep(0.2)
+    if process.returncode:
+        raise frame.Broken(f"{process.args} failed")
+    return sum(seconds.values())
 
 
 def start(out: Path, *arguments: Any) -> subprocess.Popen[bytes]:
-    """Start the command line in a process of its own."""
+    """Start Python in a process of its own, which leads a session."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.with_name(f"{out.name}.log").open("a") as log:
-        command = [sys.executable, "-m", "entroflow", *map(str, arguments)]
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment())
+        command = [sys.executable, *map(str, arguments)]
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment(), start_new_session=True)
 
 
 def environment() -> dict[str, str]:
@@ -128,7 +138,7 @@ def killed(root: Path, study: Study, peace: Path, repetition: int) -> frame.Row:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(NODES - 1)]
-        driver = start(out, "sweep", root / "study.toml", "--out", out, "--address", cluster.address)
+        driver = start(out, "-m", "entroflow", "sweep", root / "study.toml", "--out", out, "--address", cluster.address)
         node_at, driver_at = await_checkpoints(driver, out, draw), 0
         cluster.remove_node(draw.choice(nodes), allow_graceful=False)
         if driver.poll() is None:
@@ -137,7 +147,7 @@ def killed(root: Path, study: Study, peace: Path, repetition: int) -> frame.Row:
         driver.wait()
         cluster.add_node(num_cpus=1)
         begun = time.perf_counter()
-        code = start(out, "sweep", out, "--resume", "--address", cluster.address).wait()
+        code = start(out, "-m", "entroflow", "sweep", out, "--resume", "--address", cluster.address).wait()
         seconds = time.perf_counter() - begun
     finally:
         cluster.shutdown()
@@ -174,17 +184,16 @@ def differences(peace: Path, folder: Path) -> list[str]:
 def timed(root: Path, study: Study) -> frame.Row:
     """Time the study on one core by a loop of `entroflow train`, and by Ray, which is timed without its start, too."""
     out = (root / "timed").resolve()
-    loop = in_peace(study, out / "loop")
+    found = {"loop": in_peace(study, out / "loop")}
     shutil.rmtree(out / "ray", ignore_errors=True)
-    begun = time.perf_counter()
-    if start(out / "ray", "sweep", root / "study.toml", "--out", out / "ray").wait():
-        raise frame.Broken(f"the study failed, see {out / 'ray'}.log")
-    whole = time.perf_counter() - begun
+    sweep = "-m", "entroflow", "sweep", root / "study.toml", "--out", out / "ray"
+    for name, arguments in {"ray": sweep, "ray_start": ("-c", STARTING)}.items():
+        begun = time.perf_counter()
+        processor = waited(start(out / "ray", *arguments))
+        found[name] = [time.perf_counter() - begun, processor]
     shutil.rmtree(out)
-    begun = time.perf_counter()
-    subprocess.run([sys.executable, "-c", STARTING], cwd=ROOT, env=environment(), check=True)
-    rest = time.perf_counter() - begun
-    return {"loop": round(loop, 1), "ray": round(whole, 1), "ray_start": round(rest, 1)}
+    clock = {name: round(seconds, 1) for name, (seconds, _) in found.items()}
+    return clock | {f"{name}_processor": round(seconds, 1) for name, (_, seconds) in found.items()}
 
 
 main = frame.command("sweep", plan, Options)

@@ -17,12 +17,15 @@ def kills(rows: Rows) -> str:
 
 
 def times(rows: Rows) -> str:
-    """Return the table of what Ray costs in Markdown, in seconds by the clock."""
+    """Return the table of what Ray costs in Markdown: seconds by the clock, and those of the processor."""
     headers = "pair", "loop of `entroflow train`", "study", "of that Ray's start", "study without it, beside the loop"
     cells = []
     for i, row in enumerate(rows):
-        loop, ray, start = (float(row[name]) for name in ("loop", "ray", "ray_start"))
-        cells.append([f"{i}", row["loop"], row["ray"], row["ray_start"], f"{100 * ((ray - start) / loop - 1):+.0f} %"])
+        for kind, name in {"clock": "", "processor": "_processor"}.items():
+            if row[f"loop{name}"]:
+                loop, ray, start = (float(row[part + name]) for part in ("loop", "ray", "ray_start"))
+                texts = (f"{seconds:.1f}" for seconds in (loop, ray, start))
+                cells.append([f"{i}, by the {kind}", *texts, f"{100 * ((ray - start) / loop - 1):+.0f} %"])
     return markdown(headers, cells)
 
 

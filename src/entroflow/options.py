@@ -80,6 +80,7 @@ class ResumeOptions:
 
     folder: Positional[Path]  # Folder of the training or job.
     steps: MaybeWhole = None  # Environment steps of every seed, if a training is to make others than planned.
+    task: str | None = None  # A training's task, if it is of a module of your own, as module:Name.
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class _ActingOptions:
     checkpoint: Literal["last", "best"] = "last"  # Which agents of a training.
     stochastic: bool = False  # Draw actions from the policy instead of the best by Q of several draws.
     seed: Whole = 0  # Seed of the first episode.
+    task: str | None = None  # The task, if it is of a module of your own, as module:Name.
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """Studies on Ray: what their files say, what is refused in one sentence, and that no trial is lost."""
 
+import dataclasses
+import io
 import json
+import math
 import os
 import re
 import signal
@@ -10,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from entroflow import checks
 from entroflow.agents import learning
@@ -17,7 +21,8 @@ from entroflow.agents.compiled import CompiledTraining
 from entroflow.agents.settings import to_json
 from entroflow.agents.training import Training
 from entroflow.cli import main
-from entroflow.studies import read, trial
+from entroflow.studies import Needs, read, trial
+from entroflow.studies.display import Display
 from entroflow.studies.study import LONGEST, name_of
 from entroflow.studies.trial import check, settings_of
 from experiments.resume.run import content
@@ -132,6 +137,55 @@ def test_bad_files_folders_and_machines_are_refused(tmp_path, capsys, monkeypatc
     assert refused(capsys, file).endswith('run: pip install "optuna<6,>=5" "ray[default,tune]<3,>=2.60".')
 
 
+RANGES = {"width": {"from": 4, "to": 8}, "batch_size": {"from": 8, "to": 64, "log": True}, "depth": [1, 2]}
+RANGES |= {"rate": {"from": 1e-4, "to": 1e-2, "log": True}, "temperature": {"from": 1, "to": 2}}
+
+
+def test_a_search_is_optuna_s_and_asha_s():
+    """Its ranges, ends included; its seed; its length; when it stops trials, and at which evaluation first."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from ray.tune.search.optuna import OptunaSearch
+
+    from entroflow.studies.search import searched, space
+
+    study = read(STUDY | {"search": {"settings": RANGES, "trials": 7, "hours": 0.5}})
+    found = OptunaSearch.convert_search_space(space(study))
+    assert found == {
+        "width": IntDistribution(4, 8),
+        "batch_size": IntDistribution(8, 64, log=True),
+        "depth": CategoricalDistribution([1, 2]),
+        "rate": FloatDistribution(1e-4, 1e-2, log=True),
+        "temperature": FloatDistribution(1.0, 2.0),
+    }
+    drawn = []
+    for seed in (0, 0, 1):
+        how = searched(dataclasses.replace(study.search, seed=seed), 1600, 50)
+        how["search_alg"].set_search_properties("score", "max", space(study))
+        drawn.append([how["search_alg"].suggest(f"{i}") for i in range(5)])
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert (how["num_samples"], how["time_budget_s"]) == (7, 1800)
+    asha = how["scheduler"]
+    assert (asha._time_attr, asha._metric, asha._max_t) == ("step", "score", 1600)
+    (rungs,) = asha._brackets
+    assert [rung for rung, _ in rungs._rungs] == [1600, 400, 100]
+    assert "scheduler" not in searched(dataclasses.replace(study.search, early_stopping=False), 1600, 50)
+
+
+def test_what_no_machine_has_room_for_is_refused():
+    """One machine must have all that one trial needs of a kind, whatever all have together."""
+    from entroflow.studies.running import check_machines
+
+    machines = [{"CPU": 4.0, "memory": 2.0**32}, {"CPU": 2.0, "GPU": 1.0, "memory": 2.0**33}]
+    check_machines(Needs(cores=4, gpus=1), 2**33, machines)
+    for needs, memory, told in (
+        (Needs(cores=5), 1, "needs: cores: got 5 for one trial, expected at most the 4 of one machine"),
+        (Needs(gpus=1.5), 1, "needs: gpus: got 1.5 for one trial, expected at most the 1 of"),
+        (Needs(), 2**34, "needs: memory: got 16 GiB for one trial, expected at most the 8 GiB of"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            check_machines(needs, memory, machines)
+
+
 def test_settings_come_from_a_file(tmp_path, capsys):
     """JSON or TOML; what is set on the command line counts before them; another one's settings are refused."""
     (tmp_path / "a.json").write_text('{"width": 8, "batch_size": 16, "target_entropy": null}')
@@ -159,6 +213,28 @@ def test_a_trial_trains_as_train_does(tmp_path, monkeypatch, env, kind):
     (one,) = read({"tasks": [env], "algorithms": ["gaussian_sac"], "steps": 100, "settings": TINY}).trials
     trial.run(one, tmp_path / "run", lambda step: None)
     assert seen == [kind]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_display_counts_trials_and_steps(monkeypatch, terminal):
+    """By task and algorithm; the time that is left is that of the steps which are, at the pace so far."""
+    trials, now, out = read(STUDY | {"tasks": ["a", "b"], "seeds": 2}).trials, [0.0], io.StringIO()
+    monkeypatch.setattr("entroflow.studies.display.time.perf_counter", lambda: now[0])
+    console = Console(file=out, width=100, force_terminal=terminal, color_system=None)
+    late = "TERMINATED", {"step": 0, "score": -math.inf, "failed": "it is late."}
+    with Display(100, {"one before"}, 5, console) as display:
+        for now[0], *told in (
+            (30, ("RUNNING", {}), ("PENDING", {}), ("RUNNING", {"step": 40})),  # which it had made before
+            (60, ("RUNNING", {"step": 20, "score": -3.0}), ("PENDING", {}), ("RUNNING", {"step": 40}), late),
+            (120, ("TERMINATED", {"step": 100, "score": -2.0}), ("PENDING", {}), ("RUNNING", {"step": 80}), late),
+        ):
+            configs = [{"trial": trial._asdict()} for trial in trials]
+            display.show([(state, config, last) for config, (state, last) in zip(configs, told, strict=False)])
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert any(line.endswith("failed: b-gaussian_sac-seed=1: it is late.") for line in lines)
+    shown = ["2 of 5 ended, 1 failed; 0 steps/s, 12 min left", "3 of 5 ended, 1 failed; 1 steps/s, 2 min left"]
+    shown = ["a gaussian_sac 1 0 1 0 -2", "b gaussian_sac 0 1 0 1 –", "1 steps/s, 2 min left"] if terminal else shown
+    assert [line for line in shown if line not in lines] == []
 
 
 def test_toml_is_read_strictly(tmp_path):
@@ -231,6 +307,7 @@ def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
     await_step(driver, folder, 20)
     killed = int((place / "pid").read_text())
     assert killed != driver.pid
+    begun = (folder / "evaluations.csv").read_text().splitlines()[1]  # with the seconds until then
     os.kill(killed, signal.SIGKILL)
     assert driver.wait() == 1
     assert int((place / "pid").read_text()) != killed
@@ -239,6 +316,7 @@ def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
     assert f"failed: {names[0]}: {sentence}\n" in told and "raylet" not in told and "Traceback" not in told
     states = {trial["trial"]: trial["state"] for trial in json.loads((out / "study.json").read_text())["trials"]}
     assert states == {names[0]: "failed", names[1]: "finished"}
+    assert begun in (folder / "evaluations.csv").read_text()  # it went on
     assert content(folder) == content(alone(place, 0))
 
 
@@ -258,12 +336,15 @@ def test_a_study_goes_on_after_its_driver_died(place, storage):
         assert (out / "trials" / first.name / "config.json").exists() and not (out / "trials" / last.name).exists()
     else:
         await_step(driver, out / "trials" / last.name, 40)
+    begun = next(iter(place.glob(f"storage/ray-0/{last.name}/*2" if storage else f"out/trials/{last.name}")))
+    begun = (begun / "evaluations.csv").read_text().splitlines()[1]
     driver.kill()
     driver.wait()
     written(out / "study.toml", study | {"seeds": 3}, settings=TINY)
     assert started(place, out, "--resume").wait() == 0
     for seed, each in enumerate(read(out / "study.toml").trials):
         assert content(out / "trials" / each.name) == content(alone(place, seed))
+    assert begun in (out / "trials" / last.name / "evaluations.csv").read_text()  # it went on
 
 
 @pytest.mark.slow

@@ -18,9 +18,11 @@ from entroflow.agents.compiled import CompiledTraining, training_of
 from entroflow.agents.settings import Settings
 from entroflow.agents.tasks import rebuilt, task
 from entroflow.agents.training import NotFinite, Training
+from entroflow.cli import main
 from entroflow.envs import EnvState, LQREnv, PendulumEnv, reset, step
 from entroflow.lqr import systems
 from entroflow.rl import Config, Gaussian, MLPCritic, buffer, sac
+from experiments.resume.run import content
 
 from .course import GOAL, LIMIT, Course, course
 
@@ -244,6 +246,41 @@ def test_ids_of_the_package():
     assert made.spec == "jax/Pendulum" and isinstance(rebuilt(made.spec).functional, PendulumEnv)
     assert isinstance(training_of(made, SETTINGS, [0]), CompiledTraining)
     assert type(training_of(task("Pendulum-v1"), SETTINGS, [0])) is Training
+
+
+HERE = course()
+
+
+def test_ids_of_one_s_own():
+    """'module:Name' is an environment or its class, else Gymnasium is asked; no file chooses a module."""
+    for name, kind in {"entroflow.envs.pendulum:PendulumEnv": PendulumEnv, f"{__name__}:HERE": Course}.items():
+        made = task(name)
+        assert type(made.functional) is kind and (made.name, made.spec) == (name, None)
+        with pytest.raises(ValueError, match=f"the id '{name}' in a file"):
+            rebuilt(name)
+    with pytest.raises(ValueError, match=r"Course', which cannot be made \(TypeError"):
+        task("tests.exact.course:Course")
+    for name, told in {f"{__name__}:Fraction": "doesn't exist", "nosuch:Own": "No module named 'nosuch'"}.items():
+        with pytest.raises(ValueError, match=told):
+            task(name)
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_one_s_own(tmp_path, capsys):
+    """It goes on bit for bit, and evaluates; the task is named each time."""
+    name, place = "entroflow.envs.pendulum:PendulumEnv", str(tmp_path)
+    small = ["width=4", "critic_width=4", "depth=1", "batch_size=8", "learning_starts=40", "num_envs=2"]
+    rest = ["--algorithm", "gaussian_sac", "--evaluate-every", "60", "--evaluation-episodes", "1", "--set", *small]
+    for out, steps in {"whole": "120", "parts": "60"}.items():
+        assert main(["train", name, "--steps", steps, "--out", f"{place}/{out}", *rest]) == 0
+    resume = ["resume", f"{place}/parts", "--steps", "120"]
+    assert main(resume) == 2 and main([*resume, "--task", "Pendulum-v1"]) == 2
+    assert main([*resume, "--task", name]) == 0
+    assert content(tmp_path / "whole") == content(tmp_path / "parts")
+    evaluation = ["eval", f"{place}/whole", "--episodes", "1"]
+    assert main(evaluation) == 2 and main([*evaluation, "--task", name]) == 0
+    told = capsys.readouterr().err
+    assert "name the task by --task" in told and "the same run" in told and "or name it by --task" in told
 
 
 class Wrong(Course):

@@ -69,7 +69,7 @@ class Header(NamedTuple):
         """Return the task that the agent was trained on."""
         if env is None and self.spec is None:
             given = f"an agent for {self.env!r}, which no file can make again"
-            raise checks.error(str(path), given, "its task", "pass it as env=")
+            raise checks.error(str(path), given, "its task", "pass it as env=, or name it by --task")
         found = rebuilt(self.spec) if env is None else task(env)
         sizes = {"obs_size": found.obs_size, "action_size": found.action_size}
         if sizes != self.sizes or (self.spaces and found.spaces_as_data() != self.spaces):

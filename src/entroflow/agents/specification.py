@@ -31,7 +31,7 @@ def read(spec: Any) -> tuple[str, Callable[[], gymnasium.Env], dict[str, Any]]:
         raise checks.error("env", repr(spec), "the specification of a task", REMEDY)
     name, limit = parts["id"], parts["max_episode_steps"]
     if ":" in name.removeprefix(OWN) or not name:
-        given, remedy = f"the id {name!r} in a file", f"import the module yourself and {REMEDY}"
+        given, remedy = f"the id {name!r} in a file", f"name the task by --task, or import its module and {REMEDY}"
         raise checks.error("env", given, "an id without a module", remedy)
     wrappers = [_wrapper(part) for part in parts["wrappers"]]
     listen_to_mujoco(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import math
 import re
 import sys
@@ -190,7 +192,8 @@ def task(env: Env) -> Task:
 
     Args:
         env: the id of a registered environment, an environment, or a function that makes one. An environment is used
-            itself where one is enough; where several are needed, they are its copies. Or an environment in JAX.
+            itself where one is enough; where several are needed, they are its copies. Or an environment in JAX, or
+            'module:Name' of it, or of its class.
 
     Returns:
         The task.
@@ -199,9 +202,10 @@ def task(env: Env) -> Task:
         ValueError: in one sentence, if there is no such environment, a package that it needs is missing, or its
             observations or actions are of a kind that is not supported.
     """
-    if "jax" in sys.modules and isinstance(env, envs.FunctionalEnv):
-        envs.functional.check(env)
-        return _in_jax(type(env).__name__, env)
+    found = _of_module(env) if isinstance(env, str) and ":" in env else env
+    if "jax" in sys.modules and isinstance(found, envs.FunctionalEnv):
+        envs.functional.check(found)
+        return _in_jax(env if isinstance(env, str) else type(env).__name__, found)
     if isinstance(env, str):
         specification.listen_to_mujoco(COMPILED.get(env, env))
         if env in COMPILED:
@@ -222,6 +226,18 @@ def rebuilt(spec: Any) -> Task:
     name, build, data = specification.read(spec)
     made = _task(name, build)
     return made if isinstance(spec, str) else made._replace(data=data)
+
+
+def _of_module(name: str) -> Any:
+    """Return the environment in JAX that 'module:Name' is, or whose class it is; else that is for Gymnasium to find."""
+    module, _, attribute = name.partition(":")
+    found: Any = None
+    with contextlib.suppress(Exception):  # of which Gymnasium tells
+        found = getattr(importlib.import_module(module), attribute, None)
+    try:
+        return found() if inspect.isclass(found) and issubclass(found, envs.FunctionalEnv) else found
+    except Exception as problem:
+        raise _refusal(name, problem) from problem
 
 
 def _in_jax(name: str, env: envs.FunctionalEnv) -> Task:

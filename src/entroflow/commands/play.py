@@ -28,7 +28,7 @@ def evaluate(command: EvalOptions) -> int:
     for name in ("agent", "mean return", "± s.e.", "min", "max", "length"):
         table.add_column(name, justify="left" if name == "agent" else "right")
     for folder in folders:
-        agent = SAC.load(folder)
+        agent = SAC.load(folder, env=command.task)
         how = {"deterministic": not command.stochastic, "seed": command.seed}
         found = agent.evaluate(command.episodes, perturbation=change, **how)
         cells = [found.mean, found.standard_error, found.returns.min(), found.returns.max(), found.lengths.mean()]
@@ -47,7 +47,7 @@ def watch(command: WatchOptions) -> int:
     from .video import record
 
     cache_compilations()
-    agent = SAC.load(folder)
+    agent = SAC.load(folder, env=command.task)
     act = lambda obs: agent.predict(obs, deterministic=not command.stochastic)[0]  # noqa: E731
     film = record(agent.task.name, act, command.out, episodes=command.episodes, seed=command.seed)
     returns = ", ".join(f"{value:.1f}" for value in film.returns)

@@ -4,8 +4,8 @@ from typing import Any
 
 from .. import checks
 from ..options import LQROptions, ResumeOptions
+from ..storage import records
 from ..storage.keeping import read_plan
-from ..storage.records import CONFIG, read_config
 from . import train
 
 
@@ -13,8 +13,14 @@ def resume(options: ResumeOptions) -> int:
     """Go on with what stands in a folder; return the exit code. A `ValueError` says why that cannot be."""
     plan = read_plan(options.folder)
     if plan is None:
-        return train.go_on(options.folder, read_config(options.folder), options.steps)
-    place = str(options.folder / CONFIG)
+        config = records.read_config(options.folder)
+        if options.task is None:
+            return train.go_on(options.folder, config, options.steps)
+        records.begun(options.folder, {"env": options.task}, True, ("folder", "--task", ""), "")
+        from ..agents.tasks import task
+
+        return train.go_on(options.folder, config, options.steps, task(options.task))
+    place = str(options.folder / records.CONFIG)
     if options.steps is not None:
         remedy = "leave it out, or begin anew in another folder"
         raise checks.error("--steps", f"{options.steps}", "none: a study's length is part of its plan", remedy)

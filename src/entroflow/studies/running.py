@@ -140,7 +140,7 @@ def tuners(study: Study, out: Path, memory: int, *, resume: bool) -> Iterator[tu
             return
     else:
         shutil.rmtree(out / "ray-0", ignore_errors=True)
-    if waiting := [trial for trial in study.trials if not one.finished(trial, folder_of(out, trial))]:
+    if waiting := [trial for trial in study.trials if not one.finished(trial, out / "trials" / trial.name)]:
         yield new_tuner(study, out, waiting, memory, f"ray-{number}")
     if not study.search and not study.storage:
         shutil.rmtree(out / "ray-0", ignore_errors=True)
@@ -158,7 +158,8 @@ def new_tuner(study: Study, out: Path, waiting: list[Trial], memory: int, name: 
     """
     config: dict[str, Any] = {"out": str(out / "trials"), "shared": study.storage is None, "cores": study.needs.cores}
     config["objective"] = study.search.objective if study.search else "final"
-    how: dict[str, Any] = {"reuse_actors": True, "trial_dirname_creator": directory}
+    how: dict[str, Any] = {"reuse_actors": True}
+    how["trial_dirname_creator"] = lambda trial: one.of_config(trial.config).name
     if study.search:
         from .search import searched, space
 
@@ -184,13 +185,3 @@ def new_tuner(study: Study, out: Path, waiting: list[Trial], memory: int, name: 
 def worker(study: Study, memory: int) -> Any:
     """Return what Ray runs in a process of its own, with what one trial needs."""
     return tune.with_resources(one.work, {"cpu": study.needs.cores, "gpu": study.needs.gpus, "memory": memory})
-
-
-def directory(trial: Any) -> str:
-    """Return what Ray calls a trial's folder of its own."""
-    return one.of_config(trial.config).name
-
-
-def folder_of(out: Path, trial: Trial) -> Path:
-    """Return a trial's folder."""
-    return out / "trials" / trial.name

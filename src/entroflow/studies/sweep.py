@@ -67,7 +67,7 @@ def sweep(
     _check_folders(plan, out)
     if before is None:
         claim(out)
-    from .running import conduct, folder_of, joined  # brings Ray
+    from .running import conduct, joined  # brings Ray
 
     with lock(out):
         if not isinstance(study, Mapping):
@@ -75,7 +75,7 @@ def sweep(
         started = time.perf_counter()
         seconds = lambda: (before or 0.0) + time.perf_counter() - started  # noqa: E731
         write_study(plan, out, [], seconds(), memory)
-        done = {trial.name for trial in plan.trials if one.finished(trial, folder_of(out, trial))}
+        done = {trial.name for trial in plan.trials if one.finished(trial, out / "trials" / trial.name)}
         count = plan.search.trials if plan.search else len(plan.trials)
         display = Display(plan.trials[0].steps, done, count, console)
         trials = [] if plan.search else plan.trials
