@@ -16,6 +16,10 @@ TASKS = {
     "mujoco/hopper": "Hopper-v5",
     "mujoco/halfcheetah": "HalfCheetah-v5",
 }
+LONG = {  # with the preset crossq; of the flow and of the Gaussian, as far as it was trained as long
+    "Hopper-v5": ("hopper/crossq-limited", None),
+    "HalfCheetah-v5": ("halfcheetah/crossq", None),
+}
 
 
 def table() -> str:
@@ -36,12 +40,18 @@ def table() -> str:
         (last,) = {step for algorithm in ("sac_isfm", "gaussian_sac") for step, _ in [returns(folder, algorithm)]}
         cells = [told(returns(folder, algorithm)[1], "{:,.0f}") for algorithm in ("sac_isfm", "gaussian_sac")]
         rows.append([f"{task}: return after {last:,} steps", *cells])
+    for task, folders in LONG.items():
+        found = [None if folder is None else returns("mujoco/100k", folder) for folder in folders]
+        cells = ["–" if each is None else told(each[1], "{:,.0f}") for each in found]
+        rows.append([f"{task}, `--preset crossq`: return after 100,000 steps", *cells])
     return frame.markdown(["", "SAC-ISFM", "Gaussian SAC"], rows)
 
 
 def told(values: Iterable[float], form: str) -> str:
-    """Write a mean with its lowest and highest value."""
+    """Write a mean with its lowest and highest value, or that it is one value."""
     numbers = np.array(list(values))
+    if len(numbers) == 1:
+        return form.format(numbers[0]).replace("-", "−") + " (one seed)"
     text = [form.format(part).replace("-", "−") for part in (numbers.mean(), numbers.min(), numbers.max())]
     return f"{text[0]} [{text[1]}, {text[2]}]"
 
