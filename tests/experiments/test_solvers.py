@@ -56,3 +56,9 @@ def test_runs(tmp_path, monkeypatch):
     row = json.loads((tmp_path / "out" / "results.json").read_text())["solvers"][0]
     assert row["mass"] == pytest.approx(1, abs=0.01) and row["again_worst"] < 1e-3 and row["256 draws"] > 0
     assert "| Pendulum-v1 | rk4 |" in (tmp_path / "out" / "table.md").read_text()
+    trained = tmp_path / "out" / "agents" / "Pendulum-v1"
+    assert run.main(["--trained", str(trained), "--out", str(tmp_path / "again")]) == 0
+    again = json.loads((tmp_path / "again" / "results.json").read_text())["solvers"][0]
+    assert {name: again[name] for name in ("mass", "error", "again")} == {
+        name: row[name] for name in ("mass", "error", "again")
+    }
