@@ -89,7 +89,7 @@ def load(system: str | PathLike[str] | LQR) -> LQR:
     if isinstance(system, LQR):
         return system
     path = Path(fspath(system))
-    if isinstance(system, str) and path.suffix.lower() != ".json" and len(path.parts) == 1:
+    if isinstance(system, str) and path.suffix.lower() != ".json" and len(path.parts) <= 1:
         return get(system)
     if "temperature" not in checks.json_object(path):
         return LQR.from_json(path)
