@@ -336,7 +336,7 @@ def test_a_study_goes_on_after_its_driver_died(place, storage):
         assert (out / "trials" / first.name / "config.json").exists() and not (out / "trials" / last.name).exists()
     else:
         await_step(driver, out / "trials" / last.name, 40)
-    begun = next(iter(place.glob(f"storage/ray-0/{last.name}/*2" if storage else f"out/trials/{last.name}")))
+    begun = next(iter(place.glob(f"storage/ray-0/{last.name}/*1" if storage else f"out/trials/{last.name}")))
     begun = (begun / "evaluations.csv").read_text().splitlines()[1]
     driver.kill()
     driver.wait()

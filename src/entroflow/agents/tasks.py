@@ -234,8 +234,9 @@ def _of_module(name: str) -> Any:
     found: Any = None
     with contextlib.suppress(Exception):  # of which Gymnasium tells
         found = getattr(importlib.import_module(module), attribute, None)
+    make: Any = found
     try:
-        return found() if inspect.isclass(found) and issubclass(found, envs.FunctionalEnv) else found
+        return make() if inspect.isclass(found) and issubclass(found, envs.FunctionalEnv) else found
     except Exception as problem:
         raise _refusal(name, problem) from problem
 

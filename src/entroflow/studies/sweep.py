@@ -59,7 +59,8 @@ def sweep(
         raise checks.error("sweep", f"no package {missing[0]}", "what the extra ray brings", remedy)
     before = _begun(plan, out, resume=resume)
     where = address or os.environ.get("RAY_ADDRESS") or HERE
-    cores = _cores() if where == HERE else None
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = here if where == HERE else None
     if cores is not None and plan.needs.cores > cores:
         given, expected = f"{plan.needs.cores:g} for one trial", f"at most the {cores} of this machine"
         raise checks.error("needs: cores", given, expected, "ask for less, or pass --address")
@@ -100,11 +101,6 @@ def _closing(plan: Study, out: Path, found: list[Outcome]) -> Iterator[Any]:
     elif not plan.search and (comparison := compared(out, found)) is not None:
         yield table(comparison)
     yield f"{len(found)} trials, {sum(one.failed != '' for one in found)} failed; all is in {out}"
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _begun(plan: Study, out: Path, *, resume: bool) -> float | None:

@@ -7,8 +7,6 @@ Args:
     trial: the trial.
     folder: its run folder.
     objective: which of `Search.objective` its score is.
-    found: its task.
-    settings: its settings.
     config: what Ray hands to a worker: the trial's fields, where to write, and of a search the settings to try.
 
 Returns:
@@ -38,7 +36,6 @@ from .study import Study, Trial, name_of, plainly
 
 if TYPE_CHECKING:
     from ..agents.settings import Settings
-    from ..agents.tasks import Task
 
 PATIENCE = 60.0  # seconds for the process that worked on a trial before to be gone
 PROCESS = 1.0  # GiB of a worker with its programs, beside what a plan takes; see experiments/sweep
@@ -72,14 +69,6 @@ def check(study: Study) -> float:
         parts = memory.of_training(plan, (), min(settings.buffer_size, trial.steps + settings.num_envs))
         most = max(most, sum(parts.values()) / 2**30)
     return study.needs.memory or math.ceil(10 * (PROCESS + 2 * most)) / 10  # a checkpoint is a copy
-
-
-def config_of(trial: Trial, found: "Task", settings: "Settings") -> dict[str, Any]:
-    """Return the configuration of a trial's run, as `entroflow train` has it."""
-    from ..agents import learning
-
-    config = learning.describe(found, settings, trial.seeds, trial.steps, trial.evaluation)
-    return config | {"spec": trial.task}
 
 
 def finished(trial: Trial, folder: Path) -> bool:
@@ -117,7 +106,8 @@ def run(trial: Trial, folder: Path, kept: Callable[[int], Any]) -> None:
     with contextlib.suppress(filelock.Timeout), filelock.FileLock(folder / ".lock", timeout=PATIENCE):
         pass
     found, settings = task(trial.task), settings_of(trial)
-    config = config_of(trial, found, settings)
+    config: dict[str, Any] = learning.describe(found, settings, trial.seeds, trial.steps, trial.evaluation)
+    config["spec"] = trial.task
     known = records.begun(folder, config, True, ("folder", "trial", trial.name), "")
     cache_compilations()
     training = training_of(found, settings, trial.seeds, max(trial.steps, (known or config)["steps"]))
