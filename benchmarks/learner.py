@@ -59,4 +59,6 @@ def main(algorithm: str, task: str, seed: int, steps: int, every: int, episodes:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *map(int, sys.argv[3:7]), Path(sys.argv[7]))
+    name, environment, *numbers, path = sys.argv[1:]
+    seed, steps, every, episodes = map(int, numbers)
+    main(name, environment, seed, steps, every, episodes, Path(path))

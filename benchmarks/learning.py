@@ -106,7 +106,7 @@ def read(path: Path) -> list[Row]:
 def written(rows: Sequence[Row]) -> str:
     """Return rows as CSV."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer = csv.DictWriter(text, list[str](FIELDS), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -71,7 +71,7 @@ def limited(adam: optax.GradientTransformation) -> optax.GradientTransformation:
         share = jnp.where((length > most) & (most > 0), most / length, 1.0)
         return adam.update(jax.tree.map(lambda part: share * part, gradient), state, parameters)
 
-    return optax.GradientTransformation(adam.init, update)
+    return optax.GradientTransformation(adam.init, cast(optax.TransformUpdateFn, update))
 
 
 def descend(

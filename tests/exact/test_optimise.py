@@ -1,5 +1,7 @@
 """Gradient steps: which optimiser a training has, what one step does, and how averages follow."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +67,8 @@ def test_one_wild_gradient_does_not_stop_adam(wild):
     usual = {"a": jnp.float32([0.6, -0.8]), "b": jnp.float32([[2.4]])}
     length = np.sqrt(0.6**2 + 0.8**2 + 2.4**2)
     plain, adam = optax.adam(0.1), optimiser(0.1, 0.0, None)
-    model, states = jax.tree.map(jnp.zeros_like, usual), [each.init(usual) for each in (plain, adam)]
+    model: Any = jax.tree.map(jnp.zeros_like, usual)
+    states: list[Any] = [each.init(usual) for each in (plain, adam)]
     for scale in (1.0, 1.0, 1.0, wild, 1.0):
         told = scale, min(scale, LIMIT)  # every gradient before has the length of the usual one
         gradients = [jax.tree.map(lambda part, by=by: by * part, usual) for by in told]

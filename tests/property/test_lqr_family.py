@@ -120,7 +120,7 @@ def test_tracking_is_the_regulator_of_one_more_state(given: dict[str, Any], data
     A[:n, n] -= 0 if plant.continuous else r
     A[n, n] = not plant.continuous
     square = lambda matrix: linalg.block_diag(matrix, 0.0)  # noqa: E731
-    start = square(plant.initial_cov) + np.outer([*-r, 1], [*-r, 1])
+    start = np.asarray(square(plant.initial_cov)) + np.outer([*-r, 1], [*-r, 1])
     parts = {"A": A, "B": below(plant.B), "Q": square(plant.Q), "cross": below(plant.cross), "initial_cov": start}
     parts |= {"noise_cov": square(plant.noise_cov)}
     pairs = tuple((wide(a, b), below(b)) for a, b in plant.multiplicative)
@@ -170,10 +170,10 @@ def test_the_filter_solves_its_equation_and_its_price_is_its_own(given: dict[str
         assert np.abs(D @ seen - E).max() < 1e-8 * (1 + np.abs(seen).max())
         closed = np.block([[A - B @ K, B @ K], [0 * A, D @ A]])
         spread = np.block([[W, W @ D.T], [D @ W, D @ W @ D.T + L @ V @ L.T]])
-        X = linalg.solve_discrete_lyapunov(closed, spread + linalg.block_diag(B @ S @ B.T, 0 * A))
+        X = linalg.solve_discrete_lyapunov(closed, spread + np.asarray(linalg.block_diag(B @ S @ B.T, 0 * A)))
     states, mixed, error = X[:n, :n], X[:n, n:], X[n:, n:]  # of x and x − x̂
     inputs = np.block([[np.eye(n), np.zeros((n, n))], [-K, K]])  # (x, u) less exploration
-    joint = inputs @ np.block([[states, mixed], [mixed.T, error]]) @ inputs.T + linalg.block_diag(0 * A, S)
+    joint = inputs @ np.block([[states, mixed], [mixed.T, error]]) @ inputs.T + np.asarray(linalg.block_diag(0 * A, S))
     cost = float(np.sum(np.block([[plant.Q, plant.cross], [plant.cross.T, plant.R]]) * joint))
     np.testing.assert_allclose(error, E, rtol=1e-6, atol=1e-8)
     assert full.cost.average + found.estimation == pytest.approx(cost, rel=1e-6)
