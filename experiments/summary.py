@@ -18,7 +18,7 @@ TASKS = {
 }
 LONG = {  # with the preset crossq; of the flow and of the Gaussian, as far as it was trained as long
     "Hopper-v5": ("hopper/crossq-limited", None),
-    "HalfCheetah-v5": ("halfcheetah/crossq", None),
+    "HalfCheetah-v5": ("halfcheetah/crossq", "halfcheetah/crossq-gaussian"),
 }
 
 
