@@ -164,7 +164,7 @@ def test_actions_of_enormous_boxes_are_finite(largest, kind):
     assert isinstance(task(Wide).policy_space(), kind)
     target = made.config.target_entropy
     assert target is None if kind is Unbounded else np.isfinite(target)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    obs, keys = np.zeros((1, 1, 2)), jax.random.key(0)[None]
+    obs, keys = jnp.zeros((1, 1, 2)), jax.random.key(0)[None]
     first = loop_gym.act(made.config, made._training.agents, obs, keys, 0, explore=True)
     actions = made.sample(np.zeros(2), 64)
     assert np.isfinite(first).all() and np.isfinite(actions).all()

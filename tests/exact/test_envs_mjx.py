@@ -96,7 +96,7 @@ def test_the_committed_steps_were_mujoco_s():
     ],
 )
 def test_missing_and_different_versions_are_told(monkeypatch, versions, message):
-    """In one sentence that names the extra."""
+    """In one sentence that names what to install."""
 
     def version(package):
         if package not in versions:
@@ -104,5 +104,7 @@ def test_missing_and_different_versions_are_told(monkeypatch, versions, message)
         return versions[package]
 
     monkeypatch.setattr("entroflow.envs.mjx.version", version)
-    with pytest.raises(ValueError, match=rf'^env: got {message}.*; run: pip install "entroflow\[mjx\]"\.$'):
+    with pytest.raises(
+        ValueError, match=rf'^env: got {message}.*; run: pip install "gymnasium\[mujoco\]>=1\.4" "mujoco-mjx=='
+    ):
         make_compiled("mjx/Hopper")

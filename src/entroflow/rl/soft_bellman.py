@@ -68,14 +68,21 @@ def soft_value(
 
 
 def pathwise_values(
-    draw: Draw, key: PRNGKeyArray, obs: Float[Array, "b n"], q_function: QFunction, temperature: Float[Array, ""]
+    draw: Draw,
+    key: PRNGKeyArray,
+    obs: Float[Array, "b n"],
+    q_function: QFunction,
+    temperature: Float[Array, ""],
+    action_space: ActionSpace | None = None,
 ) -> Float[Array, " b"]:
     """Return Q(s, a) − α log π(a|s) of one reparameterised action at each state (Haarnoja et al. 2018b, equation 9).
 
     They carry the pathwise gradient: through the action, into the policy that drew it. On average they are
-    −α KL(π‖exp(Q/α)/Z) + α log Z.
+    −α KL(π‖exp(Q/α)/Z) + α log Z. With the action space given, log π is `credible`.
     """
     actions, log_prob = jax.vmap(draw)(jax.random.split(key, obs.shape[0]), obs)
+    if action_space is not None:
+        log_prob = credible(log_prob, action_space)
     return soft_value(jax.vmap(q_function)(obs, actions), log_prob, temperature)
 
 

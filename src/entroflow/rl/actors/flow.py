@@ -35,7 +35,7 @@ from ...isfm import (
     weighted_regression,
 )
 from ...moments import Moments
-from ..soft_bellman import credible, pathwise_values, soft_value_from_weights
+from ..soft_bellman import pathwise_values, soft_value_from_weights
 from .protocol import ActorDefaults, Goal, Step
 
 MIDPOINT_4 = RungeKutta("midpoint", 4)
@@ -153,13 +153,8 @@ class Flow(ActorDefaults):
         def loss(network: VelocityNetwork) -> Float[Array, ""]:
             if self.pathwise == 0:
                 return isfm_loss(network)
-            trained = dataclasses.replace(policy, velocity=network)
-
-            def draw(key: PRNGKeyArray, obs: Float[Array, " n"]) -> tuple[Array, Array]:
-                action, log_prob = trained.sample_and_solver_log_prob(key, obs)
-                return action, credible(log_prob, policy.action_space)
-
-            values = pathwise_values(draw, keys[3], obs, q_function, temperature)
+            draw = dataclasses.replace(policy, velocity=network).sample_and_solver_log_prob
+            values = pathwise_values(draw, keys[3], obs, q_function, temperature, policy.action_space)
             return isfm_loss(network) - self.pathwise * jnp.mean(candidates.beta) / temperature * jnp.mean(values)
 
         error, gradient = jax.value_and_grad(loss)(network)
