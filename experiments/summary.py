@@ -16,10 +16,12 @@ TASKS = {
     "mujoco/hopper": "Hopper-v5",
     "mujoco/halfcheetah": "HalfCheetah-v5",
 }
-LONG = {  # with the preset crossq; of the flow and of the Gaussian, as far as it was trained as long
-    "Hopper-v5": ("hopper/crossq-limited", None),
-    "HalfCheetah-v5": ("halfcheetah/crossq", "halfcheetah/crossq-gaussian"),
-}
+LONG = [  # with the preset crossq: task, steps, the flow's folder and the Gaussian's
+    ("Hopper-v5", 50_000, "hopper/crossq-five", "hopper/crossq-gaussian-five"),
+    ("Hopper-v5", 100_000, "hopper/crossq-limited", "hopper/crossq-gaussian"),
+    ("HalfCheetah-v5", 50_000, "halfcheetah/crossq-five", "halfcheetah/crossq-gaussian-five"),
+    ("HalfCheetah-v5", 100_000, "halfcheetah/crossq", "halfcheetah/crossq-gaussian"),
+]
 
 
 def table() -> str:
@@ -40,10 +42,9 @@ def table() -> str:
         (last,) = {step for algorithm in ("sac_isfm", "gaussian_sac") for step, _ in [returns(folder, algorithm)]}
         cells = [told(returns(folder, algorithm)[1], "{:,.0f}") for algorithm in ("sac_isfm", "gaussian_sac")]
         rows.append([f"{task}: return after {last:,} steps", *cells])
-    for task, folders in LONG.items():
-        found = [None if folder is None else returns("mujoco/100k", folder) for folder in folders]
-        cells = ["–" if each is None else told(each[1], "{:,.0f}") for each in found]
-        rows.append([f"{task}, `--preset crossq`: return after 100,000 steps", *cells])
+    for task, steps, *folders in LONG:
+        cells = [told(returns("mujoco/100k", folder, steps)[1], "{:,.0f}") for folder in folders]
+        rows.append([f"{task}, `--preset crossq`: return after {steps:,} steps", *cells])
     return frame.markdown(["", "SAC-ISFM", "Gaussian SAC"], rows)
 
 
@@ -56,11 +57,11 @@ def told(values: Iterable[float], form: str) -> str:
     return f"{text[0]} [{text[1]}, {text[2]}]"
 
 
-def returns(folder: str, algorithm: str) -> tuple[int, list[float]]:
-    """Return the last evaluation's step and, for every seed, the mean return of its episodes."""
+def returns(folder: str, algorithm: str, step: int | None = None) -> tuple[int, list[float]]:
+    """Return the step of an evaluation, by default the last, and for every seed the mean return of its episodes."""
     with (ROOT / folder / algorithm / "evaluations.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    last = max(int(row["step"]) for row in rows)
+    last = step or max(int(row["step"]) for row in rows)
     at_end = [row for row in rows if int(row["step"]) == last]
     seeds = dict.fromkeys(row["seed"] for row in at_end)
     return last, [float(np.mean([float(row["return"]) for row in at_end if row["seed"] == seed])) for seed in seeds]

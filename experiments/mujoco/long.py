@@ -1,26 +1,34 @@
 """Print the README's table of the runs of 100,000 steps beside this script: python -m experiments.mujoco.long."""
 
 import csv
+import statistics
 from pathlib import Path
 
-import numpy as np
-
 from .. import frame
+from ..summary import told
 
-MARKS = 10_000, 20_000, 50_000, 75_000, 100_000
+MARKS = 10_000, 20_000, 50_000, 80_000, 100_000
 TASKS = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
 
 
 def table(folder: Path = Path(__file__).parent / "100k") -> str:
-    """Return in Markdown the mean return of every evaluation at the marks."""
+    """Return in Markdown the mean return at the marks, and of several seeds the lowest and the highest, too."""
     lines = []
     for path in sorted(folder.glob("*/*/evaluations.csv")):
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        found = {mark: [float(row["return"]) for row in rows if int(row["step"]) == mark] for mark in MARKS}
+        seeds = sorted({row["seed"] for row in rows})
+        found = [[means(rows, seed, mark) for seed in seeds] for mark in MARKS]
         task, change = path.parts[-3:-1]
-        lines.append([TASKS[task], change, *(f"{np.mean(part):.0f}" if part else "–" for part in found.values())])
-    return frame.markdown(["task", "run", *(f"{mark:,}" for mark in MARKS)], lines)
+        cells = [told(filter(None, part), "{:.0f}").removesuffix(" (one seed)") if any(part) else "–" for part in found]
+        lines.append([TASKS[task], change, str(len(seeds)), *cells])
+    return frame.markdown(["task", "run", "seeds", *(f"{mark:,}" for mark in MARKS)], lines)
+
+
+def means(rows: list[dict[str, str]], seed: str, step: int) -> float | None:
+    """Return the mean return of the episodes that a seed was evaluated with at a step."""
+    found = [float(row["return"]) for row in rows if row["seed"] == seed and int(row["step"]) == step]
+    return statistics.fmean(found) if found else None
 
 
 if __name__ == "__main__":
