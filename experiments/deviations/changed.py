@@ -1,0 +1,61 @@
+"""`entroflow lqr` with other settings than its own: python -m experiments.deviations.changed CHANGE lqr [LQR OPTIONS]."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from entroflow import cli
+from entroflow.commands.lqr import job, plan
+from entroflow.rl import Config
+
+
+@dataclass(frozen=True)
+class Change:
+    """In what Algorithm 2 as it is written and the default of `entroflow lqr` differ.
+
+    Attributes:
+        ess_floor: share of the candidates that the weights keep effective, by tempering; zero: no tempering.
+        soft_value: whether V(s') comes from a network or from an action of the policy.
+        exploration: noise scale of the boldest environment; at one all draw from the policy itself.
+    """
+
+    ess_floor: float = 0.3
+    soft_value: str = "network"
+    exploration: float = 3.0
+
+
+CHANGES = {
+    "default": Change(),
+    "no tempering": Change(ess_floor=0.0),
+    "V from an action": Change(soft_value="action"),
+    "no bold environments": Change(exploration=1.0),
+    "paper": Change(0.0, "action", 1.0),
+    "paper, tempered": Change(soft_value="action", exploration=1.0),
+    "paper, with a network of V": Change(ess_floor=0.0, exploration=1.0),
+    "paper, with bold environments": Change(ess_floor=0.0, soft_value="action"),
+    "bolder environments": Change(exploration=6.0),
+}
+
+
+def changed(change: Change, config: Config) -> Config:
+    """Return the settings of the job with the change."""
+    actor = dataclasses.replace(config.actor, ess_floor=change.ess_floor)
+    critic = dataclasses.replace(config.critic, soft_value=change.soft_value)
+    return dataclasses.replace(config, actor=actor, critic=critic)
+
+
+def main(name: str, *arguments: str) -> int:
+    """Run the command with a change; return its exit code."""
+    own, change = plan.settings, CHANGES[name]
+    plan.EXPLORATION["default"] = change.exploration
+
+    def settings(*arguments: Any) -> Config:
+        return changed(change, own(*arguments))
+
+    job.settings = settings
+    return cli.main(list(arguments)) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
