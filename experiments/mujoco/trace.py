@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from entroflow.agents.settings import of_algorithm
+from entroflow.agents.settings import change, of_algorithm
 from entroflow.agents.tasks import task
 from entroflow.agents.training import Training
 from entroflow.rl import loop_gym
@@ -29,7 +29,8 @@ def trace(environment: str, steps: int, path: Path) -> None:
         steps: environment steps.
         path: the CSV file.
     """
-    training = Training(task(environment), of_algorithm("sac_isfm", "crossq"), [0])
+    settings = change(of_algorithm("sac_isfm", "crossq"), {"learning_starts": 1000})  # as in the runs that broke down
+    training = Training(task(environment), settings, [0])
     learn, count = loop_gym.learn, 0
 
     def watched(config: Any, loop: Any, transitions: Any, *, update_policy: bool) -> tuple[Any, Any]:

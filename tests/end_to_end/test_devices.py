@@ -47,9 +47,14 @@ def train(task, path, devices):
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["jax/Pendulum", "Pendulum-v1"])
 def test_eight_devices_give_the_numbers_of_one(tmp_path, task):
-    """Of every run, to the rounding of double precision: a device sums in another order, for it has one run alone."""
+    """Of every run, to rounding: a device sums in another order, for it has one run alone.
+
+    The learner computes in double precision, the environment in single: what differs is measured by the largest number
+    of its kind, whose rounding the state of the environment carries on.
+    """
     (where, found), (alone, expected) = (train(task, tmp_path / f"{n}.npz", n) for n in (8, 1))
     assert where == ["8", "1"] and alone == ["1", "8"] and found.keys() == expected.keys()
     assert found["seed"].tolist() == 2 * list(range(3, 11)) and len(set(found["critic_error"])) == 8
     for name, array in found.items():
-        np.testing.assert_allclose(array, expected[name], rtol=1e-6, atol=1e-7, err_msg=name)
+        size = max(0.1, np.abs(expected[name]).max())
+        np.testing.assert_allclose(array, expected[name], rtol=1e-6, atol=1e-6 * size, err_msg=name)

@@ -45,8 +45,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {name: {} for name in ACTORS},
     "paper": {"sac_isfm": PAPER},
     "crossq": {
-        "sac_isfm": {"critic": CrossQ(), "pathwise": 1.0},
-        "gaussian_sac": {"critic": CrossQ(), "rate": 1e-3, "policy_delay": 3},
+        "sac_isfm": {"critic": CrossQ(), "pathwise": 1.0, "learning_starts": 5000},
+        "gaussian_sac": {"critic": CrossQ(), "rate": 1e-3, "policy_delay": 3, "learning_starts": 5000},
     },
 }
 
