@@ -1,4 +1,4 @@
-"""`entroflow lqr` with other settings than its own: python -m experiments.deviations.changed CHANGE lqr [LQR OPTIONS]."""
+"""`entroflow lqr` with other settings than its own: python -m experiments.deviations.changed CHANGE lqr [OPTIONS]."""
 
 import dataclasses
 import sys

@@ -42,7 +42,7 @@ def test_the_preset_of_the_critic_of_crossq(algorithm):
     found = change(of_algorithm(algorithm, "crossq"), {"critic_width": 16})
     assert found.config.critic == CrossQ(width=16) and from_json(to_json(found)) == found
     assert found.policy_delay == {"sac_isfm": 1, "gaussian_sac": 3}[algorithm] and found.config.actor.rate == 1e-3
-    assert found.learning_starts == 5000
+    assert (found.learning_starts, found.temperature) == (5000, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,10 @@ def test_load_takes_what_a_design_wrote(tmp_path: Path) -> None:
     assert systems.load(path).name == "cart"
     np.testing.assert_allclose(optimum.K, made.gain, rtol=1e-9)
     assert optimum.soft_return == pytest.approx(-made.cost.soft_total, rel=1e-9)
-    for change in ({"discount": 1}, {"continuous": True}, {"cross": [[0.1], [0]]}, {"multiplicative": [plant[:2]]}):
+    crossed = design(*plant, **given, cross=[[0.1], [0]])
+    crossed.to_json(path)
+    np.testing.assert_allclose(systems.load(path).optimal(0.3).K, crossed.gain, rtol=1e-9)
+    for change in ({"discount": 1}, {"continuous": True}, {"multiplicative": [plant[:2]]}):
         design(*plant, **given | change).to_json(path)
         with pytest.raises(ValueError, match=rf"^{path}: got a design of which none is learned yet"):
             systems.load(path)

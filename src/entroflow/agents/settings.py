@@ -39,14 +39,15 @@ PAPER = {
     "solver": RungeKutta("midpoint", 4),
     "critic_soft_value": "action",
 }
+BEGUN = {"learning_starts": 5000, "temperature": 1.0}  # as CrossQ's authors: bold at first, or seeds get stuck
 # What is set beside the defaults of an algorithm: "paper" is Algorithm 2 as it is written (arXiv 2512.23870), "crossq"
 # the critic of CrossQ with what was found to go with it (experiments/changes).
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {name: {} for name in ACTORS},
     "paper": {"sac_isfm": PAPER},
     "crossq": {
-        "sac_isfm": {"critic": CrossQ(), "pathwise": 1.0, "learning_starts": 5000},
-        "gaussian_sac": {"critic": CrossQ(), "rate": 1e-3, "policy_delay": 3, "learning_starts": 5000},
+        "sac_isfm": {"critic": CrossQ(), "pathwise": 1.0} | BEGUN,
+        "gaussian_sac": {"critic": CrossQ(), "rate": 1e-3, "policy_delay": 3} | BEGUN,
     },
 }
 

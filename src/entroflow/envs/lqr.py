@@ -15,7 +15,7 @@ _REGION = 4.0  # standard deviations
 
 
 class LQREnv(FunctionalEnv):
-    """s' = A s + B a + w with w ~ N(0, W), reward −(sᵀQs + aᵀRa), s_0 ~ N(0, initial_cov); the state is observed.
+    """s' = A s + B a + w with w ~ N(0, W), reward −(sᵀQs + 2sᵀNa + aᵀRa), s_0 ~ N(0, initial_cov); s is observed.
 
     Nothing terminates. An episode is truncated at the time limit and where a coordinate of the state leaves ±`bound`,
     so that an unstable system under an untrained policy does not overflow; as truncation it biases nothing.
@@ -38,6 +38,7 @@ class LQREnv(FunctionalEnv):
     B: Float[Array, "n d"]
     Q: Float[Array, "n n"]
     R: Float[Array, "d d"]
+    cross: Float[Array, "n d"] | None
     noise_root: Float[Array, "n n"]
     initial_root: Float[Array, "n n"]
     bound: Float[Array, "n"]
@@ -54,6 +55,7 @@ class LQREnv(FunctionalEnv):
         self.gain = self.root = None
         self.A, self.B = _float32(lqr.A), _float32(lqr.B)
         self.Q, self.R = _float32(lqr.Q), _float32(lqr.R)
+        self.cross = _float32(lqr.cross) if lqr.cross.any() else None
         self.noise_root = _float32(matrix_root(lqr.noise_cov))
         self.initial_root = _float32(matrix_root(lqr.initial_cov))
         self.bound = _float32(_REGION * _spread(lqr, self.time_limit))
@@ -78,7 +80,8 @@ class LQREnv(FunctionalEnv):
     ) -> Float[Array, ""]:
         """The reward, whatever the next state, see `FunctionalEnv.reward`."""
         taken = self._input(state, action)
-        return -(state @ self.Q @ state + taken @ self.R @ taken)
+        cost = state @ self.Q @ state + taken @ self.R @ taken
+        return -cost if self.cross is None else -(cost + 2 * state @ self.cross @ taken)
 
     def out_of_region(self, state: Float[Array, "n"]) -> Bool[Array, ""]:
         """Whether a coordinate is outside ±`bound`, or not a number."""

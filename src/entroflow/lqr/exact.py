@@ -1,6 +1,6 @@
 """Exact answers for max-entropy LQR (Section IV of the paper): Theorem 3, Lemma 1 and the return of any linear policy.
 
-    s' = A s + B a + w,   E w = 0,   E[w wᵀ] = W,   reward r(s, a) = −(sᵀQs + aᵀRa),   s_0 ~ N(0, initial_cov)
+    s' = A s + B a + w,   E w = 0,   E[w wᵀ] = W,   reward r(s, a) = −(sᵀQs + 2sᵀNa + aᵀRa),   s_0 ~ N(0, initial_cov)
 
 The discount γ turns the infinite-horizon problem into the undiscounted one of (√γ A, √γ B). Throughout
 M_P = R + γ BᵀPB. NumPy and SciPy in float64; no JAX.
@@ -23,7 +23,7 @@ from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic
 from entroflow.lqr.matrices import gaussian_entropy, spectral_radius, symmetric, uncontrollable_mode, units
 
 LARGEST = 1e75  # of a system's numbers in units of its own
-_MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov")
+_MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov", "cross")
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -39,6 +39,7 @@ class LQR:
         initial_cov: (n, n) covariance of the initial state, whose mean is zero, positive semidefinite.
         discount: γ in [0, 1).
         name: what tables and figures call the system.
+        cross: (n, d) cross term N, zero if not given, with which the cost is to stay positive semidefinite.
 
     Raises:
         ValueError: for a matrix of another shape or sign, or a system that no policy stabilises.
@@ -57,6 +58,7 @@ class LQR:
     initial_cov: Float[np.ndarray, "n n"]
     discount: float
     name: str
+    cross: Float[np.ndarray, "n d"]
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class LQR:
         initial_cov: ArrayLike,
         discount: SupportsFloat,
         name: str = "custom",
+        cross: ArrayLike | None = None,
     ):
         square = "one row and one column per state"
         n = len(checks.finite_array("A", A, (None, None), square))
@@ -75,14 +78,12 @@ class LQR:
         B = checks.finite_array("B", B, (n, None), "one row per state of A, one column per action")
         d = B.shape[1]
         state, action = f"one row and one column for each of A's {n} states", f"one for each of B's {d} actions"
-        matrices = {
-            "A": A,
-            "B": B,
-            "Q": symmetric("Q", checks.finite_array("Q", Q, (n, n), state)),
-            "R": symmetric("R", checks.finite_array("R", R, (d, d), action), definite=True),
-            "noise_cov": symmetric("noise_cov", checks.finite_array("noise_cov", noise_cov, (n, n), state)),
-            "initial_cov": symmetric("initial_cov", checks.finite_array("initial_cov", initial_cov, (n, n), state)),
-        }
+        N = checks.finite_array("cross", np.zeros((n, d)) if cross is None else cross, (n, d), state)
+        of_states = {"Q": Q, "noise_cov": noise_cov, "initial_cov": initial_cov}
+        matrices = {key: symmetric(key, checks.finite_array(key, of_states[key], (n, n), state)) for key in of_states}
+        R = symmetric("R", checks.finite_array("R", R, (d, d), action), definite=True)
+        symmetric("the cost [Q cross; cross.T R]", np.block([[matrices["Q"], N], [N.T, R]]))
+        matrices |= {"A": A, "B": B, "R": R, "cross": N}
         for key, matrix in matrices.items():
             matrix.setflags(write=False)
             object.__setattr__(self, key, matrix)
@@ -93,16 +94,17 @@ class LQR:
     def _check_solvable(self) -> None:
         """Refuse a system whose optimum does not exist or does not stabilise √γ(A − BK)."""
         with np.errstate(all="ignore"):
-            A, B, Q, R = self._balanced
-        if not all(np.abs(part).max() < LARGEST for part in (A, B, Q, R)):  # or not a number
-            given, remedy = "numbers that overflow within a few steps", "make the largest ones smaller"
-            raise checks.error("A, B, Q, R", given, "ones to calculate with", remedy)
+            A, B, Q, R, N = balanced = self._balanced
+        if not all(np.abs(part).max() < LARGEST for part in balanced):  # or not a number
+            given, expected = "numbers that overflow within a few steps", "ones to calculate with"
+            raise checks.error("A, B, Q, R", given, expected, "make the largest ones smaller")
         expected = "none among the modes of sqrt(discount)*A of size 1 or more"
         sizes = np.linalg.norm(B, axis=0)
         if (mode := uncontrollable_mode(A, B / np.where(sizes > 0, sizes, 1.0))) is not None:
             given = f"a mode of size {mode:.4g} that B cannot reach (not stabilisable)"
             raise checks.error("A, B", given, expected, "change B or lower the discount")
-        if (mode := uncontrollable_mode(A.T, Q)) is not None:
+        free = np.linalg.solve(R, N.T)  # the input that the cross term asks for
+        if (mode := uncontrollable_mode((A - B @ free).T, Q - N @ free)) is not None:
             given = f"a mode of size {mode:.4g} that costs nothing (not detectable)"
             raise checks.error("A, Q", given, expected, "give it weight in Q or lower the discount")
 
@@ -121,10 +123,11 @@ class LQR:
 
     @cached_property
     def _balanced(self) -> tuple[np.ndarray, ...]:
-        """√γ A, √γ B, whose undiscounted problem is this one, Q and R, for states and actions in these weights."""
+        """√γ A, √γ B, whose undiscounted problem is this one, Q, R and N, for states and actions in these weights."""
         (state, action), root = self._weights, np.sqrt(self.discount)
         A, B = state[:, None] * root * self.A / state, state[:, None] * root * self.B / action
-        return A, B, self.Q / np.outer(state, state), self.R / np.outer(action, action)
+        forms = (self.Q, state, state), (self.R, action, action), (self.cross, state, action)
+        return A, B, *(part / np.outer(*weights) for part, *weights in forms)
 
     @classmethod
     def from_json(cls, path: str | Path) -> "LQR":
@@ -138,14 +141,14 @@ class LQR:
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "LQR":
         """Build a system from its constructor's arguments, lists of rows for matrices; other keys are refused."""
-        known = [field.name for field in fields(cls)]
-        expected = f"the keys {', '.join(known)} (name is optional)"
+        known, optional = [field.name for field in fields(cls)], ("name", "cross")
+        expected = f"the keys {', '.join(known)} (of which {' and '.join(optional)} are optional)"
         if unknown := sorted(set(given) - set(known)):
             raise checks.error("system", f"the unknown key {unknown[0]!r}", expected, "remove or rename it")
-        if missing := [key for key in known if key not in given and key != "name"]:
+        if missing := [key for key in known if key not in given and key not in optional]:
             raise checks.error("system", f"no {', '.join(missing)}", expected, "add what is missing")
-        rows = "write it as a list of rows"
-        matrices = {key: checks.finite_array(key, given[key], (None, None), rows) for key in _MATRICES}
+        there, rows = [key for key in _MATRICES if key in given], "write it as a list of rows"
+        matrices = {key: checks.finite_array(key, given[key], (None, None), rows) for key in there}
         name = given.get("name", "custom")
         if not isinstance(name, str):
             raise checks.error("name", repr(name), "a text", "pass for example 'custom'")
@@ -153,7 +156,7 @@ class LQR:
 
     def to_dict(self) -> dict[str, Any]:
         """The system as plain lists and numbers, ready for JSON and for `from_dict`."""
-        matrices = {key: getattr(self, key).tolist() for key in _MATRICES}
+        matrices = {key: getattr(self, key).tolist() for key in _MATRICES if key != "cross" or self.cross.any()}
         return {**matrices, "discount": self.discount, "name": self.name}
 
     def in_units(self, state: ArrayLike, action: ArrayLike, reward: float = 1.0) -> "LQR":
@@ -169,9 +172,9 @@ class LQR:
         """
         x, u = np.asarray(state, float), np.asarray(action, float)
         A, B = self.A * x / x[:, None], self.B * u / x[:, None]
-        Q, R = self.Q * np.outer(x, x) / reward, self.R * np.outer(u, u) / reward
+        Q, R, N = (m * np.outer(*v) / reward for m, *v in ((self.Q, x, x), (self.R, u, u), (self.cross, x, u)))
         W, X = self.noise_cov / np.outer(x, x), self.initial_cov / np.outer(x, x)
-        return replace(self, A=A, B=B, Q=Q, R=R, noise_cov=W, initial_cov=X)
+        return replace(self, A=A, B=B, Q=Q, R=R, noise_cov=W, initial_cov=X, cross=N)
 
     def optimal(self, temperature: SupportsFloat) -> Optimum:
         """The optimal max-entropy policy for α > 0 (Theorem 3): Σ* = (α/2) M_P⁻¹, and K* does not depend on α.
@@ -188,13 +191,13 @@ class LQR:
 
     @cached_property
     def _riccati(self) -> Float[np.ndarray, "n n"]:
-        """P = Q + γAᵀPA − γ²AᵀPB M_P⁻¹ BᵀPA, the discrete algebraic Riccati equation of (√γ A, √γ B)."""
+        """P = Q + γAᵀPA − K*ᵀ M_P K*, the discrete algebraic Riccati equation of (√γ A, √γ B)."""
         weight = np.outer(self._weights[0], self._weights[0])
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():  # what overflows does not converge
                 warnings.simplefilter("error", linalg.LinAlgWarning)
-                A, B, Q, R = self._balanced
-                P = linalg.solve_discrete_are(A, B, Q, R) * weight
+                A, B, Q, R, N = self._balanced
+                P = linalg.solve_discrete_are(A, B, Q, R, s=N) * weight
                 change = np.inf
                 for _ in range(10):  # policy iteration removes the solver's rounding; its change of P is the residual
                     previous, last, P = P, change, self._value_matrix(self._gain(P))
@@ -208,7 +211,7 @@ class LQR:
         raise checks.error(self.name, f"'{failure}'", "a Riccati equation that can be solved", remedy)
 
     def policy_iteration_step(self, K: ArrayLike, temperature: SupportsFloat) -> LinearGaussian:
-        """One exact step of soft policy iteration (Lemma 1): K₊ = γ M⁻¹ BᵀP_K A, Σ₊ = (α/2) M⁻¹, M = M_{P_K}.
+        """One exact step of soft policy iteration (Lemma 1): K₊ = M⁻¹(γ BᵀP_K A + Nᵀ), Σ₊ = (α/2) M⁻¹, M = M_{P_K}.
 
         The current policy's covariance does not matter; for the arguments see `LQR.evaluate`.
         """
@@ -237,8 +240,8 @@ class LQR:
     def evaluate(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Evaluation:
         """Value and expected returns of the policy N(−K s, covariance).
 
-        P = Q + KᵀRK + γ(A−BK)ᵀP(A−BK), and V(s) = −sᵀPs − [tr(Σ M_P) + γ tr(PW) − α H] / (1−γ) with the entropy
-        H = ½ log det(2πeΣ); the standard return leaves H out. A singular covariance has entropy −∞.
+        P = Q − NK − KᵀNᵀ + KᵀRK + γ(A−BK)ᵀP(A−BK), and V(s) = −sᵀPs − [tr(Σ M_P) + γ tr(PW) − α H] / (1−γ) with
+        the entropy H = ½ log det(2πeΣ); the standard return leaves H out. A singular covariance has entropy −∞.
 
         Args:
             K: (d, n) gain with √γ(A − BK) stable.
@@ -265,15 +268,12 @@ class LQR:
     def soft_q(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Quadratic:
         """Soft value Q(s, a) = r(s, a) + γ E[V(s')] (Lemma 1), (..., n), (..., d) → (...); see `LQR.evaluate`."""
         P, constant = self.soft_value(K, covariance, temperature)
-        cross = self.discount * self.A.T @ P @ self.B
+        cross = self.cross + self.discount * self.A.T @ P @ self.B
         matrix = np.block([[self.Q + self.discount * self.A.T @ P @ self.A, cross], [cross.T, self._curvature(P)]])
         return Quadratic(matrix, self.discount * (constant - float(np.sum(P * self.noise_cov))))
 
     def state_covariances(self, K: ArrayLike, covariance: ArrayLike, horizon: int) -> Float[np.ndarray, "states n n"]:
-        """Covariance of s_0, …, s_H, all of mean zero: X₊ = (A−BK) X (A−BK)ᵀ + BΣBᵀ + W.
-
-        For the arguments see `LQR.finite_horizon_return`.
-        """
+        """Covariances of s_0, …, s_H: X₊ = (A−BK) X (A−BK)ᵀ + BΣBᵀ + W; see `LQR.finite_horizon_return`."""
         closed = self.A - self.B @ self.checked_gain(K, stabilising=False)
         spread = self.B @ self.checked_covariance(covariance) @ self.B.T + self.noise_cov
         covariances = [self.initial_cov]
@@ -302,8 +302,7 @@ class LQR:
         K, Sigma = self.checked_gain(K, stabilising=False), self.checked_covariance(covariance)
         covariances = self.state_covariances(K, Sigma, horizon)[:-1]
         weights = self.discount ** np.arange(horizon)
-        cost = np.einsum("hij,ij->h", covariances, self.Q + K.T @ self.R @ K) + np.sum(self.R * Sigma)
-        standard = -float(weights @ cost)
+        standard = -float(weights @ (np.einsum("hij,ij->h", covariances, self._cost(K)) + np.sum(self.R * Sigma)))
         return Returns(standard, standard + alpha * gaussian_entropy(Sigma) * float(weights.sum()))
 
     def _curvature(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "d d"]:
@@ -311,14 +310,18 @@ class LQR:
         return self.R + self.discount * self.B.T @ P @ self.B
 
     def _gain(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "d n"]:
-        """K = γ M_P⁻¹ BᵀPA, the action that maximises Q."""
-        return np.linalg.solve(self._curvature(P), self.discount * self.B.T @ P @ self.A)
+        """K = M_P⁻¹(γ BᵀPA + Nᵀ), the action that maximises Q."""
+        return np.linalg.solve(self._curvature(P), self.discount * self.B.T @ P @ self.A + self.cross.T)
+
+    def _cost(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
+        """Q − NK − KᵀNᵀ + KᵀRK, what states cost with the action −Ks."""
+        return self.Q - self.cross @ K - K.T @ self.cross.T + K.T @ self.R @ K
 
     def _value_matrix(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
-        """P_K = Q + KᵀRK + γ(A−BK)ᵀP_K(A−BK), a discrete Lyapunov equation."""
+        """P_K = Q − NK − KᵀNᵀ + KᵀRK + γ(A−BK)ᵀP_K(A−BK), a discrete Lyapunov equation."""
         weight = self._weights[0]
         closed = weight[:, None] * np.sqrt(self.discount) * (self.A - self.B @ K) / weight
-        P = linalg.solve_discrete_lyapunov(closed.T, (self.Q + K.T @ self.R @ K) / np.outer(weight, weight))
+        P = linalg.solve_discrete_lyapunov(closed.T, self._cost(K) / np.outer(weight, weight))
         return (P + P.T) / 2 * np.outer(weight, weight)
 
     def checked_gain(self, K: ArrayLike, stabilising: bool = True) -> Float[np.ndarray, "d n"]:

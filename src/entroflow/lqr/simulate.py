@@ -87,6 +87,7 @@ def simulate(lqr: LQR, K: ArrayLike, covariance: ArrayLike, noise: Noise) -> Tra
         actions.append(-states[-1] @ gain.T + z @ root.T)
         states.append(states[-1] @ lqr.A.T + actions[-1] @ lqr.B.T + process)
     past, taken = np.stack(states[:-1]), np.stack(actions)
-    rewards = -np.einsum("hni,ij,hnj->hn", past, lqr.Q, past) - np.einsum("hni,ij,hnj->hn", taken, lqr.R, taken)
+    forms = (past, lqr.Q, past), (taken, lqr.R, taken), *([(past, 2 * lqr.cross, taken)] if lqr.cross.any() else [])
+    rewards = sum((-np.einsum("hni,ij,hnj->hn", *form) for form in forms), np.zeros(past.shape[:2]))
     discounted = lqr.discount ** np.arange(len(rewards)) @ rewards
     return Trajectories(np.stack(states), taken, rewards, discounted)

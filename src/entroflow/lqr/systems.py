@@ -94,11 +94,11 @@ def load(system: str | PathLike[str] | LQR) -> LQR:
     if "temperature" not in checks.json_object(path):
         return LQR.from_json(path)
     plant = load_design(path).plant
-    if plant.continuous or plant.multiplicative or plant.cross.any() or plant.discount == 1:
-        expected = "a plant in discrete time, a discount below 1, no cross term and no multiplicative noise"
+    if plant.continuous or plant.multiplicative or plant.discount == 1:
+        expected = "a plant in discrete time, a discount below 1 and no multiplicative noise"
         raise checks.error(str(path), "a design of which none is learned yet", expected, "design such a plant")
     matrices = plant.A, plant.B, plant.Q, plant.R, plant.noise_cov, plant.initial_cov
-    return LQR(*matrices, plant.discount, path.stem)
+    return LQR(*matrices, plant.discount, path.stem, plant.cross)
 
 
 def _sampled(
