@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,8 @@ class Options(frame.Options):
 
     changes: tuple[str, ...] = tuple(CHANGES)[:-1]
     """Which changes."""
+    systems: tuple[str, ...] = SYSTEMS
+    """Which systems."""
     alpha: float = ALPHA
     """Temperature α."""
     seeds: int = 3
@@ -42,6 +45,8 @@ def plan(options: Options) -> frame.Work:
     """Check the options; return the work."""
     for name in options.changes:
         checks.choice("--changes", name, CHANGES)
+    for system in options.systems:
+        checks.choice("--systems", system, SYSTEMS)
     checks.positive_number("--alpha", options.alpha)
     checks.positive_int("--steps", options.steps)
     checks.seeds(0, options.seeds)
@@ -50,7 +55,7 @@ def plan(options: Options) -> frame.Work:
 
 def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Learn both systems with every change."""
-    cells = [(name, system) for name in options.changes for system in SYSTEMS]
+    cells = [(name, system) for name in options.changes for system in options.systems]
     rows, job.cells = [], len(cells)
     for name, system in cells:
         work = functools.partial(measure, name, system, options, job.out / "runs")
@@ -72,10 +77,10 @@ def measure(name: str, system: str, options: Options, folder: Path) -> list[fram
         raise frame.Broken(f"{name}, {system}: {done.stdout[-500:]} {done.stderr[-500:]}")
     head = {"change": name, "system": system, "alpha": options.alpha}
     if done.returncode == 1:
-        found = [line.strip() for line in done.stdout.splitlines() if "training cannot go on" in line]
-        if not found:
+        broken = re.search(r"(\w+ of the run .*? at step \d+); training cannot go on", " ".join(done.stdout.split()))
+        if broken is None:
             raise frame.Broken(f"{name}, {system}: {done.stdout[-500:]} {done.stderr[-500:]}")
-        return [head | {"seed": None, **dict.fromkeys((*PARTS, "gap", "ess")), "broke": found[0].split(";")[0]}]
+        return [head | {"seed": None, **dict.fromkeys((*PARTS, "gap", "ess")), "broke": broken[1]}]
     runs = json.loads((out / "results.json").read_text())["runs"]
     return [
         head

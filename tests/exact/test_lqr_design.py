@@ -340,6 +340,7 @@ SYSTEM = control.ss([[0.0]], [[1.0]], [[1.0]], [[0.0]])
         ((0.0, 1.0, 0.0, 1.0), {"continuous": True}, "A, B, Q: got a plant that is not detectable"),
         ((2.0, 1.0, 1.0, 1.0), {"cross": 1.5}, r"the cost \[Q cross; cross.T R\]: got a smallest eigenvalue of -0.5"),
         ((2.0, 1.0, 1.0, 1.0), {"dt": 0.0}, "dt: got 0.0, expected a finite number above 0"),
+        ((2.0, 1.0, 1.0, 1.0), {"continuous": "no"}, "continuous: got 'no', expected True or False"),
         ((2.0, 1.0, 1.0, 1.0), {"dt": -1, "continuous": True}, "dt: got -1, expected a finite number above 0"),
         ((SYSTEM, 1.0, 1.0), {}, "system: got a continuous-time system, expected a discrete-time system"),
         ((control.ss(1, 1, 1, 0, 1), 1.0, 1.0), {"continuous": True}, "system: got a discrete-time system, expected a"),

@@ -64,6 +64,8 @@ def design(
         >>> controller.gain.round(2), controller.covariance.round(2), round(controller.cost.exploration, 6)
         (array([[2.59, 3.44]]), array([[1.67]]), 0.25)
     """
+    if not isinstance(continuous, bool | np.bool_):  # "no" would be true
+        raise checks.error("continuous", repr(continuous), "True or False", "pass continuous=True for dx/dt = Ax + Bu")
     if hasattr(A, "A") and hasattr(A, "B"):  # python-control's StateSpace
         if R is not None:
             raise checks.error("B", "an input matrix beside a system", "(system, Q, R)", "leave B out")
