@@ -1,6 +1,8 @@
 """`lqr.design` against python-control, published gains, quadrature, closed forms and costs computed another way."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import control
@@ -340,7 +342,6 @@ SYSTEM = control.ss([[0.0]], [[1.0]], [[1.0]], [[0.0]])
         ((0.0, 1.0, 0.0, 1.0), {"continuous": True}, "A, B, Q: got a plant that is not detectable"),
         ((2.0, 1.0, 1.0, 1.0), {"cross": 1.5}, r"the cost \[Q cross; cross.T R\]: got a smallest eigenvalue of -0.5"),
         ((2.0, 1.0, 1.0, 1.0), {"dt": 0.0}, "dt: got 0.0, expected a finite number above 0"),
-        ((2.0, 1.0, 1.0, 1.0), {"continuous": "no"}, "continuous: got 'no', expected True or False"),
         ((2.0, 1.0, 1.0, 1.0), {"dt": -1, "continuous": True}, "dt: got -1, expected a finite number above 0"),
         ((SYSTEM, 1.0, 1.0), {}, "system: got a continuous-time system, expected a discrete-time system"),
         ((control.ss(1, 1, 1, 0, 1), 1.0, 1.0), {"continuous": True}, "system: got a discrete-time system, expected a"),
@@ -389,3 +390,10 @@ def test_refusals_of_methods() -> None:
     ):
         with pytest.raises(ValueError, match=f"^{message}"):
             call()
+
+
+def test_what_is_no_truth_value_is_refused():
+    """Without the tests' own check of types, by which it would not get there."""
+    code = "from entroflow import lqr; lqr.design(2.0, 1.0, 1.0, 1.0, temperature=1.0, continuous='no')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "continuous: got 'no', expected True or False; pass continuous=True for dx/dt = Ax + Bu." in done.stderr
