@@ -112,8 +112,8 @@ class Training:
             if stop():
                 return []
             # The action waits for the last update; the next one then runs while the environments step.
-            explore, obs = self.step < self.settings.learning_starts, jnp.asarray(rollout.obs)
-            actions = loop_gym.act(self.config, self.agents, obs, self._act_keys, self.step, explore=explore)
+            explore = self.step < self.settings.learning_starts
+            actions = loop_gym.act(self.config, self.agents, rollout.obs, self._act_keys, self.step, explore=explore)
             self._check_learner()
             self._learn()
             transitions = rollout.step(np.asarray(actions))

@@ -113,7 +113,8 @@ class Rollout:
         self.obs, self.running = self._grouped(following), True
         final, reward, *flags = map(self._grouped, zip(*made, strict=True))
         with np.errstate(over="ignore"):
-            return Transition(*map(jnp.asarray, (obs, actions, reward.astype(np.float32), final, *flags)))
+            parts: list[Any] = [obs, actions, reward.astype(np.float32), final, *flags]  # `learn` makes them JAX's
+        return Transition(*parts)
 
     def _grouped(self, rows: Sequence[Any]) -> np.ndarray:
         return np.reshape(rows, (self.runs, -1, *np.shape(rows[0])))
@@ -131,7 +132,7 @@ def start(agents: sac.State, key: Key[Array, " runs"], *, obs_size: int, action_
 def act(
     config: sac.Config,
     agent: sac.State,
-    obs: Float[Array, "runs e n"],
+    obs: Float[Array | np.ndarray, "runs e n"],
     key: Key[Array, " runs"],
     step: Int[ArrayLike, ""],
     *,
@@ -145,7 +146,11 @@ def act(
 
 @jit(RUN_OFTEN, static_argnames=("config",))
 def _act(
-    config: sac.Config, agent: sac.State, obs: Float[Array, "runs e n"], key: Key[Array, " runs"], step: Any
+    config: sac.Config,
+    agent: sac.State,
+    obs: Float[Array | np.ndarray, "runs e n"],
+    key: Key[Array, " runs"],
+    step: Any,
 ) -> Float[Array, "runs e d"]:
     def one(agent: sac.State, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
         keys = jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
