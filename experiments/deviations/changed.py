@@ -18,11 +18,15 @@ class Change:
         ess_floor: share of the candidates that the weights keep effective, by tempering; zero: no tempering.
         soft_value: whether V(s') comes from a network or from an action of the policy.
         exploration: noise scale of the boldest environment; at one all draw from the policy itself.
+        states: states of an improvement step.
+        batch: transitions of the critic's.
     """
 
     ess_floor: float = 0.3
     soft_value: str = "network"
     exploration: float = 3.0
+    states: int = 64
+    batch: int = 4096
 
 
 CHANGES = {
@@ -34,20 +38,25 @@ CHANGES = {
     "paper, tempered": Change(soft_value="action", exploration=1.0),
     "paper, with a network of V": Change(ess_floor=0.0, exploration=1.0),
     "paper, with bold environments": Change(ess_floor=0.0, soft_value="action"),
+}
+BOLDER = {
     "bolder environments": Change(exploration=6.0),
+    "bolder environments, 128 states": Change(exploration=6.0, states=128),
+    "bolder environments, batches of 8192": Change(exploration=6.0, batch=8192),
+    "four times bolder environments": Change(exploration=12.0),
 }
 
 
 def changed(change: Change, config: Config) -> Config:
     """Return the settings of the job with the change."""
-    actor = dataclasses.replace(config.actor, ess_floor=change.ess_floor)
+    actor = dataclasses.replace(config.actor, ess_floor=change.ess_floor, states=change.states)
     critic = dataclasses.replace(config.critic, soft_value=change.soft_value)
-    return dataclasses.replace(config, actor=actor, critic=critic)
+    return dataclasses.replace(config, actor=actor, critic=critic, batch_size=change.batch)
 
 
 def main(name: str, *arguments: str) -> int:
     """Run the command with a change; return its exit code."""
-    own, change = plan.settings, CHANGES[name]
+    own, change = plan.settings, (CHANGES | BOLDER)[name]
     plan.EXPLORATION["default"] = change.exploration
 
     def settings(*arguments: Any) -> Config:

@@ -17,7 +17,7 @@ from entroflow import checks
 from entroflow.options import LQROptions
 
 from .. import frame
-from .changed import CHANGES
+from .changed import BOLDER, CHANGES
 
 HERE = Path(__file__).parent
 SYSTEMS = "double_integrator", "coupled"
@@ -29,7 +29,7 @@ PARTS = "mean", "covariance"
 class Options(frame.Options):
     """What can be chosen."""
 
-    changes: tuple[str, ...] = tuple(CHANGES)[:-1]
+    changes: tuple[str, ...] = tuple(CHANGES)
     """Which changes."""
     systems: tuple[str, ...] = SYSTEMS
     """Which systems."""
@@ -44,7 +44,7 @@ class Options(frame.Options):
 def plan(options: Options) -> frame.Work:
     """Check the options; return the work."""
     for name in options.changes:
-        checks.choice("--changes", name, CHANGES)
+        checks.choice("--changes", name, CHANGES | BOLDER)
     for system in options.systems:
         checks.choice("--systems", system, SYSTEMS)
     checks.positive_number("--alpha", options.alpha)
