@@ -2,10 +2,12 @@
 
 import csv
 import dataclasses
+import subprocess
 
 import pytest
 
 from entroflow.commands.lqr import plan
+from experiments import frame
 from experiments.deviations import changed, run
 
 with (run.HERE / "results.csv").open(newline="") as file:
@@ -30,6 +32,30 @@ def test_the_others_differ_from_either_in_one_thing(start):
         for change in changed.CHANGES.values()
     ]
     assert sorted(different) == [0, 1, 1, 1, 2, 2, 2, 3]
+
+
+def test_a_break_down_is_read_though_its_line_is_broken(monkeypatch, tmp_path):
+    """Of the run that broke, and at which step; nothing else is taken for one."""
+    told = (
+        "lines before\ncritic_error of the run alpha=0.5 seed=1 is nan at step 17; training cannot go\non. metrics.csv"
+    )
+    answer = lambda out: lambda *_, **__: subprocess.CompletedProcess([], 1, out, "")  # noqa: E731
+    monkeypatch.setattr(run.subprocess, "run", answer(told))
+    (row,) = run.measure("paper", "coupled", run.Options(), tmp_path)
+    assert row["broke"] == "critic_error of the run alpha=0.5 seed=1 is nan at step 17" and row["mean"] is None
+    monkeypatch.setattr(run.subprocess, "run", answer("killed"))
+    with pytest.raises(frame.Broken, match="killed"):
+        run.measure("paper", "coupled", run.Options(), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_change_is_learned(tmp_path):
+    """A few steps, as the experiment runs them."""
+    words = ["--changes", "paper, tempered", "--systems", "coupled", "--seeds", "1", "--steps", "4"]
+    assert run.main([*words, "--out", str(tmp_path / "out")]) == 0
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["change"] == "paper, tempered" and float(row["covariance"]) > 0
 
 
 def test_the_committed_table_is_that_of_the_committed_rows():

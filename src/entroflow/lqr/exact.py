@@ -20,7 +20,7 @@ from scipy import linalg
 
 from entroflow import checks
 from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic, Returns
-from entroflow.lqr.matrices import gaussian_entropy, spectral_radius, symmetric, uncontrollable_mode, units
+from entroflow.lqr.matrices import gaussian_entropy, spectral_radius, stage_cost, symmetric, uncontrollable_mode, units
 
 LARGEST = 1e75  # of a system's numbers in units of its own
 _MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov", "cross")
@@ -302,7 +302,8 @@ class LQR:
         K, Sigma = self.checked_gain(K, stabilising=False), self.checked_covariance(covariance)
         covariances = self.state_covariances(K, Sigma, horizon)[:-1]
         weights = self.discount ** np.arange(horizon)
-        standard = -float(weights @ (np.einsum("hij,ij->h", covariances, self._cost(K)) + np.sum(self.R * Sigma)))
+        per_state = stage_cost(self.Q, self.R, self.cross, K)
+        standard = -float(weights @ (np.einsum("hij,ij->h", covariances, per_state) + np.sum(self.R * Sigma)))
         return Returns(standard, standard + alpha * gaussian_entropy(Sigma) * float(weights.sum()))
 
     def _curvature(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "d d"]:
@@ -313,15 +314,12 @@ class LQR:
         """K = M_P⁻¹(γ BᵀPA + Nᵀ), the action that maximises Q."""
         return np.linalg.solve(self._curvature(P), self.discount * self.B.T @ P @ self.A + self.cross.T)
 
-    def _cost(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
-        """Q − NK − KᵀNᵀ + KᵀRK, what states cost with the action −Ks."""
-        return self.Q - self.cross @ K - K.T @ self.cross.T + K.T @ self.R @ K
-
     def _value_matrix(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
         """P_K = Q − NK − KᵀNᵀ + KᵀRK + γ(A−BK)ᵀP_K(A−BK), a discrete Lyapunov equation."""
         weight = self._weights[0]
         closed = weight[:, None] * np.sqrt(self.discount) * (self.A - self.B @ K) / weight
-        P = linalg.solve_discrete_lyapunov(closed.T, self._cost(K) / np.outer(weight, weight))
+        cost = stage_cost(self.Q, self.R, self.cross, K) / np.outer(weight, weight)
+        P = linalg.solve_discrete_lyapunov(closed.T, cost)
         return (P + P.T) / 2 * np.outer(weight, weight)
 
     def checked_gain(self, K: ArrayLike, stabilising: bool = True) -> Float[np.ndarray, "d n"]:

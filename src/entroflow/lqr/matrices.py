@@ -78,6 +78,16 @@ def matrix_root(covariance: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"
     return unit[:, None] * (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
+def stage_cost(
+    Q: Float[np.ndarray, "n n"],
+    R: Float[np.ndarray, "d d"],
+    cross: Float[np.ndarray, "n d"],
+    K: Float[np.ndarray, "d n"],
+) -> Float[np.ndarray, "n n"]:
+    """Q − NK − KᵀNᵀ + KᵀRK, what states cost with the action −Ks."""
+    return Q - cross @ K - K.T @ cross.T + K.T @ R @ K
+
+
 def gaussian_entropy(covariance: Float[np.ndarray, "d d"]) -> float:
     """Entropy ½ log det(2πe Σ) in nats; −∞ for a singular covariance."""
     unit = units(covariance)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from entroflow.lqr.matrices import stage_cost
+
 Pair = tuple[Float[np.ndarray, "n n"], Float[np.ndarray, "n d"]]
 
 
@@ -69,7 +71,7 @@ class Plant:
 
     def stage_cost(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
         """The matrix of the cost of u = −Kx."""
-        cost = self.Q - self.cross @ K - K.T @ self.cross.T + K.T @ self.R @ K
+        cost = stage_cost(self.Q, self.R, self.cross, K)
         return (cost + cost.T) / 2
 
     def in_units(self, state: Float[np.ndarray, " n"], action: Float[np.ndarray, " d"]) -> "Plant":
