@@ -84,7 +84,17 @@ def stage_cost(
     cross: Float[np.ndarray, "n d"],
     K: Float[np.ndarray, "d n"],
 ) -> Float[np.ndarray, "n n"]:
-    """Q − NK − KᵀNᵀ + KᵀRK, what states cost with the action −Ks."""
+    """Return what states cost where the action is −Ks: Q − NK − KᵀNᵀ + KᵀRK.
+
+    Args:
+        Q: cost of states.
+        R: cost of actions.
+        cross: cross term N of the cost, 2sᵀNa.
+        K: gain.
+
+    Returns:
+        The symmetric matrix of their cost.
+    """
     return Q - cross @ K - K.T @ cross.T + K.T @ R @ K
 
 
