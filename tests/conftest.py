@@ -33,10 +33,24 @@ for _kind in (*KINDS.values(), Settings, FitConfig, Needs, Search):
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+MOST_MAPPINGS = 20_000
+
 # `--hypothesis-profile=thorough` searches with new random examples; the default is small and always the same.
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten_programs():
+    """Forget compiled programs between files once they are many.
+
+    Each maps some memory, and beyond Linux' limit of 65,530 mappings the compiler ends in a segmentation fault.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture
