@@ -114,6 +114,8 @@ def test_callbacks(tmp_path):
     assert callbacks.stop_at(1.0)(agent, {"return": 0.5}) and not callbacks.stop_at(1.0)(agent, {"return": 1.0})
     with pytest.raises(ValueError, match="^callback: got a Reach, expected a function of the agent and a row"):
         inspect.unwrap(callbacks.together)([Reach()])
+    with pytest.raises(ValueError, match="^callback: got a Reach"):  # as Stable-Baselines3's: no function, and no list
+        inspect.unwrap(callbacks.together)(Reach())
 
 
 @pytest.mark.parametrize(
