@@ -21,13 +21,18 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import checks
+
 PARTIAL = ".partial-"  # how names of files that are being written begin; a process that was killed leaves them behind
 
 
 @contextlib.contextmanager
 def partial(folder: Path, ending: str = "") -> Iterator[io.BufferedRandom]:
     """Open a new file, which is gone at the end of the block if it was not settled."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise checks.error(str(folder), "a file", "a folder, new or not", "pass another name") from None
     path = folder / f"{PARTIAL}{secrets.token_hex(8)}{ending}"
     try:
         with path.open("x+b") as file:
