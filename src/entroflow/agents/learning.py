@@ -270,7 +270,8 @@ class Run:
     def train(self, writer: records.Writer, live: TrainingProgress) -> bool:
         """Train with an evaluation and a checkpoint at every interval; return whether that came to its end."""
         training, interval = self.training, self.config["evaluation"]["every"]
-        before, stop = updates(training), lambda: live.tick(training.step) or self.stop()
+        before, start = updates(training), training.step
+        stop = lambda: live.tick(training.step) or self.stop()  # noqa: E731
         while True:
             step = training.step
             due = step >= self.steps or step % interval < training.settings.num_envs
@@ -281,7 +282,10 @@ class Run:
                     return False
                 self.kept(step)
             if step >= self.steps:
-                if told := nothing_learned(training, before):
+                done = (
+                    f"nothing to do: the {step:,} steps that were planned are made; more are made with steps={2 * step}"
+                )
+                if told := nothing_learned(training, before) if step > start else done:
                     self._warn(told)
                 return True
             mark = min(self.steps, *((step // each + 1) * each for each in (interval, self.every)))
