@@ -28,7 +28,11 @@ PARTIAL = ".partial-"  # how names of files that are being written begin; a proc
 
 @contextlib.contextmanager
 def partial(folder: Path, ending: str = "") -> Iterator[io.BufferedRandom]:
-    """Open a new file, which is gone at the end of the block if it was not settled."""
+    """Open a new file, which is gone at the end of the block if it was not settled.
+
+    Raises:
+        ValueError: if the folder's name is that of a file.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

@@ -179,12 +179,6 @@ def readable() -> None:
 def refuse_repeats(argv: list[str]) -> None:
     """Refuse options given twice, of which the first would be lost without a word, and options that are none."""
     given = [part.split("=")[0] for part in argv if part.startswith("--") and part != "--"]
-    for option in given:
-        if (here := _elsewhere(argv[0], option)) is not None:
-            from . import checks
-
-            expected = f"an option of entroflow {argv[0]}"
-            raise checks.error(option, "what others call it", expected, f"here it is {here}")
     wrong = [option for option in given if given.count(option) > 1 or option in ("--env", "--folder", "--folders")]
     if wrong:
         from . import checks  # brings NumPy, which options do not need
@@ -194,6 +188,12 @@ def refuse_repeats(argv: list[str]) -> None:
             raise checks.error(wrong[0], "an option", "what it names by itself", remedy)
         remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
         raise checks.error(wrong[0], f"it {given.count(wrong[0])} times", "it once", remedy)
+    for option in given:
+        if (here := _elsewhere(argv[0], option)) is not None:
+            from . import checks
+
+            expected = f"an option of entroflow {argv[0]}"
+            raise checks.error(option, "what others call it", expected, f"here it is {here}")
 
 
 def _elsewhere(command: str, option: str) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import entroflow
-from entroflow.agents import sb3
+from entroflow.agents import callbacks, sb3
 
 INSTALLED = find_spec("stable_baselines3") is not None
 SMALL = {"learning_starts": 20, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16, "buffer_size": 200}
@@ -32,9 +32,9 @@ def drive():
     assert obs.shape == (3, 3) and np.isfinite(rewards).all()
     theirs = inspect.signature(import_module("stable_baselines3").SAC).parameters.keys()
     assert theirs <= sb3.TABLE.keys() | inspect.signature(entroflow.GaussianSAC).parameters.keys()
-    callbacks = import_module(common + "callbacks")
+    their = import_module(common + "callbacks")
     with pytest.raises(ValueError, match="callback: got a StopTrainingOnMaxEpisodes, .*stop_at"):
-        agent.learn(1, callbacks.StopTrainingOnMaxEpisodes(1))
+        inspect.unwrap(callbacks.together)(their.StopTrainingOnMaxEpisodes(1))
     with pytest.raises(ValueError, match="env: got a DummyVecEnv, .*num_envs=3"):
         sb3.environment(several, ())
 

@@ -160,6 +160,8 @@ class SAC:
         """
         compiling.refuse_forks()
         sb3.refuse_reset(reset_num_timesteps, self.num_timesteps)
+        if resume and log is None:
+            raise checks.error("resume", "True", "the folder of a run to go on with", "pass it, as in log=FOLDER")
         if log is None and self.tensorboard_log is not None:
             log = learning.numbered(Path(self.tensorboard_log), tb_log_name or self.settings.algorithm)
         tell, console = together(callback), progress.console_of(self.verbose, progress_bar)

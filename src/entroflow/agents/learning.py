@@ -270,8 +270,7 @@ class Run:
     def train(self, writer: records.Writer, live: TrainingProgress) -> bool:
         """Train with an evaluation and a checkpoint at every interval; return whether that came to its end."""
         training, interval = self.training, self.config["evaluation"]["every"]
-        before, start = updates(training), training.step
-        stop = lambda: live.tick(training.step) or self.stop()  # noqa: E731
+        before, start, stop = updates(training), training.step, lambda: live.tick(training.step) or self.stop()
         while True:
             step = training.step
             due = step >= self.steps or step % interval < training.settings.num_envs
@@ -282,9 +281,7 @@ class Run:
                     return False
                 self.kept(step)
             if step >= self.steps:
-                done = (
-                    f"nothing to do: the {step:,} steps that were planned are made; more are made with steps={2 * step}"
-                )
+                done = f"nothing to do: all of the run's {step:,} steps are made; ask for more of them"
                 if told := nothing_learned(training, before) if step > start else done:
                     self._warn(told)
                 return True

@@ -1,7 +1,7 @@
 """The names that people bring from Stable-Baselines3: each does what it does there, or is refused with what does."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 
@@ -35,8 +35,16 @@ ELSEWHERE = {
 }
 
 
-def explained(agent: Any, name: str) -> Any:
-    """Raise the `AttributeError` for what an agent does not have, with what does what Stable-Baselines3 does by it."""
+def explained(agent: Any, name: str) -> NoReturn:
+    """Say that an agent does not have something, and what does here what Stable-Baselines3 does by it.
+
+    Args:
+        agent: the agent.
+        name: what it does not have.
+
+    Raises:
+        AttributeError: always.
+    """
     here = f"; {ELSEWHERE[name]}" if name in ELSEWHERE else ""
     raise AttributeError(f"{type(agent).__name__!r} object has no attribute {name!r}{here}", name=name, obj=agent)
 
