@@ -21,8 +21,6 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import checks
-
 PARTIAL = ".partial-"  # how names of files that are being written begin; a process that was killed leaves them behind
 
 
@@ -36,7 +34,7 @@ def partial(folder: Path, ending: str = "") -> Iterator[io.BufferedRandom]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise checks.error(str(folder), "a file", "a folder, new or not", "pass another name") from None
+        raise ValueError(f"{folder}: got a file, expected a folder, new or not; pass another name.") from None
     path = folder / f"{PARTIAL}{secrets.token_hex(8)}{ending}"
     try:
         with path.open("x+b") as file:
