@@ -2,7 +2,7 @@
 
    entroflow lqr --system double_integrator --alpha 0.1 --seeds 1 --out out/lqr
    entroflow export out/lqr --format c --out examples/c/policy.h
-   cc -std=c99 -O2 header.c -lm -o header && ./header */
+   cc -std=c99 -O2 examples/c/header.c -lm -o header && ./header */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from . import checks
 
@@ -67,6 +69,22 @@ def jit(level: int, **options: Any) -> Callable[[Callable[..., T]], Callable[...
 def shapes_of(compiled: Callable[..., T], *arguments: Any) -> T:
     """Return the shapes and types of what a call would return; the function is not traced again when it is called."""
     return compiled.program().eval_shape(*arguments)  # type: ignore[attr-defined]
+
+
+def waiting(text: str, console: Console) -> Progress:
+    """Return what shows in a terminal, while it is entered, that something lasts and for how long it has.
+
+    Args:
+        text: what lasts.
+        console: where to show it.
+
+    Returns:
+        A context manager.
+    """
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    shown.add_task(text, total=None)
+    return shown
 
 
 def refuse_forks() -> None:

@@ -26,8 +26,15 @@ PARTIAL = ".partial-"  # how names of files that are being written begin; a proc
 
 @contextlib.contextmanager
 def partial(folder: Path, ending: str = "") -> Iterator[io.BufferedRandom]:
-    """Open a new file, which is gone at the end of the block if it was not settled."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Open a new file, which is gone at the end of the block if it was not settled.
+
+    Raises:
+        ValueError: if the folder's name is that of a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{folder}: got a file, expected a folder, new or not; pass another name.") from None
     path = folder / f"{PARTIAL}{secrets.token_hex(8)}{ending}"
     try:
         with path.open("x+b") as file:

@@ -112,8 +112,11 @@ def known(name: str, names: Collection[str], option: str = "setting") -> str:
         names: those that there are.
         option: what the message speaks of.
     """
+    import difflib
+
     from . import checks
 
-    if name not in names and (here := ELSEWHERE.get(name)) in names:
+    near = [] if name in names else difflib.get_close_matches(name, [*names, *ELSEWHERE], 1, 0.85)
+    if near and (here := ELSEWHERE.get(near[0])) in names:
         raise checks.error(option, repr(name), "a name of these settings", f"here it is {here!r}")
     return checks.choice(option, name, sorted(names))

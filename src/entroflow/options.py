@@ -188,6 +188,22 @@ def refuse_repeats(argv: list[str]) -> None:
             raise checks.error(wrong[0], "an option", "what it names by itself", remedy)
         remedy = "give all of its values after one, as in --set candidates=32 num_envs=4"
         raise checks.error(wrong[0], f"it {given.count(wrong[0])} times", "it once", remedy)
+    for option in given:
+        if (here := _elsewhere(argv[0], option)) is not None:
+            from . import checks
+
+            expected = f"an option of entroflow {argv[0]}"
+            raise checks.error(option, "what others call it", expected, f"here it is {here}")
+
+
+def _elsewhere(command: str, option: str) -> str | None:
+    """Return what an option is called here that other programs, or this one's settings, have by that name."""
+    name = option.removeprefix("--").replace("-", "_")
+    setting = names.ELSEWHERE.get(name, name)
+    if command == "train" and name not in vars(TrainOptions)["__dataclass_fields__"]:
+        options = {"total_timesteps": "--steps", "env_id": "the task's id alone"}
+        return options.get(name, f"--set {setting}=…" if setting in names.Changes.__annotations__ else None)
+    return "--alpha" if command in ("lqr", "export") and name == "temperature" else None
 
 
 def value_of(text: str) -> Any:

@@ -24,6 +24,7 @@ Returns:
     The figure, or what the function says.
 """
 
+import io
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -65,9 +66,17 @@ def looks(count: int) -> list[dict[str, Any]]:
     return [style | {"markersize": 3.5, "linewidth": 1.3} for style in styles]
 
 
+class _Shown(Figure):
+    """A figure that notebooks show without `%matplotlib inline`, which they need for others that are not pyplot's."""
+
+    def _repr_png_(self) -> bytes:
+        self.savefig(file := io.BytesIO(), format="png")
+        return file.getvalue()
+
+
 def new_figure(width: float, height: float, title: str) -> Figure:
     """Return an empty figure, to draw into under `matplotlib.rc_context(STYLE)`."""
-    figure = Figure(figsize=(min(max(width, 5.2), PAGE), height), layout="constrained")
+    figure = _Shown(figsize=(min(max(width, 5.2), PAGE), height), layout="constrained")
     figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
     return figure
 

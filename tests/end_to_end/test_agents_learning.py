@@ -114,6 +114,8 @@ def test_callbacks(tmp_path):
     assert callbacks.stop_at(1.0)(agent, {"return": 0.5}) and not callbacks.stop_at(1.0)(agent, {"return": 1.0})
     with pytest.raises(ValueError, match="^callback: got a Reach, expected a function of the agent and a row"):
         inspect.unwrap(callbacks.together)([Reach()])
+    with pytest.raises(ValueError, match="^callback: got a Reach"):  # as Stable-Baselines3's: no function, and no list
+        inspect.unwrap(callbacks.together)(Reach())
 
 
 @pytest.mark.parametrize(
@@ -166,9 +168,17 @@ def test_steps_without_learning_are_warned_of(tmp_path):
     for where in ({}, {"log": tmp_path / "run", "evaluation_episodes": 1}):
         with pytest.warns(UserWarning, match=expected):
             made(TASK).learn(4, **where)
+    with pytest.warns(UserWarning, match="nothing to do: all of the run's 4 steps are made"):
+        made(TASK).learn(4, log=tmp_path / "run", evaluation_episodes=1, resume=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         made().learn(24)
+
+
+def test_going_on_needs_a_folder():
+    """`resume=True` alone would begin anew without a word."""
+    with pytest.raises(ValueError, match="^resume: got True, .*log=FOLDER"):
+        made().learn(4, resume=True)
 
 
 def test_an_agent_says_what_it_is():

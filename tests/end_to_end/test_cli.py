@@ -110,6 +110,10 @@ def test_what_is_no_whole_number_is_refused(text):
         (["train", "x" * 5000], "env: got 'xxx"),
         (["train", "--env", "Pendulum-v1"], "--env: got an option, expected what it names by itself"),
         (["eval", "--folder", "run"], "--folder: got an option"),
+        (["train", "Pendulum-v1", "--gamma", "0.9"], "an option of entroflow train; here it is --set discount=…"),
+        (["train", "Pendulum-v1", "--batch-size=64"], "here it is --set batch_size=…"),
+        (["train", "Pendulum-v1", "--total-timesteps", "9"], "here it is --steps"),
+        (["lqr", "--temperature", "0.5"], "--temperature: got what others call it, expected an option of"),
         (["train", "Pendulum-v1", "--seeds", "2147483648"], "--seeds: got 2147483648, expected at most 1048576"),
         (["lqr", "--seeds", "10000000"], "--seeds: got 10000000, expected at most 1048576"),
         (

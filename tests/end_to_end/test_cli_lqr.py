@@ -243,9 +243,10 @@ def test_a_study_is_used_with_the_compiler_as_users_have_it(study, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     agent, found = study.out / "policies" / "alpha=0.5_seed=3", tmp_path / "found.npy"
     command = [sys.executable, "-c", AS_USERS, *map(str, (study.out, tmp_path / "policy.stablehlo", agent, found))]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment | {"PYTHONUTF8": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "policy.stablehlo").stat().st_size > 0
+    assert "–" in done.stdout and "nan" not in done.stdout  # one episode has no standard error
     expected = entroflow.load(study.out, temperature=0.5, seed=3).log_prob(np.eye(2), np.ones(2))
     np.testing.assert_allclose(np.load(found), expected, rtol=1e-4)
 
@@ -275,8 +276,11 @@ def test_a_stopped_study_goes_on_as_if_it_had_not(study, tmp_path, at_call, caps
     assert "entroflow resume" in capsys.readouterr().out
     out.rename(moved)
     assert study.again(["resume", str(moved)]) == 0
+    said = capsys.readouterr().out  # no terminal: a line for every tenth, and no bar
+    assert ("100%  return" in said) == (at_call == 1) and "━" not in said
     assert (moved / "metrics.csv").read_bytes() == (study.out / "metrics.csv").read_bytes()
     results = json.loads((moved / "results.json").read_text())
+    assert results["seconds"]["compile"] < results["seconds"]["total"], "both of all sittings together"
     assert results["runs"] == study.results["runs"] and not (moved / "checkpoints").exists()
     assert cli.main(["resume", str(moved)]) == 2
     assert "a finished study" in capsys.readouterr().err
@@ -352,6 +356,19 @@ def test_the_table_fits_80_columns(study):
     numbers = {"return": -12.345, "mean_error_relative": 0.9876, "covariance_error_relative": 1.234, "ess": 0.9}
     line = lqr_job._status([numbers | {"standard_return": -123.45, "optimal_standard_return": -121.0}])
     assert len(line) <= 80 and all(part in line for part in ("-123.5", "-121", "98.8%", "123.4%", "0.90"))
+
+
+def test_plants_that_are_not_stabilised_are_told_in_words():
+    """They are left out of the averages and named in the end, with what to do."""
+    fine = {"alpha": 0.5, "seed": 0, "standard_return": -2.0, "optimal_standard_return": -1.0, "ess": 0.5}
+    fine |= {"mean_error_relative": 0.1, "covariance_error_relative": 0.2}
+    broken = fine | {"seed": 7, "standard_return": math.nan, "mean_error_relative": math.nan}
+    assert "1 of 2 runs do not stabilise" in (line := lqr_job._status([fine, broken]))
+    assert "nan" not in line and line.startswith(lqr_job._status([fine])) and "stabilise" not in lqr_job._status([fine])
+    assert lqr_job._status([broken]) == "1 of 1 runs do not stabilise the plant yet"
+    told = lqr_report.diverging([fine, broken])
+    assert told is not None and "α=0.5 seed=7;" in told and "seed=0" not in told and "--initial-gain" in told
+    assert lqr_report.diverging([fine]) is None
 
 
 def untrained_picture(run):

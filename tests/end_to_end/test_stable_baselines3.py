@@ -1,5 +1,6 @@
 """Stable-Baselines3's own tools drive our agents, where that package is installed (`make peers`; it brings PyTorch)."""
 
+import inspect
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -8,14 +9,14 @@ import numpy as np
 import pytest
 
 import entroflow
-from entroflow.agents import sb3
+from entroflow.agents import callbacks, sb3
 
 INSTALLED = find_spec("stable_baselines3") is not None
 SMALL = {"learning_starts": 20, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16, "buffer_size": 200}
 
 
 def drive():
-    """Train in its `Monitor`, evaluate by its `evaluate_policy` and step its `VecEnv`; refuse to train in that."""
+    """Train in its `Monitor`, evaluate by its `evaluate_policy`, step its `VecEnv`; refuse that and its callbacks."""
     common = "stable_baselines3.common."
     monitor, vectors = (import_module(common + name) for name in ("monitor", "vec_env"))
     evaluation = import_module(common + "evaluation")
@@ -29,6 +30,11 @@ def drive():
     actions, _ = agent.predict(obs, deterministic=True)
     obs, rewards, *_ = several.step(actions)
     assert obs.shape == (3, 3) and np.isfinite(rewards).all()
+    theirs = inspect.signature(import_module("stable_baselines3").SAC).parameters.keys()
+    assert theirs <= sb3.TABLE.keys() | inspect.signature(entroflow.GaussianSAC).parameters.keys()
+    their = import_module(common + "callbacks")
+    with pytest.raises(ValueError, match="callback: got a StopTrainingOnMaxEpisodes, .*stop_at"):
+        inspect.unwrap(callbacks.together)(their.StopTrainingOnMaxEpisodes(1))
     with pytest.raises(ValueError, match="env: got a DummyVecEnv, .*num_envs=3"):
         sb3.environment(several, ())
 

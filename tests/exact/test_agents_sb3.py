@@ -12,7 +12,7 @@ import entroflow
 from entroflow import fields
 from entroflow.agents import sb3
 from entroflow.agents.settings import change, of_algorithm, single, values
-from entroflow.names import ALGORITHMS, ELSEWHERE, TASKS, Changes, Named
+from entroflow.names import ALGORITHMS, ELSEWHERE, TASKS, Changes, Named, known
 from entroflow.rl import ACTORS
 
 
@@ -51,6 +51,7 @@ def test_names_that_do_what_they_do_there(given, expected):
         ({"policy_kwargs": {"net_arch": [64, 64, 64]}}, "pass width=64, depth=3, critic_width=64, critic_depth=3"),
         ({"device": "tpu:7"}, "^device: got 'tpu:7', .*JAX_PLATFORMS=cpu"),
         ({"use_sde": True}, "^use_sde: got True, expected False"),
+        ({"n_steps": 3}, "^n_steps: got 3, expected 1"),
         ({"gamma": 0.9, "discount": 0.8}, "^discount: got it by the name of Stable-Baselines3, too"),
     ],
 )
@@ -103,3 +104,30 @@ def test_steps_are_counted_on():
     sb3.refuse_reset(True, 0)
     with pytest.raises(ValueError, match="reset_num_timesteps: got True after 7 steps"):
         sb3.refuse_reset(np.bool_(True).item(), 7)
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("learning_rat", "here it is 'rate'"),
+        ("gama", "here it is 'discount'"),
+        ("learning_start", "did you mean 'learning_starts'"),
+        ("critic_rat", "did you mean 'critic_rate'"),
+    ],
+)
+def test_misspelt_names_of_theirs_are_known_too(misspelt, meant):
+    """The nearest name is suggested, be it one of theirs or one of ours."""
+    with pytest.raises(ValueError, match=meant):
+        known(misspelt, Changes.__annotations__)
+
+
+def test_what_agents_have_there_is_answered_by_what_does_it_here():
+    """As an `AttributeError`, which `hasattr` and `copy` understand; what it names is there."""
+    agent = entroflow.GaussianSAC("Pendulum-v1")
+    for name in sb3.ELSEWHERE:
+        with pytest.raises(AttributeError, match=f"^'GaussianSAC' object has no attribute '{name}'; "):
+            getattr(agent, name)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'$"):
+        _ = agent.nonsense
+    assert agent.task.observation_space.shape == (3,) and agent.task.action_space.shape == (1,)
+    assert agent.settings.discount == 0.99 and agent.state.temperature > 0 and agent.state.actor and agent.state.critic

@@ -194,7 +194,7 @@ def test_files(tmp_path):
         ({"K": [[1]]}, "key: got 'K', expected one of gain"),
         (
             {"gain": CONTROLLER.gain.tolist(), "covariance": np.ones((3, 3)).tolist()},
-            "covariance: .* positive definite",
+            "covariance: .* positive definite matrix; every direction must vary",
         ),
         ({"gain": CONTROLLER.gain.tolist(), "covariance": [[1.0]]}, r"covariance: got shape \(1, 1\)"),
         ({"gain": [["a"]]}, "an entry of K: got 'a'"),

@@ -121,3 +121,12 @@ def test_a_study_whose_results_were_cut_short_is_not_finished(tmp_path, content)
     write_results(tmp_path, {"runs": []}, {})
     with pytest.raises(ValueError, match="a finished study"):
         keeping.read_plan(Path(tmp_path))
+
+
+def test_a_file_is_no_folder(tmp_path):
+    """Where a file has the folder's name, or that of one above it, a sentence says so, and the file stays."""
+    (tmp_path / "taken").write_text("mine")
+    for path in (tmp_path / "taken" / "agent.json", tmp_path / "taken" / "below" / "agent.json"):
+        with pytest.raises(ValueError, match="taken.*: got a file, expected a folder"):
+            files.replace(path, "")
+    assert (tmp_path / "taken").read_text() == "mine"

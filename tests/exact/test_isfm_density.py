@@ -54,6 +54,11 @@ def test_it_draws_and_says_what_it_is(found):
             r"^q: got values of shape \(2,\) at a point of shape \(2,\), expected one",
         ),
         (lambda _: isfm.fit(lambda x: jnp.ones(3) @ x, 2), r"^q: got what fails .* at a point of shape \(2,\)"),
+        (
+            lambda _: isfm.fit(lambda x: x[0] if x[0] > 0 else -x[0], 1),
+            "^q: got what needs .*jnp.where in the place of",
+        ),
+        (lambda _: isfm.fit(lambda x: np.exp(x[0]), 1), "^q: got what needs the numbers .*write it with jax.numpy"),
         (lambda _: isfm.fit(jnp.sum, 0), "^dim: got 0"),
         (lambda _: isfm.fit(jnp.sum, 2, scale=-1.0), "^scale: got -1.0"),
         (lambda found: found.log_prob(np.zeros(2)), r"^points: got shape \(2,\), expected numbers of shape \(…, 1\)"),
@@ -65,3 +70,9 @@ def test_wrong_shapes_are_one_sentence(found, call, message):
     with pytest.raises(ValueError, match=message) as refusal:
         call(found)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_fit_that_failed_says_so():
+    """With the sign turned around exp(q) has no finite integral, and no flow is near it."""
+    with pytest.warns(UserWarning, match="ESS/N is 0.0.*: look whether q has the right sign"):
+        isfm.fit(lambda x: 20 * jnp.sum(x**2), 2, steps=5)

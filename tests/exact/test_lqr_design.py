@@ -397,3 +397,18 @@ def test_what_is_no_truth_value_is_refused():
     code = "from entroflow import lqr; lqr.design(2.0, 1.0, 1.0, 1.0, temperature=1.0, continuous='no')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "continuous: got 'no', expected True or False; pass continuous=True for dx/dt = Ax + Bu." in done.stderr
+
+
+def test_notebooks_show_its_picture() -> None:
+    """By themselves, as IPython asks for it."""
+    assert design(A, B, Q, R, **GIVEN).plot()._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+
+
+def test_it_says_what_it_is() -> None:
+    """In one line, also with several inputs."""
+    found = design(A, B, Q, R, **GIVEN)
+    start, rows = repr(found).split("K = ")
+    assert start == "<Design(temperature=0.3, discount=1): discrete time, " and "\n" not in rows
+    entries = [float(part) for part in rows.translate(str.maketrans("[]>", "   ")).split()]
+    np.testing.assert_allclose(entries, found.gain.ravel(), atol=1e-4)
+    assert repr(design(F, B, Q, R, **GIVEN, continuous=True)).startswith("<Design(temperature=0.3, discount=1): contin")

@@ -77,7 +77,7 @@ def test_cost_and_its_minimum(plant: lqr.Plant) -> None:
 def test_long_horizons_end_at_the_design() -> None:
     """Far from its end a long horizon has the design's gain; from its cost matrix on, at every step."""
     design = lqr.design(A, B, Q, R, temperature=ALPHA, discount=GAMMA, cross=N)
-    np.testing.assert_allclose(lqr.finite_horizon(design.plant, 200).gains[0], design.gain, rtol=1e-9)
+    np.testing.assert_allclose(lqr.finite_horizon(design, 200).gains[0], design.gain, rtol=1e-9)
     still = lqr.finite_horizon(design.plant, 3, design.cost_matrix)
     np.testing.assert_allclose(still.gains, np.tile(design.gain, (3, 1, 1)), rtol=1e-9)
     np.testing.assert_allclose(still.covariances, np.tile(design.covariance, (3, 1, 1)), rtol=1e-9)

@@ -160,6 +160,8 @@ class SAC:
         """
         compiling.refuse_forks()
         sb3.refuse_reset(reset_num_timesteps, self.num_timesteps)
+        if resume and log is None:
+            raise checks.error("resume", "True", "the folder of a run to go on with", "pass it, as in log=FOLDER")
         if log is None and self.tensorboard_log is not None:
             log = learning.numbered(Path(self.tensorboard_log), tb_log_name or self.settings.algorithm)
         tell, console = together(callback), progress.console_of(self.verbose, progress_bar)
@@ -188,14 +190,9 @@ class SAC:
         flat, batch = self.task.flatten(observation)
         self._draws += 1
         # One compiled call and nothing beside it: for one action any further operation costs as much as the policy.
-        actions = loop_gym.act_well(
-            self.config,
-            self._training.agents,
-            flat[None],
-            self._training.predict_keys,
-            self._draws,
-            candidates=self.settings.action_candidates if deterministic else 1,
-        )
+        count = self.settings.action_candidates if deterministic else 1
+        seen = self._training.agents, flat[None], self._training.predict_keys, self._draws
+        actions = loop_gym.act_well(self.config, *seen, candidates=count)
         return np.asarray(actions)[0].reshape(*batch, *self.task.action_space.shape), state
 
     def sample(self, observation: Any, n: int = 1, seed: int = 0) -> Float[np.ndarray, "..."]:
@@ -232,7 +229,7 @@ class SAC:
         """Return log π(a|s), the log-density of actions.
 
         Args:
-            observation: observations with any leading axes, in the form of the task's observations or flattened.
+            observation: as in `SAC.sample`.
             action: actions; leading axes broadcast against those of the observations.
 
         Returns:
@@ -276,7 +273,7 @@ class SAC:
         """Write the agent into a folder.
 
         Args:
-            path: the folder; an agent that is there is replaced.
+            path: the folder; an agent that is there is replaced, a file refused (`ValueError`).
             replay: write what it remembers of the task, too, and where its environments are, as far as these can be
                 captured: once loaded, it learns on as if it had not been saved.
         """
@@ -287,7 +284,7 @@ class SAC:
         """Write what acts as one file that runs without this library: observations and noise to actions.
 
         Args:
-            path: the file, .stablehlo or .onnx; see docs/export.md.
+            path: the file, .stablehlo, .onnx or .h; see docs/export.md and docs/deploy-c.md.
             best_of: actions to draw, of which the best by Q is taken. A single draw comes with its log π(a|s), if the
                 policy has a density.
 
@@ -327,6 +324,9 @@ class SAC:
             with checkpoint.fitting(Path(path)):
                 agent._training.restore(what.training, arrays)
         return agent
+
+    if not TYPE_CHECKING:  # or any name would do for a type checker
+        __getattr__ = sb3.explained
 
 
 class SACISFM(SAC):

@@ -17,7 +17,8 @@ Callback = Callable[[Any, Row], Any]
 
 def together(callback: Callback | Sequence[Callback] | None) -> Callback:
     """Return callbacks as one, which calls all and returns False if one did; a `ValueError` if they are none."""
-    callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
+    given = list(callback) if isinstance(callback, list | tuple) else [callback]
+    callbacks: list[Any] = [each for each in given if each is not None]
     for each in callbacks:
         if not callable(each):
             remedy = "write one, or take evaluation, checkpoints or stop_at of entroflow.agents.callbacks"

@@ -270,7 +270,7 @@ class Run:
     def train(self, writer: records.Writer, live: TrainingProgress) -> bool:
         """Train with an evaluation and a checkpoint at every interval; return whether that came to its end."""
         training, interval = self.training, self.config["evaluation"]["every"]
-        before, stop = updates(training), lambda: live.tick(training.step) or self.stop()
+        before, start, stop = updates(training), training.step, lambda: live.tick(training.step) or self.stop()
         while True:
             step = training.step
             due = step >= self.steps or step % interval < training.settings.num_envs
@@ -281,7 +281,8 @@ class Run:
                     return False
                 self.kept(step)
             if step >= self.steps:
-                if told := nothing_learned(training, before):
+                done = f"nothing to do: all of the run's {step:,} steps are made; ask for more of them"
+                if told := nothing_learned(training, before) if step > start else done:
                     self._warn(told)
                 return True
             mark = min(self.steps, *((step // each + 1) * each for each in (interval, self.every)))

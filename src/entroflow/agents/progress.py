@@ -143,7 +143,7 @@ class TrainingProgress:
     def table(self) -> Table:
         """Return the closing table, at most 80 columns wide: the newest values of every seed, and their average."""
         caption = f"{self._step:,} steps of every seed in {_duration(time.perf_counter() - self._begun)}"
-        style = {"box": box.SIMPLE_HEAD, "padding": (0, 0, 0, 1), "pad_edge": False}
+        style = {"box": box.SIMPLE_HEAD, "padding": (0, 0, 0, 1), "pad_edge": False, "min_width": len(caption)}
         table = Table(title=escape(self.title), caption=caption, **style)
         shown = [name for name in SHOWN if any(name in values for values in self._seen.values())]
         shown.sort(key=lambda name: name != "return")

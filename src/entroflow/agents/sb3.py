@@ -1,7 +1,7 @@
 """The names that people bring from Stable-Baselines3: each does what it does there, or is refused with what does."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 
@@ -12,7 +12,41 @@ POLICIES = "MlpPolicy", "MultiInputPolicy"
 # What changes nothing as it is by default, and does not exist here otherwise.
 ABSENT = {"action_noise": None, "replay_buffer_class": None, "replay_buffer_kwargs": None, "monitor_wrapper": True}
 ABSENT |= {"optimize_memory_usage": False, "target_update_interval": 1, "use_sde": False, "sde_sample_freq": -1}
-ABSENT |= {"use_sde_at_warmup": False, "stats_window_size": 100, "_init_setup_model": True}
+ABSENT |= {"use_sde_at_warmup": False, "stats_window_size": 100, "n_steps": 1, "_init_setup_model": True}
+# What agents have there and not here, and what does it.
+ELSEWHERE = {
+    "env": "make one: gymnasium.make(agent.task.name)",
+    "get_env": "make one: gymnasium.make(agent.task.name)",
+    "set_env": "load it with another one: entroflow.load(folder, env=env)",
+    "observation_space": "it is agent.task.observation_space",
+    "action_space": "it is agent.task.action_space",
+    "replay_buffer": "it is saved with agent.save(folder, replay=True)",
+    "save_replay_buffer": "it is saved with agent.save(folder, replay=True)",
+    "load_replay_buffer": "it is loaded with what agent.save(folder, replay=True) wrote",
+    "logger": "callbacks are given the numbers, and learn(…, log=folder) writes them",
+    "set_logger": "callbacks are given the numbers, and learn(…, log=folder) writes them",
+    "get_parameters": "the networks are in agent.state",
+    "set_parameters": "load an agent: entroflow.load(folder)",
+    "actor": "the policy is agent.policy, its network agent.state.actor",
+    "critic": "it is agent.state.critic",
+    "gamma": "it is agent.settings.discount",
+    "ent_coef": "it is agent.state.temperature",
+    "device": "JAX has the say: jax.default_backend()",
+}
+
+
+def explained(agent: Any, name: str) -> NoReturn:
+    """Say that an agent does not have something, and what does here what Stable-Baselines3 does by it.
+
+    Args:
+        agent: the agent.
+        name: what it does not have.
+
+    Raises:
+        AttributeError: always.
+    """
+    here = f"; {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+    raise AttributeError(f"{type(agent).__name__!r} object has no attribute {name!r}{here}", name=name, obj=agent)
 
 
 def environment(env: Any, more: tuple[Any, ...], policy: Any = None) -> Env:

@@ -32,7 +32,7 @@ def evaluate(command: EvalOptions) -> int:
         how = {"deterministic": not command.stochastic, "seed": command.seed}
         found = agent.evaluate(command.episodes, perturbation=change, **how)
         cells = [found.mean, found.standard_error, found.returns.min(), found.returns.max(), found.lengths.mean()]
-        table.add_row(folder.name, *[f"{cell:.1f}" for cell in cells])
+        table.add_row(folder.name, *[f"{cell:.1f}" if cell == cell else "–" for cell in cells])
     Console().print(table)
     return 0
 
@@ -43,6 +43,7 @@ def watch(command: WatchOptions) -> int:
     shown = {"DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"} & os.environ.keys()
     if sys.platform == "linux" and not shown:  # MuJoCo, when it is imported, would look for a display in vain
         os.environ["MUJOCO_GL"] = "osmesa" if find_library("OSMesa") else "egl"
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # nor pygame, which would say that there is none
     from ..agents import SAC
     from .video import record
 

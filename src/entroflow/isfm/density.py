@@ -5,6 +5,7 @@ found.sample(1000), found.log_prob([0.0, 0.0]), found.plot()
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
+from rich.console import Console
 
 from .. import checks
+from ..compiling import waiting
 from ..flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from .improvement import FitConfig, FitMetrics, improve
 
 SEGMENTS = 32  # of a path from noise to a point
+LEAST_ESS = 0.05  # below which a fit is said to have failed
 SOLVER = RungeKutta("rk4", 16)
 OBS = np.zeros(1, np.float32)  # the one state
 
@@ -78,7 +82,7 @@ class Fitted:
             seed: seed of the random numbers.
 
         Returns:
-            The Matplotlib figure.
+            The Matplotlib figure, which notebooks show, and scripts `.savefig`.
 
         Raises:
             ValueError: for points of more than two components.
@@ -134,18 +138,30 @@ def fit(
     """
     dim, temperature = checks.positive_int("dim", dim), checks.positive_number("temperature", temperature)
     scale, point = checks.positive_number("scale", scale), jax.ShapeDtypeStruct((dim,), jnp.float32)
+    remedy = "return for example jnp.sum(…), or pass another dim"
     try:
         given = f"values of shape {(shape := getattr(jax.eval_shape(q, point), 'shape', None))}"
+    except jax.errors.JAXTypeError:
+        shape, given = None, "what needs the numbers themselves (an `if`, NumPy, SciPy or math)"
+        remedy = "write it with jax.numpy and jax.scipy, and jnp.where in the place of `if`"
     except (TypeError, ValueError, IndexError) as problem:
         shape, given = None, f"what fails ({' '.join(str(problem).split())[:200]})"
     if shape != ():
-        remedy = "return for example jnp.sum(…), or pass another dim"
         raise checks.error("q", f"{given} at a point of shape ({dim},)", "one number, of shape ()", remedy)
     velocity_key, key = jax.random.split(jax.random.key(checks.seed("seed", seed)))
     velocity = VelocityNetwork(obs_size=1, action_size=dim, width=64, key=velocity_key)
     policy = FlowPolicy(velocity, Unbounded(dim, scale=scale))
     q_function = lambda _, action: jnp.asarray(q(action), action.dtype)  # noqa: E731
-    policy, metrics = improve(FitConfig(steps=steps), policy, key, lambda _: jnp.zeros((1, 1)), q_function, temperature)
+    one_state = lambda _: jnp.zeros((1, 1))  # noqa: E731
+    config, shown = FitConfig(steps=steps), Console()
+    with waiting(f"fitting the flow in {steps} steps", shown):
+        policy, metrics = improve(config, policy, key, one_state, q_function, temperature)
+    ess = float(np.mean(metrics.diagnostics.ess[-max(1, steps // 10) :]))
+    if ess < LEAST_ESS:
+        remedy = (
+            "look whether q has the right sign and exp(q/α) a finite integral, then pass more steps or another scale"
+        )
+        warnings.warn(f"the flow is far from exp(q/α)/Z, ESS/N is {ess:.2g}: {remedy}", stacklevel=2)
     return Fitted(policy.with_solver(SOLVER), metrics, lambda x: q(x) / temperature)
 
 

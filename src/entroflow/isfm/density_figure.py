@@ -45,7 +45,7 @@ def draw(log_prob: Callable, log_target: Callable, paths: Float[np.ndarray, "n t
             panels[1].plot(
                 np.linspace(0, 1, paths.shape[1]), paths[:PATHS, :, 0].T, color=plotting.QUIET, linewidth=0.5
             )
-            panels[1].set_xlabel("flow time")
+            panels[1].set(xlabel="flow time", ylabel="x, from noise to samples")
         else:
             for panel, density, title in zip(panels, (target, learned), ("target", "learned density"), strict=False):
                 panel.pcolormesh(*axes, density.reshape(POINTS, POINTS).T, cmap="Blues", vmin=0, vmax=target.max())
@@ -54,5 +54,5 @@ def draw(log_prob: Callable, log_target: Callable, paths: Float[np.ndarray, "n t
             panels[2].plot(*samples.T, ".", color=plotting.LEARNED, markersize=2)
             panels[2].set_title("samples and paths")
             for panel in panels:
-                panel.set_aspect("equal")
+                panel.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     return figure

@@ -80,6 +80,12 @@ class Design:
     given: Plant
     cost_matrix: Float[np.ndarray, "n n"]
 
+    def __repr__(self) -> str:
+        """Say what it is: price, discount and gain."""
+        gain = np.array2string(self.gain, precision=4, suppress_small=True).replace("\n", "")
+        given = f"temperature={self.plant.temperature:g}, discount={self.plant.discount:g}"
+        return f"<Design({given}): {'continuous' if self.plant.continuous else 'discrete'} time, K = {gain}>"
+
     @cached_property
     def gain(self) -> Float[np.ndarray, "d n"]:
         """K, which does not depend on α."""
@@ -143,7 +149,7 @@ class Design:
         return run(self.plant, self.to_gaussian_policy(), x0, steps, trajectories, seed, step)
 
     def plot(self, x0: State = None, steps: int | None = None, step: Step = None) -> "Figure":
-        """Response with bands, inputs, poles and the input's covariance, see `respond`."""
+        """Response with bands, inputs, poles and the input's covariance, see `respond`; scripts `.savefig` it."""
         from entroflow.lqr.design_figure import design_figure  # Matplotlib takes long to load
 
         response = self.response(x0, steps, step)

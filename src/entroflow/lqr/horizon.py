@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from entroflow import checks
-from entroflow.lqr.controller import Cost
+from entroflow.lqr.controller import Cost, Design
 from entroflow.lqr.matrices import gaussian_entropy, symmetric
 from entroflow.lqr.plant import Plant
 from entroflow.lqr.riccati import improve
@@ -29,11 +29,11 @@ class Schedule(NamedTuple):
     """E Σ γ^t cost_t + γ^H final cost by cause, as sums over the horizon, whose duration counts as one."""
 
 
-def finite_horizon(plant: Plant, steps: int, final_cost: ArrayLike | None = None) -> Schedule:
+def finite_horizon(plant: Plant | Design, steps: int, final_cost: ArrayLike | None = None) -> Schedule:
     """The optimal controller for a given number of steps.
 
     Args:
-        plant: the plant, in discrete time, such as `Design.plant`; it need not be stabilisable.
+        plant: the plant, in discrete time, or a design, whose plant it is; it need not be stabilisable.
         steps: H.
         final_cost: (n, n) cost of the state after the last step, positive semidefinite; None: zero.
 
@@ -43,6 +43,7 @@ def finite_horizon(plant: Plant, steps: int, final_cost: ArrayLike | None = None
     Raises:
         ValueError: for a plant in continuous time, or a wrong shape or number.
     """
+    plant = plant.plant if isinstance(plant, Design) else plant
     if plant.continuous:
         raise checks.error("plant", "continuous time", "discrete time", "pass dt to design, which samples the plant")
     given = 0 * plant.Q if final_cost is None else final_cost

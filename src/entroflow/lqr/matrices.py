@@ -29,7 +29,8 @@ def symmetric(name: str, matrix: Float[np.ndarray, "n n"], definite: bool = Fals
     smallest = np.linalg.eigvalsh(scaled).min()
     given = f"a smallest eigenvalue of {np.linalg.eigvalsh(matrix).min():.3g}"
     if definite and smallest <= 1e-12 * size:
-        raise checks.error(name, given, "a positive definite matrix", "every action must cost something")
+        remedy = "every action must cost something" if name == "R" else "every direction must vary"
+        raise checks.error(name, given, "a positive definite matrix", remedy)
     if smallest < -1e-8 * size:
         raise checks.error(name, given, "a positive semidefinite matrix", "no direction may count negatively")
     return (matrix + matrix.T) / 2

@@ -136,7 +136,7 @@ def table(comparison: Comparison) -> Constrain:
     kind = "mean [lowest, highest seed]" if plain else "interquartile mean [95 % interval]"
     scores = Table(title=f"{comparison.metric}: {kind}", **style)
     scores.add_column("", no_wrap=True)
-    for header in ("seeds", "steps", "at the end", "average over steps", "min"):
+    for header in ("seeds", "steps", "at the end", "average over steps", "minutes"):
         scores.add_column(header, justify="right", overflow="fold", no_wrap=len(header) < 6)
     for task, curves in itertools.groupby(comparison.curves + comparison.aggregate, lambda curve: curve.task):
         together = task == ALL_TASKS

@@ -29,8 +29,10 @@ from rich.text import Text
 
 from ... import memory
 from ...agents import Settings, saved
+from ...agents.progress import LINES
 from ...agents.settings import to_json
 from ...agents.tasks import rebuilt
+from ...compiling import waiting
 from ...devices import mesh_of, use_all_cores
 from ...envs import LQREnv
 from ...flow import Unbounded
@@ -114,17 +116,19 @@ class _Job:
         self.mesh = mesh_of(len(runs))
         self.clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
         self.rows: list[dict[str, Any]] = []
+        self.begun = time.perf_counter()
 
     def run(self) -> int:
         """Train, evaluate, write; return the exit code."""
-        begun = time.perf_counter()
         n, d = self.lqr.B.shape
         console, runs, steps = self.console, self.runs, self.options.steps
+        count = lambda number, what: f"{number} {what}{'s' * (number != 1)}"  # noqa: E731
         console.print(
-            f"{self.options.algorithm.upper().replace('_', '-')} on [bold]{escape(self.lqr.name)}[/] ({n} states, "
-            f"{d} inputs): {len(runs)} runs in one program, {steps} steps, {planned.ENVIRONMENTS} environments each"
+            f"{self.options.algorithm.upper().replace('_', '-')} on [bold]{escape(self.lqr.name)}[/] "
+            f"({count(n, 'state')}, {count(d, 'input')}): {count(len(runs), 'run')} in one program, "
+            f"{count(steps, 'step')}, {planned.ENVIRONMENTS} environments each"
         )
-        with console.status("compiling (once: the next time it is read from disk)"):
+        with waiting("compiling (once: the next time it is read from disk)", console):
             loop = self._start()
             scales = jnp.linspace(1.0, planned.exploration(self.options), planned.ENVIRONMENTS)
 
@@ -139,11 +143,12 @@ class _Job:
             numbers = self.keeper.numbers
             with checkpoint.fitting(self.options.out):
                 self.rows, self.clock = json.loads(numbers["rows"]), dict(numbers["seconds"])
+                self.begun -= self.clock.pop("total", 0.0)
                 loop = self.keeper.restored("loop", loop)
         marks = [step for step in planned.marks(steps) if step >= self.keeper.step]
         columns = BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         progress, status = Progress(TextColumn("{task.percentage:3.0f} %"), *columns, console=console), Text()
-        with Live(Group(progress, status), console=console):
+        with Live(Group(progress, status), console=console, transient=not console.is_terminal):
             task = progress.add_task("training", total=steps, completed=marks[0])
             for before, after in itertools.pairwise(marks):
                 with timed(self.clock, "train"):
@@ -168,11 +173,11 @@ class _Job:
                     return 1
                 progress.update(task, completed=after)
                 status.plain = _status(rows)
+                if not console.is_terminal and after * LINES // steps > before * LINES // steps:
+                    console.print(f"{after / steps:4.0%}  {status.plain}", highlight=False, soft_wrap=True)
                 if self.keeper.keep(after, lambda loop=loop: self._state(loop)):
                     return self.keeper.stopped(console)
-        if not console.is_interactive:
-            console.print()  # the live lines do not end their last line in a file
-        self._finish(loop, begun)
+        self._finish(loop)
         self.keeper.finished()
         return 0
 
@@ -189,9 +194,13 @@ class _Job:
         """Return the units as JSON has them."""
         return [np.asarray(unit).tolist() for unit in self.units]
 
+    def _seconds(self) -> dict[str, float]:
+        """Return what took how long, in all sittings together."""
+        return self.clock | {"total": time.perf_counter() - self.begun}
+
     def _state(self, loop: loop_jax.Loop) -> tuple[dict[str, Any], checkpoint.Arrays]:
         """Return what going on needs. Rows are text, for an evaluation may find infinity, which JSON does not have."""
-        numbers = {"rows": json.dumps(self.rows), "seconds": self.clock, "units": self._units_told()}
+        numbers = {"rows": json.dumps(self.rows), "seconds": self._seconds(), "units": self._units_told()}
         return numbers, checkpoint.flatten("loop", loop)
 
     def _start(self) -> loop_jax.Loop:
@@ -250,14 +259,14 @@ class _Job:
         task = rebuilt({"id": "entroflow/LQR-v0", "kwargs": {"system": self.lqr.to_dict()}})
         saved.write(folder, task, made, run.seed, self.options.steps, jax.tree.map(lambda leaf: leaf[None], agent))
 
-    def _finish(self, loop: loop_jax.Loop, begun: float) -> None:
+    def _finish(self, loop: loop_jax.Loop) -> None:
         """Make the last evaluation and write everything."""
         out, console = self.options.out, self.console
-        with console.status("final evaluation"):
+        with waiting("final evaluation", console):
             final = self._compile(self._evaluation(planned.FINAL_STATES, planned.FINAL_SAMPLES), loop.agent)
             with timed(self.clock, "evaluate"):
                 evaluations = _unstack(jax.block_until_ready(final(loop.agent)))
-        with console.status("writing policies and figures"):
+        with waiting("writing policies and figures", console):
             results, pictures = [], []
             for i, (run, evaluation) in enumerate(zip(self.runs, evaluations, strict=True)):
                 config, agent = self._restored(jax.tree.map(lambda leaf, i=i: leaf[i], loop.agent))
@@ -271,7 +280,7 @@ class _Job:
                 if run.seed == self.options.seed:
                     pictures += report.pictures(self.lqr, run, sac.policy(config, agent, average=True))
             report.draw(out, self.lqr.name, self.runs, self.rows, results, pictures)
-        seconds = self.clock | {"total": time.perf_counter() - begun}
+        seconds = self._seconds()
         told = dataclasses.asdict(self.options) | {
             "environments": planned.ENVIRONMENTS,
             "exploration": planned.exploration(self.options),
@@ -286,6 +295,8 @@ class _Job:
         started = {} if self.controller is None else {"controller": initial.document(self.controller)}
         write_results(out, {"system": self.lqr.to_dict()} | started | {"settings": told, "runs": results}, seconds)
         console.print(report.table(results))
+        if (diverging := report.diverging(results)) is not None:
+            console.print(diverging, style="yellow", highlight=False, soft_wrap=True)
         console.print(
             f"compile {seconds['compile']:.0f} s, train {seconds['train']:.0f} s, "
             f"evaluate {seconds['evaluate']:.0f} s, all {seconds['total']:.0f} s"
@@ -314,10 +325,14 @@ def _broken(rows: list[dict[str, Any]], metrics: Iterable[str], faults: Float[np
 
 
 def _status(rows: list[dict[str, Any]]) -> str:
-    """The live line: averages over the runs."""
-    average = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    """The live line: averages over the runs whose return is finite."""
+    stable = [row for row in rows if math.isfinite(row["standard_return"])]
+    told = f"{len(rows) - len(stable)} of {len(rows)} runs do not stabilise the plant yet"
+    if not stable:
+        return told
+    average = {name: float(np.mean([row[name] for row in stable])) for name in rows[0]}
     return (
         f"return {average['standard_return']:.4g} (optimum {average['optimal_standard_return']:.4g})  "
         f"error: mean {average['mean_error_relative']:.1%}, cov {average['covariance_error_relative']:.1%}  "
         f"ESS/N {average['ess']:.2f}"
-    )
+    ) + f"  {told}" * (len(stable) < len(rows))

@@ -142,6 +142,13 @@ def table(results: list[dict[str, Any]]) -> Table:
     return table
 
 
+def diverging(results: list[dict[str, Any]]) -> str | None:
+    """Say which policies let the plant diverge, so that nothing of them is finite, and what to do; None: none does."""
+    runs = [f"α={row['alpha']:g} seed={row['seed']}" for row in results if not math.isfinite(row["standard_return"])]
+    remedy = "make more --steps, or begin with a gain that does, --initial-gain FILE"
+    return f"not finite, for these policies do not stabilise the plant: {', '.join(runs)}; {remedy}." if runs else None
+
+
 def _short(number: float) -> str:
     """Write a number in at most six characters."""
     return f"{number:.1f}" if abs(number) < 1000 else f"{number:.0e}"
