@@ -13,7 +13,7 @@ from .. import frame
 
 COLUMNS = [
     *("plant", "method", "states", "inputs", "alpha", "seed", "mean_error_relative", "covariance_error_relative"),
-    *("gap", "begun", "transitions", "seconds"),
+    *("gap", "begun", "signal", "transitions", "seconds"),
 ]
 NAMES = {"default": "SAC-ISFM", "paper": "SAC-ISFM, paper's preset", "gaussian_sac": "Gaussian SAC"}
 ERRORS = {"mean_error_relative": "action mean", "covariance_error_relative": "action covariance"}
@@ -57,6 +57,22 @@ def table(rows: Sequence[frame.Row]) -> str:
         lines.append([f"`{plant}`", sizes, f"`{method}`", first, *cells, timing])
     heads = ["plant", "states, inputs", "method", "mean error at first", *(f"α = {alpha:g}" for alpha in alphas)]
     return frame.markdown([*heads, "processor time, a run"], lines)
+
+
+def beside_exploration(rows: Sequence[frame.Row]) -> str:
+    """Return how large the best mean is, and how large the learned one's error, in deviations of the exploration."""
+    own = sorted((row for row in rows if row["method"] == "sac_isfm"), key=lambda row: int(row["states"]))
+    alphas = sorted({float(row["alpha"]) for row in own})
+    lines = []
+    for (plant, states), group in groups(own, "plant", "states").items():
+        cells = []
+        for alpha in alphas:
+            of = [row for row in group if float(row["alpha"]) == alpha]
+            size = average(of, "signal")
+            error = size * average(of, "mean_error_relative")
+            cells.append(f"{size:.2g}: {error:.1%}" if np.isfinite(error) else f"{size:.2g}: broke down" if of else "–")
+        lines.append([f"`{plant}`", states, *cells])
+    return frame.markdown(["plant", "states", *(f"α = {alpha:g}" for alpha in alphas)], lines)
 
 
 def plants_figure(rows: Sequence[frame.Row]) -> Figure:

@@ -87,6 +87,13 @@ def distance(lqr: LQR, gain: np.ndarray) -> float:
     return float(np.linalg.norm((gain - best.K) @ root) / np.linalg.norm(best.K @ root))
 
 
+def signal(lqr: LQR, alpha: float) -> float:
+    """Return the best mean action in deviations of the best exploration: root mean square over 101 visited states."""
+    best = lqr.optimal(alpha)
+    visited = lqr.state_covariances(best.K, best.covariance, 100).mean(axis=0)
+    return float(np.sqrt(np.trace(np.linalg.solve(best.covariance, best.K @ visited @ best.K.T)) / len(lqr.R)))
+
+
 def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Learn on every plant, then by the other methods on some."""
     cells = []
@@ -101,6 +108,7 @@ def run(options: Options, job: frame.Job) -> tuple[frame.Row, list[Any]]:
         job.rows("results.csv", rows)
         job.rows("curves.csv", curves)
         job.text("table.md", report.table(rows))
+        job.text("beside_exploration.md", report.beside_exploration(rows))
     save(job.out, "plants", report.plants_figure(rows))
     if any(row["method"] in METHODS for row in rows):
         save(job.out, "methods", report.methods_figure(rows, curves))
@@ -142,8 +150,8 @@ def measure(name: str, method: str, alphas: tuple[float, ...], options: Options,
     curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in watched]
     start = None if method in METHODS else distance(lqr, gain)
     if done.returncode == 1:
-        lost = head | dict.fromkeys(report.COLUMNS[4:])
-        return {"rows": [lost | {"alpha": alpha, "begun": start} for alpha in alphas], "curves": curves}
+        lost = head | dict.fromkeys(report.COLUMNS[4:]) | {"begun": start}
+        return {"rows": [lost | {"alpha": alpha, "signal": signal(lqr, alpha)} for alpha in alphas], "curves": curves}
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     runs = json.loads((out / "results.json").read_text())["runs"]
     rows = [
@@ -151,7 +159,8 @@ def measure(name: str, method: str, alphas: tuple[float, ...], options: Options,
         | {"alpha": each["alpha"], "seed": each["seed"]}
         | {key: each[key] for key in FOUND}
         | {"gap": 1 - report.number(each["standard_return"]) / each["optimal_standard_return"]}
-        | {"begun": start, "transitions": each["transitions"], "seconds": seconds / len(runs)}
+        | {"begun": start, "signal": signal(lqr, each["alpha"])}
+        | {"transitions": each["transitions"], "seconds": seconds / len(runs)}
         for each in runs
     ]
     return {"rows": rows, "curves": curves}

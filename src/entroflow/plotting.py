@@ -84,6 +84,9 @@ def new_figure(width: float, height: float, title: str) -> Figure:
 def label_logarithmic(axis: Axis, text: Callable[[float], str] | None = None, most: int = 6) -> None:
     """Label a logarithmic axis at two round numbers or more, and at most so many, whatever it spans."""
     low, high = sorted(axis.get_view_interval())
+    if not 0 < low <= high < np.inf:  # no finite number is drawn: any span will do
+        low, high = 1.0, 10.0
+        axis.set_view_interval(low, high, ignore=True)
     first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
     choices = [(digits, 1) for digits in ((1, 2, 5), (1, 3), (1,))] + [((1,), stride) for stride in range(2, 30)]
     ticks: list[float] = []

@@ -76,6 +76,20 @@ def test_a_problem_is_the_sampled_plant(name):
     assert run.distance(lqr, 0 * gain) == pytest.approx(1)
 
 
+def test_the_mean_is_told_in_deviations_of_the_exploration():
+    """On one state as the recursion of its variance has it; on several it does not depend on the units of the inputs."""
+    lqr = run.system("cruise")[0]
+    best, variance, total = lqr.optimal(0.1), lqr.initial_cov, 0.0
+    for _ in range(101):
+        total += (best.K @ variance @ best.K.T / best.covariance).item() / 101
+        closed = lqr.A - lqr.B @ best.K
+        variance = closed @ variance @ closed.T + lqr.B @ best.covariance @ lqr.B.T + lqr.noise_cov
+    assert run.signal(lqr, 0.1) == pytest.approx(total**0.5, rel=1e-9)
+    plant = run.system("shift")[0]
+    scaled = plant.in_units(np.ones(6), np.array([2.0, 0.25]), 1.0)
+    assert run.signal(scaled, 1.0) == pytest.approx(run.signal(plant, 1.0), rel=1e-9)
+
+
 def test_a_run_calls_the_command_and_keeps_what_it_found(tmp_path, monkeypatch):
     """With system, gain and method; a study that breaks down leaves its curve and no errors; table and figure."""
     calls = []
@@ -127,12 +141,22 @@ def test_a_run_calls_the_command_and_keeps_what_it_found(tmp_path, monkeypatch):
     assert run.main(["--plants", "boat", "--out", str(tmp_path / "other")]) == 2
 
 
+def test_runs_that_all_broke_down_are_drawn():
+    """As empty panels: the study ends with its table and figures."""
+    lost = dict.fromkeys(report.COLUMNS) | {"plant": "cruise", "method": "sac_isfm", "states": 1, "alpha": 1.0}
+    lost["signal"] = 0.5
+    assert "broke down" in report.table([lost]) and "0.5: broke down" in report.beside_exploration([lost])
+    report.plants_figure([lost]).draw_without_rendering()
+
+
 def test_the_committed_table_is_that_of_the_committed_rows():
     """To the letter, and in the README; no row is of a plant or an α that the plan does not have."""
     with (run.HERE / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert report.table(rows) == (run.HERE / "table.md").read_text()
-    assert report.table(rows) in (run.HERE / "README.md").read_text()
+    for name, text in (("table", report.table(rows)), ("beside_exploration", report.beside_exploration(rows))):
+        assert text == (run.HERE / f"{name}.md").read_text() and text in (run.HERE / "README.md").read_text()
+    for row in rows:  # the problems have not changed since
+        assert float(row["signal"]) == pytest.approx(run.signal(run.system(row["plant"])[0], float(row["alpha"])))
     assert {row["plant"] for row in rows} <= run.PLANTS.keys() and {float(row["alpha"]) for row in rows} <= {
         *run.ALPHAS
     }
