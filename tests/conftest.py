@@ -1,5 +1,6 @@
 """Settings for every test: shapes and types are checked at run time, promotion is explicit, compilation is cached."""
 
+import gc
 import inspect
 import os
 from pathlib import Path
@@ -34,6 +35,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MOST_MAPPINGS = 20_000
+# Compiled programs are trees of Python objects, hundreds of thousands of them, looked through for nothing otherwise.
+gc.set_threshold(100_000, 50, 1000)
 
 # `--hypothesis-profile=thorough` searches with new random examples; the default is small and always the same.
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)

@@ -71,7 +71,7 @@ def beside_exploration(rows: Sequence[frame.Row]) -> str:
             size = average(of, "signal")
             error = size * average(of, "mean_error_relative")
             cells.append(f"{size:.2g}: {error:.1%}" if np.isfinite(error) else f"{size:.2g}: broke down" if of else "–")
-        lines.append([f"`{plant}`", states, *cells])
+        lines.append([f"`{plant}`", str(states), *cells])
     return frame.markdown(["plant", "states", *(f"α = {alpha:g}" for alpha in alphas)], lines)
 
 

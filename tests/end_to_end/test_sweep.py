@@ -297,6 +297,7 @@ def alone(place, seed):
     return out
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_is_killed_ends_as_one_that_was_not(place):
     """Bit for bit; beside it a trial fails by its own fault, is told of in its sentence, and stops no other one."""
     study = {"tasks": ["sick:Sick-v0", "sick:Swing-v0"], "algorithms": ["gaussian_sac"], **EVALUATION}

@@ -98,10 +98,14 @@ def test_refusals() -> None:
     full = design([[1.2, 0], [0, 0.5]], np.eye(2), np.eye(2), np.eye(2), temperature=0.5, noise_cov=np.eye(2))
     with pytest.raises(ValueError, match=r"^C: got shape \(1, 3\)"):
         observe(full, [1, 2, 3], 1)
-    with pytest.raises(ValueError, match=r"^C, measurement_cov: got .*not stabilisable.*measure more"):
+    with pytest.raises(ValueError, match=r"^C, noise_cov: got a mode .* C does not see .*measure more"):
         observe(full, [0, 1], 1)
-    with pytest.raises(ValueError, match=r"^C, measurement_cov: got .*shape"):
+    with pytest.raises(ValueError, match=r"^measurement_cov: got .*shape"):
         observe(full, [1, 1], np.eye(2))
+    with pytest.raises(ValueError, match=r"^measurement_cov: got a smallest eigenvalue of 0"):
+        observe(full, [1, 1], 0)
+    with pytest.raises(ValueError, match=r"^C, noise_cov: .* or noise_cov does not drive"):
+        observe(design([[1, 0.1], [0, 1]], [0, 1], np.eye(2), 1, temperature=0.5), [1, 0], 1)
     noisy = design(1, 1, 1, 1, temperature=0.5, multiplicative=[(0.1, 0)])
     with pytest.raises(ValueError, match=r"^design: got multiplicative noise"):
         observe(noisy, 1, 1)

@@ -77,7 +77,7 @@ def test_a_problem_is_the_sampled_plant(name):
 
 
 def test_the_mean_is_told_in_deviations_of_the_exploration():
-    """On one state as the recursion of its variance has it; on several it does not depend on the units of the inputs."""
+    """On one state as the recursion of its variance has it; on several in any units of inputs."""
     lqr = run.system("cruise")[0]
     best, variance, total = lqr.optimal(0.1), lqr.initial_cov, 0.0
     for _ in range(101):

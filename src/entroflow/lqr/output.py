@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from entroflow import checks
 from entroflow.lqr.controller import Design
 from entroflow.lqr.design import design as solve
+from entroflow.lqr.matrices import symmetric
 
 
 class OutputFeedback(NamedTuple):
@@ -53,15 +54,18 @@ def observe(design: Design, C: ArrayLike, measurement_cov: ArrayLike) -> OutputF
     plant, K = design.plant, design.gain
     if plant.multiplicative:
         raise checks.error("design", "multiplicative noise", "additive noise alone", "leave it out")
-    rows = [C] if np.ndim(C) == 1 else [[C]] if np.ndim(C) == 0 else C
-    C = checks.finite_array("C", rows, (None, len(plant.A)), "one column per state")
+    rows = lambda given: [given] if np.ndim(given) == 1 else [[given]] if np.ndim(given) == 0 else given  # noqa: E731
+    C = checks.finite_array("C", rows(C), (None, len(plant.A)), "one column per state")
+    shape, meaning = (len(C), len(C)), "one row and column per measurement"
+    covariance = checks.finite_array("measurement_cov", rows(measurement_cov), shape, meaning)
+    covariance = symmetric("measurement_cov", covariance, definite=True)
     try:  # the filter is the controller of the transposed plant
         settings = {"temperature": 2.0, "continuous": plant.continuous}
-        dual = solve(plant.A.T, C.T, plant.noise_cov, measurement_cov, **settings)
-    except ValueError as failure:
-        expected = "a filter that is the controller of (A.T, C.T) at the costs noise_cov and measurement_cov"
-        remedy = "measure more, or give noise to what does not decay"
-        raise checks.error("C, measurement_cov", f"'{failure}'", expected, remedy) from None
+        dual = solve(plant.A.T, C.T, plant.noise_cov, covariance, **settings)
+    except ValueError:
+        given = "a mode that does not decay, and that C does not see or noise_cov does not drive"
+        remedy = "measure more, or design with noise"
+        raise checks.error("C, noise_cov", given, "a filter that settles", remedy) from None
     error = dual.cost_matrix
     L = error @ C.T @ dual.covariance
     error = error if plant.continuous else error - L @ C @ error
