@@ -59,6 +59,11 @@ def table(rows: Sequence[frame.Row]) -> str:
     return frame.markdown([*heads, "processor time, a run"], lines)
 
 
+def error_beside(row: frame.Row) -> float:
+    """Return the error of the mean in deviations of the exploration."""
+    return number(row["signal"]) * number(row["mean_error_relative"])
+
+
 def beside_exploration(rows: Sequence[frame.Row]) -> str:
     """Return how large the best mean is, and how large the learned one's error, in deviations of the exploration."""
     own = sorted((row for row in rows if row["method"] == "sac_isfm"), key=lambda row: int(row["states"]))
@@ -68,8 +73,7 @@ def beside_exploration(rows: Sequence[frame.Row]) -> str:
         cells = []
         for alpha in alphas:
             of = [row for row in group if float(row["alpha"]) == alpha]
-            size = average(of, "signal")
-            error = size * average(of, "mean_error_relative")
+            size, error = average(of, "signal"), float(np.mean([error_beside(row) for row in of] or [np.nan]))
             cells.append(f"{size:.2g}: {error:.1%}" if np.isfinite(error) else f"{size:.2g}: broke down" if of else "–")
         lines.append([f"`{plant}`", str(states), *cells])
     return frame.markdown(["plant", "states", *(f"α = {alpha:g}" for alpha in alphas)], lines)
@@ -77,15 +81,14 @@ def beside_exploration(rows: Sequence[frame.Row]) -> str:
 
 def plants_figure(rows: Sequence[frame.Row]) -> Figure:
     """Errors by α, a line for a plant, and by dimension, a line for a temperature."""
-    own = [row for row in rows if row["method"] == "sac_isfm"]
+    own = [row | {"mean_error": error_beside(row)} for row in rows if row["method"] == "sac_isfm"]
+    errors_of = {"mean_error": "mean, in deviations of\nthe exploration", "covariance_error_relative": "covariance"}
     states = {row["plant"]: int(row["states"]) for row in sorted(own, key=lambda row: int(row["states"]))}
     alphas = sorted({float(row["alpha"]) for row in own})
     with mpl.rc_context(STYLE):
-        figure = new_figure(
-            PAGE, 6.4, "Relative errors on plants of one to twelve states, begun as a detuned controller"
-        )
+        figure = new_figure(PAGE, 6.4, "Errors on plants of one to twelve states, begun as a detuned controller")
         panels = figure.subplots(2, 2, sharey="row", sharex="col")
-        for line, (key, name) in zip(panels, ERRORS.items(), strict=True):
+        for line, (key, name) in zip(panels, errors_of.items(), strict=True):
             cells = groups(own, "plant", "alpha").items()
             at = {(plant, float(alpha)): average(of, key) for (plant, alpha), of in cells}
             nothing = float("nan")
@@ -99,7 +102,7 @@ def plants_figure(rows: Sequence[frame.Row]) -> Figure:
             label_logarithmic(line[0].yaxis, lambda x: f"{x:.1%}" if x < 0.01 else f"{x:.0%}")
         panels[1][0].set_xlabel("temperature α")
         panels[1][1].set_xlabel("number of states")
-        panels[0][1].legend()
+        panels[0][1].legend(loc="lower right")
         figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
