@@ -211,6 +211,13 @@ def test_times_to_a_return(tmp_path, monkeypatch):
     assert imread(tmp_path / "learning-Pendulum-v1.png").size
 
 
+def test_the_committed_table_of_times_to_a_return():
+    """Is that of the committed trainings, and in the README."""
+    folder = Path(learning.__file__).parent
+    text = learning.table(learning.read(folder / "results" / "learning.csv"))
+    assert text == (folder / "results" / "learning.md").read_text() and text in (folder / "README.md").read_text()
+
+
 def test_when_a_return_is_reached_is_read_off_the_mean_of_three_evaluations():
     told = {"sb3": (0, 40, 70, 100), "gaussian_sac": (90, 60, 60, 90)}
     rows = [
