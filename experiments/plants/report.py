@@ -102,7 +102,7 @@ def plants_figure(rows: Sequence[frame.Row]) -> Figure:
             label_logarithmic(line[0].yaxis, lambda x: f"{x:.1%}" if x < 0.01 else f"{x:.0%}")
         panels[1][0].set_xlabel("temperature α")
         panels[1][1].set_xlabel("number of states")
-        panels[0][1].legend(loc="lower right")
+        panels[1][1].legend(loc="upper center")
         figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
