@@ -48,15 +48,16 @@ def settings(
 ) -> "Config":
     """Return the settings for LQR: one critic, since a minimum is biased, and large batches for it.
 
-    Where a controller has begun already the policy waits until the critic knows what that is worth, and moves less: a
-    critic that knows little would lead away from it, and the plant with it.
+    Policy improvement sees many states: the network of V learns from these alone. Where a controller has begun already
+    the policy waits until the critic knows what that is worth, and moves less: a critic that knows little would lead
+    away from it, and the plant with it.
     """
     from ...flow import RungeKutta
     from ...rl import Config, Flow, Gaussian, MLPCritic
 
-    sizes: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "states": 64, "candidates": candidates}
+    sizes: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "states": 256, "candidates": candidates}
     solver = RungeKutta("rk4", 4)
-    actor = Flow(**sizes, acting_solver=solver, pairs=2, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
+    actor = Flow(**sizes, acting_solver=solver, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
     one: dict[str, Any] = {"width": 64, "layer_norm": False, "members": 1, "ensemble": "mean", "soft_value": "network"}
     if preset == "paper":
         actor, one["soft_value"] = dataclasses.replace(actor, ess_floor=0.0), "action"
@@ -65,8 +66,8 @@ def settings(
             raise checks.error("--preset", f"{preset!r} with {algorithm}", "'default'", "choose sac_isfm, whose it is")
         actor = Gaussian(width=64, depth=2, states=512, rate=1e-2, average=0.1)
     if begun:
-        states, one["width"] = max(128, actor.states), 128
-        actor = dataclasses.replace(actor, rest=0.3, rate=3e-3, states=states)
+        one["width"] = 128
+        actor = dataclasses.replace(actor, rest=0.3, rate=3e-3)
     critic = MLPCritic(**one, improve_on="target", rate=5e-3, target_rate=0.1, final_target_rate=0.01)
     # No limit on observations: an optimal controller is linear in states however far away.
     return Config(actor, critic, updates, batch_size=4096, obs_limit=None, recent=0.6)
