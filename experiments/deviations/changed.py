@@ -12,13 +12,16 @@ from entroflow.rl import Config
 
 @dataclass(frozen=True)
 class Change:
-    """In what Algorithm 2 as it is written and the default of `entroflow lqr` differ.
+    """In what Algorithm 2 as it is written and the default of `entroflow lqr` differed.
+
+    When this was run improvement steps had 64 states and two pairs; since commit 3a98f83 they have 256 and one.
 
     Attributes:
         ess_floor: share of the candidates that the weights keep effective, by tempering; zero: no tempering.
         soft_value: whether V(s') comes from a network or from an action of the policy.
         exploration: noise scale of the boldest environment; at one all draw from the policy itself.
         states: states of an improvement step.
+        pairs: pairs (x_0, τ) per candidate.
         batch: transitions of the critic's.
     """
 
@@ -26,11 +29,12 @@ class Change:
     soft_value: str = "network"
     exploration: float = 3.0
     states: int = 64
+    pairs: int = 2
     batch: int = 4096
 
 
 CHANGES = {
-    "default": Change(),
+    "former default": Change(),
     "no tempering": Change(ess_floor=0.0),
     "V from an action": Change(soft_value="action"),
     "no bold environments": Change(exploration=1.0),
@@ -49,7 +53,8 @@ BOLDER = {
 
 def changed(change: Change, config: Config) -> Config:
     """Return the settings of the job with the change."""
-    actor = dataclasses.replace(config.actor, ess_floor=change.ess_floor, states=change.states)
+    sizes = {"states": change.states, "pairs": change.pairs}
+    actor = dataclasses.replace(config.actor, ess_floor=change.ess_floor, **sizes)
     critic = dataclasses.replace(config.critic, soft_value=change.soft_value)
     return dataclasses.replace(config, actor=actor, critic=critic, batch_size=change.batch)
 

@@ -15,15 +15,16 @@ with (run.HERE / "results.csv").open(newline="") as file:
 
 
 def test_no_change_is_the_default_and_all_are_the_paper_s():
-    """Of the settings, and of the noise with which the boldest environment acts."""
+    """Of the settings, but for the states and pairs of an improvement step, and of the boldest environment's noise."""
     default, paper = plan.settings(100), plan.settings(100, preset="paper")
-    for name, settings, preset in (("default", default, "default"), ("paper", paper, "paper")):
+    for name, settings, preset in (("former default", default, "default"), ("paper", paper, "paper")):
         change = changed.CHANGES[name]
-        assert changed.changed(change, default) == settings
+        former = dataclasses.replace(settings, actor=dataclasses.replace(settings.actor, states=64, pairs=2))
+        assert changed.changed(change, default) == former
         assert change.exploration == plan.EXPLORATION[preset]
 
 
-@pytest.mark.parametrize("start", ["default", "paper"])
+@pytest.mark.parametrize("start", ["former default", "paper"])
 def test_the_others_differ_from_either_in_one_thing(start):
     """Three leave one deviation out, three leave one in."""
     parts = dataclasses.asdict(changed.CHANGES[start])
