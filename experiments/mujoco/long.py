@@ -8,6 +8,7 @@ from .. import frame
 from ..summary import told
 
 MARKS = 10_000, 20_000, 50_000, 80_000, 100_000
+LATE = 80_000, 100_000  # returns swing: the mean over the evaluations from here to there tells more than the last
 TASKS = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
 
 
@@ -20,15 +21,23 @@ def table(folder: Path = Path(__file__).parent / "100k") -> str:
         seeds = sorted({row["seed"] for row in rows})
         found = [[means(rows, seed, mark) for seed in seeds] for mark in MARKS]
         task, change = path.parts[-3:-1]
+        found.append([late(rows, seed) for seed in seeds])
         cells = [told(filter(None, part), "{:.0f}").removesuffix(" (one seed)") if any(part) else "–" for part in found]
         lines.append([TASKS[task], change, str(len(seeds)), *cells])
-    return frame.markdown(["task", "run", "seeds", *(f"{mark:,}" for mark in MARKS)], lines)
+    return frame.markdown(["task", "run", "seeds", *(f"{mark:,}" for mark in MARKS), "from {:,} on".format(*LATE)], lines)
 
 
 def means(rows: list[dict[str, str]], seed: str, step: int) -> float | None:
     """Return the mean return of the episodes that a seed was evaluated with at a step."""
     found = [float(row["return"]) for row in rows if row["seed"] == seed and int(row["step"]) == step]
     return statistics.fmean(found) if found else None
+
+
+def late(rows: list[dict[str, str]], seed: str) -> float | None:
+    """Return the mean return of a seed over its evaluations from 80,000 to 100,000 steps, if it came to the last."""
+    steps = {int(row["step"]) for row in rows if row["seed"] == seed}
+    found = [means(rows, seed, step) for step in sorted(steps) if LATE[0] <= step <= LATE[1]]
+    return statistics.fmean(filter(None, found)) if LATE[1] in steps else None
 
 
 if __name__ == "__main__":
