@@ -14,7 +14,8 @@ from entroflow.rl import Config
 class Change:
     """In what Algorithm 2 as it is written and the default of `entroflow lqr` differed.
 
-    When this was run improvement steps had 64 states and two pairs; since commit 3a98f83 they have 256 and one.
+    When this was run improvement steps had 64 states and two pairs; since commit 3a98f83 they have 256 and one. Bold
+    environments have become bolder since where α is small (`plan.exploration`).
 
     Attributes:
         ess_floor: share of the candidates that the weights keep effective, by tempering; zero: no tempering.
@@ -62,7 +63,7 @@ def changed(change: Change, config: Config) -> Config:
 def main(name: str, *arguments: str) -> int:
     """Run the command with a change; return its exit code."""
     own, change = plan.settings, (CHANGES | BOLDER)[name]
-    plan.EXPLORATION["default"] = change.exploration
+    plan.EXPLORATION["default"], plan.SEEN = change.exploration, 0.0  # no bolder than that
 
     def settings(*arguments: Any) -> Config:
         return changed(change, own(*arguments))

@@ -24,7 +24,8 @@ def table(folder: Path = Path(__file__).parent / "100k") -> str:
         found.append([late(rows, seed) for seed in seeds])
         cells = [told(filter(None, part), "{:.0f}").removesuffix(" (one seed)") if any(part) else "–" for part in found]
         lines.append([TASKS[task], change, str(len(seeds)), *cells])
-    return frame.markdown(["task", "run", "seeds", *(f"{mark:,}" for mark in MARKS), "from {:,} on".format(*LATE)], lines)
+    steps = [*(f"{mark:,}" for mark in MARKS), f"from {LATE[0]:,} on"]
+    return frame.markdown(["task", "run", "seeds", *steps], lines)
 
 
 def means(rows: list[dict[str, str]], seed: str, step: int) -> float | None:

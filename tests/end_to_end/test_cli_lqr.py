@@ -64,9 +64,9 @@ def study(tmp_path_factory):
     def again(argv, at_call=0, action=lambda result: result):
         remaining, calls = iter(programs), []
 
-        def train(loop, steps):
+        def train(loop, scales, steps):
             calls.append(steps)
-            result = programs[1](loop, steps)
+            result = programs[1](loop, scales, steps)
             return action(result) if len(calls) == at_call else result
 
         def recall(self, function, *arguments):
@@ -151,6 +151,14 @@ def test_results_say_how_they_came_about(study):
     assert 0 < seconds["compile"] + seconds["train"] <= seconds["total"]
 
 
+def test_the_boldest_environment_knows_what_counts_as_one_reward(study):
+    """Each run's is told, and found from α in units of the reward: where that is 8, 0.1 is a little."""
+    assert study.results["settings"]["exploration"] == {"0.5": 3, "1": 3}
+    runs = [SimpleNamespace(temperature=alpha) for alpha in (0.1, 1.0)]
+    job = SimpleNamespace(options=LQROptions(), runs=runs, units=SimpleNamespace(reward=8.0))
+    assert lqr_job._Job._boldest(job) == [pytest.approx(40**0.5), 3]
+
+
 def test_optimal_values_are_the_exact_ones(study):
     """Entropy of the optimum by Theorem 3, and its return on the noise: higher than an untrained policy's."""
     for run in study.results["runs"]:
@@ -176,7 +184,7 @@ def test_the_papers_preset(tmp_path):
         options = "--preset paper --system double_integrator --alpha 0.5 --seeds 1 --steps 3".split()
         assert cli.main(["lqr", *options, "--out", str(out)]) == 0
     told = json.loads((out / "results.json").read_text())["settings"]
-    assert told["preset"] == "paper" and told["exploration"] == 1
+    assert told["preset"] == "paper" and told["exploration"] == {"0.5": 1}
     assert told["sac"]["critic"]["soft_value"] == "action" and told["sac"]["actor"]["ess_floor"] == 0
     rows = metrics(out)
     assert "v" not in rows[0] and rows[-1]["step"] == 3

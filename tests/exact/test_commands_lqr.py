@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from entroflow.commands.lqr.evaluate import evaluate, normal_points
-from entroflow.commands.lqr.plan import ENVIRONMENTS, HORIZON, marks, noise, plan
+from entroflow.commands.lqr.plan import ENVIRONMENTS, HORIZON, exploration, marks, noise, plan
 from entroflow.envs import LQREnv
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded
 from entroflow.lqr import sample_noise, systems
@@ -100,3 +100,11 @@ def test_evaluations_begin_after_ten_thousand_transitions():
     assert found[:7] == [0, 5, 10, 20, 50, 150, 300] and found[-1] == 3000 and len(found) == 25
     assert ENVIRONMENTS * found[1] == 10_240
     assert marks(100) == [0, *range(5, 101, 5)] and marks(3) == [0, 1, 2, 3] and marks(1) == [0, 1]
+
+
+@pytest.mark.parametrize(("temperature", "scale"), [(0.005, 10), (0.02, 5), (0.5 / 9, 3), (0.1, 3), (100, 3)])
+def test_the_boldest_environment_acts_as_the_optimum_at_half_a_reward(temperature, scale):
+    """The optimum's deviations grow with the root of the temperature; three times the policy's are the least."""
+    assert exploration(LQROptions(), temperature) == pytest.approx(scale)
+    assert exploration(LQROptions(preset="paper"), temperature) == 1
+    assert exploration(LQROptions(initial_gain="gain.json"), temperature) == 1

@@ -290,6 +290,19 @@ def test_extreme_temperatures_stay_finite():
     assert (np.asarray(loop.agent.action_space.scale) > 0).all()
 
 
+def test_environments_of_every_run_have_noise_of_their_own():
+    """One run in place of all may be bold: the first actions of the others are as they were, its own twice as far."""
+    loop, _ = run([])
+    scales = jnp.ones((RUNS, ENVIRONMENTS)).at[1].set(2.0)
+    first = []
+    for given in (jnp.ones(ENVIRONMENTS), scales):
+        moved, _ = advance(CONFIG, probe(), jax.tree.map(jnp.copy, loop), given, jnp.int32(1))
+        first.append(np.asarray(moved.replay.action[:, :ENVIRONMENTS]))
+    spread = np.std(first[1], axis=(1, 2)) / np.std(first[0], axis=(1, 2))
+    np.testing.assert_array_equal(first[1][[0, 2, 3]], first[0][[0, 2, 3]])
+    assert spread[1] == pytest.approx(2, rel=0.05)
+
+
 @pytest.mark.slow
 def test_runs_together_are_the_runs_one_by_one():
     """Mapped over runs, training is what it is run by run, up to the order of float sums."""

@@ -10,8 +10,8 @@ Args:
     environments: number of environments of each run.
     capacity: number of transitions that each run keeps, a multiple of `environments`.
     loop: where the runs stand.
-    noise_scales: noise scale of the policy that acts in each environment; above one explores more widely than the
-        policy, which the critic, trained off-policy, may learn from.
+    noise_scales: noise scale of the policy that acts in each environment, of each run or of all; above one explores
+        more widely than the policy, which the critic, trained off-policy, may learn from.
     iterations: number of iterations, at least one; as an array, so that one program serves every number.
 
 Returns:
@@ -82,13 +82,16 @@ def advance(
     config: sac.Config,
     env: FunctionalEnv,
     loop: Loop,
-    noise_scales: Float[Array, " e"],
+    noise_scales: Float[Array, "*runs e"],
     iterations: Int[Array, ""],
 ) -> tuple[Loop, Metrics]:
     """Make a number of iterations: one step of every environment, one update of every agent."""
-    block = math.gcd(BLOCK, noise_scales.shape[0], config.batch_size)
+    environments = noise_scales.shape[-1]
+    block = math.gcd(BLOCK, environments, config.batch_size)
 
-    def act(agent: sac.State, envs: EnvState, key: PRNGKeyArray) -> tuple[EnvState, Transition]:
+    def act(
+        agent: sac.State, envs: EnvState, key: PRNGKeyArray, noise_scales: Float[Array, " e"]
+    ) -> tuple[EnvState, Transition]:
         pi = sac.policy(config, agent)
 
         def one(key: PRNGKeyArray, state: EnvState, noise_scale: Float[Array, ""]) -> tuple[EnvState, Transition]:
@@ -96,7 +99,7 @@ def advance(
             action = pi.sample(action_key, env.observation(state.state), noise_scale)
             return step(env, step_key, state, action)
 
-        return jax.vmap(one)(jax.random.split(key, noise_scales.shape[0]), envs, noise_scales)
+        return jax.vmap(one)(jax.random.split(key, environments), envs, noise_scales)
 
     def learn(agent: sac.State, replay: Transition, key: PRNGKeyArray, count: Int[Array, ""]):
         batch_key, update_key = jax.random.split(key)
@@ -105,9 +108,10 @@ def advance(
 
     def iteration(loop: Loop) -> tuple[Loop, Metrics]:
         keys = jax.vmap(lambda key: jax.random.split(key, 3))(loop.key)
-        envs, transitions = jax.vmap(act)(loop.agent, loop.envs, keys[:, 0])
+        acting = jax.vmap(act, in_axes=(0, 0, 0, None if noise_scales.ndim == 1 else 0))
+        envs, transitions = acting(loop.agent, loop.envs, keys[:, 0], noise_scales)
         replay = jax.vmap(buffer.add, in_axes=(0, 0, None))(loop.replay, transitions, loop.count)
-        count = loop.count + noise_scales.shape[0]
+        count = loop.count + environments
         agent, metrics = jax.vmap(learn, in_axes=(0, 0, 0, None))(loop.agent, replay, keys[:, 1], count)
         return Loop(agent, envs, replay, keys[:, 2], count), metrics
 

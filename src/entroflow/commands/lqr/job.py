@@ -130,14 +130,16 @@ class _Job:
         )
         with waiting("compiling (once: the next time it is read from disk)", console):
             loop = self._start()
-            scales = jnp.linspace(1.0, planned.exploration(self.options), planned.ENVIRONMENTS)
+            scales = jnp.linspace(1.0, jnp.asarray(self._boldest()), planned.ENVIRONMENTS, axis=1)
 
-            def advance(loop: loop_jax.Loop, steps: Array) -> tuple[loop_jax.Loop, loop_jax.Metrics]:
+            def advance(
+                loop: loop_jax.Loop, scales: Float[Array, "runs e"], steps: Array
+            ) -> tuple[loop_jax.Loop, loop_jax.Metrics]:
                 return loop_jax.advance(self.config, self.learned_on, loop, scales, steps)
 
             along = _along_runs(loop)
-            advance = self._divide(advance, (along, P()), (along, RUNS))
-            advance = self._compile(jax.jit(advance, donate_argnums=0), loop, jnp.int32(1))
+            advance = self._divide(advance, (along, RUNS, P()), (along, RUNS))
+            advance = self._compile(jax.jit(advance, donate_argnums=0), loop, scales, jnp.int32(1))
             watch = self._compile(self._evaluation(planned.PROGRESS_STATES, planned.PROGRESS_SAMPLES), loop.agent)
         if self.keeper.step:
             numbers = self.keeper.numbers
@@ -152,7 +154,7 @@ class _Job:
             task = progress.add_task("training", total=steps, completed=marks[0])
             for before, after in itertools.pairwise(marks):
                 with timed(self.clock, "train"):
-                    loop, metrics = jax.block_until_ready(advance(loop, jnp.int32(after - before)))
+                    loop, metrics = jax.block_until_ready(advance(loop, scales, jnp.int32(after - before)))
                 faults = before + 1 + np.asarray(metrics.pop("broke"))
                 with timed(self.clock, "evaluate"):
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
@@ -229,6 +231,10 @@ class _Job:
         along = _along_runs(jax.eval_shape(start, *arguments))
         return self._compile(jax.jit(self._divide(start, (RUNS, RUNS, RUNS), along)), *arguments)(*arguments)
 
+    def _boldest(self) -> list[float]:
+        """Return the noise scale of the boldest environment of every run."""
+        return [planned.exploration(self.options, run.temperature / self.units.reward) for run in self.runs]
+
     def _divide(self, function: Any, inputs: Any, outputs: Any) -> Any:
         """Divide the runs among the devices: every core, or GPU, advances its own."""
         return jax.shard_map(function, mesh=self.mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
@@ -283,7 +289,7 @@ class _Job:
         seconds = self._seconds()
         told = dataclasses.asdict(self.options) | {
             "environments": planned.ENVIRONMENTS,
-            "exploration": planned.exploration(self.options),
+            "exploration": dict(zip([f"{run.temperature:g}" for run in self.runs], self._boldest(), strict=True)),
             "horizon": planned.HORIZON,
             "trajectories": planned.TRAJECTORIES,
             "evaluated_states": planned.FINAL_STATES,

@@ -22,6 +22,7 @@ EXPLORATION = {
     "default": 3.0,
     "paper": 1.0,
 }  # noise scale of the boldest environment; from one on
+SEEN = 0.5  # in units of the reward, the temperature at whose optimum the boldest environment acts at least
 HORIZON = 100  # of episodes and of the evaluation's trajectories
 TRAJECTORIES = 100
 LARGEST_MEMORY = 1800  # steps of all environments that the replay keeps at most
@@ -73,9 +74,14 @@ def settings(
     return Config(actor, critic, updates, batch_size=4096, obs_limit=None, recent=0.6)
 
 
-def exploration(options: LQROptions) -> float:
-    """Return the noise scale of the boldest environment; bold ones would leave the reach of a given controller."""
-    return EXPLORATION[options.preset] if options.initial_gain is None else 1.0
+def exploration(options: LQROptions, temperature: float) -> float:
+    """Return the noise scale of the boldest environment of a run, at a temperature in units of the reward.
+
+    The critic must see actions beside what else moves the plant, so that a small temperature takes a larger scale. Bold
+    environments would leave the reach of a given controller, and the paper has none.
+    """
+    scale = EXPLORATION[options.preset] if options.initial_gain is None else 1.0
+    return scale if scale == 1 else max(scale, (SEEN / temperature) ** 0.5)
 
 
 def plan(options: LQROptions, lqr: LQR) -> list[Run]:
