@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from entroflow import cli
 from entroflow.commands.lqr import job, plan
@@ -24,6 +24,8 @@ class Change:
         states: states of an improvement step.
         pairs: pairs (x_0, τ) per candidate.
         batch: transitions of the critic's.
+        target: what the velocity is regressed on.
+        width: width of the critic.
     """
 
     ess_floor: float = 0.3
@@ -32,6 +34,8 @@ class Change:
     states: int = 64
     pairs: int = 2
     batch: int = 4096
+    target: Literal["pair", "posterior"] = "pair"
+    width: int = 64
 
 
 CHANGES = {
@@ -44,25 +48,31 @@ CHANGES = {
     "paper, with a network of V": Change(ess_floor=0.0, exploration=1.0),
     "paper, with bold environments": Change(ess_floor=0.0, soft_value="action"),
 }
-BOLDER = {
+TRIED = {
     "bolder environments": Change(exploration=6.0),
     "bolder environments, 128 states": Change(exploration=6.0, states=128),
     "bolder environments, batches of 8192": Change(exploration=6.0, batch=8192),
     "four times bolder environments": Change(exploration=12.0),
+    "posterior targets": Change(target="posterior"),
+    "posterior targets, critic of 128 units": Change(target="posterior", width=128),
+    "256 states": Change(states=256),
+    "256 states, one pair": Change(states=256, pairs=1),
+    "256 states, one pair, posterior targets": Change(states=256, pairs=1, target="posterior"),
+    "256 states, one pair, bolder environments": Change(exploration=6.3, states=256, pairs=1),
 }
 
 
 def changed(change: Change, config: Config) -> Config:
     """Return the settings of the job with the change."""
     sizes = {"states": change.states, "pairs": change.pairs}
-    actor = dataclasses.replace(config.actor, ess_floor=change.ess_floor, **sizes)
-    critic = dataclasses.replace(config.critic, soft_value=change.soft_value)
+    actor = dataclasses.replace(config.actor, ess_floor=change.ess_floor, target=change.target, **sizes)
+    critic = dataclasses.replace(config.critic, soft_value=change.soft_value, width=change.width)
     return dataclasses.replace(config, actor=actor, critic=critic, batch_size=change.batch)
 
 
 def main(name: str, *arguments: str) -> int:
     """Run the command with a change; return its exit code."""
-    own, change = plan.settings, (CHANGES | BOLDER)[name]
+    own, change = plan.settings, (CHANGES | TRIED)[name]
     plan.EXPLORATION["default"], plan.SEEN = change.exploration, 0.0  # no bolder than that
 
     def settings(*arguments: Any) -> Config:

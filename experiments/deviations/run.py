@@ -17,7 +17,7 @@ from entroflow import checks
 from entroflow.options import LQROptions
 
 from .. import frame
-from .changed import BOLDER, CHANGES
+from .changed import CHANGES, TRIED
 
 HERE = Path(__file__).parent
 SYSTEMS = "double_integrator", "coupled"
@@ -44,7 +44,7 @@ class Options(frame.Options):
 def plan(options: Options) -> frame.Work:
     """Check the options; return the work."""
     for name in options.changes:
-        checks.choice("--changes", name, CHANGES | BOLDER)
+        checks.choice("--changes", name, CHANGES | TRIED)
     for system in options.systems:
         checks.choice("--systems", system, SYSTEMS)
     checks.positive_number("--alpha", options.alpha)

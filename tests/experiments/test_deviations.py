@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from entroflow.commands.lqr import plan
+from entroflow.options import LQROptions
 from experiments import frame
 from experiments.deviations import changed, run
 
@@ -33,6 +34,15 @@ def test_the_others_differ_from_either_in_one_thing(start):
         for change in changed.CHANGES.values()
     ]
     assert sorted(different) == [0, 1, 1, 1, 2, 2, 2, 3]
+
+
+def test_what_was_tried_differs_in_what_its_name_says():
+    """Bolder than six times the policy's noise, with 256 states and one pair, it is what the default of LQR is now."""
+    last = changed.TRIED["256 states, one pair, bolder environments"]
+    default = plan.settings(100)
+    assert changed.changed(last, default) == default
+    assert last.exploration == pytest.approx(plan.exploration(LQROptions(), 0.1 / 8), rel=0.01)
+    assert {change.target for name, change in changed.TRIED.items() if "posterior" in name} == {"posterior"}
 
 
 def test_a_break_down_is_read_though_its_line_is_broken(monkeypatch, tmp_path):
