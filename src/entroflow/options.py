@@ -242,6 +242,7 @@ def _check_task(env: str) -> None:
             gymnasium.spec(env)
         except gymnasium.error.UnregisteredEnv as problem:
             given = f"{env!r} ({' '.join(str(problem).split())})"
-            raise checks.error("env", given, "the id of a registered environment", "check the spelling") from None
+            remedy = "check the spelling, and name the module that registers it, as in 'module:Id-v0'"
+            raise checks.error("env", given, "the id of a registered environment", remedy) from None
         except gymnasium.error.Error:
             pass  # an id without its version, which is completed when the task is made; or none at all

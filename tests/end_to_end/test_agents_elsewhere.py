@@ -180,7 +180,10 @@ def test_bounds_of_some_components_alone_are_refused():
             super().__init__()
             self.action_space = spaces.Box(np.float32([-1.0, -largest]), np.float32([1.0, largest]))
 
-    with pytest.raises(ValueError, match="^actions of Mixed: got Box.*; use gymnasium.wrappers.RescaleAction.$"):
+    with pytest.raises(
+        ValueError,
+        match="^actions of Mixed: got Box.*; give every component bounds, as gymnasium.wrappers.TransformAction",
+    ):
         entroflow.GaussianSAC(Mixed, **SMALL)
 
 

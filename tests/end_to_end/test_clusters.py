@@ -1,4 +1,4 @@
-"""Clusters as docs/sweep.md has them: the batch script on a SLURM that is played, the manifest as KubeRay defines it.
+"""Clusters as docs/sweep.md and the tutorial have them: batch scripts on a SLURM that is played, KubeRay's manifest.
 
 rayjob.json has the fields of a RayJob (helm-chart/kuberay-operator/crds/ray.io_rayjobs.yaml, KubeRay 1.7.0) that stand
 beside those of the manifest: by path their types, "!" where one must be given.
@@ -118,3 +118,45 @@ def test_the_batch_script_runs_and_goes_on(tmp_path, monkeypatch):
     lines = told.read_text().splitlines()
     assert lines.count("scontrol requeue 17") == 1 and sum(line.startswith("srun --nodes=1 ") for line in lines) == 4
     assert "0 of them finished" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.timeout(300)
+def test_the_tutorial_s_job_script_goes_on(tmp_path):
+    """Shortly before its time is over it writes a checkpoint and asks to be begun again; then it comes to its end."""
+    page = (ROOT / "docs/tutorials/cluster.md").read_text()
+    (script,) = (code for code in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "#SBATCH" in code)
+    told, bin = tmp_path / "told.txt", tmp_path / "entroflow/bin"
+    bin.mkdir(parents=True)
+    (bin / "activate").write_text(f"PATH={bin}:{Path(sys.executable).parent}:$PATH\n")
+    (bin / "scontrol").write_text(f"#!/bin/bash\n{SLURM['scontrol']}\n")
+    (bin / "scontrol").chmod(0o755)
+    small = "learning_starts=9000 critic_width=8 width=8 depth=1 batch_size=16 buffer_size=100"
+    changes = {
+        "Hopper-v5": f"Pendulum-v1 --algorithm gaussian_sac --set {small}",
+        "1000000": "2000 --evaluate-every 1000 --evaluation-episodes 1",
+    }
+    for old, new in changes.items():
+        assert script.count(old) == 1
+        script = script.replace(old, new)
+    (tmp_path / "job.sh").write_text(script)
+    environment = os.environ | {"HOME": str(tmp_path), "TOLD": str(told), "PYTHONPATH": str(ROOT / "src")}
+    environment |= {"SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "17", "HEAD": ""}
+    out, codes = tmp_path / "out/hopper-3", []
+    for ended in (False, True):
+        with (tmp_path / "log.txt").open("a") as log:
+            how = {"cwd": tmp_path, "env": environment, "stdout": log, "stderr": log, "start_new_session": True}
+            job = subprocess.Popen(["bash", "job.sh"], **how)
+        try:
+            while not ended and not list(out.glob("checkpoints/step=*/checkpoint.json")):
+                assert job.poll() is None, (tmp_path / "log.txt").read_text()
+                time.sleep(0.02)
+            if not ended:
+                job.terminate()
+            codes.append(job.wait(timeout=200))
+        finally:
+            if job.poll() is None:
+                os.killpg(job.pid, signal.SIGKILL)
+    log = (tmp_path / "log.txt").read_text()
+    assert "to go on: entroflow resume out/hopper-3" in log, log
+    assert codes[1] == 0 and told.read_text().splitlines() == ["scontrol requeue 17"]
+    assert (out / "learning_curve.png").exists()

@@ -244,7 +244,7 @@ def test_the_commands_of_a_page_are_understood(path, capsys):
     lines = [words for block in blocks(path, "console") for words in commands(block)]
     for script in blocks(path, "bash"):
         assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
-        ours = re.findall(r"^(?:.* )?(entroflow [a-z][^;&|\n]*)", script, re.MULTILINE)
+        ours = re.findall(r"^(?:.* )?(entroflow [a-z][^;&|>\n]*)", script, re.MULTILINE)
         lines += [words for line in ours for words in commands(line)]
     assert [told for words in lines if (told := refused(words)) is not None] == [], capsys.readouterr().err
 

@@ -319,7 +319,7 @@ def test_numbers_beyond_single_precision_are_named_where_they_come_from(fault, q
     """Environment, quantity, step and seed; none is stored, the agent stays good, and `learn` can go on."""
     env = Faulty(fault)
     made = agent(env)
-    with pytest.raises(NotFinite, match=f"^Faulty returned {quantity} that is not finite at step 5, seed 0$"):
+    with pytest.raises(NotFinite, match=f"^Faulty returned {quantity} that is not finite at step 5, seed 0"):
         made.learn(9)
     with pytest.raises(NotFinite, match=f"^Faulty returned {quantity}"):
         made.evaluate(1)

@@ -33,6 +33,14 @@ def read(spec: Any) -> tuple[str, Callable[[], gymnasium.Env], dict[str, Any]]:
     if ":" in name.removeprefix(OWN) or not name:
         given, remedy = f"the id {name!r} in a file", f"name the task by --task, or import its module and {REMEDY}"
         raise checks.error("env", given, "an id without a module", remedy)
+    try:
+        gymnasium.spec(name)
+    except gymnasium.error.UnregisteredEnv as problem:
+        given = f"the id {name!r} in a file ({' '.join(str(problem).split())})"
+        remedy = f"name the task by --task, as 'module:{name}' if a module of yours registers it, or {REMEDY}"
+        raise checks.error("env", given, "the id of a registered environment", remedy) from None
+    except gymnasium.error.Error:  # an id that is completed, or refused, when the task is made
+        pass
     wrappers = [_wrapper(part) for part in parts["wrappers"]]
     listen_to_mujoco(name)
 

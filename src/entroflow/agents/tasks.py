@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import inspect
 import math
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +19,7 @@ from jaxtyping import Float
 from .. import checks, envs, later
 from ..envs import episodes
 from ..names import COMPILED
-from . import specification
+from . import refusals, specification
 
 if TYPE_CHECKING:
     from .. import flow
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     Env = str | gymnasium.Env | envs.FunctionalEnv | Callable[[], gymnasium.Env]
 else:
     flow, Env = later.Module("entroflow.flow"), Any
-PACKAGE = re.compile(r"pip install [\"'`]*([^\s\"'`]+)|supported on `([^`]+)`|Farama-Foundation/(gymnasium-robotics)")
-EXTRAS = {"mujoco": "mujoco", "pygame": "classic", "box2d": "box2d"}  # by the words of Gymnasium's message
 
 
 class Task(NamedTuple):
@@ -112,11 +109,10 @@ class Task(NamedTuple):
         low, high = self.action_space.low.reshape(-1), self.action_space.high.reshape(-1)
         finite = np.isfinite(_width(self.action_space))
         if finite.any() and not finite.all():
-            given, remedy = (
-                f"{self.action_space}, of which some are too far apart",
-                "use gymnasium.wrappers.RescaleAction",
+            given = f"{self.action_space}, of which some are too far apart"
+            raise checks.error(
+                f"actions of {self.name}", given, "bounds of all components, or of none", refusals.REBOUND
             )
-            raise checks.error(f"actions of {self.name}", given, "bounds of all components, or of none", remedy)
         return flow.Box(low, high) if finite.all() else flow.Unbounded(self.action_size)
 
     def target_entropy(self) -> float | None:
@@ -210,6 +206,8 @@ def task(env: Env) -> Task:
         specification.listen_to_mujoco(COMPILED.get(env, env))
         if env in COMPILED:
             return _in_jax(env, envs.make_compiled(env))._replace(data=env)
+        if inspect.isclass(found) and issubclass(found, gymnasium.Env):
+            refusals.check_registered(env)
         return _task(env, lambda: gymnasium.make(env))
     if isinstance(env, gymnasium.Env):
         name = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
@@ -238,7 +236,7 @@ def _of_module(name: str) -> Any:
     try:
         return make() if inspect.isclass(found) and issubclass(found, envs.FunctionalEnv) else found
     except Exception as problem:
-        raise _refusal(name, problem) from problem
+        raise refusals.refusal(name, problem) from problem
 
 
 def _in_jax(name: str, env: envs.FunctionalEnv) -> Task:
@@ -256,9 +254,9 @@ def _task(name: str, build: Callable[[], gymnasium.Env], instance: gymnasium.Env
             remedy = "pass num_envs=1, or as env a function that makes it"
             raise checks.error("env", str(problem), "a single environment to be enough", remedy) from problem
         except gymnasium.error.Error as problem:  # says all; where Gymnasium found it out is of no use
-            raise _refusal(name, problem) from None
+            raise refusals.refusal(name, problem) from None
         except Exception as problem:
-            raise _refusal(name, problem) from problem
+            raise refusals.refusal(name, problem) from problem
         if isinstance(made, gymnasium.Env):
             return flat(made)
         given = f"{name}, which makes a {type(made).__name__}"
@@ -266,8 +264,8 @@ def _task(name: str, build: Callable[[], gymnasium.Env], instance: gymnasium.Env
 
     example = make() if instance is None else instance
     observations, actions = (getattr(example, f"{kind}_space", None) for kind in ("observation", "action"))
-    _check_actions(name, actions)
-    _check_observations(name, observations)
+    refusals.check_actions(name, actions)
+    refusals.check_observations(name, observations)
     assert isinstance(observations, spaces.Space) and isinstance(actions, spaces.Box)
     data = specification.as_data(example.spec)
     if instance is None:
@@ -275,30 +273,6 @@ def _task(name: str, build: Callable[[], gymnasium.Env], instance: gymnasium.Env
     if not isinstance(observations, spaces.Box) or len(observations.shape) != 1:
         flat = gymnasium.wrappers.FlattenObservation
     return Task(name, make, observations, actions, data, None if instance is None else flat(instance))
-
-
-def _refusal(name: str, problem: Exception) -> ValueError:
-    """Return the sentence about an environment that could not be made."""
-    said = " ".join(str(problem).split()).rstrip(".")[:400]
-    if isinstance(problem, ImportError | gymnasium.error.DependencyNotInstalled):
-        given = f"{name}, which needs what is missing ({said})"
-        return checks.error("env", given, "a package that is installed", install(problem))
-    if isinstance(problem, gymnasium.error.Error):
-        remedy = "check the spelling, and name the module that registers it, as in 'module:Id-v0'"
-        return checks.error("env", f"{name!r} ({said})", "the id of a registered environment", remedy)
-    given = f"{name!r}, which cannot be made ({type(problem).__name__}: {said})"
-    return checks.error("env", given, "an environment", "see why it fails")
-
-
-def install(problem: Exception) -> str:
-    """Return the command that installs what a task lacks, by an extra of this package where one brings it."""
-    said, missing = str(problem), isinstance(problem, gymnasium.error.DependencyNotInstalled)
-    extras = [extra for word, extra in EXTRAS.items() if missing and word in said.lower()]
-    if extras:
-        return f"run: {checks.install(extras[0])}"
-    named = [next(filter(None, groups)) for groups in reversed(PACKAGE.findall(said))]
-    packages = [*named, *filter(None, [getattr(problem, "name", None)])]
-    return f'run: pip install "{packages[0]}"' if packages else "install it"
 
 
 def _bounds(values: np.ndarray) -> list[Any]:
@@ -310,28 +284,3 @@ def _width(space: spaces.Box) -> np.ndarray:
     """Return how far the bounds are from each other; infinite where there are none that single precision can tell."""
     with np.errstate(over="ignore"):
         return space.high.astype(np.float32) - space.low.astype(np.float32)
-
-
-def _check_actions(name: str, space: Any) -> None:
-    given, remedy = f"{space}", "choose a task with continuous actions"
-    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        low, high = np.isfinite(space.low), np.isfinite(space.high)
-        if ((low & high).all() and (space.low < space.high).all()) or not (low | high).any():
-            return
-        if (low & high).all():
-            given, remedy = f"{space}, which leaves no room between its bounds", "drop constant components"
-        else:
-            given = f"{space}, bounded in part"
-            remedy = "bound every component on both sides, for example with gymnasium.wrappers.RescaleAction"
-    expected = "a Box of actions with finite bounds, or with none"
-    raise checks.error(f"actions of {name}", given, expected, remedy)
-
-
-def _check_observations(name: str, space: Any) -> None:
-    parts = spaces.flatten_space(space) if space.is_np_flattenable else None
-    leaves = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
-    images = [leaf for leaf in leaves if isinstance(leaf, spaces.Box) and len(leaf.shape) > 2]
-    if not isinstance(parts, spaces.Box) or images:
-        kind = "images" if images else "observations of variable size"
-        remedy = "there are no convolutional networks here: wrap the task so that it returns features"
-        raise checks.error(f"observations of {name}", f"{kind}, {space}", "vectors, or a Dict of them", remedy)

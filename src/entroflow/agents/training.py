@@ -317,12 +317,15 @@ class Training:
     def _check(self, what: str, values: Any) -> None:
         """Stop at the first number from an environment that is not finite in single precision."""
         with np.errstate(over="ignore"):
-            bad = ~np.isfinite(np.asarray(values, np.float32).reshape(len(self.seeds), -1)).all(axis=1)
+            single = np.asarray(values, np.float32)
+        bad = ~np.isfinite(single.reshape(len(self.seeds), -1))
         if bad.any():
             if self._rollout is not None:
                 self._rollout.running = False
-            what += f" that is not finite at step {self.step}, seed {self.seeds[int(np.argmax(bad))]}"
-            raise NotFinite(f"{self.task.name} returned {what}")
+            what += f" that is not finite at step {self.step}, seed {self.seeds[int(np.argmax(bad.any(axis=1)))]}"
+            *_, component = np.argwhere(~np.isfinite(single))[0]
+            named = f", in component {component}" if what.startswith("an ") else ""
+            raise NotFinite(f"{self.task.name} returned {what}{named}")
 
 
 @jit(RUN_ONCE, static_argnames=("config", "obs_size"))

@@ -23,7 +23,7 @@ def train(command: TrainOptions) -> int:
     out = command.out or Path("out") / f"{command.env.replace('/', '_')}-{command.algorithm}"
     config = {"algorithm": command.algorithm, "env": command.env, "seeds": seeds}
     names = "--out", "--resume", f"--set {' '.join(command.set)}"
-    records.begun(out, config, command.resume == "auto", names, f"entroflow resume {out}")
+    records.begun(out, config, command.resume == "auto", names, _again(out, command.env))
     from ..agents.tasks import task
 
     found = task(command.env)
@@ -87,11 +87,17 @@ def _train(out: Path, found: "Task", config: dict[str, Any], settings: "Settings
             return 1
         finally:
             training.close()
-    told = f"stopped at step {training.step}; to go on: entroflow resume {out}"
+    told = f"stopped at step {training.step}; to go on: {_again(out, config.get('spec'))}"
     if finished:
         told = f"learning_curve.png, evaluations.csv, metrics.csv and agents are in {out}"
     console.print(told, soft_wrap=True, markup=False)
     return 0 if finished else stop.exit_code
+
+
+def _again(out: Path, spec: Any) -> str:
+    """Return the command that goes on with a run; no folder chooses a module, so that one's own is to be named."""
+    own = isinstance(spec, str) and ":" in spec and not spec.startswith("entroflow.")
+    return f"entroflow resume {out}" + (f" --task {spec}" if own else "")
 
 
 def _changes(assignments: tuple[str, ...], settings: "Settings") -> dict[str, Any]:

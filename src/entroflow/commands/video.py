@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from .. import checks, files
-from ..agents.tasks import install
+from ..agents.refusals import install
 from ..names import COMPILED
 
 STEPS, SIDE = 1000, 640  # of an episode, and pixels of the longest side, at most

@@ -17,6 +17,7 @@ Raises:
 
 import contextlib
 import copy
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,9 +97,18 @@ def _watching(env: gymnasium.Env, method: str) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
-        said = " ".join(f"{type(problem).__name__}: {problem}".split())[:400]
+        said = " ".join(f"{type(problem).__name__}: {problem}{_misfit(env, problem)}".split())[:400]
         told = f"{type(env.unwrapped).__name__}.{method} failed ({said})"
         raise Broken(f"{told}; what was learned is kept, and learning can go on with new episodes.") from problem
+
+
+def _misfit(env: gymnasium.Env, problem: Exception) -> str:
+    """Return what an observation does not fit if Gymnasium could not flatten it, as one that lacks a key of a Dict."""
+    *_, (frame, _) = traceback.walk_tb(problem.__traceback__)
+    flattening = isinstance(env, gymnasium.wrappers.FlattenObservation)
+    if not flattening or frame.f_globals.get("__name__") != "gymnasium.spaces.utils":
+        return ""
+    return f", for the observation is none of {env.env.observation_space}"
 
 
 def _parts(result: Any, expected: str) -> tuple[Any, ...]:
