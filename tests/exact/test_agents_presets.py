@@ -36,6 +36,14 @@ def test_the_preset_for_lqr():
     assert other == plan.settings(100).actor and plan.settings(100).critic.soft_value == "network"
 
 
+def test_beside_a_controller_the_policy_waits():
+    """With the states and pairs that the plants were learned with, a lower rate and a wider critic."""
+    plain, begun = plan.settings(100).actor, plan.settings(100, begun=True).actor
+    assert (plain.states, plain.pairs, plain.rest) == (256, 1, 0)
+    assert (begun.states, begun.pairs, begun.rest) == (128, 2, 0.3) and begun.rate < plain.rate
+    assert plan.settings(100, begun=True).critic.width > plan.settings(100).critic.width
+
+
 @pytest.mark.parametrize("algorithm", ["sac_isfm", "gaussian_sac"])
 def test_the_preset_of_the_critic_of_crossq(algorithm):
     """It goes into a file and comes back, and settings of its critic have their names."""

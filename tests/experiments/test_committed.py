@@ -72,7 +72,7 @@ def test_the_results_have_the_table_of_lqr():
 
 @pytest.mark.parametrize("system", ["coupled", "double_integrator"])
 def test_lqr_reaches_its_goals(system):
-    """Every run of the committed study, as the results say: 2 % of the mean, 1.5 % of the covariance, 1 % of the return."""
+    """Every run of the committed study is within 2 % of the mean, 1.5 % of the covariance and 1 % of the return."""
     runs = document(f"lqr/{system}/results.json")["runs"]
     assert len(runs) == 12
     for run in runs:

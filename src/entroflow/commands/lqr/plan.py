@@ -56,7 +56,8 @@ def settings(
     from ...flow import RungeKutta
     from ...rl import Config, Flow, Gaussian, MLPCritic
 
-    sizes: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "states": 256, "candidates": candidates}
+    sizes: dict[str, Any] = {"width": 32, "depth": 1, "state_width": 32, "candidates": candidates}
+    sizes |= {"states": 128, "pairs": 2} if begun else {"states": 256, "pairs": 1}  # as each was measured
     solver = RungeKutta("rk4", 4)
     actor = Flow(**sizes, acting_solver=solver, target="pair", pathwise=0.0, rate=1e-2, average=0.1)
     one: dict[str, Any] = {"width": 64, "layer_norm": False, "members": 1, "ensemble": "mean", "soft_value": "network"}
