@@ -245,7 +245,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(whole, tmp_path, sho
         ("config.json", ('"width": 8', '"width": 9'), "the checkpoint of another run"),
         ("config.json", ('"evaluation": {', '"other": {'), "got no plan of evaluations"),
         ("config.json", ('"format": 1', '"format": 2'), "update entroflow"),
-        ("config.json", ('"spec": "' + TASK, '"spec": "Foreign-v0'), "env: got 'Foreign-v0'"),
+        ("config.json", ('"spec": "' + TASK, '"spec": "Foreign-v0'), "env: got the id 'Foreign-v0' in a file"),
         ("metrics.csv", ("seed,step", "step,seed"), "metrics.csv: got a header"),
         ("metrics.csv", ("\n0,28,", "\n"), "fields for"),
         ("config.json", ('"seeds": [\n    0\n  ]', '"seeds": [0, 0]'), "expected one or more different seeds"),
