@@ -13,6 +13,7 @@ import dataclasses
 import io
 import json
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -302,3 +303,12 @@ def new_table(title: str, caption: str, headers: Iterable[str], padding: int = 1
 def short(number: float) -> str:
     """Write a number in at most six characters."""
     return f"{number:.1f}" if abs(number) < 1000 else f"{number:.0e}"
+
+
+def told(values: Iterable[float], form: str) -> str:
+    """Write a mean with its lowest and highest value, or that it is one value."""
+    numbers = list(values)
+    if len(numbers) == 1:
+        return form.format(numbers[0]).replace("-", "−") + " (one seed)"
+    text = [form.format(part).replace("-", "−") for part in (statistics.fmean(numbers), min(numbers), max(numbers))]
+    return f"{text[0]} [{text[1]}, {text[2]}]"

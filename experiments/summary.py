@@ -2,12 +2,12 @@
 
 import csv
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from . import frame
+from .mujoco import long
 
 ROOT = Path(__file__).parent
 TASKS = {
@@ -31,30 +31,31 @@ def table() -> str:
         runs = json.loads((ROOT / f"lqr/{name}/results.json").read_text(encoding="utf-8"))["runs"]
         for part in ("mean", "covariance"):
             errors = [run[f"{part}_error_relative"] for run in runs]
-            rows.append([f"LQR `{name}`: error of the {part}, at 4 temperatures", told(errors, "{:.1%}"), "–"])
+            rows.append([f"LQR `{name}`: error of the {part}, at 4 temperatures", frame.told(errors, "{:.1%}"), "–"])
     worlds = json.loads((ROOT / "multigoal/results.json").read_text(encoding="utf-8"))["runs"]
     cells = [
-        told([run["total_variation"] for run in worlds if run["algorithm"] == algorithm], "{:.3f}")
+        frame.told([run["total_variation"] for run in worlds if run["algorithm"] == algorithm], "{:.3f}")
         for algorithm in ("sac_isfm", "gaussian_sac")
     ]
     rows.append(["four goals: total variation from the exact optimum", *cells])
     for folder, task in TASKS.items():
         (last,) = {step for algorithm in ("sac_isfm", "gaussian_sac") for step, _ in [returns(folder, algorithm)]}
-        cells = [told(returns(folder, algorithm)[1], "{:,.0f}") for algorithm in ("sac_isfm", "gaussian_sac")]
+        cells = [frame.told(returns(folder, algorithm)[1], "{:,.0f}") for algorithm in ("sac_isfm", "gaussian_sac")]
         rows.append([f"{task}: return after {last:,} steps", *cells])
     for task, steps, begun, *folders in LONG:
-        cells = [told(returns("mujoco/100k", folder, steps)[1], "{:,.0f}") for folder in folders]
+        cells = [frame.told(returns("mujoco/100k", folder, steps)[1], "{:,.0f}") for folder in folders]
         rows.append([f"{task}, `--preset crossq`{begun}: return after {steps:,} steps", *cells])
+    walker = [frame.told(late(f"walker2d/{run}"), "{:,.0f}") for run in ("crossq-bold", "crossq-gaussian-bold")]
+    rows.append(["Walker2d-v5, `--preset crossq`: return from 80,000 to 100,000 steps", *walker])
     return frame.markdown(["", "SAC-ISFM", "Gaussian SAC"], rows)
 
 
-def told(values: Iterable[float], form: str) -> str:
-    """Write a mean with its lowest and highest value, or that it is one value."""
-    numbers = np.array(list(values))
-    if len(numbers) == 1:
-        return form.format(numbers[0]).replace("-", "−") + " (one seed)"
-    text = [form.format(part).replace("-", "−") for part in (numbers.mean(), numbers.min(), numbers.max())]
-    return f"{text[0]} [{text[1]}, {text[2]}]"
+def late(folder: str) -> list[float]:
+    """Return for every seed of a run of 100,000 steps the mean return over its evaluations from 80,000 on."""
+    with (ROOT / "mujoco/100k" / folder / "evaluations.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = [long.late(rows, seed) for seed in sorted({row["seed"] for row in rows})]
+    return [mean for mean in found if mean is not None]
 
 
 def returns(folder: str, algorithm: str, step: int | None = None) -> tuple[int, list[float]]:

@@ -5,7 +5,6 @@ import statistics
 from pathlib import Path
 
 from .. import frame
-from ..summary import told
 
 MARKS = 10_000, 20_000, 50_000, 80_000, 100_000
 LATE = 80_000, 100_000  # returns swing: the mean over the evaluations from here to there tells more than the last
@@ -22,7 +21,9 @@ def table(folder: Path = Path(__file__).parent / "100k") -> str:
         found = [[means(rows, seed, mark) for seed in seeds] for mark in MARKS]
         task, change = path.parts[-3:-1]
         found.append([late(rows, seed) for seed in seeds])
-        cells = [told(filter(None, part), "{:.0f}").removesuffix(" (one seed)") if any(part) else "–" for part in found]
+        cells = [
+            frame.told(filter(None, part), "{:.0f}").removesuffix(" (one seed)") if any(part) else "–" for part in found
+        ]
         lines.append([TASKS[task], change, str(len(seeds)), *cells])
     steps = [*(f"{mark:,}" for mark in MARKS), f"from {LATE[0]:,} on"]
     return frame.markdown(["task", "run", "seeds", *steps], lines)
