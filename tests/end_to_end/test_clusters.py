@@ -121,6 +121,7 @@ def test_the_batch_script_runs_and_goes_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_the_tutorial_s_job_script_goes_on(tmp_path):
     """Shortly before its time is over it writes a checkpoint and asks to be begun again; then it comes to its end."""
     page = (ROOT / "docs/tutorials/cluster.md").read_text()
