@@ -11,12 +11,14 @@ COLUMNS = ("system", "α", "mean error", "covariance error", "return", "optimal"
 
 
 def table(folder: Path = Path(__file__).parent) -> str:
-    """Return in Markdown what the studies of `entroflow lqr` in a folder reached."""
+    """Return in Markdown what the studies of `entroflow lqr` in a folder reached where the plant is stable."""
     rows = []
     for path in sorted(folder.glob("*/results.json")):
         document = json.loads(path.read_text(encoding="utf-8"))
         for temperature in dict.fromkeys(run["alpha"] for run in document["runs"]):
-            runs = [run for run in document["runs"] if run["alpha"] == temperature]
+            every = [run for run in document["runs"] if run["alpha"] == temperature]
+            runs = [run for run in every if run["mean_error_relative"] is not None]  # its policy stabilises the plant
+            share = "" if runs == every else f", {len(runs)} of {len(every)} seeds"
             values = {name: np.array([run[name] for run in runs]) for name in runs[0] if name != "policy"}
             errors = [values[name] for name in ("mean_error_relative", "covariance_error_relative")]
             gaps = 1 - values["standard_return"] / values["optimal_standard_return"]
@@ -28,7 +30,7 @@ def table(folder: Path = Path(__file__).parent) -> str:
                 f"{values['entropy'].mean():.3f}",
                 f"{values['optimal_entropy'].mean():.3f}",
             ]
-            rows.append([f"`{document['system']['name']}`", f"{temperature:g}", *numbers])
+            rows.append([f"`{document['system']['name']}`{share}", f"{temperature:g}", *numbers])
     return frame.markdown(COLUMNS, rows)
 
 
