@@ -20,7 +20,7 @@ from .systems import System
 
 STATES = 64  # visited by the optimal policy, at which policies are compared
 POINTS = 400  # middles of the actions' box at which densities are
-EPISODES, HORIZON = 256, 150  # no time limit; γ^150 is a hundredth at most
+EPISODES, HORIZON = 1024, 150  # no time limit; γ^150 is a hundredth at most
 DISTURBANCES = 0.0, 0.1, 0.2, 0.3, 0.4  # constant, in units of the largest action
 ACROSS = 41  # points of a picture of the value, in each direction
 PATHS = 12  # trajectories of a picture

@@ -53,6 +53,7 @@ def actions():
     return np.asarray(train(jax.random.key(0)), np.float64)[:, 0]
 
 
+@pytest.mark.slow
 def test_trained_policy_has_the_modes_with_the_right_weights(actions):
     """Weight, mean and standard deviation of both modes of exp(Q/α), within 4 standard errors and the 20 steps' bias.
 
@@ -67,6 +68,7 @@ def test_trained_policy_has_the_modes_with_the_right_weights(actions):
         assert abs(part.std() / std - 1) < 4 / np.sqrt(2 * len(part)) + 0.1
 
 
+@pytest.mark.slow
 def test_trained_policy_is_close_in_distribution(actions):
     """The largest difference between the distribution functions of the actions and of exp(Q/α)/Z is below 0.04."""
 
