@@ -26,7 +26,6 @@ from entroflow.isfm import (
     Diagnostics,
     FitConfig,
     GaussianProposal,
-    PopulationProposal,
     Propose,
     UniformProposal,
     check_faults,
@@ -39,6 +38,7 @@ from entroflow.isfm import (
 from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, new_figure, save
 
 from .. import frame
+from .population import PopulationProposal
 
 MODES, SD = jnp.array([[5.0, 0.0], [0.0, 5.0], [-5.0, 0.0], [0.0, -5.0]]), 0.5477
 SPACE = Unbounded(2, scale=3.55)  # the standard deviation of the whole target, per component

@@ -19,7 +19,6 @@ from entroflow.isfm import (
     FitConfig,
     GaussianProposal,
     MixtureProposal,
-    PopulationProposal,
     Proposal,
     UniformProposal,
     check_faults,
@@ -149,34 +148,6 @@ def test_defensive_mixture_bounds_every_weight(epsilon):
     assert np.all(np.exp(density) >= 0.999 * epsilon * at_broad)
 
 
-def test_population_moves_up_the_critic():
-    """Candidates are the parents, moved by ½σ²∇(Q/α + log det) but no further than σ, and jittered; density of all."""
-    policy, temperature, width, n = shift_policy(BOX), 0.4, 0.6, 7
-    proposal = PopulationProposal(policy, q_function, temperature, width)
-    key = jax.random.key(3)
-    latents, density = draw(proposal, key, n)
-
-    parent_key, jitter_key = jax.random.split(key)
-    parents = jax.vmap(policy.sample_latent, in_axes=(0, None))(jax.random.split(parent_key, n), OBS)
-    sd = width * np.std(np.asarray(parents, np.float64), axis=0)
-    jitter = np.asarray(jax.random.normal(jitter_key, (n, 2)), np.float64)
-    centers = []
-    for parent in np.asarray(parents, np.float64):
-
-        def log_target(u):
-            action = np.array([0.0, 1.5]) + np.array([1.0, 1.5]) * np.tanh(u)
-            q = np.sum(np.sin(2 * action)) - 0.5 * np.sum((action - 0.3 * np.asarray(OBS)) ** 2)
-            return q / temperature + np.sum(np.log(1 - np.tanh(u) ** 2))
-
-        slope = np.array([(log_target(parent + e) - log_target(parent - e)) / 2e-5 for e in 1e-5 * np.eye(2)])
-        step = 0.5 * sd * slope
-        centers.append(parent + sd * step / max(1.0, np.linalg.norm(step)))
-    centers = np.array(centers)
-    np.testing.assert_allclose(latents, centers + sd * jitter, atol=1e-3)
-    kernels = norm(centers[None], sd).logpdf(np.asarray(latents)[:, None]).sum(axis=2)
-    np.testing.assert_allclose(density, logsumexp(kernels, axis=1) - np.log(n), atol=2e-3)
-
-
 def documented_example() -> Any:
     """The class in the docstring of `Proposal`, as it stands there."""
     text = (inspect.getdoc(Proposal) or "").split("for example:\n\n")[1].split("\n\nto be used")[0]
@@ -225,12 +196,7 @@ def test_documented_example_is_a_proposal():
         (lambda: MixtureProposal([UniformProposal(BOX), UniformProposal(BOX)], [1.5, -0.5]), "weights of the mixture"),
         (lambda: MixtureProposal([UniformProposal(BOX)], [0.5, 0.5]), "mixture: got 2 weights and 1 components"),
         (lambda: MixtureProposal([], []), "mixture: got 0 weights"),
-        (
-            lambda: MixtureProposal([PopulationProposal(shift_policy(), q_function, 1.0)], [1.0]),
-            "component .*PopulationProposal, which has no",
-        ),
-        (lambda: PopulationProposal(shift_policy(), q_function, 0.0), "temperature: got 0.0"),
-        (lambda: PopulationProposal(shift_policy(), q_function, 1.0, -1.0), "width: got -1.0"),
+        (lambda: MixtureProposal([Wrong()], [1.0]), "component .*Wrong, which has no"),
     ],
 )
 def test_bad_proposals_are_refused(make, message):
@@ -259,7 +225,6 @@ def bad_q(value):
     [
         (0, None, q_function, "candidates: got 0, expected a whole number above 0"),
         (-3, None, q_function, "candidates: got -3"),
-        (1, PopulationProposal(shift_policy(), q_function, 1.0), q_function, "candidates: got 1, expected at least 2"),
         (4, Wrong(log_density=-np.inf), q_function, r"proposal: .*not finite for 0\.25 of its candidates, "),
         (4, Wrong(log_density=np.nan), q_function, r"proposal: .*not finite for 0\.25 "),
         (4, Wrong(extra=1), q_function, r"proposal: got samples of shape \(5, 2\)"),

@@ -19,12 +19,12 @@ from entroflow.isfm import (
     CurrentPolicy,
     GaussianProposal,
     MixtureProposal,
-    PopulationProposal,
     UniformProposal,
     defensive,
     draw_candidates,
     log_mean_exp,
 )
+from experiments.proposals.population import PopulationProposal
 
 OBS = jnp.array([0.5, -1.0])
 SPACES = {

@@ -10,7 +10,6 @@ policy, Q and α (see `Propose`):
     propose=lambda policy, *_: UniformProposal(policy.action_space)              a box: `Box`, or low= and high=
     propose=lambda policy, *_: defensive(policy, UniformProposal(policy.action_space), 0.1)
     propose=lambda policy, *_: MixtureProposal([CurrentPolicy(policy), ...], [0.5, ...])
-    propose=PopulationProposal                                                   moved up the critic
 
 A proposal of one's own takes ten lines: see `Proposal`.
 """
@@ -18,7 +17,6 @@ A proposal of one's own takes ten lines: see `Proposal`.
 from .broad import GaussianProposal, UniformProposal
 from .mixture import MixtureProposal, defensive
 from .policy import BroadenedPolicy, CurrentPolicy, current_policy
-from .population import PopulationProposal
 from .protocol import DensityProposal, Proposal, Propose, QFunction
 
 __all__ = [
@@ -27,7 +25,6 @@ __all__ = [
     "DensityProposal",
     "GaussianProposal",
     "MixtureProposal",
-    "PopulationProposal",
     "Proposal",
     "Propose",
     "QFunction",
