@@ -2,23 +2,6 @@
 
 From Python (`SAC.learn`) as from the command line (`entroflow train`). What a folder holds is in docs/run-folder.md. A
 run that is stopped or killed, and resumed, gives the numbers of the run that was not, bit for bit on the same machine.
-What the functions have in common:
-
-Args:
-    training: the training.
-    task: its task.
-    settings: its settings.
-    seeds: the seeds of its runs.
-    steps: steps that every run is to have made in the end.
-    evaluation: "every", the steps between evaluations, and "episodes", the number in each.
-    wandb: whether to send the rows to Weights & Biases.
-    console: where to show it.
-    before: how many updates had been made.
-    writer: what takes the rows.
-    live: what shows them.
-
-Returns:
-    What the first line says.
 """
 
 import itertools
@@ -76,17 +59,6 @@ def learn(
     """Make steps, show them, and record them in a folder if one is given; see `SAC.learn`.
 
     Where there is a folder, Ctrl-C and SIGTERM write a checkpoint before they do what they would have done.
-
-    Args:
-        training: the training.
-        plan: what to do.
-        console: where to show it.
-        tell: see `Tell`.
-        log: the folder.
-        resume: whether to go on with the run in the folder.
-
-    Raises:
-        ValueError: for a number that will not do, a planned training at its end, or a folder that will not do.
     """
     steps, every, *evaluation = (checks.positive_int(*part) for part in plan._asdict().items())
     planned, before, target = training.config.updates, updates(training), training.step + steps
@@ -114,17 +86,9 @@ def learn(
 
 
 def numbered(folder: Path, name: str) -> Path:
-    """Return a new folder in a folder, as Stable-Baselines3 counts them: NAME_1, NAME_2, ….
+    """Return a new folder in a folder, as Stable-Baselines3 counts them: NAME_1, NAME_2, …; it is not made.
 
-    Args:
-        folder: the folder.
-        name: what the new one is called, before its number.
-
-    Returns:
-        The path of the new one, which is not made.
-
-    Raises:
-        ValueError: if nothing is installed that writes TensorBoard's files.
+    A `ValueError` says that nothing is installed that writes TensorBoard's files.
     """
     if find_spec("tensorboardX") is None:
         remedy = f"{checks.install('tensorboard')}, or go without: learn(…, log=FOLDER)"
@@ -155,26 +119,10 @@ def record(
     tell: Tell = bool,
     kept: Kept = bool,
 ) -> bool:
-    """Begin a run in a folder or go on with it.
+    """Begin a run in a folder, or go on with it, to so many steps of every seed; return whether it came to its end.
 
-    Args:
-        training: the training, of the run's settings.
-        out: the folder.
-        config: the run's configuration.
-        steps: steps that every run is to have made in the end.
-        stop: asked before every step whether to leave it at that.
-        console: where to show it.
-        new: whether the run begins.
-        every: environment steps between rows.
-        tell: see `Tell`.
-        kept: see `Kept`.
-
-    Returns:
-        Whether it came to its end; if not, it was stopped.
-
-    Raises:
-        ValueError: if another process works there, or the folder's checkpoints do not fit.
-        NotFinite, Broken, OSError: if training cannot go on.
+    `every` are the steps between rows; the other arguments are those of `Run`. `NotFinite`, `Broken` or an `OSError`
+    says that training cannot go on, a `ValueError` that another process works there or the checkpoints do not fit.
     """
     with lock(out):
         run = Run(training, out, config, steps, stop, console, every, tell, kept)
@@ -215,18 +163,12 @@ class Run:
     """A training with its records and checkpoints.
 
     Attributes:
-        training: the training.
-        out: its folder.
-        config: the run's configuration.
+        config: the run's configuration, see `entroflow.storage.records`.
         steps: steps that every run is to have made in the end.
         stop: asked before every step whether to leave it at that.
-        console: where to show it.
         every: environment steps between rows.
-        tell: see `Tell`.
-        kept: see `Kept`.
         best: by seed, the score of its best agent.
         evaluated: the step of the last evaluation.
-        begun: when it began, by the clock.
         told: whether the first checkpoint was told of.
     """
 

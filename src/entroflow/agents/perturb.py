@@ -39,18 +39,7 @@ class Perturbation:
 
 
 def perturb(task: Task, change: Perturbation) -> Task:
-    """Return a task whose environments have changes.
-
-    Args:
-        task: the task.
-        change: what to change.
-
-    Returns:
-        The changed task.
-
-    Raises:
-        ValueError: for masses or friction of a task that is not simulated by MuJoCo.
-    """
+    """Return a task whose environments have changes; a `ValueError` says which it cannot have."""
     if change == Perturbation():
         return task
 

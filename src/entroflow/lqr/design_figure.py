@@ -15,15 +15,8 @@ def design_figure(
 ) -> Figure:
     """Draw states and inputs with bands of one standard deviation, poles, and the inputs' random part.
 
-    Args:
-        response: means and deviations.
-        poles: of the closed loop.
-        covariance: of the input; of one its density is drawn, of several ellipses of the first two.
-        unit: what time is counted in.
-        edge: whether the imaginary axis is the border of stability, not the unit circle.
-
-    Returns:
-        The figure.
+    Of one input that is its density, of several the ellipses of the first two. `unit` is what time is counted in;
+    `edge` tells whether the imaginary axis is the border of stability, not the unit circle.
     """
     angle = np.linspace(0, 2 * np.pi, 181)
     circle = np.column_stack([np.cos(angle), np.sin(angle)])

@@ -120,17 +120,6 @@ def compare(records: Sequence[Record], *, metric: str = "return", labels: Sequen
     task share their steps and end with the shortest run; values between two steps of a run are interpolated. For
     returns, there are improvements and an aggregate, in which 0 and 1 are the lowest and the highest interquartile mean
     that any compared algorithm has on the task.
-
-    Args:
-        records: the runs.
-        metric: what to compare.
-        labels: what to call the lines, one for each run.
-
-    Returns:
-        The comparison.
-
-    Raises:
-        ValueError: if there is no run, a name too many or too few, or a run lacks the metric.
     """
     if not records:
         raise checks.error("records", "none", "at least one run", "pass folders of training runs")

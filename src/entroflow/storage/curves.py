@@ -33,12 +33,7 @@ LETTERS = 56  # in a line of the legend, at most
 
 
 def draw_learning_curve(folder: str | Path, metric: str = "return") -> None:
-    """Write learning_curve.png and .pdf of one run into its folder.
-
-    Args:
-        folder: the run.
-        metric: what to draw, see `compare`.
-    """
+    """Write learning_curve.png and .pdf of one run into its folder."""
     plotting.save(Path(folder), "learning_curve", draw(compare([read(folder)], metric=metric)))
 
 
@@ -179,12 +174,7 @@ def _short(value: float) -> str:
 
 
 def write(out: Path, comparison: Comparison) -> None:
-    """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table.
-
-    Args:
-        out: the folder.
-        comparison: what was found.
-    """
+    """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table."""
     rows = [_row(curve) for curve in comparison.curves + comparison.aggregate]
     drawn = [
         row | {"curve": _points(curve)}

@@ -1,19 +1,6 @@
 """What all commands share: the output folder, results.json, the cache of compiled programs, the clock.
 
 JAX is imported where it is used, so that commands that only read files do without it.
-
-What the functions have in common:
-
-Args:
-    out: the folder.
-    document: what was found; NumPy numbers and arrays may be inside. Numbers that are not finite become null, for JSON
-        has no others.
-    seconds: wall-clock time by part of the work.
-    clock: the same, to be added to.
-    name: an entry of the clock.
-
-Yields:
-    Nothing.
 """
 
 import contextlib

@@ -14,15 +14,7 @@ POLICIES = "policies"  # in an output folder of `entroflow lqr`
 def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
     """Return the folders of the agents in a folder, which may be that of one agent itself; what they hold is not read.
 
-    Args:
-        folder: the folder.
-        checkpoint: which agents of a training, "last" or "best".
-
-    Returns:
-        The folders, in order of their names; none if there is none.
-
-    Raises:
-        ValueError: if the system does not let them be read.
+    Of a training these are its "last" or its "best" agents.
     """
     with checks.reachable(folder):
         if any((folder / name).is_file() for name in (AGENT, POLICY)):
@@ -31,13 +23,5 @@ def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
 
 
 def policy_folder(temperature: float, seed: int) -> str:
-    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`.
-
-    Args:
-        temperature: its temperature.
-        seed: its seed.
-
-    Returns:
-        The path.
-    """
+    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`."""
     return f"{POLICIES}/alpha={str(float(temperature)).removesuffix('.0')}_seed={seed}"

@@ -138,20 +138,10 @@ def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int 
 def begun(
     out: Path, config: dict[str, Any], resume: bool, names: tuple[str, str, str], way: str
 ) -> dict[str, Any] | None:
-    """Return the configuration of the run in a folder, if there is one to go on with.
+    """Return the configuration of the run in a folder, if there is one to go on with; a `ValueError` refuses another.
 
-    Args:
-        out: the folder.
-        config: what the run is to be; it is compared with what the folder's is, as far as it tells.
-        resume: whether to go on.
-        names: what messages call the folder, `resume` and the settings.
-        way: how to go on, for the message about a folder that holds a run where `resume` is False.
-
-    Returns:
-        The configuration; None if there is no run.
-
-    Raises:
-        ValueError: for another run, or one that is not to go on.
+    `config` is what the run is to be, as far as it is known. `names` are what messages call the folder, `resume` and
+    the settings; `way` is how to go on, for the message about a folder that holds a run where `resume` is False.
     """
     if out.is_file():
         raise checks.error(names[0], f"the file {str(out)!r}", "a folder", "pass another name")

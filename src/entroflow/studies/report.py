@@ -1,15 +1,4 @@
-"""What is left of a study: what became of every trial, the comparison of all, and study.json.
-
-What the functions have in common:
-
-Args:
-    study: the study.
-    out: its folder.
-    outcomes: what became of every trial; of a search, the best first.
-
-Returns:
-    What the functions say.
-"""
+"""What is left of a study: what became of every trial, the comparison of all, and study.json."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -56,17 +45,7 @@ class Outcome(NamedTuple):
 
 
 def outcomes(study: Study, trials: Sequence[Trial], out: Path, failed: Mapping[str, str]) -> list[Outcome]:
-    """Return what became of every trial, as its folder tells; of a search, the best first.
-
-    Args:
-        study: the study.
-        trials: its trials; of a search, those that were tried.
-        out: its folder.
-        failed: by name, why trials failed.
-
-    Returns:
-        The outcomes.
-    """
+    """Return what became of the trials, as their folders tell and as they `failed`; of a search, the best first."""
     told = []
     for trial in trials:
         folder, why = out / "trials" / trial.name, failed.get(trial.name, "")
@@ -80,15 +59,7 @@ def outcomes(study: Study, trials: Sequence[Trial], out: Path, failed: Mapping[s
 
 
 def write_study(study: Study, out: Path, outcomes: Sequence[Outcome], seconds: float, memory: int) -> None:
-    """Write study.json: the study, its trials with all of their settings, versions, wall-clock.
-
-    Args:
-        study: the study.
-        out: its folder.
-        outcomes: what became of its trials.
-        seconds: by the clock, of all processes that worked on it.
-        memory: bytes that one trial asked for.
-    """
+    """Write study.json: the study, its trials with all their settings, versions, seconds, bytes asked for by each."""
     trials: list[dict[str, Any]] = []
     for one in outcomes:
         told = one.trial._asdict() | one._asdict() | {"trial": one.trial.name, "folder": f"trials/{one.trial.name}"}

@@ -145,17 +145,9 @@ def reverse_sample(
     log_density: Callable[[Array], Array],
     candidates: int,
 ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-    """Estimate E[ε|x_t] for actions in [−1, 1]^d of a density that is known up to its normaliser.
+    """Estimate E[ε|x_t] for actions in [−1, 1]^d whose density is known up to its normaliser: log_density, Q(s, x)/α.
 
-    Args:
-        key: random key.
-        point: noised action x_t, shape (d,).
-        angle: its angle θ_t.
-        log_density: x ↦ log of the density at a clean action x, up to a constant; Q(s, x)/α.
-        candidates: number K of clean actions drawn.
-
-    Returns:
-        The expected noise, shape (d,), and ESS/K of the candidates' weights.
+    With it comes ESS/K of the candidates' weights.
     """
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     lower, upper = (point - cosine) / sine, (point + cosine) / sine
