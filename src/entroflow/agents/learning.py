@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,30 +37,20 @@ Tell = Callable[[Row], Any]  # is given the first run's row at every interval; F
 Kept = Callable[[int], Any]  # is given the step of every checkpoint after an evaluation, once both are on disk
 
 
-class Plan(NamedTuple):
-    """What `SAC.learn` is to do, in whole numbers above zero.
-
-    Attributes:
-        total_timesteps: steps to make, on top of those made.
-        log_interval: steps between rows.
-        evaluate_every: steps between evaluations.
-        evaluation_episodes: episodes of each.
-    """
-
-    total_timesteps: int
-    log_interval: int = LOG_INTERVAL
-    evaluate_every: int = 5000
-    evaluation_episodes: int = 10
-
-
 def learn(
-    training: Training, plan: Plan, console: Console, tell: Tell, log: str | Path | None = None, *, resume: bool = False
+    training: Training,
+    plan: Mapping[str, int],
+    console: Console,
+    tell: Tell,
+    log: str | Path | None = None,
+    *,
+    resume: bool = False,
 ) -> None:
     """Make steps, show them, and record them in a folder if one is given; see `SAC.learn`.
 
     Where there is a folder, Ctrl-C and SIGTERM write a checkpoint before they do what they would have done.
     """
-    steps, every, *evaluation = (checks.positive_int(*part) for part in plan._asdict().items())
+    steps, every, *evaluation = (checks.positive_int(*part) for part in plan.items())
     planned, before, target = training.config.updates, updates(training), training.step + steps
     if planned is not None and before >= planned:
         given, remedy = f"{steps} after {before:.0f} updates", "train a new agent"
@@ -70,7 +60,7 @@ def learn(
         config = describe(training.task, training.settings, training.seeds, target, plans)
         known = records.begun(folder, config, resume, ("log", "resume", "settings"), "resume=True")
         with Stop() as stop:
-            record(training, folder, known or config, target, stop, console, new=known is None, tell=tell, every=every)
+            Run(training, folder, known or config, target, stop, console, every, tell).record(new=known is None)
         if stop.signal:
             signal.raise_signal(stop.signal)
         return
@@ -104,36 +94,6 @@ def describe(
     """Return the configuration of a new run, see `entroflow.storage.records`."""
     config = {"algorithm": settings.algorithm, "env": task.name, "spec": task.spec, "seeds": seeds, "steps": steps}
     return config | {"settings": to_json(settings), "evaluation": dict(evaluation), "wandb": wandb}
-
-
-def record(
-    training: Training,
-    out: Path,
-    config: dict[str, Any],
-    steps: int,
-    stop: Stop,
-    console: Console,
-    *,
-    new: bool,
-    every: int,
-    tell: Tell = bool,
-    kept: Kept = bool,
-) -> bool:
-    """Begin a run in a folder, or go on with it, to so many steps of every seed; return whether it came to its end.
-
-    `every` are the steps between rows; the other arguments are those of `Run`. `NotFinite`, `Broken` or an `OSError`
-    says that training cannot go on, a `ValueError` that another process works there or the checkpoints do not fit.
-    """
-    with lock(out):
-        run = Run(training, out, config, steps, stop, console, every, tell, kept)
-        writer = records.create(out, **config) if new else run.restore()
-        with writer, display(training, steps, console) as live:
-            finished = run.train(writer, live)
-    if finished:
-        from ..storage.curves import draw_learning_curve  # brings Matplotlib
-
-        draw_learning_curve(out)
-    return finished
 
 
 def display(training: Training, steps: int, console: Console) -> TrainingProgress:
@@ -185,6 +145,22 @@ class Run:
     evaluated: int | None = None
     begun: float = field(default_factory=time.perf_counter)
     told: bool = False
+
+    def record(self, *, new: bool) -> bool:
+        """Begin the run in its folder, or go on with it; return whether it came to its end.
+
+        `NotFinite`, `Broken` or an `OSError` says that training cannot go on, a `ValueError` that another process works
+        there or the checkpoints do not fit.
+        """
+        with lock(self.out):
+            writer = records.create(self.out, **self.config) if new else self.restore()
+            with writer, display(self.training, self.steps, self.console) as live:
+                finished = self.train(writer, live)
+        if finished:
+            from ..storage.curves import draw_learning_curve  # brings Matplotlib
+
+            draw_learning_curve(self.out)
+        return finished
 
     def restore(self) -> records.Writer:
         """Bring everything to where the last checkpoint is, or to the beginning if the run never came to one."""

@@ -1,9 +1,6 @@
 """Comparisons of runs for people: figure, table, compare.json and compare.csv; the learning curve of one run."""
 
-import csv
-import io
 import itertools
-import json
 import re
 import textwrap
 from collections.abc import Callable
@@ -24,17 +21,17 @@ from rich.text import Text
 
 from .. import plotting
 from .comparison import ALL_TASKS, Comparison, Curve, Estimate, compare
-from .folder import plain
+from .folder import write_json
 from .records import read
-from .tables import replace
+from .tables import write_rows
 
 ACROSS = 3  # panels beside each other
 LETTERS = 56  # in a line of the legend, at most
 
 
-def draw_learning_curve(folder: str | Path, metric: str = "return") -> None:
+def draw_learning_curve(folder: str | Path) -> None:
     """Write learning_curve.png and .pdf of one run into its folder."""
-    plotting.save(Path(folder), "learning_curve", draw(compare([read(folder)], metric=metric)))
+    plotting.save(Path(folder), "learning_curve", draw(compare([read(folder)])))
 
 
 def draw(comparison: Comparison) -> Figure:
@@ -192,12 +189,8 @@ def write(out: Path, comparison: Comparison) -> None:
         ],
         "notes": comparison.notes,
     }
-    replace(out / "compare.json", json.dumps(plain(document), indent=1, allow_nan=False) + "\n")
-    table = io.StringIO()
-    writer = csv.DictWriter(table, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    replace(out / "compare.csv", table.getvalue())
+    write_json(out / "compare.json", document)
+    write_rows(out / "compare.csv", rows)
 
 
 def _row(curve: Curve) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Jobs that survive: what a job is stands in its folder, its newest state beside it, so that it can be gone on with."""
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from .. import checks
-from ..files import replace
 from ..stopping import Stop
 from . import checkpoint
 from .checkpoint import CHECKPOINTS
-from .folder import RESULTS, cache_compilations, claim, lock, plain, versions
+from .folder import RESULTS, cache_compilations, claim, lock, plain, versions, write_json
 from .records import CONFIG
 
 T = TypeVar("T")
@@ -78,8 +76,7 @@ def keeping(
         claim(out)
     with lock(out), Stop() as stop:
         if not resumed:
-            document = {"format": FORMAT} | run | {"versions": versions()}
-            replace(out / CONFIG, json.dumps(document, indent=2, allow_nan=False) + "\n")
+            write_json(out / CONFIG, {"format": FORMAT} | run | {"versions": versions()})
         yield Keeper(out, run, stop, again)
 
 

@@ -25,7 +25,6 @@ Raises:
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,9 +32,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checks
-from ..files import replace
 from . import checkpoint, legacy
-from .folder import plain, versions
+from .folder import versions, write_json
 from .tables import Columns, Row, Table, drop_after, read_table
 from .trackers import Sink, open_sinks
 
@@ -119,7 +117,7 @@ def create(
     config |= {"settings": dict(settings), "evaluation": dict(evaluation or {}), "wandb": wandb, "versions": versions()}
     sinks = open_sinks(folder, config, wandb=wandb)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_config(folder, config)
+    write_json(folder / CONFIG, config)
     return Writer(folder, sinks)
 
 
@@ -131,7 +129,7 @@ def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int 
         drop_after(folder / name, fixed, until, rows.get(name))
     if steps is not None and steps != config["steps"]:
         config["steps"] = steps
-        _write_config(folder, config)
+        write_json(folder / CONFIG, config)
     return Writer(folder, open_sinks(folder, config, wandb=config.get("wandb", False), after=step))
 
 
@@ -218,7 +216,3 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise checks.error(str(path), given, expected, remedy)
     checks.distinct(f"seeds in {path}", config["seeds"], "seeds")
     return config
-
-
-def _write_config(folder: Path, config: dict[str, Any]) -> None:
-    replace(folder / CONFIG, json.dumps(plain(config), indent=2, allow_nan=False) + "\n")

@@ -1,6 +1,5 @@
 """What is left of a study: what became of every trial, the comparison of all, and study.json."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,11 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .. import plotting
-from ..files import replace
 from ..storage import records
 from ..storage.comparison import Comparison, compare
 from ..storage.curves import draw, write
-from ..storage.folder import plain, versions
+from ..storage.folder import versions, write_json
 from .study import Study, Trial
 from .trial import finished, score
 
@@ -67,8 +65,7 @@ def write_study(study: Study, out: Path, outcomes: Sequence[Outcome], seconds: f
             told["settings"] = records.read_config(one.folder)["settings"]
         trials.append(told)
     document = {"format": FORMAT, "study": study.document, "seconds": round(seconds, 1), "memory": memory}
-    text = json.dumps(plain(document | {"trials": trials, "versions": versions()}), indent=1, allow_nan=False)
-    replace(out / STUDY, text + "\n")
+    write_json(out / STUDY, document | {"trials": trials, "versions": versions()})
 
 
 def compared(out: Path, outcomes: Sequence[Outcome]) -> Comparison | None:
@@ -107,6 +104,6 @@ def write_best(out: Path, outcomes: Sequence[Outcome]) -> str:
     from ..agents.settings import PRESETS
 
     trial = outcomes[0].trial
-    replace(out / BEST, json.dumps(plain(trial.settings), indent=1) + "\n")
+    write_json(out / BEST, trial.settings)
     how = "--preset" if trial.algorithm in PRESETS else "--algorithm"
     return f"entroflow train {trial.task} {how} {trial.algorithm} --settings {out / BEST}"

@@ -92,9 +92,9 @@ def run(trial: Trial, folder: Path, kept: Callable[[int], Any]) -> None:
     known = records.begun(folder, config, True, ("folder", "trial", trial.name), "")
     cache_compilations()
     training = training_of(found, settings, trial.seeds, max(trial.steps, (known or config)["steps"]))
-    how = {"new": known is None, "every": learning.LOG_INTERVAL, "kept": kept}
     try:
-        learning.record(training, folder, known or config, trial.steps, Stop(), Console(quiet=True), **how)
+        how = known or config, trial.steps, Stop(), Console(quiet=True)
+        learning.Run(training, folder, *how, kept=kept).record(new=known is None)
     finally:
         training.close()
 

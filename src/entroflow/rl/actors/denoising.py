@@ -207,11 +207,9 @@ class DenoisingPolicy(eqx.Module):
         """Return the noise that the network sees in a point x_t of level t."""
         return self.network(point, level.astype(point.dtype) / self.steps, context)
 
-    def denoise(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
-    ) -> Float[Array, " d"]:
+    def denoise(self, key: PRNGKeyArray, obs: Float[Array, " n"]) -> Float[Array, " d"]:
         """Draw a clean action x ∈ [−1, 1]^d by the T steps of DDPM, see `Policy.sample`."""
-        return self._denoise(obs, jnp.asarray(noise_scale) * self._noise(key))
+        return self._denoise(obs, self._noise(key))
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, "t d"]) -> Float[Array, " d"]:
         """Return the action that given noise becomes, see `NoisePolicy.push`."""

@@ -20,6 +20,7 @@ from ... import optimise
 from ...fields import Count, Discount, Layers, Positive, PositiveShare, check_fields
 from ...flow.velocity import linear_layers
 from ...moments import Moments, forgetting_rate, settled, standard
+from .mlp import inputs_of, last_in_units
 from .protocol import Experience, Metrics
 
 SMALLEST = 1e-5  # added to variances of batches
@@ -101,7 +102,7 @@ class CrossQ:
 
     def q(self, state: CrossQState, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
         """Return Q(s, a), in the units of the return, see `Critic.q`."""
-        inputs = _inputs(state, obs, action)[None]
+        inputs = inputs_of(state, obs, action)[None]
         values = eqx.filter_vmap(lambda network, known: network(inputs, known)[0])(state.q, state.statistics)
         return state.value_units.restore(self._joined(values)[0])
 
@@ -116,7 +117,7 @@ class CrossQ:
         step in units of the return, and "q", the mean target.
         """
         assert experience.next_action is not None
-        read = jax.vmap(functools.partial(_inputs, state))
+        read = jax.vmap(functools.partial(inputs_of, state))
         pairs = read(experience.obs, experience.action), read(experience.next_obs, experience.next_action)
         both, units = jnp.concatenate(pairs), state.value_units
 
@@ -192,23 +193,8 @@ class BatchNormMLP(eqx.Module):
         return _affine(self.layers[-1], x)[:, 0], tuple(found)
 
     def in_units(self, old: Moments, new: Moments) -> "BatchNormMLP":
-        """Return the network that says the same when the unit of its values changes, see `MLP.change_units`.
-
-        Args:
-            old: old moments of the value.
-            new: new ones.
-
-        Returns:
-            The network in the new units.
-        """
-        last, ratio = self.layers[-1], old.scale / new.scale
-        assert last.bias is not None
-        parts = ratio * last.weight, ratio * last.bias + (old.mean - new.mean) / new.scale
-        return eqx.tree_at(lambda network: (network.layers[-1].weight, network.layers[-1].bias), self, parts)
-
-
-def _inputs(state: CrossQState, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, " n+d"]:
-    return jnp.concatenate([state.obs_units.normalise(obs), state.action_units.normalise(action)])
+        """Return the network that says the same in other units of its values: old, new; see `last_in_units`."""
+        return eqx.tree_at(lambda network: network.layers[-1], self, last_in_units(self.layers[-1], old, new))
 
 
 def _affine(layer: eqx.nn.Linear, x: Float[Array, "b i"]) -> Float[Array, "b o"]:
