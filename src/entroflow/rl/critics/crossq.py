@@ -28,15 +28,11 @@ Statistics = tuple[tuple[Float[Array, "..."], Float[Array, "..."]], ...]  # mean
 
 
 class CrossQState(eqx.Module):
-    """What the critic has learned.
+    """What the critic has learned; for most of it see `MLPCriticState`.
 
     Attributes:
         q: networks of (s, a), leaves of shape (members, ...).
         statistics: their running statistics.
-        q_optimiser: states of the optimisers of q.
-        obs_units: moments of observations, in which the networks see them.
-        action_units: moments of actions.
-        value_units: moments of the targets, the unit of the networks' outputs.
     """
 
     q: "BatchNormMLP"
@@ -138,7 +134,9 @@ class CrossQ:
         forgetting = jnp.maximum(self.forgetting, 1 / (1 + experience.step))
         state = dataclasses.replace(
             state,
-            q=jax.vmap(lambda network: network.in_units(units, value_units))(q),
+            q=eqx.tree_at(
+                lambda q: q.layers[-1], q, jax.vmap(last_in_units, (0, None, None))(q.layers[-1], units, value_units)
+            ),
             statistics=optimise.follow(state.statistics, statistics, forgetting),
             q_optimiser=q_optimiser,
             obs_units=experience.obs_units,
@@ -154,11 +152,7 @@ class CrossQ:
 class BatchNormMLP(eqx.Module):
     """A perceptron from a batch of normalised inputs to normalised values, what each of its layers reads normalised.
 
-    Args:
-        input_size: number of inputs i.
-        width: width of each hidden layer.
-        depth: number of hidden layers.
-        key: random key of the initial parameters.
+    For the arguments see `MLP`.
     """
 
     layers: tuple[eqx.nn.Linear, ...]
@@ -191,10 +185,6 @@ class BatchNormMLP(eqx.Module):
         for layer, (gain, shift) in zip(self.layers[:-1], self.gains, strict=True):
             x = normalise(jax.nn.relu(_affine(layer, x))) * gain[None] + shift[None]
         return _affine(self.layers[-1], x)[:, 0], tuple(found)
-
-    def in_units(self, old: Moments, new: Moments) -> "BatchNormMLP":
-        """Return the network that says the same in other units of its values: old, new; see `last_in_units`."""
-        return eqx.tree_at(lambda network: network.layers[-1], self, last_in_units(self.layers[-1], old, new))
 
 
 def _affine(layer: eqx.nn.Linear, x: Float[Array, "b i"]) -> Float[Array, "b o"]:
