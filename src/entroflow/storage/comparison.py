@@ -22,12 +22,7 @@ NOT_A_CHOICE = frozenset({"out", "seed", "seeds", "steps", "wandb"})  # settings
 
 
 class Estimate(NamedTuple):
-    """A number and its 95 % interval, which a single seed does not have.
-
-    Attributes:
-        value: the number.
-        interval: of 95 %; None for a single seed.
-    """
+    """A number and its 95 % interval, which a single seed does not have."""
 
     value: float
     interval: tuple[float, float] | None
@@ -64,14 +59,7 @@ class Curve(NamedTuple):
 
 
 class Improvement(NamedTuple):
-    """Probability that a run of the first algorithm ends better than a run of another one, ties counting one half.
-
-    Attributes:
-        task: the task.
-        first: the first algorithm.
-        other: the other one.
-        probability: the probability.
-    """
+    """Probability that a run of the first algorithm ends better than one of the other, ties counting one half."""
 
     task: str
     first: str
