@@ -78,24 +78,6 @@ def test_gaussian_density_in_closed_form(given, matrix):
     np.testing.assert_allclose(log_probs(GaussianProposal([0.2, -0.1], given), LATENTS), expected, rtol=1e-5)
 
 
-def test_gaussian_over_unbounded_actions_is_exact():
-    """Stated over actions, the density of the action is the Gaussian that was asked for, offset and scale included."""
-    space = Unbounded(2, jnp.array([3.0, -4.0]), jnp.array([0.5, 2.0]))
-    proposal = GaussianProposal.over_actions(space, [1.0, 2.0], COVARIANCE.tolist())
-    actions = jax.vmap(space.to_action)(jnp.asarray(LATENTS, jnp.float32))
-    found = log_probs(proposal, LATENTS) - jax.vmap(space.log_det)(jnp.asarray(LATENTS, jnp.float32))
-    np.testing.assert_allclose(found, multivariate_normal([1.0, 2.0], COVARIANCE).logpdf(actions), rtol=1e-4)
-
-
-def test_gaussian_over_boxed_actions_is_right_to_first_order():
-    """In a box a narrow Gaussian over actions has the mean and the covariance that were asked for."""
-    proposal = GaussianProposal.over_actions(BOX, [0.5, 2.4], (1e-4 * COVARIANCE).tolist())
-    latents, _ = draw(proposal, jax.random.key(0), 20_000)
-    actions = np.asarray(jax.vmap(BOX.to_action)(latents), np.float64)
-    np.testing.assert_allclose(actions.mean(axis=0), [0.5, 2.4], atol=1e-3)
-    np.testing.assert_allclose(np.cov(actions.T), 1e-4 * COVARIANCE, rtol=0.05)
-
-
 def test_uniform_densities_in_closed_form():
     """The density of the action is one over the volume inside of the bounds, and zero outside; latents add tanh'."""
     whole, part = UniformProposal(BOX), UniformProposal(BOX, [-0.5, 0.0], [0.5, 2.0])
@@ -113,7 +95,7 @@ def test_densities_over_one_component_integrate_to_one(space):
     """By quadrature over the latent, for all that is not made of the policy."""
     for proposal in (
         UniformProposal(space, -0.5, 1.5),
-        GaussianProposal.over_actions(space, [1.0], 0.4),
+        GaussianProposal([1.0], 0.4),
         MixtureProposal([UniformProposal(space, -1.0, 2.0), GaussianProposal([0.5], 0.3)], [0.3, 0.7]),
     ):
         grid = jnp.linspace(-9, 9, 20_001)
@@ -184,7 +166,6 @@ def test_documented_example_is_a_proposal():
         (lambda: GaussianProposal([0.0, 0.0], [1.0, 1.0, 1.0]), "covariance: got shape"),
         (lambda: GaussianProposal([0.0, float("inf")], 1.0), "mean: .*finite"),
         (lambda: GaussianProposal(0.0, 1.0), "mean: got shape"),
-        (lambda: GaussianProposal.over_actions(BOX, [0.0, 3.0], 1.0), "mean: .*inside of the box"),
         (lambda: UniformProposal(BOX, [0.5, 1.0], [-0.5, 2.0]), "bounds: .*low < high"),
         (lambda: UniformProposal(Unbounded(2)), "bounds: got low = None"),
         (lambda: UniformProposal(Unbounded(2), -1.0, float("inf")), "finite"),

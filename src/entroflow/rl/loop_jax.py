@@ -17,15 +17,7 @@ Metrics = dict[str, Float[Array, " runs"]]
 
 
 class Loop(eqx.Module):
-    """Everything that continuing needs; leaves have a leading axis of runs, except for `count`.
-
-    Attributes:
-        agent: states of soft actor-critic.
-        envs: states of the environments, (runs, environments, ...).
-        replay: transitions, (runs, capacity, ...).
-        key: one random key per run.
-        count: number of transitions that each run has seen.
-    """
+    """Everything that continuing needs; leaves have a leading axis of runs, except for the transitions' number."""
 
     agent: sac.State
     envs: EnvState
