@@ -172,16 +172,11 @@ def _short(value: float) -> str:
 
 def write(out: Path, comparison: Comparison) -> None:
     """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table."""
-    rows = [_row(curve) for curve in comparison.curves + comparison.aggregate]
-    drawn = [
-        row | {"curve": _points(curve)}
-        for row, curve in zip(rows, comparison.curves + comparison.aggregate, strict=True)
-    ]
-    single = len(comparison.curves)
+    drawn = lambda curves: [_row(curve) | {"curve": _points(curve)} for curve in curves]  # noqa: E731
     document = {
         "metric": comparison.metric,
-        "curves": drawn[:single],
-        "aggregate": drawn[single:],
+        "curves": drawn(comparison.curves),
+        "aggregate": drawn(comparison.aggregate),
         "bounds": comparison.bounds,
         "improvements": [
             {"task": step.task, "first": step.first, "other": step.other} | _estimate("probability", step.probability)
@@ -190,7 +185,7 @@ def write(out: Path, comparison: Comparison) -> None:
         "notes": comparison.notes,
     }
     write_json(out / "compare.json", document)
-    write_rows(out / "compare.csv", rows)
+    write_rows(out / "compare.csv", [_row(curve) for curve in comparison.curves + comparison.aggregate])
 
 
 def _row(curve: Curve) -> dict[str, Any]:
