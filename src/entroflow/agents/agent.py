@@ -15,8 +15,7 @@ from ..storage import checkpoint
 from ..storage.folder import cache_compilations
 from . import sb3
 from .callbacks import Callback, together
-from .evaluation import Evaluation
-from .perturb import Perturbation, perturb
+from .evaluation import Evaluation, Perturbation, perturb
 from .tasks import Env, Task, task
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ def evaluate(command: EvalOptions) -> int:
     """Evaluate trained agents; return the exit code."""
     folders = agents_in(command.folder, command.checkpoint)
     from ..agents import SAC
-    from ..agents.perturb import Perturbation
+    from ..agents.evaluation import Perturbation
 
     change = Perturbation(command.action_noise, command.observation_noise, command.mass, command.friction)
     cache_compilations()
