@@ -30,14 +30,9 @@ Metrics = dict[str, Float[Array, " runs"]]
 
 
 class Loop(eqx.Module):
-    """What learning reads and writes; leaves have a leading axis of runs, except for `count`.
+    """What learning reads and writes; leaves have a leading axis of runs, except for the number of transitions seen.
 
-    Attributes:
-        agent: states of soft actor-critic.
-        replay: transitions, (runs, capacity, ...).
-        key: one random key per run.
-        count: number of transitions that each run has seen.
-        fault: what was the first to be not finite in each run (see `finite.watch`); zero if all is well.
+    `fault` is what was the first to be not finite in each run (see `finite.watch`); zero if all is well.
     """
 
     agent: sac.State

@@ -50,14 +50,7 @@ class Loop(eqx.Module):
 
 
 class Episodes(eqx.Module):
-    """Episodes of an evaluation; leaves have leading axes of runs and episodes.
-
-    Attributes:
-        envs: where they are.
-        key: the random key of each.
-        totals: return and length.
-        alive: whether it goes on.
-    """
+    """Episodes of an evaluation, with their returns and lengths; leaves have leading axes of runs and episodes."""
 
     envs: EnvState
     key: Key[Array, "*runs n"]

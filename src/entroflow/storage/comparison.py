@@ -68,12 +68,10 @@ class Improvement(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What `compare` finds.
+    """What `compare` finds: a curve for every task and algorithm, and one per algorithm over all tasks.
 
     Attributes:
-        metric: what was compared.
-        curves: one per task and algorithm.
-        aggregate: one per algorithm over all tasks; empty unless every algorithm has all of several tasks.
+        aggregate: the latter; empty unless every algorithm has all of several tasks.
         bounds: of every task of the aggregate what its scores 0 and 1 stand for.
         improvements: of the first algorithm over each other one, by task, then over all tasks.
         notes: sentences that belong under every figure and table made of this.
