@@ -33,10 +33,7 @@ class Task(NamedTuple):
     """A task that an agent can be trained on.
 
     Attributes:
-        name: the environment's id, or the name of what makes it.
         make: makes one environment with flat observations.
-        observation_space: the space of observations, as the task has it.
-        action_space: the space of actions, of any shape.
         data: id, arguments, time limit and wrappers, from which `rebuilt` makes the task again; None if they do not
             tell all. Of a task in JAX, its id.
         instance: the user's own environment, with flat observations, which is used itself where one is enough.

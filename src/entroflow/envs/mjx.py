@@ -74,7 +74,6 @@ class MJXEnv(FunctionalEnv):
     """One of `RULES`; `make` makes it.
 
     Attributes:
-        model: MJX's model.
         numbers: the defaults of Gymnasium's class: weights, ranges, frame_skip.
     """
 

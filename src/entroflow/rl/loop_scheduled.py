@@ -31,9 +31,6 @@ class Loop(eqx.Module):
     """What continuing needs beside the agents; leaves have a leading axis of runs.
 
     Attributes:
-        envs: states of the environments, (runs, environments, ...).
-        replay: transitions, (runs, capacity, ...).
-        key: one random key per run.
         returns: return of every running episode so far, undiscounted.
         ended: of the episodes that have ended the sums of their returns and of their lengths, and their number.
         sums: of every metric the sum over the updates up to the first fault, and their number.

@@ -33,7 +33,6 @@ class Curve(NamedTuple):
 
     Attributes:
         task: its id, or ALL_TASKS.
-        algorithm: what the line is called.
         steps: environment steps of one seed; for all tasks, per cent of the compared steps.
         values: normalised for all tasks.
         iqm: over seeds and tasks.
