@@ -38,13 +38,7 @@ Kept = Callable[[int], Any]  # is given the step of every checkpoint after an ev
 
 
 def learn(
-    training: Training,
-    plan: Mapping[str, int],
-    console: Console,
-    tell: Tell,
-    log: str | Path | None = None,
-    *,
-    resume: bool = False,
+    training: Training, plan: Mapping[str, int], console: Console, tell: Tell, log: str | Path | None, *, resume: bool
 ) -> None:
     """Make steps, show them, and record them in a folder if one is given; see `SAC.learn`.
 
