@@ -132,7 +132,7 @@ class Run:
     steps: int
     stop: Stop
     console: Console
-    every: int = LOG_INTERVAL
+    every: int = field(default_factory=lambda: LOG_INTERVAL)
     tell: Tell = bool
     kept: Kept = bool
     best: dict[int, float] = field(default_factory=dict)

@@ -218,7 +218,7 @@ def _ellipses(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
     actions = actions[:, :2]
     ax.scatter(*actions[:2000].T, s=3, color=LEARNED, alpha=0.25, linewidths=0, rasterized=True)
     ax.plot([], [], ".", color=LEARNED, label="learned policy: samples")  # the legend's dot, large enough to see
-    gaussians = [("exact optimum", picture.mean[:2], picture.covariance, "-", EXACT)]
+    gaussians = [("exact optimum", picture.mean[:2], picture.covariance[:2, :2], "-", EXACT)]
     if len(actions) > 1:
         gaussians.append(("learned policy", actions.mean(axis=0), np.cov(actions.T), "--", OTHER))
     for name, mean, covariance, linestyle, colour in gaussians:
