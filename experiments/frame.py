@@ -8,9 +8,7 @@ An experiment is a function that checks its options, before anything is written,
 on with the next one, and ends with the results of a run that was never stopped.
 """
 
-import csv
 import dataclasses
-import io
 import json
 import shlex
 import statistics
@@ -36,7 +34,7 @@ from entroflow.options import readable, refuse_repeats
 from entroflow.storage import checkpoint
 from entroflow.storage.folder import plain, timed, write_results
 from entroflow.storage.keeping import Keeper, conduct, keeping, read_plan
-from entroflow.storage.tables import replace
+from entroflow.storage.tables import replace, write_rows
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -141,11 +139,7 @@ class Job:
 
     def rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write all rows so far as a CSV file, whole at any moment; a value that the first row lacks is refused."""
-        file = io.StringIO()
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        self.text(name, file.getvalue())
+        write_rows(self.out / name, rows)
 
     def text(self, name: str, text: str) -> None:
         """Write a text file, whole at any moment."""

@@ -15,6 +15,7 @@ from entroflow.agents.training import NotFinite, Training
 from entroflow.flow import RungeKutta
 
 from .. import frame
+from ..proposals.population import PopulationProposal
 
 TASKS = "Pendulum-v1", "Reacher-v5"
 SEEDS, STEPS, EVERY, EPISODES = (0, 1, 2), 3000, 1000, 10
@@ -28,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no entropy in targets": {"entropy_in_target": False},
     "N = 4": {"candidates": 4},
     "N = 16": {"candidates": 16},
-    "population proposal": {"proposal": "population"},
+    "population proposal": {"proposal": PopulationProposal},
     "4 pairs per candidate": {"pairs": 4},
     "target: pairs": {"target": "pair"},
     "K = 2": {"solver": RungeKutta("midpoint", 2)},

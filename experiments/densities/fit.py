@@ -22,7 +22,6 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from entroflow import optimise
-from entroflow.densities import Density
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.flow.velocity import VelocityField
 from entroflow.isfm import (
@@ -30,9 +29,11 @@ from entroflow.isfm import (
     GaussianProposal,
     defensive,
     draw_candidates,
-    posterior_velocity,
     stein_control,
 )
+from entroflow.isfm.regression import LEAST_FISHER
+
+from .targets import Density
 
 OBS = (0.0,)  # the single state
 
@@ -216,6 +217,40 @@ def regression(
     x0 = jax.random.normal(noise_key, x1.shape, x1.dtype)
     x = times[:, None, None] * x1 + (1 - times[:, None, None]) * x0
     return x, times, jax.vmap(partial(posterior_velocity, latents, weights, control=control))(x, times)
+
+
+def posterior_velocity(
+    latents: Float[Array, "N d"],
+    weights: Float[Array, " N"],
+    points: Float[Array, "P d"],
+    time: Float[Array, ""],
+    control: Control | None = None,
+) -> Float[Array, "P d"]:
+    """Return what `posterior_target` does, at points x_τ of one flow time: by matrix products, for many candidates.
+
+    F is averaged over the candidates: among many, a candidate's own share of it does not matter.
+
+    Args:
+        latents: candidates, shape (N, d).
+        weights: their weights, up to a factor, shape (N,).
+        points: points x_τ, shape (P, d).
+        time: flow time τ.
+        control: Stein's control variate; none if not given.
+
+    Returns:
+        What to regress the velocity at the points on, shape (P, d).
+    """
+    ratio = time / (1 - time)
+    log_weights = jnp.log(jnp.maximum(weights, jnp.finfo(weights.dtype).tiny))
+    offsets = log_weights - 0.5 * ratio**2 * jnp.sum(latents**2, axis=1)
+    posterior = jax.nn.softmax(ratio / (1 - time) * (points @ latents.T) + offsets[None], axis=1)
+    mean = posterior @ latents
+    noise = (points - time * mean) / (1 - time)
+    if control is None:
+        return mean - noise
+    fisher = jnp.maximum(weights @ control.fisher / jnp.sum(weights), LEAST_FISHER)
+    factor = control.share / (time**2 + (1 - time) ** 2 * fisher)
+    return mean - noise + factor[None] * (time * noise + (1 - time) * (posterior @ control.scores))
 
 
 def paths(policy: FlowPolicy, noises: Float[Array, "m d"], points: int = 33) -> Float[Array, "p m d"]:

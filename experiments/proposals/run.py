@@ -26,7 +26,6 @@ from entroflow.isfm import (
     Diagnostics,
     FitConfig,
     GaussianProposal,
-    PopulationProposal,
     Propose,
     UniformProposal,
     check_faults,
@@ -39,6 +38,7 @@ from entroflow.isfm import (
 from entroflow.plotting import EXACT, LEARNED, QUIET, STYLE, new_figure, save
 
 from .. import frame
+from .population import PopulationProposal
 
 MODES, SD = jnp.array([[5.0, 0.0], [0.0, 5.0], [-5.0, 0.0], [0.0, -5.0]]), 0.5477
 SPACE = Unbounded(2, scale=3.55)  # the standard deviation of the whole target, per component
@@ -77,13 +77,18 @@ def box(policy: FlowPolicy, *_: Any) -> UniformProposal:
     return UniformProposal(policy.action_space, -8.0, 8.0)
 
 
+def gaussian(x: float, y: float, sd: float) -> GaussianProposal:
+    """A round Gaussian over actions."""
+    return GaussianProposal(SPACE.from_action(jnp.array([x, y])), (sd / SPACE.scale) ** 2)
+
+
 Q = Callable[..., jax.Array]
 RECOVER: dict[str, Propose] = {
     "policy": current_policy,
     "broadened 1.5": lambda policy, *_: BroadenedPolicy(policy, 1.5),
     "broadened 2": lambda policy, *_: BroadenedPolicy(policy, 2.0),
     "population": PopulationProposal,
-    "Gaussian": lambda policy, *_: GaussianProposal.over_actions(policy.action_space, [0.0, 0.0], 16.0),
+    "Gaussian": lambda *_: gaussian(0.0, 0.0, 4.0),
     "uniform": box,
     "defensive 0.05": lambda policy, *_: defensive(policy, box(policy), 0.05),
     "defensive 0.1": lambda policy, *_: defensive(policy, box(policy), 0.1),
@@ -96,9 +101,7 @@ MISS: dict[str, Propose] = {
     "the same, solved more finely": lambda policy, *_: CurrentPolicy(policy.with_solver(RungeKutta("rk4", 32))),
     "broadened 2": RECOVER["broadened 2"],
     "population": RECOVER["population"],
-    "Gaussian around two modes": lambda policy, *_: GaussianProposal.over_actions(
-        policy.action_space, [2.5, -2.5], 4.0
-    ),
+    "Gaussian around two modes": lambda *_: gaussian(2.5, -2.5, 2.0),
     "uniform without the upper mode": lambda policy, *_: UniformProposal(policy.action_space, -8.0, [8.0, 2.5]),
     "Gaussian, all modes": RECOVER["Gaussian"],
     "uniform, all modes": box,

@@ -12,7 +12,7 @@ from rich.markdown import Markdown
 from tyro.conf import Positional
 
 from entroflow import checks, load
-from entroflow.agents.perturb import Perturbation
+from entroflow.agents.evaluation import Perturbation
 from entroflow.storage.places import LAST
 
 from .. import frame

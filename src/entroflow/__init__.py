@@ -13,7 +13,6 @@ from entroflow import later
 if TYPE_CHECKING:
     from entroflow import (
         agents,
-        densities,
         diagnostics,
         envs,
         exact,
@@ -39,7 +38,6 @@ __all__ = [
     "GaussianSAC",
     "__version__",
     "agents",
-    "densities",
     "diagnostics",
     "envs",
     "exact",

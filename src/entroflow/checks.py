@@ -1,19 +1,6 @@
 """Argument checks at the edge, in one message style: what was given, what was expected, what to do.
 
 Every check returns the value in the type that the library goes on with, or raises a `ValueError` of one sentence.
-
-What the functions have in common:
-
-Args:
-    name: what the message calls the value.
-    value: what was given.
-    remedy: what the message says to do.
-
-Returns:
-    The value in the type that the library goes on with, unless said otherwise.
-
-Raises:
-    ValueError: of one sentence, for anything else.
 """
 
 import contextlib
@@ -38,10 +25,6 @@ MOST_SEEDS = 2**20
 
 def error(name: str, given: str, expected: str, remedy: str) -> ValueError:
     """The one message style of the library, as an exception to raise.
-
-    Args:
-        given: what was given.
-        expected: what was expected.
 
     Example:
         >>> print(error("discount", "1.5", "a number in [0, 1)", "pass for example 0.95"))
@@ -71,12 +54,7 @@ def number(
     *,
     holds: Callable[[float], bool] = lambda x: True,
 ) -> float:
-    """A finite real number; text and truth values are refused rather than converted.
-
-    Args:
-        expected: what the message expects.
-        holds: whether a finite number is possible.
-    """
+    """A finite real number that `holds`; text and truth values are refused rather than converted."""
     scalar = _scalar(value)
     try:
         if isinstance(scalar, Real) and not isinstance(scalar, bool) and math.isfinite(scalar) and holds(float(scalar)):
@@ -99,11 +77,7 @@ def discount(name: str, value: Any) -> float:
 def positive_int(
     name: str, value: Any, remedy: str = "pass a whole number of at least 1", *, most: int | None = None
 ) -> int:
-    """A whole number above zero, no larger than `most`; 3.0 is refused like 3.5.
-
-    Args:
-        most: the largest number allowed; None: any.
-    """
+    """A whole number above zero, no larger than `most`; 3.0 is refused like 3.5."""
     scalar = _scalar(value)
     if isinstance(scalar, bool) or not isinstance(scalar, Integral) or int(scalar) < 1:
         raise error(name, repr(value), "a whole number above 0", remedy)
@@ -125,12 +99,7 @@ def _scalar(value: Any) -> Any:
 
 
 def seeds(first: int, count: int) -> list[int]:
-    """The seeds of the options `--seed` and `--seeds`: the first, the next one, ….
-
-    Args:
-        first: the option `--seed`.
-        count: the option `--seeds`.
-    """
+    """The seeds of the options `--seed` and `--seeds`: the first, the next one, …."""
     positive_int("--seeds", count, most=MOST_SEEDS)
     if not 0 <= first <= 2**32 - count:
         given = f"{first} for {count} seeds"
@@ -139,12 +108,7 @@ def seeds(first: int, count: int) -> list[int]:
 
 
 def distinct(name: str, values: Sequence[Any], what: str) -> list[Any]:
-    """One or more values, no two of them equal.
-
-    Args:
-        values: what was given.
-        what: what they are, in the plural.
-    """
+    """One or more values, no two of them equal."""
     if not values or len(set(values)) < len(values):
         raise error(name, f"{list(values)}", f"one or more different {what}", "name each once")
     return list(values)
@@ -152,9 +116,6 @@ def distinct(name: str, values: Sequence[Any], what: str) -> list[Any]:
 
 def choice(name: str, value: Any, options: Iterable[str], remedy: str = "choose one of these") -> str:
     """One of the given names; the nearest name is suggested for a misspelt one.
-
-    Args:
-        options: the names to choose from.
 
     Example:
         >>> choice("method", "eulr", ["euler", "heun"])
@@ -173,11 +134,9 @@ def choice(name: str, value: Any, options: Iterable[str], remedy: str = "choose 
 
 
 def finite_array(name: str, value: Any, shape: tuple[int | None, ...], meaning: str) -> Float[np.ndarray, "..."]:
-    """A float64 copy of an array of finite numbers with a given shape.
+    """A float64 copy of an array of finite numbers with a given shape, in which None is any length of at least one.
 
-    Args:
-        shape: the expected shape, None where any length of at least one will do.
-        meaning: what the shape stands for, such as "one row and one column per state".
+    `meaning` says what the shape stands for, such as "one row and one column per state".
     """
     wanted = f"({', '.join('any' if size is None else str(size) for size in shape)}{',' * (len(shape) == 1)})"
     expected = f"finite numbers in an array of shape {wanted}"
@@ -207,12 +166,7 @@ DIGITS = 400  # of a whole number in a file
 
 @contextlib.contextmanager
 def reachable(path: str | Path, expected: str = "a folder that can be read") -> Iterator[None]:
-    """Say in one sentence that the system does not let a file or a folder be reached.
-
-    Args:
-        path: the file or folder.
-        expected: what the message expects.
-    """
+    """Say in one sentence that the system does not let a file or a folder be reached."""
     try:
         yield
     except OSError as problem:
@@ -232,11 +186,7 @@ def content(path: str | Path, expected: str) -> bytes:
 
 
 def json_object(path: str | Path) -> dict[str, Any]:
-    """The object in a JSON file, read strictly: no NaN, no Infinity, no key twice, nothing but one object.
-
-    Args:
-        path: a UTF-8 text file.
-    """
+    """The object in a JSON file, read strictly: no NaN, no Infinity, no key twice, nothing but one object."""
     name, expected = str(path), "a JSON object in a UTF-8 text file"
 
     def refuse_constant(constant: str) -> None:
@@ -281,11 +231,7 @@ def json_object(path: str | Path) -> dict[str, Any]:
 
 
 def toml_table(path: str | Path) -> dict[str, Any]:
-    """The table in a TOML file.
-
-    Args:
-        path: a UTF-8 text file.
-    """
+    """The table in a TOML file."""
     name, expected = str(path), "TOML in a UTF-8 text file"
     try:
         return tomllib.loads(content(path, expected).decode("utf-8-sig"))

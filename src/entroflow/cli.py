@@ -32,14 +32,10 @@ def print_version(_: options.VersionOptions) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line, with the arguments of the process if none are given, without the program's name.
 
-    Args:
-        argv: arguments without the program's name; those of the process if not given.
-
-    Returns:
-        The exit code: 0 for success, 1 if training broke down, 2 for bad input, 130 after Ctrl-C, 141 if
-        nobody reads the output, 143 after SIGTERM.
+    The exit code is 0 for success, 1 if training broke down, 2 for bad input, 130 after Ctrl-C, 141 if nobody reads the
+    output, 143 after SIGTERM.
     """
     options.readable()
     gc.set_threshold(50_000)  # modules stay: looking through what they make takes a tenth of the time to import them

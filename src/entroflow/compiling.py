@@ -1,16 +1,4 @@
-"""Compiling no longer than pays: XLA's default optimisation of CPU programs takes long and gives little here.
-
-What the functions have in common:
-
-Args:
-    level: XLA's backend optimisation level, `RUN_ONCE` or `RUN_OFTEN`.
-    options: what `jax.jit` takes.
-    compiled: a function that `jit` made.
-    arguments: its arguments.
-
-Returns:
-    The decorator, or a tree of `jax.ShapeDtypeStruct`.
-"""
+"""Compiling no longer than pays: XLA's default optimisation of CPU programs takes long and gives little here."""
 
 import functools
 import gc
@@ -72,15 +60,7 @@ def shapes_of(compiled: Callable[..., T], *arguments: Any) -> T:
 
 
 def waiting(text: str, console: Console) -> Progress:
-    """Return what shows in a terminal, while it is entered, that something lasts and for how long it has.
-
-    Args:
-        text: what lasts.
-        console: where to show it.
-
-    Returns:
-        A context manager.
-    """
+    """Return a context manager that shows in a terminal that something lasts, and for how long it has."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     shown.add_task(text, total=None)

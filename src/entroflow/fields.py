@@ -9,22 +9,8 @@ class Settings:
     def __post_init__(self):
         check_fields(self)
 
-What the functions have in common:
-
-Args:
-    settings: the dataclass, from its `__post_init__`.
-    name: what the message calls the field.
-    value: its value.
-    hint: `Count`, a real number with its `Range`, bool, a `Literal`, None, a class or a protocol of which the value is
-        to be an instance, or a union of these.
-    table: objects by name.
-    protocol: what an object has to be.
-
-Returns:
-    The value or the object; a real number as a float.
-
-Raises:
-    ValueError: in one sentence, for a value that is not one of its type, or a name that there is not.
+A type is `Count`, a real number with its `Range`, bool, a `Literal`, None, a class or a protocol of which the value is
+to be an instance, or a union of these. Another value is a `ValueError` of one sentence.
 """
 
 import dataclasses

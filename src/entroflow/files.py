@@ -1,17 +1,7 @@
 """Files that are written whole or not at all, and nowhere else than they say.
 
 What is being written has a name that nobody can prepare, and is renamed into place. What was there before, be it a
-link, is replaced itself; no link leads a write elsewhere. What the functions have in common:
-
-Args:
-    folder: where a file is to be, made if there is none.
-    ending: of its name.
-    file: a file of `partial`.
-    path: the file's place, in the same folder.
-    content: its bytes, or its text.
-
-Yields:
-    The file, open to write bytes.
+link, is replaced itself; no link leads a write elsewhere.
 """
 
 import contextlib
@@ -26,11 +16,7 @@ PARTIAL = ".partial-"  # how names of files that are being written begin; a proc
 
 @contextlib.contextmanager
 def partial(folder: Path, ending: str = "") -> Iterator[io.BufferedRandom]:
-    """Open a new file, which is gone at the end of the block if it was not settled.
-
-    Raises:
-        ValueError: if the folder's name is that of a file.
-    """
+    """Open a new file, which is gone at the end of the block if it was not settled; its folder is made if need be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

@@ -28,11 +28,7 @@ def names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 class Module:
-    """A module that is imported when something of it is asked for.
-
-    Args:
-        name: its name.
-    """
+    """A module that is imported when something of it is asked for."""
 
     def __init__(self, name: str):
         self._name = name
@@ -42,11 +38,7 @@ class Module:
 
 
 class Attribute:
-    """An attribute of a class that is made when it is asked for.
-
-    Args:
-        make: what makes it of the class.
-    """
+    """An attribute of a class that is made when it is asked for."""
 
     def __init__(self, make: Callable[[Any], Any]):
         self._make = make

@@ -1,18 +1,6 @@
 """Whether a plan fits into the memory of this machine: asked before anything is made.
 
-What the functions have in common:
-
-Args:
-    parts: bytes that a plan needs at least, by the name of the option that asks for them.
-    training: its task, seeds and settings.
-    agents: the states of its agents, or their shapes and types.
-    capacity: transitions that each run remembers.
-
-Returns:
-    Bytes, of `of_training` by setting.
-
-Raises:
-    ValueError: in one sentence, with the bytes of plan and machine, and the option that asks for most.
+Plans are bytes by the name of the option that asks for them.
 """
 
 import os

@@ -1,18 +1,4 @@
-"""Units taken from the data: what the critics see has mean zero and variance one, whatever the task's own units are.
-
-What the functions have in common:
-
-Args:
-    *shape: shape of mean and scale.
-    limit: bound on the absolute value of what is normalised; None: none.
-    batch: vectors or numbers, a row each.
-    rate: weight of the batch.
-    step: batches seen before this one.
-    settled: number of batches after which the units no longer change.
-
-Returns:
-    The moments, or a weight, shape ().
-"""
+"""Units taken from the data: what the critics see has mean zero and variance one, whatever the task's own units are."""
 
 import math
 
@@ -68,7 +54,7 @@ class Moments(eqx.Module):
 
 
 def standard(*shape: int, limit: float | None = None) -> Moments:
-    """Return mean zero and scale one."""
+    """Return mean zero and scale one, of a shape."""
     return Moments(jnp.zeros(shape), jnp.ones(shape), limit)
 
 

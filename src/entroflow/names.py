@@ -91,12 +91,7 @@ class Named(Changes, total=False):
 
 
 def check(changes: Mapping[str, Any], option: str = "setting") -> None:
-    """Refuse what no algorithm has as a setting, and values that cannot be, with a `ValueError`.
-
-    Args:
-        changes: values by name.
-        option: what the message speaks of.
-    """
+    """Refuse what no algorithm has as a setting, and values that cannot be; the `ValueError` speaks of the `option`."""
     from . import fields
 
     hints = get_type_hints(Changes, localns=vars(fields), include_extras=True)
@@ -105,13 +100,7 @@ def check(changes: Mapping[str, Any], option: str = "setting") -> None:
 
 
 def known(name: str, names: Collection[str], option: str = "setting") -> str:
-    """Return a setting's name if it is one of these; else a `ValueError` says what it is called here, or is like.
-
-    Args:
-        name: the name.
-        names: those that there are.
-        option: what the message speaks of.
-    """
+    """Return a setting's name if it is one of these; else a `ValueError` says what it is called here, or is like."""
     import difflib
 
     from . import checks

@@ -1,23 +1,4 @@
-"""Gradient steps: what policies and critics share.
-
-What the functions have in common:
-
-Args:
-    rate: learning rate, at its peak where it is planned; of an average the share of the way, in [0, 1].
-    warmup: fraction of the steps over which the rate rises to its peak.
-    rest: fraction of the steps before, at a rate of zero.
-    steps: number of steps, after which the rate is zero; None where there is no plan.
-    optimiser: the optimiser.
-    adam: Adam.
-    gradient: gradient of the loss, a model in structure.
-    model: the parameters.
-    state: the optimiser's state.
-    average: a tree of arrays.
-    value: a tree of the same structure.
-
-Returns:
-    The optimiser; after a step the parameters and the optimiser's state; average + rate (value − average).
-"""
+"""Gradient steps: what policies and critics share."""
 
 from typing import TypeVar, cast
 
@@ -35,7 +16,8 @@ SECOND = 0.999  # Adam's second momentum
 def planned(rate: float, warmup: float, steps: int, rest: float = 0.0) -> optax.GradientTransformation:
     """Return Muon with warm-up and cosine decay: steps of equal size in every direction of a weight matrix.
 
-    Small regression errors need that; with Adam they are several times larger at equal cost.
+    Small regression errors need that; with Adam they are several times larger at equal cost. The rate is zero for the
+    share `rest` of the steps, and rises to its peak over the share `warmup` of those that are left.
     """
     still = int(rest * steps)
     left = max(1, steps - still)
@@ -85,5 +67,5 @@ def descend(
 
 
 def follow(average: M, value: M, rate: Float[ArrayLike, ""]) -> M:
-    """Move a running average toward a value, leaf by leaf."""
+    """Move a running average toward a value by a share of the way in [0, 1], leaf by leaf."""
     return jax.tree.map(lambda old, new: old + rate * (new - old), average, value)

@@ -2,26 +2,6 @@
 
 Figures are no wider than a page's text, and their letters have at least 8 points there. Lines differ by more than their
 colour, so that they can be told apart in grey.
-
-What the functions have in common:
-
-Args:
-    width: the figure's width in inches, from 5.2 to that of a page's text.
-    height: its height in inches.
-    title: its title, in as many lines as it takes, taken literally, dollar signs included.
-    figure: the figure.
-    note: heading of its legend, none if empty.
-    columns: number of the legend's columns.
-    axis: a logarithmic axis whose limits stand.
-    text: what a number is called.
-    count: how many lines there are.
-    most: labels at most.
-    value: a number.
-    folder: where to write to.
-    name: name of the files, without ending.
-
-Returns:
-    The figure, or what the function says.
 """
 
 import io
@@ -75,7 +55,10 @@ class _Shown(Figure):
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    """Return an empty figure, to draw into under `matplotlib.rc_context(STYLE)`."""
+    """Return an empty figure, to draw into under `matplotlib.rc_context(STYLE)`, from 5.2 inches to a page's text wide.
+
+    The title takes as many lines as it needs, and is taken literally, dollar signs included.
+    """
     figure = _Shown(figsize=(min(max(width, 5.2), PAGE), height), layout="constrained")
     figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
     return figure

@@ -11,7 +11,7 @@ from gymnasium import spaces
 import entroflow
 from entroflow import isfm
 from entroflow.agents import training
-from entroflow.agents.perturb import Perturbation, perturb
+from entroflow.agents.evaluation import Perturbation, perturb
 from entroflow.agents.settings import from_json, of_algorithm, to_json
 from entroflow.agents.tasks import rebuilt, task
 

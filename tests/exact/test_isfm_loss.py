@@ -17,7 +17,6 @@ from entroflow.isfm import (
     draw_candidates,
     isfm_loss,
     posterior_target,
-    posterior_velocity,
     stein_control,
     stratified_times,
 )
@@ -195,12 +194,6 @@ def test_posterior_target_is_the_weighted_candidates_marginal_velocity():
     both = [jnp.asarray(np.stack([part, 7 * part]), jnp.float32) for part in (scores, weights)]
     prepared = jax.tree.map(lambda leaf: leaf[0], stein_control(both[0], both[1], jnp.array([0.25, 0.0])))
     np.testing.assert_allclose(posterior_target(*given, control=prepared), plain + 0.25 * control, rtol=1e-5)
-    # The form for many points takes the same mean of F for all candidates.
-    points = given[0], given[1], jnp.asarray(np.stack([x, x + 1]), jnp.float32), given[4]
-    np.testing.assert_allclose(posterior_velocity(*points)[0], plain, rtol=1e-5)
-    same = jnp.broadcast_to(given[1] @ prepared.fisher / jnp.sum(given[1]), (3, 2))
-    expected = posterior_target(*given, control=prepared._replace(fisher=same))
-    np.testing.assert_allclose(posterior_velocity(*points, control=prepared)[0], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("time", [0.0, 1 - 2**-24])

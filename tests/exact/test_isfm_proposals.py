@@ -19,7 +19,6 @@ from entroflow.isfm import (
     FitConfig,
     GaussianProposal,
     MixtureProposal,
-    PopulationProposal,
     Proposal,
     UniformProposal,
     check_faults,
@@ -79,24 +78,6 @@ def test_gaussian_density_in_closed_form(given, matrix):
     np.testing.assert_allclose(log_probs(GaussianProposal([0.2, -0.1], given), LATENTS), expected, rtol=1e-5)
 
 
-def test_gaussian_over_unbounded_actions_is_exact():
-    """Stated over actions, the density of the action is the Gaussian that was asked for, offset and scale included."""
-    space = Unbounded(2, jnp.array([3.0, -4.0]), jnp.array([0.5, 2.0]))
-    proposal = GaussianProposal.over_actions(space, [1.0, 2.0], COVARIANCE.tolist())
-    actions = jax.vmap(space.to_action)(jnp.asarray(LATENTS, jnp.float32))
-    found = log_probs(proposal, LATENTS) - jax.vmap(space.log_det)(jnp.asarray(LATENTS, jnp.float32))
-    np.testing.assert_allclose(found, multivariate_normal([1.0, 2.0], COVARIANCE).logpdf(actions), rtol=1e-4)
-
-
-def test_gaussian_over_boxed_actions_is_right_to_first_order():
-    """In a box a narrow Gaussian over actions has the mean and the covariance that were asked for."""
-    proposal = GaussianProposal.over_actions(BOX, [0.5, 2.4], (1e-4 * COVARIANCE).tolist())
-    latents, _ = draw(proposal, jax.random.key(0), 20_000)
-    actions = np.asarray(jax.vmap(BOX.to_action)(latents), np.float64)
-    np.testing.assert_allclose(actions.mean(axis=0), [0.5, 2.4], atol=1e-3)
-    np.testing.assert_allclose(np.cov(actions.T), 1e-4 * COVARIANCE, rtol=0.05)
-
-
 def test_uniform_densities_in_closed_form():
     """The density of the action is one over the volume inside of the bounds, and zero outside; latents add tanh'."""
     whole, part = UniformProposal(BOX), UniformProposal(BOX, [-0.5, 0.0], [0.5, 2.0])
@@ -114,7 +95,7 @@ def test_densities_over_one_component_integrate_to_one(space):
     """By quadrature over the latent, for all that is not made of the policy."""
     for proposal in (
         UniformProposal(space, -0.5, 1.5),
-        GaussianProposal.over_actions(space, [1.0], 0.4),
+        GaussianProposal([1.0], 0.4),
         MixtureProposal([UniformProposal(space, -1.0, 2.0), GaussianProposal([0.5], 0.3)], [0.3, 0.7]),
     ):
         grid = jnp.linspace(-9, 9, 20_001)
@@ -147,34 +128,6 @@ def test_defensive_mixture_bounds_every_weight(epsilon):
     at_policy, at_broad = (np.exp(log_probs(part, latents)) for part in (CurrentPolicy(policy), broad))
     np.testing.assert_allclose(np.exp(density), (1 - epsilon) * at_policy + epsilon * at_broad, rtol=1e-4)
     assert np.all(np.exp(density) >= 0.999 * epsilon * at_broad)
-
-
-def test_population_moves_up_the_critic():
-    """Candidates are the parents, moved by ½σ²∇(Q/α + log det) but no further than σ, and jittered; density of all."""
-    policy, temperature, width, n = shift_policy(BOX), 0.4, 0.6, 7
-    proposal = PopulationProposal(policy, q_function, temperature, width)
-    key = jax.random.key(3)
-    latents, density = draw(proposal, key, n)
-
-    parent_key, jitter_key = jax.random.split(key)
-    parents = jax.vmap(policy.sample_latent, in_axes=(0, None))(jax.random.split(parent_key, n), OBS)
-    sd = width * np.std(np.asarray(parents, np.float64), axis=0)
-    jitter = np.asarray(jax.random.normal(jitter_key, (n, 2)), np.float64)
-    centers = []
-    for parent in np.asarray(parents, np.float64):
-
-        def log_target(u):
-            action = np.array([0.0, 1.5]) + np.array([1.0, 1.5]) * np.tanh(u)
-            q = np.sum(np.sin(2 * action)) - 0.5 * np.sum((action - 0.3 * np.asarray(OBS)) ** 2)
-            return q / temperature + np.sum(np.log(1 - np.tanh(u) ** 2))
-
-        slope = np.array([(log_target(parent + e) - log_target(parent - e)) / 2e-5 for e in 1e-5 * np.eye(2)])
-        step = 0.5 * sd * slope
-        centers.append(parent + sd * step / max(1.0, np.linalg.norm(step)))
-    centers = np.array(centers)
-    np.testing.assert_allclose(latents, centers + sd * jitter, atol=1e-3)
-    kernels = norm(centers[None], sd).logpdf(np.asarray(latents)[:, None]).sum(axis=2)
-    np.testing.assert_allclose(density, logsumexp(kernels, axis=1) - np.log(n), atol=2e-3)
 
 
 def documented_example() -> Any:
@@ -213,7 +166,6 @@ def test_documented_example_is_a_proposal():
         (lambda: GaussianProposal([0.0, 0.0], [1.0, 1.0, 1.0]), "covariance: got shape"),
         (lambda: GaussianProposal([0.0, float("inf")], 1.0), "mean: .*finite"),
         (lambda: GaussianProposal(0.0, 1.0), "mean: got shape"),
-        (lambda: GaussianProposal.over_actions(BOX, [0.0, 3.0], 1.0), "mean: .*inside of the box"),
         (lambda: UniformProposal(BOX, [0.5, 1.0], [-0.5, 2.0]), "bounds: .*low < high"),
         (lambda: UniformProposal(Unbounded(2)), "bounds: got low = None"),
         (lambda: UniformProposal(Unbounded(2), -1.0, float("inf")), "finite"),
@@ -225,12 +177,7 @@ def test_documented_example_is_a_proposal():
         (lambda: MixtureProposal([UniformProposal(BOX), UniformProposal(BOX)], [1.5, -0.5]), "weights of the mixture"),
         (lambda: MixtureProposal([UniformProposal(BOX)], [0.5, 0.5]), "mixture: got 2 weights and 1 components"),
         (lambda: MixtureProposal([], []), "mixture: got 0 weights"),
-        (
-            lambda: MixtureProposal([PopulationProposal(shift_policy(), q_function, 1.0)], [1.0]),
-            "component .*PopulationProposal, which has no",
-        ),
-        (lambda: PopulationProposal(shift_policy(), q_function, 0.0), "temperature: got 0.0"),
-        (lambda: PopulationProposal(shift_policy(), q_function, 1.0, -1.0), "width: got -1.0"),
+        (lambda: MixtureProposal([Wrong()], [1.0]), "component .*Wrong, which has no"),
     ],
 )
 def test_bad_proposals_are_refused(make, message):
@@ -259,7 +206,6 @@ def bad_q(value):
     [
         (0, None, q_function, "candidates: got 0, expected a whole number above 0"),
         (-3, None, q_function, "candidates: got -3"),
-        (1, PopulationProposal(shift_policy(), q_function, 1.0), q_function, "candidates: got 1, expected at least 2"),
         (4, Wrong(log_density=-np.inf), q_function, r"proposal: .*not finite for 0\.25 of its candidates, "),
         (4, Wrong(log_density=np.nan), q_function, r"proposal: .*not finite for 0\.25 "),
         (4, Wrong(extra=1), q_function, r"proposal: got samples of shape \(5, 2\)"),

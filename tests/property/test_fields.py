@@ -14,7 +14,6 @@ from entroflow.isfm import (
     CurrentPolicy,
     FitConfig,
     GaussianProposal,
-    PopulationProposal,
     current_policy,
     self_normalised,
 )
@@ -89,11 +88,17 @@ class Halves:
         return x, 0.0
 
 
+class Made:
+    """A proposal that is made of policy, Q and α."""
+
+    def __init__(self, policy, q_function, temperature): ...
+
+
 def proposal():
     """A name, a function, an object that can be called, or a class that makes proposals of policy, Q and α."""
-    right = [current_policy, PopulationProposal, lambda policy, q_function, temperature: CurrentPolicy(policy)]
-    wrong = word("policy", "population", "defensive").wrong | st.sampled_from([GaussianProposal([0.0], 1.0), None, 3])
-    return Kind(st.sampled_from([*right, "policy", "population", "defensive"]), wrong)
+    right = [current_policy, Made, lambda policy, q_function, temperature: CurrentPolicy(policy)]
+    wrong = word("policy", "defensive").wrong | st.sampled_from([GaussianProposal([0.0], 1.0), None, 3])
+    return Kind(st.sampled_from([*right, "policy", "defensive"]), wrong)
 
 
 def normalisation():
@@ -222,7 +227,7 @@ def test_wrong_values_are_refused_in_one_sentence(kind, name, data):
         (Flow, dict(rate=-1), "rate: got -1, expected a finite number above 0"),
         (Flow, dict(solver=RungeKutta), "solver: got the class RungeKutta, .*; pass an object made of it"),
         (Flow, dict(proposal=GaussianProposal([0.0], 1.0)), "proposal: .*it has no __call__"),
-        (Flow, dict(proposal=3), "proposal: got 3, expected one of policy, population, defensive, or an object"),
+        (Flow, dict(proposal=3), "proposal: got 3, expected one of policy, defensive, or an object"),
         (MLPCritic, dict(ensemble="max"), "ensemble: got 'max', expected one of mean, min"),
         (MLPCritic, dict(soft_value="acton"), "soft_value: got 'acton', .*did you mean 'action'"),
         (MLPCritic, dict(improve_on="onlin"), "improve_on: got 'onlin', .*did you mean 'online'"),

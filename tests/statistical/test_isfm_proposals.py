@@ -19,12 +19,12 @@ from entroflow.isfm import (
     CurrentPolicy,
     GaussianProposal,
     MixtureProposal,
-    PopulationProposal,
     UniformProposal,
     defensive,
     draw_candidates,
     log_mean_exp,
 )
+from experiments.proposals.population import PopulationProposal
 
 OBS = jnp.array([0.5, -1.0])
 SPACES = {
@@ -75,9 +75,6 @@ PROPOSALS = {
     "policy": CurrentPolicy,
     "broadened": lambda policy: BroadenedPolicy(policy, 1.5),
     "gaussian": lambda policy: GaussianProposal([0.2, -0.1], [[0.8, 0.3], [0.3, 0.5]]),
-    "gaussian over actions": lambda policy: GaussianProposal.over_actions(
-        policy.action_space, [0.3, -1.1] if isinstance(policy.action_space, Unbounded) else [0.1, 1.4], [1.5, 0.2]
-    ),
     "uniform": uniform_in,
     "uniform over a part": lambda policy: uniform_in(policy, 0.95),
     "defensive": lambda policy: defensive(policy, uniform_in(policy), 0.25),

@@ -8,9 +8,8 @@ if TYPE_CHECKING:
     from ..envs.episodes import Broken
     from . import callbacks
     from .agent import SAC, SACISFM, DenoisingSAC, GaussianSAC
-    from .evaluation import Evaluation
+    from .evaluation import Evaluation, Perturbation
     from .loading import load
-    from .perturb import Perturbation
     from .settings import Settings
     from .training import NotFinite
 
@@ -29,7 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {"Broken": "..envs.episodes", "Evaluation": ".evaluation", "NotFinite": ".training", "load": ".loading"}
-_HOMES |= {"Perturbation": ".perturb", "Settings": ".settings"}
+_HOMES |= {"Perturbation": ".evaluation", "Settings": ".settings"}
 _HOMES |= dict.fromkeys(("SAC", "SACISFM", "DenoisingSAC", "GaussianSAC"), ".agent")
 
 __getattr__ = later.names(__name__, _HOMES)

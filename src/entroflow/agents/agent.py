@@ -15,8 +15,7 @@ from ..storage import checkpoint
 from ..storage.folder import cache_compilations
 from . import sb3
 from .callbacks import Callback, together
-from .evaluation import Evaluation
-from .perturb import Perturbation, perturb
+from .evaluation import Evaluation, Perturbation, perturb
 from .tasks import Env, Task, task
 
 if TYPE_CHECKING:
@@ -165,7 +164,8 @@ class SAC:
         if log is None and self.tensorboard_log is not None:
             log = learning.numbered(Path(self.tensorboard_log), tb_log_name or self.settings.algorithm)
         tell, console = together(callback), progress.console_of(self.verbose, progress_bar)
-        plan = learning.Plan(total_timesteps, log_interval, evaluate_every, evaluation_episodes)
+        plan = {"total_timesteps": total_timesteps, "log_interval": log_interval}
+        plan |= {"evaluate_every": evaluate_every, "evaluation_episodes": evaluation_episodes}
         learning.learn(self._training, plan, console, lambda row: tell(self, row), log, resume=resume)
         return self
 

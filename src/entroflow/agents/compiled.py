@@ -23,17 +23,7 @@ OF_TASK = {loop_scheduled.REWARD: "a reward", loop_scheduled.OBSERVATION: "an ob
 
 
 def training_of(task: Task, settings: Settings, seeds: Sequence[int], steps: int | None = None) -> Training:
-    """Return a training on a task of either kind.
-
-    Args:
-        task: the task.
-        settings: the settings of all runs.
-        seeds: one seed per run.
-        steps: steps that will be made in all, if that is known.
-
-    Returns:
-        A `Training`.
-    """
+    """Return a training on a task of either kind; `steps` are those that will be made in all, if that is known."""
     kind = Training if task.functional is None else CompiledTraining
     return kind(task, settings, seeds, steps)
 

@@ -1,10 +1,16 @@
-"""What whole episodes gave."""
+"""Whole episodes: what they gave, and what may differ in them, as noise, other masses and friction."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
+from gymnasium import spaces
 from jaxtyping import Float
+
+from .. import checks
+from .tasks import Task
 
 
 class Evaluation(NamedTuple):
@@ -27,3 +33,85 @@ class Evaluation(NamedTuple):
     def standard_error(self) -> float:
         """The standard error of the mean return; NaN for one episode."""
         return float(self.returns.std(ddof=1) / np.sqrt(len(self.returns))) if len(self.returns) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """What is changed; the defaults change nothing.
+
+    Attributes:
+        action_noise: standard deviation of Gaussian noise on actions, as a fraction of half their range.
+        observation_noise: the same on every component of the observation, in its own unit.
+        mass: factor of all masses and inertias (MuJoCo tasks).
+        friction: factor of all friction coefficients (MuJoCo tasks).
+
+    Raises:
+        ValueError: for noise below zero, or a factor that is not positive.
+    """
+
+    action_noise: float = 0.0
+    observation_noise: float = 0.0
+    mass: float = 1.0
+    friction: float = 1.0
+
+    def __post_init__(self):
+        for name in ("action_noise", "observation_noise"):
+            if checks.number(name, getattr(self, name)) < 0:
+                raise checks.error(name, f"{getattr(self, name)}", "a number of at least 0", "pass for example 0.1")
+        for name in ("mass", "friction"):
+            checks.positive_number(name, getattr(self, name), "pass a factor such as 1.2")
+
+
+def perturb(task: Task, change: Perturbation) -> Task:
+    """Return a task whose environments have changes; a `ValueError` says which it cannot have."""
+    if change == Perturbation():
+        return task
+
+    def make() -> gymnasium.Env:
+        env = task.make()
+        if (change.mass, change.friction) != (1.0, 1.0):
+            _scale(env, task.name, change)
+        return _Noise(env, change) if change.action_noise or change.observation_noise else env
+
+    make().close()  # refuses now what it would refuse later
+    return task._replace(make=make)
+
+
+class _Noise(gymnasium.Wrapper):
+    """Adds noise to observations, and to actions, which stay inside of their bounds; the reset's seed decides it."""
+
+    def __init__(self, env: gymnasium.Env, change: Perturbation):
+        super().__init__(env)
+        self._change = change
+        self._generator = np.random.default_rng(0)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self._generator = np.random.default_rng([seed, 1])
+        obs, info = self.env.reset(seed=seed, options=options)
+        return self._observe(obs), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        space, action = self.action_space, np.asarray(action)
+        assert isinstance(space, spaces.Box)
+        half = (space.high - space.low) / 2 if np.isfinite(space.low).all() else 1.0
+        noisy = action + self._change.action_noise * half * self._generator.standard_normal(action.shape)
+        action = np.clip(noisy, space.low, space.high).astype(action.dtype)
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return self._observe(obs), reward, terminated, truncated, info
+
+    def _observe(self, obs: np.ndarray) -> np.ndarray:
+        noise = self._generator.standard_normal(obs.shape)
+        return (obs + self._change.observation_noise * noise).astype(obs.dtype)
+
+
+def _scale(env: gymnasium.Env, name: str, change: Perturbation) -> None:
+    """Scale masses and friction of a MuJoCo model."""
+    model = getattr(env.unwrapped, "model", None)
+    if not hasattr(model, "body_mass"):
+        given = f"mass {change.mass:g} and friction {change.friction:g} for {name}, which MuJoCo does not simulate"
+        raise checks.error("perturbation", given, "a MuJoCo task", "perturb actions or observations instead")
+    assert model is not None
+    model.body_mass[:] *= change.mass
+    model.body_inertia[:] *= change.mass
+    model.geom_friction[:] *= change.friction

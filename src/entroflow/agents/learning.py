@@ -2,23 +2,6 @@
 
 From Python (`SAC.learn`) as from the command line (`entroflow train`). What a folder holds is in docs/run-folder.md. A
 run that is stopped or killed, and resumed, gives the numbers of the run that was not, bit for bit on the same machine.
-What the functions have in common:
-
-Args:
-    training: the training.
-    task: its task.
-    settings: its settings.
-    seeds: the seeds of its runs.
-    steps: steps that every run is to have made in the end.
-    evaluation: "every", the steps between evaluations, and "episodes", the number in each.
-    wandb: whether to send the rows to Weights & Biases.
-    console: where to show it.
-    before: how many updates had been made.
-    writer: what takes the rows.
-    live: what shows them.
-
-Returns:
-    What the first line says.
 """
 
 import itertools
@@ -30,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -54,41 +37,14 @@ Tell = Callable[[Row], Any]  # is given the first run's row at every interval; F
 Kept = Callable[[int], Any]  # is given the step of every checkpoint after an evaluation, once both are on disk
 
 
-class Plan(NamedTuple):
-    """What `SAC.learn` is to do, in whole numbers above zero.
-
-    Attributes:
-        total_timesteps: steps to make, on top of those made.
-        log_interval: steps between rows.
-        evaluate_every: steps between evaluations.
-        evaluation_episodes: episodes of each.
-    """
-
-    total_timesteps: int
-    log_interval: int = LOG_INTERVAL
-    evaluate_every: int = 5000
-    evaluation_episodes: int = 10
-
-
 def learn(
-    training: Training, plan: Plan, console: Console, tell: Tell, log: str | Path | None = None, *, resume: bool = False
+    training: Training, plan: Mapping[str, int], console: Console, tell: Tell, log: str | Path | None, *, resume: bool
 ) -> None:
     """Make steps, show them, and record them in a folder if one is given; see `SAC.learn`.
 
     Where there is a folder, Ctrl-C and SIGTERM write a checkpoint before they do what they would have done.
-
-    Args:
-        training: the training.
-        plan: what to do.
-        console: where to show it.
-        tell: see `Tell`.
-        log: the folder.
-        resume: whether to go on with the run in the folder.
-
-    Raises:
-        ValueError: for a number that will not do, a planned training at its end, or a folder that will not do.
     """
-    steps, every, *evaluation = (checks.positive_int(*part) for part in plan._asdict().items())
+    steps, every, *evaluation = (checks.positive_int(*part) for part in plan.items())
     planned, before, target = training.config.updates, updates(training), training.step + steps
     if planned is not None and before >= planned:
         given, remedy = f"{steps} after {before:.0f} updates", "train a new agent"
@@ -98,7 +54,7 @@ def learn(
         config = describe(training.task, training.settings, training.seeds, target, plans)
         known = records.begun(folder, config, resume, ("log", "resume", "settings"), "resume=True")
         with Stop() as stop:
-            record(training, folder, known or config, target, stop, console, new=known is None, tell=tell, every=every)
+            Run(training, folder, known or config, target, stop, console, every, tell).record(new=known is None)
         if stop.signal:
             signal.raise_signal(stop.signal)
         return
@@ -114,17 +70,9 @@ def learn(
 
 
 def numbered(folder: Path, name: str) -> Path:
-    """Return a new folder in a folder, as Stable-Baselines3 counts them: NAME_1, NAME_2, ….
+    """Return a new folder in a folder, as Stable-Baselines3 counts them: NAME_1, NAME_2, …; it is not made.
 
-    Args:
-        folder: the folder.
-        name: what the new one is called, before its number.
-
-    Returns:
-        The path of the new one, which is not made.
-
-    Raises:
-        ValueError: if nothing is installed that writes TensorBoard's files.
+    A `ValueError` says that nothing is installed that writes TensorBoard's files.
     """
     if find_spec("tensorboardX") is None:
         remedy = f"{checks.install('tensorboard')}, or go without: learn(…, log=FOLDER)"
@@ -140,52 +88,6 @@ def describe(
     """Return the configuration of a new run, see `entroflow.storage.records`."""
     config = {"algorithm": settings.algorithm, "env": task.name, "spec": task.spec, "seeds": seeds, "steps": steps}
     return config | {"settings": to_json(settings), "evaluation": dict(evaluation), "wandb": wandb}
-
-
-def record(
-    training: Training,
-    out: Path,
-    config: dict[str, Any],
-    steps: int,
-    stop: Stop,
-    console: Console,
-    *,
-    new: bool,
-    every: int,
-    tell: Tell = bool,
-    kept: Kept = bool,
-) -> bool:
-    """Begin a run in a folder or go on with it.
-
-    Args:
-        training: the training, of the run's settings.
-        out: the folder.
-        config: the run's configuration.
-        steps: steps that every run is to have made in the end.
-        stop: asked before every step whether to leave it at that.
-        console: where to show it.
-        new: whether the run begins.
-        every: environment steps between rows.
-        tell: see `Tell`.
-        kept: see `Kept`.
-
-    Returns:
-        Whether it came to its end; if not, it was stopped.
-
-    Raises:
-        ValueError: if another process works there, or the folder's checkpoints do not fit.
-        NotFinite, Broken, OSError: if training cannot go on.
-    """
-    with lock(out):
-        run = Run(training, out, config, steps, stop, console, every, tell, kept)
-        writer = records.create(out, **config) if new else run.restore()
-        with writer, display(training, steps, console) as live:
-            finished = run.train(writer, live)
-    if finished:
-        from ..storage.curves import draw_learning_curve  # brings Matplotlib
-
-        draw_learning_curve(out)
-    return finished
 
 
 def display(training: Training, steps: int, console: Console) -> TrainingProgress:
@@ -215,18 +117,12 @@ class Run:
     """A training with its records and checkpoints.
 
     Attributes:
-        training: the training.
-        out: its folder.
-        config: the run's configuration.
+        config: the run's configuration, see `entroflow.storage.records`.
         steps: steps that every run is to have made in the end.
         stop: asked before every step whether to leave it at that.
-        console: where to show it.
         every: environment steps between rows.
-        tell: see `Tell`.
-        kept: see `Kept`.
         best: by seed, the score of its best agent.
         evaluated: the step of the last evaluation.
-        begun: when it began, by the clock.
         told: whether the first checkpoint was told of.
     """
 
@@ -236,13 +132,29 @@ class Run:
     steps: int
     stop: Stop
     console: Console
-    every: int = LOG_INTERVAL
+    every: int = field(default_factory=lambda: LOG_INTERVAL)
     tell: Tell = bool
     kept: Kept = bool
     best: dict[int, float] = field(default_factory=dict)
     evaluated: int | None = None
     begun: float = field(default_factory=time.perf_counter)
     told: bool = False
+
+    def record(self, *, new: bool) -> bool:
+        """Begin the run in its folder, or go on with it; return whether it came to its end.
+
+        `NotFinite`, `Broken` or an `OSError` says that training cannot go on, a `ValueError` that another process works
+        there or the checkpoints do not fit.
+        """
+        with lock(self.out):
+            writer = records.create(self.out, **self.config) if new else self.restore()
+            with writer, display(self.training, self.steps, self.console) as live:
+                finished = self.train(writer, live)
+        if finished:
+            from ..storage.curves import draw_learning_curve  # brings Matplotlib
+
+            draw_learning_curve(self.out)
+        return finished
 
     def restore(self) -> records.Writer:
         """Bring everything to where the last checkpoint is, or to the beginning if the run never came to one."""

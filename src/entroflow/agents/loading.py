@@ -36,9 +36,6 @@ def load(
     """
     folder = Path(folder)
     found = agents_in(folder)
-    if not found:
-        expected = "the folder of an agent, of a training, or an output folder of entroflow lqr"
-        raise checks.error("folder", f"{str(folder)!r}, which holds no agent", expected, "check the path")
     if found != [folder]:
         found = [
             path

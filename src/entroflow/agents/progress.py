@@ -1,11 +1,4 @@
-"""What training shows in the terminal: a bar with the time left, a line of the learner's state, a closing table.
-
-What the functions have in common:
-
-Args:
-    step: how many steps every run has made.
-    rows: one row per seed, as in metrics.csv.
-"""
+"""What training shows in the terminal: a bar with the time left, a line of the learner's state, a closing table."""
 
 import math
 import time
@@ -45,12 +38,8 @@ SHOWN = {
 def console_of(verbose: int | None, progress_bar: bool | None) -> Console:
     """Return where to show a training: nowhere in scripts without a terminal or notebook, unless asked for.
 
-    Args:
-        verbose: 0 for nothing, 1 for ten lines where there is no terminal, None for a bar if there is one.
-        progress_bar: whether there may be a bar, whatever `verbose` says; None: as it says.
-
-    Returns:
-        The console.
+    `verbose` is 0 for nothing, 1 for ten lines where there is no terminal, None for a bar if there is one; whatever it
+    says, `progress_bar` tells whether there may be a bar, unless it is None.
     """
     found = Console()
     asked = bool(progress_bar or verbose)
@@ -63,13 +52,6 @@ class TrainingProgress:
     """A live display, averaged over the seeds; plain lines, one each tenth, where the output is no terminal.
 
     A context manager. The table is printed at the end, also after Ctrl-C, but not after an error.
-
-    Args:
-        title: what is trained.
-        steps: steps at the end.
-        start: the step at which a continued run begins.
-        begins: the step from which on speed counts.
-        console: where to show it.
     """
 
     def __init__(self, title: str, steps: int, *, start: int = 0, begins: int = 0, console: Console | None = None):

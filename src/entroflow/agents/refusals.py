@@ -1,18 +1,4 @@
-"""Tasks that cannot be trained on: one sentence for each reason.
-
-What the functions have in common:
-
-Args:
-    name: what the message calls the task.
-    problem: what was raised where it was made.
-    space: a space of the task, or what stands in its place.
-
-Returns:
-    What the functions say.
-
-Raises:
-    ValueError: in one sentence, for a space that is not supported.
-"""
+"""Tasks that cannot be trained on: one sentence, a `ValueError`, for each reason."""
 
 import re
 from typing import Any

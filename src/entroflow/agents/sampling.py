@@ -1,24 +1,4 @@
-"""Actions and densities of a policy at many observations: compiled, in blocks of bounded size.
-
-What the functions have in common:
-
-Args:
-    policy: a `Policy`, for densities a `DensityPolicy`; an argument, so that all of one shape share their programs.
-    obs: observations, shape (b, n).
-    key: random key.
-    n: number N of actions at each observation.
-    action: one action at each observation, shape (b, d).
-    first: leading axes of the observations, of which there are b in all.
-    second: those of the actions.
-    method: what asks for a density.
-    actor: whose policies are to have one.
-
-Returns:
-    Actions, shape (b, N, d), and log π(a|s), shape (b, N), of given actions (b,).
-
-Raises:
-    ValueError: for axes that do not broadcast, or a policy without a density.
-"""
+"""Actions and densities of a policy at many observations: compiled, in blocks of bounded size."""
 
 import math
 from collections.abc import Callable

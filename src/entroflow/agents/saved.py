@@ -1,28 +1,4 @@
-"""An agent on disk: what it is, as data, and its numbers. Reading it imports and runs nothing.
-
-What the functions have in common:
-
-Args:
-    path: the agent's folder, for messages.
-    env: the task, where the header does not tell it.
-    folder: the agent's folder; an agent that is there is replaced.
-    task: its task.
-    settings: its settings.
-    seed: its seed.
-    step: environment steps that it has made.
-    temperature: its temperature.
-    agents: its state, leaves of shape (1, ...).
-    like: a state of the same structure.
-    arrays: its numbers.
-    own: the objects of the user's own that were among its settings.
-    training: what `Training.state` returned, if it is to go on with its memory.
-
-Returns:
-    What the functions say.
-
-Raises:
-    ValueError: in one sentence, if one of its numbers is not finite, or what was read does not fit.
-"""
+"""An agent on disk: what it is, as data, and its numbers. Reading it imports and runs nothing."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,14 +20,9 @@ class Header(NamedTuple):
     """What a saved agent is.
 
     Attributes:
-        algorithm: its algorithm.
-        env: name of its task.
         spec: how to make the task again; None if a file cannot tell that.
         spaces: what must agree between the task that it was trained on and another; empty if that is not known.
-        seed: its seed.
-        step: environment steps that it has made.
         sizes: numbers of components of observations and actions, flattened.
-        settings: its settings, as JSON.
         training: what `Training.state` says of its memory and environments, if they were saved with it.
     """
 
@@ -95,7 +66,7 @@ def write(
     agents: sac.State,
     training: tuple[dict[str, Any], checkpoint.Arrays] | None = None,
 ) -> None:
-    """Write one agent and what is needed to load it; all at once."""
+    """Write one agent and what is needed to load it, all at once; `training` is what `Training.state` returned."""
     sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
     numbers, arrays = training or (None, {})
     of_task = task.name, task.spec, task.spaces_as_data()

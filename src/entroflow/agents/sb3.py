@@ -36,15 +36,7 @@ ELSEWHERE = {
 
 
 def explained(agent: Any, name: str) -> NoReturn:
-    """Say that an agent does not have something, and what does here what Stable-Baselines3 does by it.
-
-    Args:
-        agent: the agent.
-        name: what it does not have.
-
-    Raises:
-        AttributeError: always.
-    """
+    """Say with an `AttributeError` what an agent does not have, and what does here what it does elsewhere."""
     here = f"; {ELSEWHERE[name]}" if name in ELSEWHERE else ""
     raise AttributeError(f"{type(agent).__name__!r} object has no attribute {name!r}{here}", name=name, obj=agent)
 
@@ -52,16 +44,7 @@ def explained(agent: Any, name: str) -> NoReturn:
 def environment(env: Any, more: tuple[Any, ...], policy: Any = None) -> Env:
     """Return the environment among the arguments of `SAC(policy, env)` or `SAC(env)`.
 
-    Args:
-        env: the first argument.
-        more: further ones.
-        policy: the argument `policy`.
-
-    Returns:
-        The environment.
-
-    Raises:
-        ValueError: for policies that do not exist here, vector environments, or an argument too many.
+    A `ValueError` refuses policies that do not exist here, vector environments, and an argument too many.
     """
     if isinstance(env, str) and env.endswith("Policy"):
         if not more:
@@ -79,15 +62,7 @@ def environment(env: Any, more: tuple[Any, ...], policy: Any = None) -> Env:
 
 
 def refuse_reset(wanted: bool, made: int) -> None:
-    """Refuse to count steps anew.
-
-    Args:
-        wanted: whether that is wanted.
-        made: steps made.
-
-    Raises:
-        ValueError: if it is wanted and some were made.
-    """
+    """Refuse to count steps anew where some were made, with a `ValueError`."""
     if wanted and made:
         remedy = "make a new agent to begin anew"
         raise checks.error("reset_num_timesteps", f"True after {made} steps", "False: they are counted on", remedy)

@@ -1,13 +1,4 @@
-"""What a training is set to: one place for all settings, changed by name, and their form on disk.
-
-What the functions have in common:
-
-Returns:
-    The settings, unless said otherwise.
-
-Raises:
-    ValueError: for a name that there is not, or a value that is not possible.
-"""
+"""What a training is set to: one place for all settings, changed by name, and their form on disk."""
 
 import dataclasses
 import fractions
@@ -108,12 +99,7 @@ class Settings:
 
 
 def of_algorithm(name: str, preset: str = "default") -> Settings:
-    """Return the settings of an algorithm, one of `entroflow.rl.ACTORS`: all the same, but for the actor.
-
-    Args:
-        name: the algorithm's name.
-        preset: one of `PRESETS`.
-    """
+    """Return the settings of an algorithm, one of `entroflow.rl.ACTORS`: all the same, but for the actor."""
     settings = Settings(Config(ACTORS[checks.choice("algorithm", name, ACTORS)]))
     of = PRESETS[checks.choice("preset", preset, PRESETS)]
     if name not in of:
@@ -148,15 +134,7 @@ def changed(settings: Settings) -> dict[str, Any]:
 
 
 def signature(function: Callable[..., Any], algorithm: str) -> inspect.Signature:
-    """Return a constructor's signature with every single setting in it, for editors and `help`.
-
-    Args:
-        function: the constructor, which takes settings as keywords.
-        algorithm: whose defaults these have.
-
-    Returns:
-        The signature.
-    """
+    """Return a constructor's signature with every single setting in it, for editors and `help`."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     own = {
         part.name: part
@@ -168,13 +146,7 @@ def signature(function: Callable[..., Any], algorithm: str) -> inspect.Signature
 
 
 def level_of(name: str, settings: Settings, option: str = "setting") -> int:
-    """Return at which level a single setting is, see `single`.
-
-    Args:
-        name: its name.
-        settings: the settings.
-        option: what the message speaks of.
-    """
+    """Return at which level a single setting is, see `single`; `option` is what the message speaks of."""
     found = single(settings)
     return found[known(name, found, option)][0]
 
@@ -182,10 +154,8 @@ def level_of(name: str, settings: Settings, option: str = "setting") -> int:
 def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """Return settings with some changed, by name, wherever in the settings the names are.
 
-    Args:
-        settings: the settings.
-        changes: new values by the names of `Settings`, `Config` or the actor, where the outermost one counts, or of the
-            critic, with "critic_" before them; `actor` and `critic` change these altogether.
+    Of names that several have the outermost one counts; those of the critic have "critic_" before them; `actor` and
+    `critic` change these altogether.
     """
     changes = dict(changes)
     whole = {name: changes.pop(name) for name in ("actor", "critic") if name in changes}
@@ -213,12 +183,7 @@ def to_json(settings: Any) -> Any:
 
 
 def from_json(document: Any, own: Mapping[str, Any] | None = None) -> Settings:
-    """Return settings from what `to_json` made of them.
-
-    Args:
-        document: the JSON object.
-        own: the objects of the user's own, by the names of their fields.
-    """
+    """Return settings from what `to_json` made of them, and objects of the user's own, by the names of their fields."""
     if not isinstance(document, dict):
         remedy = "use settings as entroflow wrote them"
         raise checks.error("settings", repr(document), "an object with settings", remedy)

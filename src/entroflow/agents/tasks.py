@@ -33,10 +33,7 @@ class Task(NamedTuple):
     """A task that an agent can be trained on.
 
     Attributes:
-        name: the environment's id, or the name of what makes it.
         make: makes one environment with flat observations.
-        observation_space: the space of observations, as the task has it.
-        action_space: the space of actions, of any shape.
         data: id, arguments, time limit and wrappers, from which `rebuilt` makes the task again; None if they do not
             tell all. Of a task in JAX, its id.
         instance: the user's own environment, with flat observations, which is used itself where one is enough.
@@ -67,16 +64,9 @@ class Task(NamedTuple):
         return int(np.prod(self.action_space.shape))
 
     def flatten(self, observation: Any) -> tuple[Float[np.ndarray, "b n"], tuple[int, ...]]:
-        """Bring observations into the form that networks see.
+        """Bring one observation or a batch, in the form of the task's space or flattened, into the shape (b, n).
 
-        Args:
-            observation: one, or a batch of any leading axes, in the form of the task's space, or flattened: (..., n).
-
-        Returns:
-            The observations, flat and in single precision, shape (b, n), and their leading axes.
-
-        Raises:
-            ValueError: for another form, or numbers that are not finite.
+        With that come its leading axes. A `ValueError` refuses another form, or numbers that are not finite.
         """
         if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
             if not isinstance(self.observation_space, spaces.Tuple):
@@ -184,19 +174,10 @@ def _length(observation: Any) -> int:
 
 
 def task(env: Env) -> Task:
-    """Check a task.
+    """Check a task, which is a `ValueError` of one sentence if it cannot be trained on.
 
-    Args:
-        env: the id of a registered environment, an environment, or a function that makes one. An environment is used
-            itself where one is enough; where several are needed, they are its copies. Or an environment in JAX, or
-            'module:Name' of it, or of its class.
-
-    Returns:
-        The task.
-
-    Raises:
-        ValueError: in one sentence, if there is no such environment, a package that it needs is missing, or its
-            observations or actions are of a kind that is not supported.
+    An environment is used itself where one is enough; where several are needed, they are its copies. 'module:Name' is
+    an environment in JAX, or its class.
     """
     found = _of_module(env) if isinstance(env, str) and ":" in env else env
     if "jax" in sys.modules and isinstance(found, envs.FunctionalEnv):

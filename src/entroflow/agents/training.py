@@ -199,11 +199,7 @@ class Training:
             task.close(made)
 
     def state(self) -> tuple[dict[str, Any], checkpoint.Arrays]:
-        """Return all that going on needs: JSON and arrays; `obstacle` tells what it cannot.
-
-        Raises:
-            NotFinite: if the last update left a number that is not finite.
-        """
+        """Return all that going on needs, JSON and arrays; `obstacle` tells what it cannot."""
         self._check_learner()
         filled = min(int(self.loop.count), self._capacity)
         parts = vars(self.loop) | {"replay": jax.tree.map(lambda ring: np.asarray(ring)[:, :filled], self.loop.replay)}
@@ -223,15 +219,7 @@ class Training:
         return numbers, arrays
 
     def restore(self, numbers: dict[str, Any], arrays: checkpoint.Arrays) -> None:
-        """Go on from what `state` returned; `obstacle` tells why, if the environments begin new episodes.
-
-        Args:
-            numbers: what it returned first.
-            arrays: and second.
-
-        Raises:
-            ValueError: if the arrays are not those of such a training.
-        """
+        """Go on from what `state` returned; `obstacle` tells why, if the environments begin new episodes."""
         self.close()
         if "loop.agent.critic.q.layers.0.weight" not in arrays:
             arrays = legacy.renamed(arrays)

@@ -31,16 +31,7 @@ LARGEST = 64  # exponent of the sizes searched
 
 
 def begin(agents: sac.State, env: gymnasium.Env, settings: Settings) -> sac.State:
-    """Return agents that have learned nothing, in the units of a task.
-
-    Args:
-        agents: their states, leaves of shape (runs, ...).
-        env: one of the task's environments, which is reset.
-        settings: settings of the training.
-
-    Returns:
-        The states; as they were where actions are bounded.
-    """
+    """Return agents that have learned nothing, in the units of a task; as they were where actions are bounded."""
     if not isinstance(agents.action_space, Unbounded):
         return agents
     action = action_sizes(env, settings.discount, settings.temperature / 2)
@@ -68,14 +59,6 @@ def action_sizes(env: gymnasium.Env, discount: float, cost: float) -> Float[np.n
     """Return for each action the largest power of two at which it costs no more than given, taken once at random.
 
     The cost is what n + 1 rewards lose, for within n steps an action reaches every one of n states that it moves.
-
-    Args:
-        env: the environment, which is reset.
-        discount: discount γ.
-        cost: what it may cost.
-
-    Returns:
-        The sizes, one where none is found.
     """
     size = int(np.prod(env.action_space.shape or ()))
     later = min(flatdim(env.observation_space), LATER) * [np.zeros(size)]

@@ -3,12 +3,10 @@
 import os
 import sys
 from ctypes.util import find_library
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from .. import checks
 from ..options import EvalOptions, ExportOptions, WatchOptions
 from ..storage.folder import cache_compilations
 from ..storage.places import agents_in
@@ -16,9 +14,9 @@ from ..storage.places import agents_in
 
 def evaluate(command: EvalOptions) -> int:
     """Evaluate trained agents; return the exit code."""
-    folders = _agents(command.folder, command.checkpoint)
+    folders = agents_in(command.folder, command.checkpoint)
     from ..agents import SAC
-    from ..agents.perturb import Perturbation
+    from ..agents.evaluation import Perturbation
 
     change = Perturbation(command.action_noise, command.observation_noise, command.mass, command.friction)
     cache_compilations()
@@ -39,7 +37,7 @@ def evaluate(command: EvalOptions) -> int:
 
 def watch(command: WatchOptions) -> int:
     """Film a trained agent; return the exit code."""
-    folder, *_ = _agents(command.folder, command.checkpoint)
+    folder, *_ = agents_in(command.folder, command.checkpoint)
     shown = {"DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"} & os.environ.keys()
     if sys.platform == "linux" and not shown:  # MuJoCo, when it is imported, would look for a display in vain
         os.environ["MUJOCO_GL"] = "osmesa" if find_library("OSMesa") else "egl"
@@ -58,7 +56,7 @@ def watch(command: WatchOptions) -> int:
 
 def export(command: ExportOptions) -> int:
     """Write a policy as a file that runs without this library; return the exit code."""
-    _agents(command.folder)
+    agents_in(command.folder)
     from ..agents import load
     from ..export import acting, write
     from ..export.programs import NEEDS
@@ -73,11 +71,3 @@ def export(command: ExportOptions) -> int:
     inputs = ", ".join(f"{name} ({batch}{', '.join(map(str, shape))})" for name, shape in program.inputs.items())
     print(f"{path}: {inputs} -> {', '.join(program.outputs)}")
     return 0
-
-
-def _agents(folder: Path, checkpoint: str = "last") -> list[Path]:
-    """Return the folders of agents; a `ValueError`, before JAX is imported, says that there is none."""
-    if found := agents_in(folder, checkpoint):
-        return found
-    expected = "the folder of an agent, of a training, or an output folder of entroflow lqr"
-    raise checks.error("folder", f"{str(folder)!r}, which holds no agent", expected, "check the path")

@@ -75,9 +75,7 @@ def _train(out: Path, found: "Task", config: dict[str, Any], settings: "Settings
     training = training_of(found, settings, config["seeds"], max(steps, config["steps"]))
     with Stop() as stop:
         try:
-            finished = learning.record(
-                training, out, config, steps, stop, console, new=new, every=learning.LOG_INTERVAL
-            )
+            finished = learning.Run(training, out, config, steps, stop, console).record(new=new)
         except (Broken, NotFinite, OSError) as problem:
             end = f"cannot write to {out} ({problem})" if isinstance(problem, OSError) else f"{problem}"
             kept = list(checkpoint.folders(out / checkpoint.CHECKPOINTS))

@@ -1,18 +1,6 @@
 """Gymnasium's environments as they are in use: resets and steps that say what went wrong, and copies of an instance.
 
-What the functions have in common:
-
-Args:
-    env: the environment, of flat observations.
-    seed: seed of the reset, if it needs one.
-    action: the action, of which the environment gets a copy.
-
-Returns:
-    The observation in single precision, beyond whose range numbers are infinite; of a step also the reward, and whether
-    the episode was terminated or truncated.
-
-Raises:
-    Broken: in one sentence, if that fails.
+Observations are in single precision, beyond whose range numbers are infinite.
 """
 
 import contextlib

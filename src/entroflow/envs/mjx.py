@@ -73,12 +73,7 @@ class MJXState(NamedTuple):
 class MJXEnv(FunctionalEnv):
     """One of `RULES`; `make` makes it.
 
-    Args:
-        name: its id in Gymnasium.
-        mjx: the module.
-
     Attributes:
-        model: MJX's model.
         numbers: the defaults of Gymnasium's class: weights, ranges, frame_skip.
     """
 
@@ -109,15 +104,7 @@ class MJXEnv(FunctionalEnv):
         return RULES[self.name]
 
     def number(self, name: str, otherwise: Any = 0.0) -> Any:
-        """Return a number, or range, of Gymnasium's class.
-
-        Args:
-            name: the name of the argument.
-            otherwise: what is returned where the class has no such argument.
-
-        Returns:
-            Its default.
-        """
+        """Return a number, or range, that Gymnasium's class has by default, or something else where it has none."""
         return dict(self.numbers).get(name, otherwise)
 
     def initial(self, key: PRNGKeyArray) -> MJXState:

@@ -2,23 +2,7 @@
 
 V is linear between the points of the grid (multilinear, nearest outside of it), ∫ da is Gauss–Legendre in the box of
 actions, and E_w is Gauss–Hermite in the noise, if the environment tells how its next state depends on a standard normal
-one: by `move(state, action, noise)` and `noise_size`, or by `drift(state, action)` and `noise_root`. What the functions
-have in common:
-
-Args:
-    env: the environment.
-    grid: an `Axis` for every state, or its fields.
-    axes: the grid.
-    count: nodes in each direction.
-    states: (..., n), in NumPy or JAX.
-    actions: nodes of the actions.
-    noise: nodes of the noise.
-
-Returns:
-    What is described.
-
-Raises:
-    ValueError: in one sentence, for what is none of this.
+one: by `move(state, action, noise)` and `noise_size`, or by `drift(state, action)` and `noise_root`.
 """
 
 import math

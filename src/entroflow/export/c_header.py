@@ -52,19 +52,10 @@ def identifier(text: str) -> str:
 def to_c(
     function: Callable[..., Sequence[Any]], inputs: dict[str, tuple[int, ...]], outputs: Sequence[str], name: str
 ) -> str:
-    """Translate a function of one example into a C99 header.
+    """Translate a function of one example, float32 arrays to float32 arrays, into a C99 header.
 
-    Args:
-        function: float32 arrays to float32 arrays, pure JAX.
-        inputs: names and shapes of its arguments.
-        outputs: names of its results.
-        name: what the names in the header begin with, made an `identifier`.
-
-    Returns:
-        The header, of a function NAME_act and a type NAME_real.
-
-    Raises:
-        ValueError: if the function needs an operation that is not in the tables, or holds too many numbers.
+    It has a function NAME_act and a type NAME_real. A `ValueError` says that the function needs an operation that is
+    not in the tables, or holds too many numbers.
     """
     name = identifier(name)
     traced = jax.make_jaxpr(function)(*[jax.ShapeDtypeStruct(shape, np.float32) for shape in inputs.values()])

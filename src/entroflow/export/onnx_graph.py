@@ -34,18 +34,10 @@ Value = str | np.ndarray  # a name in the graph, or a number known while it is b
 def to_onnx(
     function: Callable[..., Sequence[Any]], inputs: dict[str, tuple[int, ...]], outputs: Sequence[str]
 ) -> onnx.ModelProto:
-    """Translate a function of one example each into an ONNX model of batches.
+    """Translate a function of one example, float32 arrays to float32 arrays, into a checked ONNX model of batches.
 
-    Args:
-        function: float32 arrays to float32 arrays, pure JAX.
-        inputs: names and shapes of its arguments.
-        outputs: names of its results.
-
-    Returns:
-        The checked model, whose inputs and outputs have a first axis of any length.
-
-    Raises:
-        ValueError: if the function needs an operation that is not in the tables, such as a loop of unknown length.
+    Its inputs and outputs have a first axis of any length. A `ValueError` says that the function needs an operation
+    that is not in the tables, such as a loop of unknown length.
     """
     (batch,) = export.symbolic_shape(BATCH)
     arguments = [jax.ShapeDtypeStruct((batch, *shape), np.float32) for shape in inputs.values()]

@@ -18,7 +18,6 @@ Raises:
         ending, a missing package, a policy that the format cannot express, or a file that cannot be written.
 """
 
-import functools
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +31,7 @@ from .. import checks, memory
 from ..files import replace
 from ..rl import sac
 from ..rl.actors import NoiseDensityPolicy, NoisePolicy
+from .c_header import to_c
 
 PLATFORMS = ("cpu", "cuda")  # that a .stablehlo runs on
 NEEDS = {".stablehlo": "flatbuffers", ".onnx": "onnx", ".h": "jax"}
@@ -92,7 +92,15 @@ def write(path: str | Path, program: Program) -> Path:
     except ImportError:
         given = f"{str(path)!r} without the package {NEEDS[path.suffix]}"
         raise checks.error("format", given, "it installed", checks.install("export")) from None
-    content = {".stablehlo": _stablehlo, ".onnx": _onnx, ".h": functools.partial(_c, path.stem)}[path.suffix](program)
+    parts = program.function, program.inputs, program.outputs
+    if path.suffix == ".stablehlo":
+        content = _stablehlo(program)
+    elif path.suffix == ".onnx":
+        from .onnx_graph import to_onnx  # brings ONNX
+
+        content = to_onnx(*parts).SerializeToString()
+    else:
+        content = to_c(*parts, path.stem)
     with checks.reachable(path, "a file to write to"):
         replace(path, content)
     return path
@@ -104,15 +112,3 @@ def _stablehlo(program: Program) -> bytes:
     arguments = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     exported = jax.export.export(jax.jit(jax.vmap(program.function)), platforms=PLATFORMS)(*arguments)
     return bytes(exported.serialize())
-
-
-def _onnx(program: Program) -> bytes:
-    from .onnx_graph import to_onnx
-
-    return to_onnx(program.function, program.inputs, program.outputs).SerializeToString()
-
-
-def _c(name: str, program: Program) -> str:
-    from .c_header import to_c
-
-    return to_c(program.function, program.inputs, program.outputs, name)

@@ -15,7 +15,6 @@ from .proposals import (
     DensityProposal,
     GaussianProposal,
     MixtureProposal,
-    PopulationProposal,
     Proposal,
     Propose,
     QFunction,
@@ -27,7 +26,6 @@ from .regression import (
     Control,
     RegressionTarget,
     posterior_target,
-    posterior_velocity,
     stein_control,
 )
 from .weights import (
@@ -59,7 +57,6 @@ __all__ = [
     "GaussianProposal",
     "MixtureProposal",
     "Normalisation",
-    "PopulationProposal",
     "Proposal",
     "Propose",
     "QFunction",
@@ -75,7 +72,6 @@ __all__ = [
     "isfm_loss",
     "log_mean_exp",
     "posterior_target",
-    "posterior_velocity",
     "raw",
     "self_normalised",
     "state_normalised",

@@ -52,18 +52,7 @@ class Fitted:
         return f"<Fitted(dim={self.dim}): {len(self.metrics.loss)} steps, ESS/N {self.metrics.diagnostics.ess[-1]:.3f}>"
 
     def sample(self, n: int = 1, seed: int = 0) -> Float[np.ndarray, "n d"]:
-        """Draw points; the same arguments give the same ones.
-
-        Args:
-            n: number of points.
-            seed: seed of the random numbers.
-
-        Returns:
-            The points.
-
-        Raises:
-            ValueError: for a number that is none.
-        """
+        """Draw points, the ends of `paths`; the same arguments give the same ones, see `Fitted.paths`."""
         return self.paths(n, seed)[:, -1]
 
     def log_prob(self, points: ArrayLike) -> Float[np.ndarray, "..."]:
@@ -75,17 +64,9 @@ class Fitted:
         return np.asarray(_log_probs(self.policy, jnp.asarray(points.reshape(-1, self.dim)))).reshape(points.shape[:-1])
 
     def plot(self, n: int = 1000, seed: int = 0) -> Any:
-        """Draw target, learned density, samples, and the paths on which the flow carries noise to them.
+        """Draw target, learned density, samples, and the paths on which the flow carries noise, see `Fitted.paths`.
 
-        Args:
-            n: number of samples.
-            seed: seed of the random numbers.
-
-        Returns:
-            The Matplotlib figure, which notebooks show, and scripts `.savefig`.
-
-        Raises:
-            ValueError: for points of more than two components.
+        Notebooks show the Matplotlib figure, and scripts `.savefig` it; points have one or two components.
         """
         from .density_figure import draw  # brings Matplotlib
 

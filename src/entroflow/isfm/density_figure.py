@@ -14,15 +14,9 @@ POINTS, PATHS = 100, 60  # grid points along an axis, and paths that are shown
 
 
 def draw(log_prob: Callable, log_target: Callable, paths: Float[np.ndarray, "n times d"]) -> Figure:
-    """Draw a fitted flow of points with one or two components.
+    """Draw a fitted flow of points with one or two components: its log-density, and the target's up to a constant.
 
-    Args:
-        log_prob: its log-density, at many points (n, d).
-        log_target: that of the target up to a constant, likewise.
-        paths: points on their way from noise to samples.
-
-    Returns:
-        The figure.
+    Both are functions of many points (n, d); paths lead from noise to samples.
     """
     dim = paths.shape[2]
     samples = paths[:, -1]

@@ -26,7 +26,6 @@ Args:
     x0: the pair's noise, shape (d,).
     time: flow time τ in [0, 1), shape (). At many points single precision wants it away from 1.
     control: Stein's control variate; none if not given.
-    points: points x_τ, shape (P, d).
     scores: ∇ log π_new at the candidates of a batch of states, shape (b, N, d).
     share: one at states where the scores are those of the target, zero elsewhere, shape (b,).
 
@@ -92,30 +91,3 @@ def posterior_target(
     fisher = jnp.maximum(control.fisher, LEAST_FISHER)
     controls = (time * noises + (1 - time) * control.scores) / (time**2 + (1 - time) ** 2 * fisher)
     return target + control.share * (posterior @ controls)
-
-
-def posterior_velocity(
-    latents: Float[Array, "N d"],
-    weights: Float[Array, " N"],
-    points: Float[Array, "P d"],
-    time: Float[Array, ""],
-    control: Control | None = None,
-) -> Float[Array, "P d"]:
-    """Return what `posterior_target` does, at points x_τ of one flow time: by matrix products, for many candidates.
-
-    F is averaged over the candidates: among many, a candidate's own share of it does not matter.
-
-    Returns:
-        What to regress the velocity at the points on, shape (P, d).
-    """
-    ratio = time / (1 - time)
-    log_weights = jnp.log(jnp.maximum(weights, jnp.finfo(weights.dtype).tiny))
-    offsets = log_weights - 0.5 * ratio**2 * jnp.sum(latents**2, axis=1)
-    posterior = jax.nn.softmax(ratio / (1 - time) * (points @ latents.T) + offsets[None], axis=1)
-    mean = posterior @ latents
-    noise = (points - time * mean) / (1 - time)
-    if control is None:
-        return mean - noise
-    fisher = jnp.maximum(weights @ control.fisher / jnp.sum(weights), LEAST_FISHER)
-    factor = control.share / (time**2 + (1 - time) ** 2 * fisher)
-    return mean - noise + factor[None] * (time * noise + (1 - time) * (posterior @ control.scores))

@@ -217,20 +217,6 @@ class LQR:
         """
         return self._improve(self._value_matrix(self.checked_gain(K)), temperature)
 
-    def policy_iteration(self, K: ArrayLike, temperature: SupportsFloat) -> list[LinearGaussian]:
-        """The policies after each step of soft policy iteration until K moves by less than 1e-9, relatively.
-
-        They are at most 100, the last one being the optimum; for the arguments see `LQR.evaluate`.
-        """
-        policies: list[LinearGaussian] = []
-        previous, weight = self.checked_gain(K), self._weights[1][:, None] / self._weights[0]
-        for _ in range(100):
-            policies.append(self.policy_iteration_step(previous, temperature))
-            if np.abs((policies[-1].K - previous) * weight).max() <= 1e-9 * np.abs(policies[-1].K * weight).max():
-                break
-            previous = policies[-1].K
-        return policies
-
     def _improve(self, P: Float[np.ndarray, "n n"], temperature: SupportsFloat) -> LinearGaussian:
         """The policy exp(Q/α)/Z for the soft Q whose next-state value is −sᵀPs + constant."""
         alpha = checks.positive_number("temperature", temperature)

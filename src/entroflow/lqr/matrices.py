@@ -7,19 +7,7 @@ from entroflow import checks
 
 
 def symmetric(name: str, matrix: Float[np.ndarray, "n n"], definite: bool = False) -> Float[np.ndarray, "n n"]:
-    """The matrix if it is symmetric and positive semidefinite, rounding aside.
-
-    Args:
-        name: what the message calls it.
-        matrix: (n, n).
-        definite: whether it has to be positive definite.
-
-    Returns:
-        The matrix, exactly symmetric.
-
-    Raises:
-        ValueError: if it is not.
-    """
+    """The matrix, exactly symmetric, if it is so and positive (semi)definite but for rounding; else a `ValueError`."""
     unit = units(matrix)
     scaled = matrix / np.outer(unit, unit)  # the verdict must not depend on units
     size = np.abs(scaled).max()
@@ -53,14 +41,9 @@ def spectral_radius(matrix: Float[np.ndarray, "n n"]) -> float:
 
 
 def uncontrollable_mode(A: Float[np.ndarray, "n n"], B: Float[np.ndarray, "n d"]) -> float | None:
-    """The size of a mode of A that neither decays nor can be reached through B: Popov–Belevitch–Hautus test.
+    """The size of a mode of A that neither decays nor can be reached through B (Popov–Belevitch–Hautus test), or None.
 
-    Args:
-        A: (n, n) state matrix; for detectability, its transpose.
-        B: (n, d) input matrix; for detectability, the cost Q.
-
-    Returns:
-        The size of the mode; None if there is none: (A, B) is stabilisable.
+    For detectability A is to be the transpose of the state matrix, B the cost Q.
     """
     input_size = np.linalg.norm(B)
     if input_size > 0:
@@ -85,17 +68,7 @@ def stage_cost(
     cross: Float[np.ndarray, "n d"],
     K: Float[np.ndarray, "d n"],
 ) -> Float[np.ndarray, "n n"]:
-    """Return what states cost where the action is −Ks: Q − NK − KᵀNᵀ + KᵀRK.
-
-    Args:
-        Q: cost of states.
-        R: cost of actions.
-        cross: cross term N of the cost, 2sᵀNa.
-        K: gain.
-
-    Returns:
-        The symmetric matrix of their cost.
-    """
+    """What states cost where the action is −Ks, a symmetric matrix: Q − NK − KᵀNᵀ + KᵀRK, N the cross term."""
     return Q - cross @ K - K.T @ cross.T + K.T @ R @ K
 
 

@@ -19,21 +19,10 @@ Pair = tuple[Float[np.ndarray, "n n"], Float[np.ndarray, "n d"]]
 
 @dataclass(frozen=True, eq=False)
 class Plant:
-    """A plant and its cost, which `design` has checked.
+    """A plant and its cost, which `design` has checked; for the fields see `design`.
 
     Attributes:
-        A: (n, n) state matrix.
-        B: (n, d) input matrix.
-        Q: (n, n) state cost.
-        R: (d, d) input cost.
-        cross: (n, d) cross term N.
-        noise_cov: (n, n) covariance W.
-        initial_cov: (n, n) covariance of the initial state, whose mean is zero.
-        temperature: α.
         discount: γ per step, or e^{−ρ} per unit of time.
-        continuous: whether time is.
-        dt: time between two steps, if known.
-        multiplicative: pairs (A_j, B_j).
         offset: cost per step that no input changes: that of the noise between two samples.
     """
 

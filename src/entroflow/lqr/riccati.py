@@ -7,14 +7,6 @@ A linear policy u ~ N(−Kx, Σ) has the cost-to-go xᵀPx + constant. With M = 
 
 the same in P's place at the optimum. In continuous time this is the exploratory control of Wang, Zariphopoulou and Zhou
 (JMLR 2020). Signs are those of costs: the value function of reinforcement learning is −xᵀPx − constant.
-
-Args:
-    plant: the plant, to be evaluated in units in which states are of the same order.
-    P: (n, n) cost matrix.
-    K: (d, n) gain; to be evaluated, a stabilising one.
-
-Returns:
-    What is described.
 """
 
 from dataclasses import replace

@@ -18,12 +18,7 @@ from entroflow.lqr.plant import Plant
 def sampled(plant: Plant, dt: float) -> Plant:
     """The discrete-time plant whose cost per step is ∫_0^dt e^{−ρt} (cost − α entropy) dt, if all noise is additive.
 
-    Args:
-        plant: a plant in continuous time.
-        dt: the time between two samples.
-
-    Returns:
-        The plant in discrete time; its temperature is the price for a nat held during one step.
+    Its temperature is the price for a nat held during one step.
     """
     n, d = plant.B.shape
     _, (x, _) = linalg.matrix_balance(plant.A, permute=False, separate=True)
@@ -50,16 +45,7 @@ def sampled(plant: Plant, dt: float) -> Plant:
 def integral(
     F: Float[np.ndarray, "n n"], C: Float[np.ndarray, "n n"], t: float
 ) -> tuple[Float[np.ndarray, "n n"], Float[np.ndarray, "n n"]]:
-    """e^{Ft} and ∫_0^t e^{Fᵀs} C e^{Fs} ds.
-
-    Args:
-        F: (n, n).
-        C: (n, n), symmetric.
-        t: the time.
-
-    Returns:
-        Both, (n, n) each.
-    """
+    """e^{Ft} and ∫_0^t e^{Fᵀs} C e^{Fs} ds, C symmetric."""
     n, size = len(F), np.abs(C).max() or 1.0
     doublings = max(0, math.ceil(math.log2(max(np.linalg.norm(F, 1) * t, 1e-300))))
     block = linalg.expm(np.block([[-F.T, C / size], [np.zeros((n, n)), F]]) * (t / 2**doublings))

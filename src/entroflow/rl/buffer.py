@@ -1,26 +1,8 @@
 """Replay: a ring of transitions in arrays of fixed size, on the device.
 
 The buffer is a PyTree (the transitions) and a number (how many were ever added). The number is passed by hand because
-many runs advance together: with one number for all of them, adding stays a copy in place under `vmap`.
-
-What the functions have in common:
-
-Args:
-    example: one transition, or its shapes and types alone.
-    capacity: number of transitions kept, a multiple of the size of the batches that will be added.
-    buffer: leaves of shape (capacity, ...).
-    batch: leaves of shape (b, ...), with b a divisor of the capacity.
-    count: number of transitions added before, a multiple of b; to `sample`, at least one.
-    key: random key.
-    size: number of transitions to draw.
-    recent: fraction of the transitions added so far to draw from, in (0, 1]. Below one, what an untrained policy saw is
-        left behind soon, and yet the sample grows with time.
-    block: transitions drawn together, neighbours in the buffer; a divisor of all that was added at once, of the
-        capacity and of `size`. Neighbours that stem from different environments are independent, and reading them
-        together saves most of the time that a large buffer costs.
-
-Returns:
-    The buffer, or transitions of it, leaves of shape (size, ...).
+many runs advance together: with one number for all of them, adding stays a copy in place under `vmap`. The capacity is
+a multiple of the size of the batches that are added.
 """
 
 from typing import TypeVar
@@ -47,7 +29,22 @@ def add(buffer: T, batch: T, count: Int[Array, ""]) -> T:
 
 
 def sample(buffer: T, key: PRNGKeyArray, count: Int[Array, ""], size: int, *, recent: float = 1.0, block: int = 1) -> T:
-    """Draw transitions uniformly, with replacement, from the newest part of all that was ever added."""
+    """Draw transitions uniformly, with replacement, from the newest part of all that was ever added.
+
+    Args:
+        buffer: leaves of shape (capacity, ...).
+        key: random key.
+        count: number of transitions added before, at least one.
+        size: number of transitions to draw.
+        recent: fraction of the transitions added so far to draw from, in (0, 1]. Below one, what an untrained policy
+            saw is left behind soon, and yet the sample grows with time.
+        block: transitions drawn together, neighbours in the buffer; a divisor of all that was added at once, of the
+            capacity and of `size`. Neighbours that stem from different environments are independent, and reading them
+            together saves most of the time that a large buffer costs.
+
+    Returns:
+        Transitions, leaves of shape (size, ...).
+    """
     blocks = jax.tree.leaves(buffer)[0].shape[0] // block
     added = count // block
     window = jnp.minimum((added.astype(jnp.float32) * recent).astype(count.dtype), blocks)

@@ -2,14 +2,6 @@
 
 To look at every update from outside would make the device wait for the host. So the update itself looks at what it has
 learned, which costs about one hundredth of it, and leaves a number: what the first NaN or infinity was found in.
-
-Args:
-    agent: state after the update.
-    metrics: metrics of the update; they come first, for parameters that are not finite follow from such a loss.
-    fault: what `watch` has found, shape ().
-
-Returns:
-    What the functions say.
 """
 
 from collections.abc import Mapping

@@ -1,28 +1,7 @@
 """Training on Gymnasium environments, several runs of one task side by side: the roll-out, and the compiled parts.
 
 Every array has a leading axis of runs, which differ in their seeds. `Rollout` steps the environments, between `act` and
-`learn`; replay, batches and updates stay on the device. What the functions have in common:
-
-Args:
-    config: settings.
-    loop: where the runs stand; its memory is used again.
-    agent: states of soft actor-critic, leaves of shape (runs, ...).
-    agents: the same.
-    state: state of one run.
-    space: the box of actions.
-    obs_size: number of components n of an observation.
-    action_size: number of components d of an action.
-    capacity: number of transitions that each run keeps, a multiple of its number of environments.
-    obs: observations, shape (runs, environments, n).
-    key: random keys, shape (runs,); each step uses keys of its own derived from them.
-    step: number of the step.
-    transitions: leaves of shape (runs, environments, ...); None to make a further update on what is known.
-    update_policy: whether the update improves the policy, too.
-    explore: whether to draw uniformly from the box of actions, if there is one, instead of from the policy.
-    candidates: number M of actions to choose from; of one, it is a draw of the policy.
-
-Returns:
-    Actions, shape (runs, environments, d); or where the runs stand afterwards, with metrics of shape (runs,).
+`learn`; replay, batches and updates stay on the device. Each step uses keys of its own, derived from those of the runs.
 """
 
 import functools
@@ -51,14 +30,9 @@ Metrics = dict[str, Float[Array, " runs"]]
 
 
 class Loop(eqx.Module):
-    """What learning reads and writes; leaves have a leading axis of runs, except for `count`.
+    """What learning reads and writes; leaves have a leading axis of runs, except for the number of transitions seen.
 
-    Attributes:
-        agent: states of soft actor-critic.
-        replay: transitions, (runs, capacity, ...).
-        key: one random key per run.
-        count: number of transitions that each run has seen.
-        fault: what was the first to be not finite in each run (see `finite.watch`); zero if all is well.
+    `fault` is what was the first to be not finite in each run (see `finite.watch`); zero if all is well.
     """
 
     agent: sac.State
@@ -138,7 +112,7 @@ def act(
     *,
     explore: bool,
 ) -> Float[Array, "runs e d"]:
-    """Draw an action for every environment."""
+    """Draw an action for every environment, uniformly in the box, if there is one, to `explore`."""
     if explore and isinstance(agent.action_space, Box):
         return _explore(agent.action_space, key, step, environments=obs.shape[1])
     return _act(config, agent, obs, key, step)
@@ -173,7 +147,18 @@ def _explore(space: Box, key: Key[Array, " runs"], step: Any, *, environments: i
 def best_of(
     config: sac.Config, state: sac.State, key: PRNGKeyArray, obs: Float[Array, " n"], candidates: int
 ) -> Float[Array, " d"]:
-    """Return the best by Q of a number of actions that the averaged policy draws: one run, one observation s, (n,)."""
+    """Return the best by Q of a number of actions that the averaged policy draws.
+
+    Args:
+        config: settings.
+        state: state of one run.
+        key: random key.
+        obs: observation s, shape (n,).
+        candidates: number M of actions to choose from; of one, it is a draw of the policy.
+
+    Returns:
+        The action, shape (d,).
+    """
     pi = sac.policy(config, state, average=True)
     actions = jax.vmap(pi.sample, in_axes=(0, None))(jax.random.split(key, candidates), obs)
     if candidates == 1:
@@ -211,7 +196,10 @@ def remember(loop: Loop, transitions: Transition) -> Loop:
 def learn(
     config: sac.Config, loop: Loop, transitions: Transition | None, *, update_policy: bool
 ) -> tuple[Loop, Metrics]:
-    """Add one transition of every environment, then make one update of every run."""
+    """Add one transition of every environment, then make one update of every run; without transitions on what is known.
+
+    The metrics have the shape (runs,).
+    """
     replay, count = loop.replay, loop.count
     if transitions is not None:
         replay, count = _add(replay, transitions, count)

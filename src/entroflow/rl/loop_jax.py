@@ -1,23 +1,4 @@
-"""Training on environments in pure JAX: rollout, replay and updates compiled together, many runs in one program.
-
-What the functions have in common:
-
-Args:
-    config: settings.
-    env: the environment.
-    agents: states of soft actor-critic, leaves of shape (runs, ...).
-    key: random keys, shape (runs,).
-    environments: number of environments of each run.
-    capacity: number of transitions that each run keeps, a multiple of `environments`.
-    loop: where the runs stand.
-    noise_scales: noise scale of the policy that acts in each environment, of each run or of all; above one explores
-        more widely than the policy, which the critic, trained off-policy, may learn from.
-    iterations: number of iterations, at least one; as an array, so that one program serves every number.
-
-Returns:
-    Where the runs stand, and the metrics averaged over the iterations, of shape (runs,); of a run whose loss was not
-    finite, those up to the first such iteration, whose number from 0 "broke" is (−1: none).
-"""
+"""Training on environments in pure JAX: rollout, replay and updates compiled together, many runs in one program."""
 
 import math
 
@@ -36,15 +17,7 @@ Metrics = dict[str, Float[Array, " runs"]]
 
 
 class Loop(eqx.Module):
-    """Everything that continuing needs; leaves have a leading axis of runs, except for `count`.
-
-    Attributes:
-        agent: states of soft actor-critic.
-        envs: states of the environments, (runs, environments, ...).
-        replay: transitions, (runs, capacity, ...).
-        key: one random key per run.
-        count: number of transitions that each run has seen.
-    """
+    """Everything that continuing needs; leaves have a leading axis of runs, except for the transitions' number."""
 
     agent: sac.State
     envs: EnvState
@@ -85,7 +58,20 @@ def advance(
     noise_scales: Float[Array, "*runs e"],
     iterations: Int[Array, ""],
 ) -> tuple[Loop, Metrics]:
-    """Make a number of iterations: one step of every environment, one update of every agent."""
+    """Make a number of iterations, at least one: one step of every environment, one update of every agent.
+
+    Args:
+        config: settings.
+        env: the environment.
+        loop: where the runs stand.
+        noise_scales: noise scale of the policy that acts in each environment, of each run or of all; above one explores
+            more widely than the policy, which the critic, trained off-policy, may learn from.
+        iterations: their number, as an array, so that one program serves every number.
+
+    Returns:
+        Where the runs stand, and the metrics averaged over the iterations, of shape (runs,); of a run whose loss was
+        not finite, those up to the first such iteration, whose number from 0 "broke" is (−1: none).
+    """
     environments = noise_scales.shape[-1]
     block = math.gcd(BLOCK, environments, config.batch_size)
 

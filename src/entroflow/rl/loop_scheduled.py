@@ -2,19 +2,7 @@
 
 The schedule of `loop_gym`: random actions at first, any number of updates a step, updates that leave the policy out.
 Every array has a leading axis of runs, which differ in their seeds; where there are several devices, each has its share
-of the runs. What the functions have in common:
-
-Args:
-    config: settings.
-    env: the environment.
-    agents: states of soft actor-critic, leaves of shape (runs, ...).
-    loop: where the runs stand besides; its memory is used again.
-    key: random keys, shape (runs,).
-    capacity: number of transitions that each run keeps, a multiple of its number of environments.
-    draws: numbers of 32 bits, one for every episode.
-
-Returns:
-    What the functions say.
+of the runs.
 """
 
 import dataclasses
@@ -43,9 +31,6 @@ class Loop(eqx.Module):
     """What continuing needs beside the agents; leaves have a leading axis of runs.
 
     Attributes:
-        envs: states of the environments, (runs, environments, ...).
-        replay: transitions, (runs, capacity, ...).
-        key: one random key per run.
         returns: return of every running episode so far, undiscounted.
         ended: of the episodes that have ended the sums of their returns and of their lengths, and their number.
         sums: of every metric the sum over the updates up to the first fault, and their number.
@@ -62,14 +47,7 @@ class Loop(eqx.Module):
 
 
 class Episodes(eqx.Module):
-    """Episodes of an evaluation; leaves have leading axes of runs and episodes.
-
-    Attributes:
-        envs: where they are.
-        key: the random key of each.
-        totals: return and length.
-        alive: whether it goes on.
-    """
+    """Episodes of an evaluation, with their returns and lengths; leaves have leading axes of runs and episodes."""
 
     envs: EnvState
     key: Key[Array, "*runs n"]
@@ -90,17 +68,7 @@ def start(
 ) -> Loop:
     """Begin episodes, with empty memories.
 
-    Args:
-        config: settings.
-        env: the environment.
-        agents: states of soft actor-critic.
-        key: random keys.
-        step_number: number of the step: runs that begin again must not repeat their first episodes.
-        environments: number of environments of each run.
-        capacity: transitions that each run keeps.
-
-    Returns:
-        Where the runs stand.
+    Runs that begin again must not repeat their first episodes: the number of the step counts.
     """
 
     def one(agent: sac.State, key: PRNGKeyArray) -> Loop:
@@ -131,23 +99,7 @@ def advance(
     *,
     delay: int,
 ) -> tuple[sac.State, Loop]:
-    """Make a number of iterations: one step of every environment, then the updates that are due.
-
-    Args:
-        config: settings.
-        env: the environment.
-        agents: states of soft actor-critic.
-        loop: where the runs stand besides.
-        count: transitions that each run has seen.
-        due: updates after every step.
-        iterations: number of iterations, at most `CHUNK`.
-        exploring: how many of them act uniformly at random, where actions have bounds.
-        made: updates made before.
-        delay: updates for every one that improves the policy, too.
-
-    Returns:
-        The agents, and where the runs stand.
-    """
+    """Make a number of iterations: one step of every environment, then the updates that are due."""
     due, made = jnp.asarray(due), jnp.asarray(made, jnp.int32)
 
     def update(agent: sac.State, batch: Transition, key: PRNGKeyArray, number: Array) -> tuple[sac.State, Sums]:
@@ -260,17 +212,7 @@ def play(
 ) -> Episodes:
     """Go on with episodes for `CHUNK` steps, as far as they go.
 
-    Args:
-        config: settings.
-        env: the environment.
-        agents: states of soft actor-critic.
-        episodes: the episodes.
-        key: random keys of the actions.
-        step: steps made before.
-        candidates: actions, of which the best by Q is taken; of one, it is a draw of the policy.
-
-    Returns:
-        Where they are.
+    Of several candidates the best by Q is taken; one is a draw of the policy.
     """
 
     def one(agent: sac.State, episodes: Episodes, key: PRNGKeyArray) -> Episodes:

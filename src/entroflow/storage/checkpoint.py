@@ -5,29 +5,7 @@
 
 A process that is killed at any instant leaves the old header with the old arrays or the new one with the new. What no
 header names is a leftover: it is ignored, and removed by the next checkpoint. A flipped bit in either file is found.
-Nothing is pickled; NumPy alone reads the arrays, on any device. What the functions have in common:
-
-Args:
-    path: file of the header, such as `agent.json`; the arrays lie beside it.
-    header: what to say of the arrays, in types that JSON knows, NumPy's included; "format" is one of them.
-    arrays: the arrays by name; but for those of environments, their numbers are finite.
-    newest: the newest format that is known.
-    oldest: the oldest one that is; the newest if not given.
-    name: what names of arrays begin with; where they are in the tree follows.
-    tree: a tree of arrays; of random keys, their data is taken.
-    like: a tree of the same structure, or of its shapes and types alone.
-    root: folder of the run's checkpoints.
-    step: how far the run is.
-    run: what the checkpoint belongs to; only a run of which the same is said can go on from it.
-    numbers: its state besides arrays, in types that JSON knows.
-    given: what a damaged file is instead.
-
-Returns:
-    Of `write` and `save` the size in bytes; of the others what they say, arrays by name.
-
-Raises:
-    ValueError: in one sentence, if a file is missing, damaged, or of another format or shape.
-    OSError: if the disk is full or the folder cannot be written to; what was there before is still whole.
+Nothing is pickled; NumPy alone reads the arrays, on any device.
 """
 
 import contextlib
@@ -116,12 +94,7 @@ def read(path: Path, newest: int = FORMAT, *, oldest: int | None = None) -> tupl
 
 
 def load(path: Path, told: Mapping[str, Any] | None = None) -> Arrays:
-    """Read a `.npz` in which no array says that it is larger than it is; nothing is unpickled.
-
-    Args:
-        path: the file.
-        told: what its header says, if it has one: the number of its bytes and their SHA-256.
-    """
+    """Read a `.npz` in which no array says that it is larger than it is, as its header told; nothing is unpickled."""
     try:
         # Opened by hand, since NumPy does not close a file that it cannot read; a pipe would never end.
         with open(path, "rb", opener=_at_once) as file:

@@ -22,12 +22,7 @@ NOT_A_CHOICE = frozenset({"out", "seed", "seeds", "steps", "wandb"})  # settings
 
 
 class Estimate(NamedTuple):
-    """A number and its 95 % interval, which a single seed does not have.
-
-    Attributes:
-        value: the number.
-        interval: of 95 %; None for a single seed.
-    """
+    """A number and its 95 % interval, which a single seed does not have."""
 
     value: float
     interval: tuple[float, float] | None
@@ -38,7 +33,6 @@ class Curve(NamedTuple):
 
     Attributes:
         task: its id, or ALL_TASKS.
-        algorithm: what the line is called.
         steps: environment steps of one seed; for all tasks, per cent of the compared steps.
         values: normalised for all tasks.
         iqm: over seeds and tasks.
@@ -64,14 +58,7 @@ class Curve(NamedTuple):
 
 
 class Improvement(NamedTuple):
-    """Probability that a run of the first algorithm ends better than a run of another one, ties counting one half.
-
-    Attributes:
-        task: the task.
-        first: the first algorithm.
-        other: the other one.
-        probability: the probability.
-    """
+    """Probability that a run of the first algorithm ends better than one of the other, ties counting one half."""
 
     task: str
     first: str
@@ -80,12 +67,10 @@ class Improvement(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What `compare` finds.
+    """What `compare` finds: a curve for every task and algorithm, and one per algorithm over all tasks.
 
     Attributes:
-        metric: what was compared.
-        curves: one per task and algorithm.
-        aggregate: one per algorithm over all tasks; empty unless every algorithm has all of several tasks.
+        aggregate: the latter; empty unless every algorithm has all of several tasks.
         bounds: of every task of the aggregate what its scores 0 and 1 stand for.
         improvements: of the first algorithm over each other one, by task, then over all tasks.
         notes: sentences that belong under every figure and table made of this.
@@ -120,17 +105,6 @@ def compare(records: Sequence[Record], *, metric: str = "return", labels: Sequen
     task share their steps and end with the shortest run; values between two steps of a run are interpolated. For
     returns, there are improvements and an aggregate, in which 0 and 1 are the lowest and the highest interquartile mean
     that any compared algorithm has on the task.
-
-    Args:
-        records: the runs.
-        metric: what to compare.
-        labels: what to call the lines, one for each run.
-
-    Returns:
-        The comparison.
-
-    Raises:
-        ValueError: if there is no run, a name too many or too few, or a run lacks the metric.
     """
     if not records:
         raise checks.error("records", "none", "at least one run", "pass folders of training runs")

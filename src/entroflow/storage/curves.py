@@ -1,9 +1,6 @@
 """Comparisons of runs for people: figure, table, compare.json and compare.csv; the learning curve of one run."""
 
-import csv
-import io
 import itertools
-import json
 import re
 import textwrap
 from collections.abc import Callable
@@ -24,22 +21,17 @@ from rich.text import Text
 
 from .. import plotting
 from .comparison import ALL_TASKS, Comparison, Curve, Estimate, compare
-from .folder import plain
+from .folder import write_json
 from .records import read
-from .tables import replace
+from .tables import write_rows
 
 ACROSS = 3  # panels beside each other
 LETTERS = 56  # in a line of the legend, at most
 
 
-def draw_learning_curve(folder: str | Path, metric: str = "return") -> None:
-    """Write learning_curve.png and .pdf of one run into its folder.
-
-    Args:
-        folder: the run.
-        metric: what to draw, see `compare`.
-    """
-    plotting.save(Path(folder), "learning_curve", draw(compare([read(folder)], metric=metric)))
+def draw_learning_curve(folder: str | Path) -> None:
+    """Write learning_curve.png and .pdf of one run into its folder."""
+    plotting.save(Path(folder), "learning_curve", draw(compare([read(folder)])))
 
 
 def draw(comparison: Comparison) -> Figure:
@@ -179,22 +171,12 @@ def _short(value: float) -> str:
 
 
 def write(out: Path, comparison: Comparison) -> None:
-    """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table.
-
-    Args:
-        out: the folder.
-        comparison: what was found.
-    """
-    rows = [_row(curve) for curve in comparison.curves + comparison.aggregate]
-    drawn = [
-        row | {"curve": _points(curve)}
-        for row, curve in zip(rows, comparison.curves + comparison.aggregate, strict=True)
-    ]
-    single = len(comparison.curves)
+    """Write compare.json, which holds everything that is drawn, and compare.csv, which holds the table."""
+    drawn = lambda curves: [_row(curve) | {"curve": _points(curve)} for curve in curves]  # noqa: E731
     document = {
         "metric": comparison.metric,
-        "curves": drawn[:single],
-        "aggregate": drawn[single:],
+        "curves": drawn(comparison.curves),
+        "aggregate": drawn(comparison.aggregate),
         "bounds": comparison.bounds,
         "improvements": [
             {"task": step.task, "first": step.first, "other": step.other} | _estimate("probability", step.probability)
@@ -202,12 +184,8 @@ def write(out: Path, comparison: Comparison) -> None:
         ],
         "notes": comparison.notes,
     }
-    replace(out / "compare.json", json.dumps(plain(document), indent=1, allow_nan=False) + "\n")
-    table = io.StringIO()
-    writer = csv.DictWriter(table, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    replace(out / "compare.csv", table.getvalue())
+    write_json(out / "compare.json", document)
+    write_rows(out / "compare.csv", [_row(curve) for curve in comparison.curves + comparison.aggregate])
 
 
 def _row(curve: Curve) -> dict[str, Any]:

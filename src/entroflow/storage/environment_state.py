@@ -32,13 +32,7 @@ class NotCaptured(Exception):
 
 
 def capture(envs: Sequence[gymnasium.Env]) -> tuple[list[Any], checkpoint.Arrays]:
-    """Return the state of all environments: a JSON-ready document, and the arrays that it names; or `NotCaptured`.
-
-    Args:
-        envs: the environments.
-        document: what is returned first, to `restore` them from.
-        arrays: what is returned second.
-    """
+    """Return the state of all environments: a JSON-ready document, and the arrays that it names; or `NotCaptured`."""
     arrays: checkpoint.Arrays = {}
     document = [
         [

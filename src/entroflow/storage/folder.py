@@ -1,19 +1,6 @@
 """What all commands share: the output folder, results.json, the cache of compiled programs, the clock.
 
 JAX is imported where it is used, so that commands that only read files do without it.
-
-What the functions have in common:
-
-Args:
-    out: the folder.
-    document: what was found; NumPy numbers and arrays may be inside. Numbers that are not finite become null, for JSON
-        has no others.
-    seconds: wall-clock time by part of the work.
-    clock: the same, to be added to.
-    name: an entry of the clock.
-
-Yields:
-    Nothing.
 """
 
 import contextlib
@@ -22,7 +9,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -80,8 +67,12 @@ def lock(folder: Path) -> Iterator[None]:
 def write_results(out: Path, document: dict[str, Any], seconds: dict[str, float]) -> None:
     """Write results.json: the document, with versions and seconds."""
     rounded = {name: round(value, 2) for name, value in seconds.items()}
-    text = json.dumps(plain(document | {"versions": versions(), "seconds": rounded}), indent=2, allow_nan=False)
-    replace(out / RESULTS, text + "\n")
+    write_json(out / RESULTS, document | {"versions": versions(), "seconds": rounded})
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a document, with NumPy numbers and arrays inside; what is not finite becomes null, as JSON has no other."""
+    replace(path, json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
 
 
 def versions() -> dict[str, str]:

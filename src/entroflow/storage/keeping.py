@@ -1,25 +1,6 @@
-"""Jobs that survive: what a job is stands in its folder, its newest state beside it, so that it can be gone on with.
-
-What the functions have in common:
-
-Args:
-    name: the job's name; to `restored`, what arrays are called.
-    out: its folder.
-    options: its options.
-    facts: what the options refer to, such as a file's content; kept with them.
-    resumed: whether to go on; a `ValueError` says that none of the checkpoints is whole, or the folder in use.
-    again: the command that goes on with it.
-    job: the work, which writes into the folder and to the console, and returns the exit code.
-    step: how far it is.
-    state: returns its numbers and arrays.
-    like: a tree of the same structure, divided among the devices as the one that is returned is to be.
-
-Returns:
-    What the functions say.
-"""
+"""Jobs that survive: what a job is stands in its folder, its newest state beside it, so that it can be gone on with."""
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,11 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from .. import checks
-from ..files import replace
 from ..stopping import Stop
 from . import checkpoint
 from .checkpoint import CHECKPOINTS
-from .folder import RESULTS, cache_compilations, claim, lock, plain, versions
+from .folder import RESULTS, cache_compilations, claim, lock, plain, versions, write_json
 from .records import CONFIG
 
 T = TypeVar("T")
@@ -46,13 +26,8 @@ SHARE = 0.05  # of a job's time, at most, that goes into checkpoints
 class Keeper:
     """Keeps the state of a job: after a stretch of its work if that is cheap, and whenever it is stopped.
 
-    Its `step` is where the newest checkpoint is, zero if there is none, with its `numbers` and `arrays`.
-
-    Args:
-        out: the job's folder.
-        run: what it is; only checkpoints of which the same is said are its own.
-        stop: tells whether it is to stop.
-        again: the command that goes on with it.
+    `run` is what the job is: only checkpoints of which the same is said are its own. `again` is the command that goes
+    on with it. Its `step` is where the newest checkpoint is, zero if there is none, with its `numbers` and `arrays`.
     """
 
     def __init__(self, out: Path, run: dict[str, Any], stop: Stop, again: str):
@@ -101,17 +76,14 @@ def keeping(
         claim(out)
     with lock(out), Stop() as stop:
         if not resumed:
-            document = {"format": FORMAT} | run | {"versions": versions()}
-            replace(out / CONFIG, json.dumps(document, indent=2, allow_nan=False) + "\n")
+            write_json(out / CONFIG, {"format": FORMAT} | run | {"versions": versions()})
         yield Keeper(out, run, stop, again)
 
 
 def conduct(out: Path, job: Callable[[Console], int]) -> int:
     """Run a job whose options have been checked; return its exit code, 130 after Ctrl-C, 1 if a file cannot be written.
 
-    Raises:
-        Damaged: if the checkpoint to go on from does not fit.
-        RuntimeError: for another `ValueError` of the job, which is no bad input any more.
+    `Damaged` says that the checkpoint to go on from does not fit; another `ValueError` is no bad input any more.
     """
     console = Console()
     cache_compilations()

@@ -112,13 +112,6 @@ def completed(arrays: Mapping[str, np.ndarray], like: Any) -> dict[str, np.ndarr
     """Return the arrays of a whole agent, given those of a policy of `entroflow lqr`; all others as they are.
 
     Its Q is zero, so that of several draws the first is best.
-
-    Args:
-        arrays: the arrays.
-        like: a state of the agent's structure, leaves of shape (1, ...).
-
-    Returns:
-        The arrays by name.
     """
     if "obs_mean" not in arrays:
         return dict(arrays)

@@ -14,30 +14,18 @@ POLICIES = "policies"  # in an output folder of `entroflow lqr`
 def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
     """Return the folders of the agents in a folder, which may be that of one agent itself; what they hold is not read.
 
-    Args:
-        folder: the folder.
-        checkpoint: which agents of a training, "last" or "best".
-
-    Returns:
-        The folders, in order of their names; none if there is none.
-
-    Raises:
-        ValueError: if the system does not let them be read.
+    Of a training these are its "last" or its "best" agents. A `ValueError` says that there is none.
     """
     with checks.reachable(folder):
         if any((folder / name).is_file() for name in (AGENT, POLICY)):
             return [folder]
-        return sorted([*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")])
+        found = sorted([*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")])
+    if not found:
+        expected = "the folder of an agent, of a training, or an output folder of entroflow lqr"
+        raise checks.error("folder", f"{str(folder)!r}, which holds no agent", expected, "check the path")
+    return found
 
 
 def policy_folder(temperature: float, seed: int) -> str:
-    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`.
-
-    Args:
-        temperature: its temperature.
-        seed: its seed.
-
-    Returns:
-        The path.
-    """
+    """Return where the agent of a run lies inside of an output folder of `entroflow lqr`."""
     return f"{POLICIES}/alpha={str(float(temperature)).removesuffix('.0')}_seed={seed}"

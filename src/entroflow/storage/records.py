@@ -25,7 +25,6 @@ Raises:
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,9 +32,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import checks
-from ..files import replace
 from . import checkpoint, legacy
-from .folder import plain, versions
+from .folder import versions, write_json
 from .tables import Columns, Row, Table, drop_after, read_table
 from .trackers import Sink, open_sinks
 
@@ -119,7 +117,7 @@ def create(
     config |= {"settings": dict(settings), "evaluation": dict(evaluation or {}), "wandb": wandb, "versions": versions()}
     sinks = open_sinks(folder, config, wandb=wandb)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_config(folder, config)
+    write_json(folder / CONFIG, config)
     return Writer(folder, sinks)
 
 
@@ -131,27 +129,17 @@ def resume(folder: Path, step: int, *, evaluated: int | None = None, steps: int 
         drop_after(folder / name, fixed, until, rows.get(name))
     if steps is not None and steps != config["steps"]:
         config["steps"] = steps
-        _write_config(folder, config)
+        write_json(folder / CONFIG, config)
     return Writer(folder, open_sinks(folder, config, wandb=config.get("wandb", False), after=step))
 
 
 def begun(
     out: Path, config: dict[str, Any], resume: bool, names: tuple[str, str, str], way: str
 ) -> dict[str, Any] | None:
-    """Return the configuration of the run in a folder, if there is one to go on with.
+    """Return the configuration of the run in a folder, if there is one to go on with; a `ValueError` refuses another.
 
-    Args:
-        out: the folder.
-        config: what the run is to be; it is compared with what the folder's is, as far as it tells.
-        resume: whether to go on.
-        names: what messages call the folder, `resume` and the settings.
-        way: how to go on, for the message about a folder that holds a run where `resume` is False.
-
-    Returns:
-        The configuration; None if there is no run.
-
-    Raises:
-        ValueError: for another run, or one that is not to go on.
+    `config` is what the run is to be, as far as it is known. `names` are what messages call the folder, `resume` and
+    the settings; `way` is how to go on, for the message about a folder that holds a run where `resume` is False.
     """
     if out.is_file():
         raise checks.error(names[0], f"the file {str(out)!r}", "a folder", "pass another name")
@@ -228,7 +216,3 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise checks.error(str(path), given, expected, remedy)
     checks.distinct(f"seeds in {path}", config["seeds"], "seeds")
     return config
-
-
-def _write_config(folder: Path, config: dict[str, Any]) -> None:
-    replace(folder / CONFIG, json.dumps(plain(config), indent=2, allow_nan=False) + "\n")

@@ -16,6 +16,8 @@ Raises:
     ValueError: of one sentence, on what is wrong in which line.
 """
 
+import csv
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -99,6 +101,15 @@ def _lines(path: Path) -> tuple[list[str], list[list[str]]]:
     except UnicodeDecodeError:
         raise _damaged(path, "bytes that are no text") from None
     return header, rows
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write a table with anything in it, all at once; the first row names its columns."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, rows[0] if rows else (), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace(path, file.getvalue())
 
 
 def count(path: Path) -> int:

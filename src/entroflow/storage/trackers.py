@@ -57,20 +57,7 @@ Sink = _TensorBoard | _WeightsAndBiases
 
 
 def open_sinks(folder: Path, config: Mapping[str, Any], *, wandb: bool = False, after: int | None = None) -> list[Sink]:
-    """Open what is installed.
-
-    Args:
-        folder: the run.
-        config: its configuration.
-        wandb: whether to send the rows to Weights & Biases.
-        after: the step that a continued run goes on from; TensorBoard hides older values of later steps.
-
-    Returns:
-        The sinks.
-
-    Raises:
-        ValueError: if Weights & Biases is asked for and not installed.
-    """
+    """Open what is installed; of a run that goes on, TensorBoard hides older values of steps beyond `after`."""
     if wandb and find_spec("wandb") is None:
         remedy = f"{checks.install('wandb')}, or go without"
         raise checks.error("wandb", "True without the package wandb", "the package", remedy)

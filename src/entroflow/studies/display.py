@@ -20,12 +20,6 @@ Told = Sequence[tuple[str, dict[str, Any], dict[str, Any]]]
 class Display:
     """A table that changes; plain lines, one each tenth, where the output is no terminal. A context manager.
 
-    Args:
-        steps: of one trial.
-        done: names of the trials that were finished before.
-        count: how many trials there are in all.
-        console: where to show it.
-
     Attributes:
         failed: by trial, the sentence that says why.
     """
@@ -50,11 +44,7 @@ class Display:
             self._live.stop()
 
     def show(self, told: Told) -> None:
-        """Show the trials.
-
-        Args:
-            told: of each that Ray knows its state, its config, and what it last reported.
-        """
+        """Show the trials: of each that Ray knows its state, its config, and what it last reported."""
         groups: dict[tuple[str, str], dict[str, Any]] = {}
         made, ended = 0, set(self.done)
         for status, config, last in told:
@@ -81,12 +71,7 @@ class Display:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def fail(self, name: str, why: str) -> None:
-        """Say once that a trial has failed.
-
-        Args:
-            name: of the trial.
-            why: in one sentence.
-        """
+        """Say once that a trial has failed, and why, in one sentence."""
         if name not in self.failed:
             self.failed[name] = why
             self.console.print(f"failed: {name}: {why}", style="red", markup=False, soft_wrap=True)

@@ -1,17 +1,5 @@
-"""What is left of a study: what became of every trial, the comparison of all, and study.json.
+"""What is left of a study: what became of every trial, the comparison of all, and study.json."""
 
-What the functions have in common:
-
-Args:
-    study: the study.
-    out: its folder.
-    outcomes: what became of every trial; of a search, the best first.
-
-Returns:
-    What the functions say.
-"""
-
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,11 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .. import plotting
-from ..files import replace
 from ..storage import records
 from ..storage.comparison import Comparison, compare
 from ..storage.curves import draw, write
-from ..storage.folder import plain, versions
+from ..storage.folder import versions, write_json
 from .study import Study, Trial
 from .trial import finished, score
 
@@ -56,17 +43,7 @@ class Outcome(NamedTuple):
 
 
 def outcomes(study: Study, trials: Sequence[Trial], out: Path, failed: Mapping[str, str]) -> list[Outcome]:
-    """Return what became of every trial, as its folder tells; of a search, the best first.
-
-    Args:
-        study: the study.
-        trials: its trials; of a search, those that were tried.
-        out: its folder.
-        failed: by name, why trials failed.
-
-    Returns:
-        The outcomes.
-    """
+    """Return what became of the trials, as their folders tell and as they `failed`; of a search, the best first."""
     told = []
     for trial in trials:
         folder, why = out / "trials" / trial.name, failed.get(trial.name, "")
@@ -80,15 +57,7 @@ def outcomes(study: Study, trials: Sequence[Trial], out: Path, failed: Mapping[s
 
 
 def write_study(study: Study, out: Path, outcomes: Sequence[Outcome], seconds: float, memory: int) -> None:
-    """Write study.json: the study, its trials with all of their settings, versions, wall-clock.
-
-    Args:
-        study: the study.
-        out: its folder.
-        outcomes: what became of its trials.
-        seconds: by the clock, of all processes that worked on it.
-        memory: bytes that one trial asked for.
-    """
+    """Write study.json: the study, its trials with all their settings, versions, seconds, bytes asked for by each."""
     trials: list[dict[str, Any]] = []
     for one in outcomes:
         told = one.trial._asdict() | one._asdict() | {"trial": one.trial.name, "folder": f"trials/{one.trial.name}"}
@@ -96,8 +65,7 @@ def write_study(study: Study, out: Path, outcomes: Sequence[Outcome], seconds: f
             told["settings"] = records.read_config(one.folder)["settings"]
         trials.append(told)
     document = {"format": FORMAT, "study": study.document, "seconds": round(seconds, 1), "memory": memory}
-    text = json.dumps(plain(document | {"trials": trials, "versions": versions()}), indent=1, allow_nan=False)
-    replace(out / STUDY, text + "\n")
+    write_json(out / STUDY, document | {"trials": trials, "versions": versions()})
 
 
 def compared(out: Path, outcomes: Sequence[Outcome]) -> Comparison | None:
@@ -136,6 +104,6 @@ def write_best(out: Path, outcomes: Sequence[Outcome]) -> str:
     from ..agents.settings import PRESETS
 
     trial = outcomes[0].trial
-    replace(out / BEST, json.dumps(plain(trial.settings), indent=1) + "\n")
+    write_json(out / BEST, trial.settings)
     how = "--preset" if trial.algorithm in PRESETS else "--algorithm"
     return f"entroflow train {trial.task} {how} {trial.algorithm} --settings {out / BEST}"

@@ -1,24 +1,6 @@
 """Ray: joined or started, its tuners, and what is heard of them while they run.
 
-Placement, retries, schedules, suggestions and the transport of results are Ray's own (`ray.tune`). What the functions
-have in common:
-
-Args:
-    study: the study.
-    out: its folder.
-    memory: bytes that one trial needs.
-    resume: whether to go on with what an earlier process began.
-    display: what is told of the trials.
-    trial: a trial as Ray has it.
-    trials: all of them.
-    iteration: how often Ray has looked at them.
-    **info: what else Ray tells.
-
-Returns:
-    What the functions say.
-
-Raises:
-    ValueError: for a cluster that cannot be joined, or whose machines lack what one trial needs.
+Placement, retries, schedules, suggestions and the transport of results are Ray's own (`ray.tune`).
 """
 
 import contextlib
@@ -56,14 +38,7 @@ _displays: list[Display] = []  # Ray pickles its callbacks: what they tell is he
 
 @contextlib.contextmanager
 def joined(address: str, cores: int | None, needs: Needs, memory: int) -> Iterator[str]:
-    """Join a cluster, or start Ray in this process; yield the address of its dashboard.
-
-    Args:
-        address: of a cluster, or "local".
-        cores: of this machine that Ray may use, where it is started.
-        needs: what one trial needs.
-        memory: bytes that one trial needs.
-    """
+    """Join a cluster, or start Ray in this process on so many cores; yield the address of its dashboard."""
     started = {} if cores is None else {"num_cpus": cores, "include_dashboard": True}
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
@@ -82,13 +57,7 @@ def joined(address: str, cores: int | None, needs: Needs, memory: int) -> Iterat
 
 
 def check_machines(needs: Needs, memory: int, machines: list[dict[str, float]]) -> None:
-    """Refuse a trial that no machine has room for.
-
-    Args:
-        needs: what one trial needs.
-        memory: bytes that one trial needs.
-        machines: what each has, as Ray calls it.
-    """
+    """Refuse a trial that no machine, of what Ray calls its resources, has room for."""
     wanted = {"CPU": ("cores", needs.cores), "GPU": ("gpus", needs.gpus), "memory": ("memory", memory)}
     for resource, (name, value) in wanted.items():
         most = max((machine.get(resource, 0.0) for machine in machines), default=0.0)
@@ -147,15 +116,7 @@ def tuners(study: Study, out: Path, memory: int, *, resume: bool) -> Iterator[tu
 
 
 def new_tuner(study: Study, out: Path, waiting: list[Trial], memory: int, name: str) -> tune.Tuner:
-    """Return what runs trials, or searches settings.
-
-    Args:
-        study: the study.
-        out: its folder.
-        memory: bytes that one trial needs.
-        waiting: the trials.
-        name: of Ray's own folder in `out`, or in the storage.
-    """
+    """Return what runs the waiting trials, or searches settings; `name` is that of Ray's own folder."""
     config: dict[str, Any] = {"out": str(out / "trials"), "shared": study.storage is None, "cores": study.needs.cores}
     config["objective"] = study.search.objective if study.search else "final"
     how: dict[str, Any] = {"reuse_actors": True}

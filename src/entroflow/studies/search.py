@@ -1,16 +1,4 @@
-"""The search of settings: Optuna suggests them, ASHA stops those that do worse than others.
-
-What the functions have in common:
-
-Args:
-    study: a study with ranges.
-    search: how to search.
-    steps: of one trial.
-    every: steps between its evaluations.
-
-Returns:
-    What the first lines say.
-"""
+"""The search of settings: Optuna suggests them, ASHA stops those that do worse than others."""
 
 import math
 from typing import Any
@@ -43,7 +31,7 @@ def space(study: Study) -> dict[str, Any]:
 
 
 def searched(search: Search, steps: int, every: int) -> dict[str, Any]:
-    """Return the options of a tuner that searches."""
+    """Return the options of a tuner that searches, by trials of so many steps, evaluated `every` so many."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     high: dict[str, Any] = {"metric": "score", "mode": "max"}
     how: dict[str, Any] = {"search_alg": OptunaSearch(seed=search.seed, **high), "num_samples": search.trials}

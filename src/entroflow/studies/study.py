@@ -134,17 +134,7 @@ TABLES = "settings", "needs", "search"
 
 
 def read(source: str | Path | Mapping[str, Any]) -> Study:
-    """Read a study, as far as that goes without JAX.
-
-    Args:
-        source: the file, or what it would hold.
-
-    Returns:
-        The study.
-
-    Raises:
-        ValueError: in one sentence, for what is no study.
-    """
+    """Read a study, from its file or what that would hold, as far as it goes without JAX; else it is a `ValueError`."""
     place = "study" if isinstance(source, Mapping) else str(source)
     document = dict(source) if isinstance(source, Mapping) else checks.toml_table(source)
     for key in document:

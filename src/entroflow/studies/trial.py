@@ -1,19 +1,6 @@
 """One trial of a study, where it runs: an ordinary run folder, begun or gone on with, and reported to Ray.
 
-JAX and Ray are imported once they are needed: a worker sets the number of JAX's threads before. What the functions have
-in common:
-
-Args:
-    trial: the trial.
-    folder: its run folder.
-    objective: which of `Search.objective` its score is.
-    config: what Ray hands to a worker: the trial's fields, where to write, and of a search the settings to try.
-
-Returns:
-    What the functions say.
-
-Raises:
-    ValueError: for what cannot be trained.
+JAX and Ray are imported once they are needed: a worker sets the number of JAX's threads before.
 """
 
 import contextlib
@@ -88,13 +75,7 @@ def score(folder: Path, objective: str = "final") -> tuple[int, float, float]:
 
 
 def run(trial: Trial, folder: Path, kept: Callable[[int], Any]) -> None:
-    """Begin a trial in its folder, or go on with it, to its end.
-
-    Args:
-        trial: the trial.
-        folder: its run folder.
-        kept: is told the step of every evaluation, once it and its checkpoint are on disk.
-    """
+    """Begin a trial in its folder, or go on with it, to its end; `kept` is told the step of every checkpoint."""
     from ..agents import learning
     from ..agents.compiled import training_of
     from ..agents.tasks import task
@@ -111,9 +92,9 @@ def run(trial: Trial, folder: Path, kept: Callable[[int], Any]) -> None:
     known = records.begun(folder, config, True, ("folder", "trial", trial.name), "")
     cache_compilations()
     training = training_of(found, settings, trial.seeds, max(trial.steps, (known or config)["steps"]))
-    how = {"new": known is None, "every": learning.LOG_INTERVAL, "kept": kept}
     try:
-        learning.record(training, folder, known or config, trial.steps, Stop(), Console(quiet=True), **how)
+        how = known or config, trial.steps, Stop(), Console(quiet=True)
+        learning.Run(training, folder, *how, kept=kept).record(new=known is None)
     finally:
         training.close()
 

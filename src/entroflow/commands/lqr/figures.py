@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator
 
-from ...lqr.matrices import matrix_root
+from ...lqr.design_figure import draw_gaussian
 from ...plotting import DASHES, EXACT, LEARNED, OTHER, QUIET, STYLE, label_logarithmic, legend_below, new_figure
 
 RETURN_TOLERANCE = 0.01  # shaded about the optimal return
@@ -208,12 +208,9 @@ def policies_figure(pictures: Sequence[Picture], title: str) -> Figure:
 
 def _histogram(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
     """One action: the histogram of the samples (m, 1) and the exact normal density."""
-    mean, deviation = picture.mean[0], np.sqrt(picture.covariance[0, 0])
     if len(actions):
         ax.hist(actions[:, 0], bins=50, density=True, color=LEARNED, alpha=0.4, label="learned policy")
-    grid = mean + deviation * np.linspace(-4, 4, 201)
-    density = np.exp(-0.5 * ((grid - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
-    ax.plot(grid, density, color=EXACT, linewidth=1.2, label="exact optimum")
+    draw_gaussian(ax, picture.mean, picture.covariance, "exact optimum", color=EXACT, linewidth=1.2)
 
 
 def _ellipses(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
@@ -224,13 +221,9 @@ def _ellipses(ax: Axes, picture: Picture, actions: np.ndarray) -> None:
     gaussians = [("exact optimum", picture.mean[:2], picture.covariance[:2, :2], "-", EXACT)]
     if len(actions) > 1:
         gaussians.append(("learned policy", actions.mean(axis=0), np.cov(actions.T), "--", OTHER))
-    angle = np.linspace(0, 2 * np.pi, 181)
-    circle = np.column_stack([np.cos(angle), np.sin(angle)])
     for name, mean, covariance, linestyle, colour in gaussians:
-        for radius in (1, 2, 3):
-            ring = mean + radius * circle @ matrix_root(covariance).T
-            label = f"{name}: mean, 1, 2, 3 std" if radius == 1 else None
-            ax.plot(*ring.T, color=colour, linestyle=linestyle, linewidth=1, label=label)
+        style = {"color": colour, "linestyle": linestyle, "linewidth": 1}
+        draw_gaussian(ax, mean, covariance, f"{name}: mean, 1, 2, 3 std", **style)
         ax.plot(*mean, color=colour, marker="+", markersize=7)
 
 

@@ -43,17 +43,9 @@ class Controller(NamedTuple):
 
 
 def read(path: Path, lqr: LQR) -> Controller:
-    """Read a controller from a file of its gain and covariance, or one that `Design.to_json` wrote.
+    """Read a controller of a plant from a file of its gain and covariance, or one that `Design.to_json` wrote.
 
-    Args:
-        path: the file.
-        lqr: the plant that it is to stabilise.
-
-    Returns:
-        The controller.
-
-    Raises:
-        ValueError: with the file's name, if it is no such file, or the controller does not stabilise the plant.
+    A `ValueError` says, with the file's name, that it is no such file, or the controller does not stabilise the plant.
     """
     given = checks.json_object(path)
     try:
@@ -84,17 +76,7 @@ def document(controller: Controller) -> dict[str, Any]:
 def about(
     plant: LQREnv, controller: Controller, state: Float[np.ndarray, " n"], action: Float[np.ndarray, " d"]
 ) -> LQREnv:
-    """Return a plant as u sees it.
-
-    Args:
-        plant: the plant, its states in the given units, its inputs in their own.
-        controller: the controller, in the plant's own units.
-        state: what counts as one of each state.
-        action: what counts as one of each u.
-
-    Returns:
-        The environment.
-    """
+    """Return a plant, its states in given units, as u sees it: what counts as one of each state and of each u."""
     gain, root = controller.gain * state, controller.root * action
     parts = [jnp.asarray(part, jnp.float32) for part in (gain, root)]
     return eqx.tree_at(lambda env: (env.gain, env.root), plant, parts, is_leaf=lambda leaf: leaf is None)
@@ -121,16 +103,7 @@ def at_rest(agent: sac.State) -> sac.State:
 
 
 def unwrapped(config: sac.Config, agent: sac.State, controller: Controller) -> tuple[sac.Config, sac.State]:
-    """Return an agent that chooses u, in the plant's units, as one that chooses the plant's input.
-
-    Args:
-        config: its settings.
-        agent: the agent.
-        controller: the controller.
-
-    Returns:
-        Settings and agent.
-    """
+    """Return an agent that chooses u, in the plant's units, as one that chooses the plant's input."""
     gain, root = (jnp.asarray(part, jnp.float32) for part in (controller.gain, controller.root))
     config = dataclasses.replace(config, actor=Feedback.of(config.actor))
     critic = cast(MLPCriticState, agent.critic)

@@ -5,9 +5,7 @@ during training over 100 trajectories, against the optimal policy's on the same 
 actions' mean and covariance, in 2-norm, over the states that the trained policy visits.
 """
 
-import csv
 import dataclasses
-import io
 import itertools
 import json
 import math
@@ -169,7 +167,8 @@ class _Job:
                     head = {"alpha": run.temperature, "seed": run.seed, "step": after, "transitions": int(loop.count)}
                     learned = {name: float(values[i]) for name, values in metrics.items()}
                     rows.append(head | measured[i] | learned | weights | {"candidates_drawn": drawn})
-                self._write(rows)
+                self.rows += rows
+                tables.write_rows(self.options.out / "metrics.csv", self.rows)
                 if (broken := _broken(rows, metrics, faults)) is not None:
                     console.print(f"[red]{broken}; training cannot go on. metrics.csv holds what led there.")
                     return 1
@@ -182,15 +181,6 @@ class _Job:
         self._finish(loop)
         self.keeper.finished()
         return 0
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows to metrics.csv, which is whole at any moment."""
-        self.rows += rows
-        file = io.StringIO()
-        writer = csv.DictWriter(file, self.rows[0])
-        writer.writeheader()
-        writer.writerows(self.rows)
-        tables.replace(self.options.out / "metrics.csv", file.getvalue())
 
     def _units_told(self) -> list[Any]:
         """Return the units as JSON has them."""

@@ -6,11 +6,9 @@ policy, Q and α (see `Propose`):
     propose=current_policy                                                       the paper's
     propose=lambda policy, *_: BroadenedPolicy(policy, 1.5)                      noise scaled up
     propose=lambda policy, *_: GaussianProposal([0.0, 1.0], 4.0)                 in the latent
-    propose=lambda policy, *_: GaussianProposal.over_actions(policy.action_space, [0.0, 1.0], 4.0)
     propose=lambda policy, *_: UniformProposal(policy.action_space)              a box: `Box`, or low= and high=
     propose=lambda policy, *_: defensive(policy, UniformProposal(policy.action_space), 0.1)
     propose=lambda policy, *_: MixtureProposal([CurrentPolicy(policy), ...], [0.5, ...])
-    propose=PopulationProposal                                                   moved up the critic
 
 A proposal of one's own takes ten lines: see `Proposal`.
 """
@@ -18,7 +16,6 @@ A proposal of one's own takes ten lines: see `Proposal`.
 from .broad import GaussianProposal, UniformProposal
 from .mixture import MixtureProposal, defensive
 from .policy import BroadenedPolicy, CurrentPolicy, current_policy
-from .population import PopulationProposal
 from .protocol import DensityProposal, Proposal, Propose, QFunction
 
 __all__ = [
@@ -27,7 +24,6 @@ __all__ = [
     "DensityProposal",
     "GaussianProposal",
     "MixtureProposal",
-    "PopulationProposal",
     "Proposal",
     "Propose",
     "QFunction",

@@ -54,36 +54,6 @@ class GaussianProposal(eqx.Module):
                 raise error("covariance", f"{values.tolist()}", expected, "pass variances above 0, such as 1.0")
         self.factor = jnp.linalg.cholesky(matrix)
 
-    @classmethod
-    def over_actions(
-        cls, action_space: ActionSpace, mean: ArrayLike | list[float], covariance: ArrayLike | list
-    ) -> "GaussianProposal":
-        """Return a Gaussian stated in the units of the actions.
-
-        In unbounded action spaces it has exactly this mean and this covariance. No Gaussian lies in a box; there it is
-        the Gaussian over latents whose actions have them to first order, by the slope of tanh at the mean.
-
-        Args:
-            action_space: map from latents to actions.
-            mean: mean of the actions, inside of the bounds, shape (d,).
-            covariance: covariance of the actions: shape (d, d), variances (d,), or one variance.
-
-        Returns:
-            The proposal.
-
-        Raises:
-            ValueError: as for the Gaussian itself, or if the mean is not inside of the box.
-        """
-        actions = cls(mean, covariance)
-        if isinstance(action_space, Box) and not isinstance(actions.mean, Tracer):
-            center = np.asarray(actions.mean)
-            if not np.all((np.asarray(action_space.low) < center) & (center < np.asarray(action_space.high))):
-                raise error("mean", f"{center}", "actions inside of the box", "move it away from the bounds")
-        latent = action_space.from_action(actions.mean)
-        slope = jax.jacfwd(action_space.to_action)(latent)
-        factor = jnp.linalg.solve(slope, actions.factor)
-        return cls(latent, factor @ factor.T)
-
     def log_prob(self, obs: Float[Array, " n"], latent: Float[Array, " d"]) -> Float[Array, ""]:
         """Return log N(u; mean, covariance), see `DensityProposal.log_prob`."""
         del obs

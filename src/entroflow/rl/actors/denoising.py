@@ -145,17 +145,9 @@ def reverse_sample(
     log_density: Callable[[Array], Array],
     candidates: int,
 ) -> tuple[Float[Array, " d"], Float[Array, ""]]:
-    """Estimate E[ε|x_t] for actions in [−1, 1]^d of a density that is known up to its normaliser.
+    """Estimate E[ε|x_t] for actions in [−1, 1]^d whose density is known up to its normaliser: log_density, Q(s, x)/α.
 
-    Args:
-        key: random key.
-        point: noised action x_t, shape (d,).
-        angle: its angle θ_t.
-        log_density: x ↦ log of the density at a clean action x, up to a constant; Q(s, x)/α.
-        candidates: number K of clean actions drawn.
-
-    Returns:
-        The expected noise, shape (d,), and ESS/K of the candidates' weights.
+    With it comes ESS/K of the candidates' weights.
     """
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     lower, upper = (point - cosine) / sine, (point + cosine) / sine
@@ -215,11 +207,9 @@ class DenoisingPolicy(eqx.Module):
         """Return the noise that the network sees in a point x_t of level t."""
         return self.network(point, level.astype(point.dtype) / self.steps, context)
 
-    def denoise(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: Float[ArrayLike, ""] = 1.0
-    ) -> Float[Array, " d"]:
+    def denoise(self, key: PRNGKeyArray, obs: Float[Array, " n"]) -> Float[Array, " d"]:
         """Draw a clean action x ∈ [−1, 1]^d by the T steps of DDPM, see `Policy.sample`."""
-        return self._denoise(obs, jnp.asarray(noise_scale) * self._noise(key))
+        return self._denoise(obs, self._noise(key))
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, "t d"]) -> Float[Array, " d"]:
         """Return the action that given noise becomes, see `NoisePolicy.push`."""

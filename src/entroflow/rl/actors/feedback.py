@@ -19,13 +19,7 @@ from .protocol import Actor, ActorDefaults, Goal, Step
 
 
 class FeedbackNetwork(eqx.Module):
-    """The other policy's network beside the controller.
-
-    Attributes:
-        inner: the other policy's network.
-        gain: K.
-        root: L, lower triangular and positive on the diagonal.
-    """
+    """The other policy's network beside the controller, see `FeedbackPolicy`."""
 
     inner: Any
     gain: Float[Array, "d n"]

@@ -25,7 +25,6 @@ from ...isfm import (
     Candidates,
     MixtureProposal,
     Normalisation,
-    PopulationProposal,
     Propose,
     QFunction,
     RegressionTarget,
@@ -49,11 +48,7 @@ def defensive_uniform(policy: FlowPolicy, q_function: QFunction, temperature: Fl
     return defensive(policy, UniformProposal(policy.action_space), DEFENSIVE_SHARE)
 
 
-PROPOSALS: dict[str, Propose] = {
-    "policy": current_policy,
-    "population": PopulationProposal,
-    "defensive": defensive_uniform,
-}
+PROPOSALS: dict[str, Propose] = {"policy": current_policy, "defensive": defensive_uniform}
 
 
 @dataclass(frozen=True)
@@ -72,8 +67,8 @@ class Flow(ActorDefaults):
         ess_floor: least ESS/N of the candidates' weights; below, the improvement step is shortened (tempering). Zero:
             never.
         target: what the velocity is regressed on, "pair", "posterior" or "stein" (see `isfm_loss`).
-        proposal: where candidates come from: the current "policy", the "population" moved up the critic, the
-            "defensive" mixture of the policy and a tenth of actions uniform in the box, or a `Propose` of one's own.
+        proposal: where candidates come from: the current "policy", the "defensive" mixture of the policy and a tenth
+            of actions uniform in the box, or a `Propose` of one's own.
         pathwise: weight of the pathwise term beside the ISFM loss; zero: none.
         normalise: normalisation of the weights, "self", "state" or "raw", or a function of one's own of the N
             log-weights of a state.

@@ -58,15 +58,7 @@ class Gaussian(ActorDefaults):
 
 
 class GaussianNetwork(eqx.Module):
-    """A perceptron s ↦ (m, log σ); log σ is squashed smoothly into [−5, 2].
-
-    Args:
-        obs_size: number of components of the (normalised) observation s.
-        action_size: number of components d of the action.
-        width: width of each hidden layer.
-        depth: number of hidden layers.
-        key: random key of the initial parameters.
-    """
+    """A perceptron s ↦ (m, log σ); log σ is squashed smoothly into [−5, 2]. For the sizes see `VelocityNetwork`."""
 
     layers: tuple[eqx.nn.Linear, ...]
 

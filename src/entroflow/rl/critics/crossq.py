@@ -20,6 +20,7 @@ from ... import optimise
 from ...fields import Count, Discount, Layers, Positive, PositiveShare, check_fields
 from ...flow.velocity import linear_layers
 from ...moments import Moments, forgetting_rate, settled, standard
+from .mlp import inputs_of, last_in_units
 from .protocol import Experience, Metrics
 
 SMALLEST = 1e-5  # added to variances of batches
@@ -27,15 +28,11 @@ Statistics = tuple[tuple[Float[Array, "..."], Float[Array, "..."]], ...]  # mean
 
 
 class CrossQState(eqx.Module):
-    """What the critic has learned.
+    """What the critic has learned; for most of it see `MLPCriticState`.
 
     Attributes:
         q: networks of (s, a), leaves of shape (members, ...).
         statistics: their running statistics.
-        q_optimiser: states of the optimisers of q.
-        obs_units: moments of observations, in which the networks see them.
-        action_units: moments of actions.
-        value_units: moments of the targets, the unit of the networks' outputs.
     """
 
     q: "BatchNormMLP"
@@ -101,7 +98,7 @@ class CrossQ:
 
     def q(self, state: CrossQState, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
         """Return Q(s, a), in the units of the return, see `Critic.q`."""
-        inputs = _inputs(state, obs, action)[None]
+        inputs = inputs_of(state, obs, action)[None]
         values = eqx.filter_vmap(lambda network, known: network(inputs, known)[0])(state.q, state.statistics)
         return state.value_units.restore(self._joined(values)[0])
 
@@ -116,7 +113,7 @@ class CrossQ:
         step in units of the return, and "q", the mean target.
         """
         assert experience.next_action is not None
-        read = jax.vmap(functools.partial(_inputs, state))
+        read = jax.vmap(functools.partial(inputs_of, state))
         pairs = read(experience.obs, experience.action), read(experience.next_obs, experience.next_action)
         both, units = jnp.concatenate(pairs), state.value_units
 
@@ -137,7 +134,9 @@ class CrossQ:
         forgetting = jnp.maximum(self.forgetting, 1 / (1 + experience.step))
         state = dataclasses.replace(
             state,
-            q=jax.vmap(lambda network: network.in_units(units, value_units))(q),
+            q=eqx.tree_at(
+                lambda q: q.layers[-1], q, jax.vmap(last_in_units, (0, None, None))(q.layers[-1], units, value_units)
+            ),
             statistics=optimise.follow(state.statistics, statistics, forgetting),
             q_optimiser=q_optimiser,
             obs_units=experience.obs_units,
@@ -153,11 +152,7 @@ class CrossQ:
 class BatchNormMLP(eqx.Module):
     """A perceptron from a batch of normalised inputs to normalised values, what each of its layers reads normalised.
 
-    Args:
-        input_size: number of inputs i.
-        width: width of each hidden layer.
-        depth: number of hidden layers.
-        key: random key of the initial parameters.
+    For the arguments see `MLP`.
     """
 
     layers: tuple[eqx.nn.Linear, ...]
@@ -190,25 +185,6 @@ class BatchNormMLP(eqx.Module):
         for layer, (gain, shift) in zip(self.layers[:-1], self.gains, strict=True):
             x = normalise(jax.nn.relu(_affine(layer, x))) * gain[None] + shift[None]
         return _affine(self.layers[-1], x)[:, 0], tuple(found)
-
-    def in_units(self, old: Moments, new: Moments) -> "BatchNormMLP":
-        """Return the network that says the same when the unit of its values changes, see `MLP.change_units`.
-
-        Args:
-            old: old moments of the value.
-            new: new ones.
-
-        Returns:
-            The network in the new units.
-        """
-        last, ratio = self.layers[-1], old.scale / new.scale
-        assert last.bias is not None
-        parts = ratio * last.weight, ratio * last.bias + (old.mean - new.mean) / new.scale
-        return eqx.tree_at(lambda network: (network.layers[-1].weight, network.layers[-1].bias), self, parts)
-
-
-def _inputs(state: CrossQState, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, " n+d"]:
-    return jnp.concatenate([state.obs_units.normalise(obs), state.action_units.normalise(action)])
 
 
 def _affine(layer: eqx.nn.Linear, x: Float[Array, "b i"]) -> Float[Array, "b o"]:

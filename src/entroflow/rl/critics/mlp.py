@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import equinox as eqx
 import jax
@@ -131,7 +131,7 @@ class MLPCritic:
         state = self._follow_data(state, experience, targets)
         descend = functools.partial(optimise.descend, optimise.optimiser(self.rate, self.warmup, experience.updates))
 
-        inputs = jax.vmap(functools.partial(_inputs, state))(experience.obs, experience.action)
+        inputs = jax.vmap(functools.partial(inputs_of, state))(experience.obs, experience.action)
         normal = jax.vmap(state.value_units.normalise)(targets)
         errors, gradients = jax.vmap(_squared_error(inputs, normal))(state.q)
         q, q_optimiser = jax.vmap(descend)(gradients, state.q, state.q_optimiser)
@@ -149,7 +149,7 @@ class MLPCritic:
         return dataclasses.replace(state, v=v, v_optimiser=v_optimiser), metrics | {"v": jnp.mean(values)}
 
     def _value(self, state: MLPCriticState, networks: "MLP", obs: Array, action: Array) -> Float[Array, ""]:
-        inputs = _inputs(state, obs, action)
+        inputs = inputs_of(state, obs, action)
         values = eqx.filter_vmap(lambda network: network(inputs))(networks)
         return state.value_units.restore(jnp.mean(values) if self.ensemble == "mean" else jnp.min(values))
 
@@ -220,21 +220,23 @@ class MLP(eqx.Module):
         Returns:
             The network in the new units.
         """
-        (old, new), (old_value, new_value) = inputs, outputs
-        first, last = self.layers[0], self.layers[-1]
-        assert first.bias is not None and last.bias is not None
-        ratio = old_value.scale / new_value.scale
-        changed = {
-            (0, "bias"): first.bias + first.weight @ ((new.mean - old.mean) / old.scale),
-            (0, "weight"): first.weight * (new.scale / old.scale)[None],
-            (-1, "weight"): ratio * last.weight,
-            (-1, "bias"): ratio * last.bias + (old_value.mean - new_value.mean) / new_value.scale,
-        }
-        return eqx.tree_at(lambda mlp: [getattr(mlp.layers[i], name) for i, name in changed], self, [*changed.values()])
+        (old, new), first = inputs, self.layers[0]
+        assert first.bias is not None
+        bias = first.bias + first.weight @ ((new.mean - old.mean) / old.scale)
+        parts = bias, first.weight * (new.scale / old.scale)[None], last_in_units(self.layers[-1], *outputs)
+        return eqx.tree_at(lambda mlp: (mlp.layers[0].bias, mlp.layers[0].weight, mlp.layers[-1]), self, parts)
 
 
-def _inputs(state: MLPCriticState, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, " n+d"]:
-    """Return what the networks of Q see of a state and an action."""
+def last_in_units(last: eqx.nn.Linear, old: Moments, new: Moments) -> eqx.nn.Linear:
+    """Return the last layer of a network that says the same when the unit of its values changes."""
+    assert last.bias is not None
+    ratio = old.scale / new.scale
+    parts = ratio * last.weight, ratio * last.bias + (old.mean - new.mean) / new.scale
+    return eqx.tree_at(lambda layer: (layer.weight, layer.bias), last, parts)
+
+
+def inputs_of(state: Any, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, " n+d"]:
+    """Return what the networks of Q see of a state and an action, by a critic's state with both units."""
     return jnp.concatenate([state.obs_units.normalise(obs), state.action_units.normalise(action)])
 
 

@@ -9,7 +9,8 @@ the deterministic-mixture density
 
 Given the parents u_i', every kernel gives one candidate: exact importance sampling by stratified draws from μ. It
 needs no log π_k, but N² kernel values and one gradient of Q, and is worth its cost while the policy is wider than its
-target (`experiments/proposals`); it does not find modes that are far.
+target; it does not find modes that are far. It won nothing for agents (`experiments/ablations`), and is no part of the
+library any more: a proposal of one's own, as `SACISFM(env, proposal=PopulationProposal)`.
 """
 
 import equinox as eqx
@@ -18,9 +19,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ...checks import error, positive_number
-from ...flow import FlowPolicy
-from .protocol import QFunction, WithLogProbs
+from entroflow.checks import error, positive_number
+from entroflow.flow import FlowPolicy
+from entroflow.isfm import QFunction
 
 REACH = 1.0  # no candidate is moved further than this many kernel widths: steep critics do not throw it past the mode
 
@@ -57,7 +58,9 @@ class PopulationProposal(eqx.Module):
         self.temperature = jnp.asarray(temperature, policy.obs_units.mean.dtype)
         self.width = None if width is None else positive_number("width", width)
 
-    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int) -> WithLogProbs:
+    def sample_and_log_prob(
+        self, key: PRNGKeyArray, obs: Float[Array, " n"], n: int
+    ) -> tuple[Float[Array, "N d"], Float[Array, " N"]]:
         """Draw latents with the log-density of the mixture of kernels, see `Proposal.sample_and_log_prob`."""
         if n < 2:
             raise error("candidates", f"{n}", "at least 2 for a population", "its spread is that of its members")
