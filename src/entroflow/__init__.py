@@ -13,6 +13,7 @@ from entroflow import later
 if TYPE_CHECKING:
     from entroflow import (
         agents,
+        densities,
         diagnostics,
         envs,
         exact,
@@ -38,6 +39,7 @@ __all__ = [
     "GaussianSAC",
     "__version__",
     "agents",
+    "densities",
     "diagnostics",
     "envs",
     "exact",

@@ -26,7 +26,7 @@ LAYERS = [
     {"files", "later"},
     {"checks", "stopping", "types", "devices", "plotting"},
     {"compiling"},
-    {"memory", "moments", "fields", "optimise", "lqr", "multigoal"},
+    {"memory", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
     {"names"},
     {"options"},
     {"diagnostics", "flow", "envs"},
