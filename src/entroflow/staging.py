@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax.api_util import debug_info
 from jax.extend import linear_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jax.interpreters import partial_eval
@@ -31,8 +32,10 @@ class Ready:
     rest: Jaxpr
 
     def __call__(self, *arguments: Array) -> Array:
-        """Return the function's value."""
-        return jaxpr_as_fun(ClosedJaxpr(self.rest, self.leaves))(*arguments)[0]
+        """Return the function's value; arguments are brought to the examples' types."""
+        types: list[Any] = [variable.aval for variable in self.rest.invars]
+        typed = [jax.lax.convert_element_type(part, kind.dtype) for part, kind in zip(arguments, types, strict=True)]
+        return jaxpr_as_fun(ClosedJaxpr(self.rest, self.leaves))(*typed)[0]
 
 
 def in_advance(function: Callable[..., Array], known: Any, *examples: Array) -> Ready:
@@ -53,5 +56,6 @@ def in_advance(function: Callable[..., Array], known: Any, *examples: Array) -> 
 
     given = [partial_eval.PartialVal.known(leaf) for leaf in leaves]
     given += [partial_eval.PartialVal.unknown(jax.typeof(example)) for example in examples]
-    rest, _, found = partial_eval.trace_to_jaxpr_nounits(linear_util.wrap_init(flat), given, instantiate=True)
+    wrapped = linear_util.wrap_init(flat, debug_info=debug_info("in_advance", function, (known, *examples), {}))
+    rest, _, found = partial_eval.trace_to_jaxpr_nounits(wrapped, given, instantiate=True)
     return Ready(list(found), rest)
