@@ -5,6 +5,7 @@ Every array has a leading axis of runs, which differ in their seeds. `Rollout` s
 """
 
 import functools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from ..compiling import RUN_OFTEN, RUN_ONCE, jit
 from ..devices import mesh_of
 from ..envs import episodes
 from ..flow import Box
+from ..staging import Ready, in_advance
 from ..types import Transition
 from . import buffer, sac
 from .finite import watch
@@ -167,23 +169,47 @@ def best_of(
     return actions[jnp.argmax(values)]
 
 
-@jit(RUN_OFTEN, static_argnames=("config", "candidates"))
 def act_well(
     config: sac.Config,
     agent: sac.State,
-    obs: Float[Array, "runs e n"],
+    obs: Float[Array | np.ndarray, "runs e n"],
     key: Key[Array, " runs"],
     step: Int[ArrayLike, ""],
     *,
     candidates: int,
 ) -> Float[Array, "runs e d"]:
-    """Choose the best by Q of a number of actions of the averaged policy for every environment."""
+    """Choose the best by Q of a number of actions of the averaged policy for every environment.
 
-    def one(agent: sac.State, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
+    What the parameters alone determine is computed once for an agent, and kept as long as it is there.
+    """
+    asked = id(agent), config, candidates
+    if asked not in _READY:
+        _READY[asked] = _prepare(config, agent, key, candidates=candidates)
+        weakref.finalize(agent, _READY.pop, asked, None)
+    return _act_well(_READY[asked], obs, key, step)
+
+
+_READY: dict[tuple[int, sac.Config, int], Ready] = {}
+
+
+@jit(RUN_ONCE, static_argnames=("config", "candidates"))
+def _prepare(config: sac.Config, agent: sac.State, key: Key[Array, " runs"], *, candidates: int) -> Ready:
+    def one(agent: sac.State, key: PRNGKeyArray) -> Ready:
+        choose = lambda agent, key, obs: best_of(config, agent, key, obs, candidates)  # noqa: E731
+        return in_advance(choose, agent, key, agent.obs_units.mean)
+
+    return for_every_run(one)(agent, key)
+
+
+@jit(RUN_OFTEN, wide=True)
+def _act_well(
+    choose: Ready, obs: Float[Array | np.ndarray, "runs e n"], key: Key[Array, " runs"], step: Int[ArrayLike, ""]
+) -> Float[Array, "runs e d"]:
+    def one(choose: Ready, obs: Float[Array, "e n"], key: PRNGKeyArray) -> Float[Array, "e d"]:
         keys = jax.random.split(jax.random.fold_in(key, step), obs.shape[0])
-        return jax.vmap(lambda key, obs: best_of(config, agent, key, obs, candidates))(keys, obs)
+        return jax.vmap(choose)(keys, obs)
 
-    return for_every_run(one)(agent, obs, key)
+    return for_every_run(one)(choose, obs, key)
 
 
 def remember(loop: Loop, transitions: Transition) -> Loop:
