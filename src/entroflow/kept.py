@@ -1,8 +1,8 @@
 """Programs kept as JAX traced and lowered them, beside those that it compiled: the next process does neither again.
 
-What is kept is StableHLO, data from which nothing is unpickled and from which JAX finds what it has compiled of it. The
-name is a hash of all that it follows from: the functions, classes and constants that the traced function reaches in this
-package, as they are in memory (edited files and replaced functions make other programs), the settings, the arguments'
+What is kept is StableHLO, data from which nothing is unpickled and from which JAX finds what it has compiled of it.
+Its name is a hash of all that it follows from: the functions, classes and constants that the traced function reaches
+here, as they are in memory (edited files and replaced functions make other programs), the settings, the arguments'
 shapes, the versions of other packages, and JAX's configuration. Where anything else has a say, such as an actor of
 one's own, the function is traced as ever; so it is on other devices than one CPU, and whatever goes wrong.
 """
