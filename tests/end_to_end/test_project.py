@@ -25,7 +25,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"files", "later"},
     {"checks", "stopping", "types", "devices", "plotting"},
-    {"compiling", "staging"},
+    {"compiling", "kept", "staging"},
     {"memory", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
     {"names"},
     {"options"},

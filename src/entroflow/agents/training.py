@@ -18,6 +18,7 @@ from .. import checks, memory
 from ..compiling import RUN_ONCE, jit, shapes_of
 from ..envs.episodes import reset, step, time_limit
 from ..flow import ActionSpace
+from ..kept import committed
 from ..rl import finite, loop_gym, sac
 from ..storage import checkpoint, environment_state, legacy
 from ..types import Transition
@@ -64,7 +65,8 @@ class Training:
         self._capacity = -(-wanted // settings.num_envs) * settings.num_envs
         shapes, _ = shapes_of(_init, self.config, *given)
         memory.check(memory.of_training(self, shapes, self._capacity if steps else 0))  # replay: to learn
-        agents, (self._act_keys, self._evaluate_keys, self._learn_keys, self.predict_keys) = _init(self.config, *given)
+        agents, keys = committed(_init(self.config, *given))
+        self._act_keys, self._evaluate_keys, self._learn_keys, self.predict_keys = keys
         self._learner: sac.State | loop_gym.Loop = agents  # the replay is large, and made when learning begins
         self._good = agents
         self.step = self._updates = 0
@@ -228,7 +230,7 @@ class Training:
         for name, part in full.items():
             room = (0, max(0, self._capacity - part.shape[1]))
             full[name] = np.pad(part, [(0, 0), room, *[(0, 0)] * (part.ndim - 2)])
-        self._learner = checkpoint.unflatten("loop", shapes, arrays | full)
+        self._learner = committed(checkpoint.unflatten("loop", shapes, arrays | full))
         if numbers["step"]:
             pending = jax.tree.map(lambda ring: ring[:, : self.settings.num_envs], self.loop.replay)
             self._pending = checkpoint.unflatten("pending", pending, arrays)

@@ -21,6 +21,7 @@ from ..compiling import RUN_OFTEN, RUN_ONCE, jit
 from ..devices import mesh_of
 from ..envs import episodes
 from ..flow import Box
+from ..kept import kept
 from ..staging import Ready, in_advance
 from ..types import Transition
 from . import buffer, sac
@@ -219,6 +220,7 @@ def remember(loop: Loop, transitions: Transition) -> Loop:
 
 
 @jit(RUN_OFTEN, static_argnames=("config", "update_policy"), donate_argnames=("loop",))
+@kept
 def learn(
     config: sac.Config, loop: Loop, transitions: Transition | None, *, update_policy: bool
 ) -> tuple[Loop, Metrics]:
