@@ -160,3 +160,17 @@ def test_the_committed_table_is_that_of_the_committed_rows():
     assert {row["plant"] for row in rows} <= run.PLANTS.keys() and {float(row["alpha"]) for row in rows} <= {
         *run.ALPHAS
     }
+
+
+def test_the_quadrotor_is_learned_within_the_goals():
+    """The committed runs of 4000 steps: means within 5 %, covariances within 8 %, at both α; as the README says."""
+    with (run.HERE / "quadrotor.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {float(row["alpha"]) for row in rows} == {0.1, 1.0} and {row["plant"] for row in rows} == {"quadrotor"}
+    means, covariances = [[float(row[key]) for row in rows] for key in report.ERRORS]
+    assert max(means) < 0.05 and max(covariances) < 0.08
+    told = (
+        " and ".join(f"{100 * mean:.1f}" for mean in means[:2]),
+        " and ".join(f"{100 * mean:.1f}" for mean in means[2:]),
+    )
+    assert f"to {told[0]} % at α = 0.1 and to {told[1]} % at 1" in (run.HERE / "README.md").read_text()
