@@ -61,6 +61,21 @@ def test_the_committed_table_is_that_of_the_committed_data(folder):
     assert all(row["total_variation"] == 0 and abs(row["soft_return_gap"]) < 0.01 for row in results["systems"])
 
 
+def test_every_problem_is_learned_within_the_goals():
+    """Total variation at most 0.1 and returns within 2 %, every seed; of two problems with more data."""
+    runs = [
+        run
+        for folder in (FOLDER, FOLDER / "large")
+        for run in json.loads((folder / "results.json").read_text())["runs"]
+    ]
+    learned = [run for run in runs if run["algorithm"] == "sac_isfm"]
+    by_system = {run["system"]: [each for each in learned if each["system"] == run["system"]][-3:] for run in learned}
+    assert by_system.keys() == SYSTEMS.keys()
+    for found in by_system.values():
+        assert max(run["total_variation"] for run in found) < 0.1
+        assert max(max(run["return_gap"], run["soft_return_gap"]) for run in found) < 0.02
+
+
 def test_distances_that_are_known():
     """W₂ of two uniform densities that are shifted, and of a narrow one from a wide one of the same mean."""
     actions = np.linspace(-1, 1, 201)
