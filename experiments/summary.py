@@ -16,6 +16,7 @@ TASKS = {
     "mujoco/hopper": "Hopper-v5",
     "mujoco/halfcheetah": "HalfCheetah-v5",
 }
+ALGORITHMS = "sac_isfm", "gaussian_sac"
 LONG = [  # with the critic of CrossQ: task, steps, how it began, the flow's folder and the Gaussian's
     ("Hopper-v5", 50_000, ", begun timidly", "hopper/crossq-five", "hopper/crossq-gaussian-five"),
     ("Hopper-v5", 50_000, "", "hopper/crossq-bold-five", "hopper/crossq-gaussian-bold-five"),
@@ -32,21 +33,27 @@ def table() -> str:
         for part in ("mean", "covariance"):
             errors = [run[f"{part}_error_relative"] for run in runs]
             rows.append([f"LQR `{name}`: error of the {part}, at 4 temperatures", frame.told(errors, "{:.1%}"), "–"])
+    for folder, system in (("exact", "double_well"), ("exact/large", "swing_up"), ("exact/large", "dead_band")):
+        runs = json.loads((ROOT / folder / "results.json").read_text(encoding="utf-8"))["runs"]
+        found = [[run for run in runs if (run["system"], run["algorithm"]) == (system, name)] for name in ALGORITHMS]
+        cells = [frame.told([run["total_variation"] for run in part], "{:.3f}") for part in found]
+        rows.append([f"`{system}`: total variation from the exact optimum", *cells])
     worlds = json.loads((ROOT / "multigoal/results.json").read_text(encoding="utf-8"))["runs"]
     cells = [
         frame.told([run["total_variation"] for run in worlds if run["algorithm"] == algorithm], "{:.3f}")
-        for algorithm in ("sac_isfm", "gaussian_sac")
+        for algorithm in ALGORITHMS
     ]
     rows.append(["four goals: total variation from the exact optimum", *cells])
     for folder, task in TASKS.items():
-        (last,) = {step for algorithm in ("sac_isfm", "gaussian_sac") for step, _ in [returns(folder, algorithm)]}
-        cells = [frame.told(returns(folder, algorithm)[1], "{:,.0f}") for algorithm in ("sac_isfm", "gaussian_sac")]
+        (last,) = {step for algorithm in ALGORITHMS for step, _ in [returns(folder, algorithm)]}
+        cells = [frame.told(returns(folder, algorithm)[1], "{:,.0f}") for algorithm in ALGORITHMS]
         rows.append([f"{task}: return after {last:,} steps", *cells])
     for task, steps, begun, *folders in LONG:
         cells = [frame.told(returns("mujoco/100k", folder, steps)[1], "{:,.0f}") for folder in folders]
         rows.append([f"{task}, `--preset crossq`{begun}: return after {steps:,} steps", *cells])
-    walker = [frame.told(late(f"walker2d/{run}"), "{:,.0f}") for run in ("crossq-bold", "crossq-gaussian-bold")]
-    rows.append(["Walker2d-v5, `--preset crossq`: return from 80,000 to 100,000 steps", *walker])
+    for folder in ("hopper", "walker2d"):
+        cells = [frame.told(late(f"{folder}/{run}"), "{:,.0f}") for run in ("crossq-bold", "crossq-gaussian-bold")]
+        rows.append([f"{long.TASKS[folder]}, `--preset crossq`: return from 80,000 to 100,000 steps", *cells])
     return frame.markdown(["", "SAC-ISFM", "Gaussian SAC"], rows)
 
 

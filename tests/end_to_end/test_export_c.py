@@ -173,7 +173,7 @@ def test_the_command_writes_a_header(tmp_path, monkeypatch, capsys):
     from entroflow import agents
     from entroflow.commands import play
 
-    monkeypatch.setattr(play, "_agents", lambda folder: [folder])
+    monkeypatch.setattr(play, "agents_in", lambda folder: [folder])
     monkeypatch.setattr(agents, "load", lambda *_, **__: SimpleNamespace(config=None, state=None))
     monkeypatch.setattr("entroflow.export.acting", lambda *_: made()["gaussian_plane"])
     for out, expected in (("policy.onnx", "policy.h"), ("my.policy", "my.policy.h"), ("other.h", "other.h")):

@@ -209,7 +209,7 @@ def test_settings_come_from_a_file(tmp_path, capsys):
 def test_a_trial_trains_as_train_does(tmp_path, monkeypatch, env, kind):
     """A task in JAX is trained by the compiled loop."""
     seen = []
-    monkeypatch.setattr(learning, "record", lambda training, *_, **__: seen.append(type(training)))
+    monkeypatch.setattr(learning.Run, "record", lambda self, **_: seen.append(type(self.training)))
     (one,) = read({"tasks": [env], "algorithms": ["gaussian_sac"], "steps": 100, "settings": TINY}).trials
     trial.run(one, tmp_path / "run", lambda step: None)
     assert seen == [kind]
