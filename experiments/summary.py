@@ -20,7 +20,6 @@ ALGORITHMS = "sac_isfm", "gaussian_sac"
 LONG = [  # with the critic of CrossQ: task, steps, how it began, the flow's folder and the Gaussian's
     ("Hopper-v5", 50_000, ", begun timidly", "hopper/crossq-five", "hopper/crossq-gaussian-five"),
     ("Hopper-v5", 50_000, "", "hopper/crossq-bold-five", "hopper/crossq-gaussian-bold-five"),
-    ("HalfCheetah-v5", 50_000, ", begun timidly", "halfcheetah/crossq-five", "halfcheetah/crossq-gaussian-five"),
     ("HalfCheetah-v5", 50_000, "", "halfcheetah/crossq-bold-five", "halfcheetah/crossq-gaussian-bold-five"),
 ]
 
