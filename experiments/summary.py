@@ -33,10 +33,12 @@ def table() -> str:
             errors = [run[f"{part}_error_relative"] for run in runs]
             rows.append([f"LQR `{name}`: error of the {part}, at 4 temperatures", frame.told(errors, "{:.1%}"), "–"])
     for folder, system in (("exact", "double_well"), ("exact/large", "swing_up"), ("exact/large", "dead_band")):
-        runs = json.loads((ROOT / folder / "results.json").read_text(encoding="utf-8"))["runs"]
+        document = json.loads((ROOT / folder / "results.json").read_text(encoding="utf-8"))
+        runs, settings = document["runs"], document["settings"]
         found = [[run for run in runs if (run["system"], run["algorithm"]) == (system, name)] for name in ALGORITHMS]
         cells = [frame.told([run["total_variation"] for run in part], "{:.3f}") for part in found]
-        rows.append([f"`{system}`: total variation from the exact optimum", *cells])
+        made = settings["steps"] * settings["environments"]
+        rows.append([f"`{system}`, {made:,} transitions: total variation from the exact optimum", *cells])
     worlds = json.loads((ROOT / "multigoal/results.json").read_text(encoding="utf-8"))["runs"]
     cells = [
         frame.told([run["total_variation"] for run in worlds if run["algorithm"] == algorithm], "{:.3f}")
