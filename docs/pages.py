@@ -125,7 +125,7 @@ def paper() -> str:
         told = f"the same runs: mean within {worst['mean']:.1%}, covariance within {worst['covariance']:.1%}"
         rows.append([f"Figure 2, `{system}`", command, minutes, told])
     found = _results("solvers")
-    shown = [row for row in found["solvers"] if row["solver"] == "rk4, 6 graded steps"]
+    shown = [row for row in found["solvers"] if row["solver"] == "rk4, 8 graded steps"]
     told = "; ".join(
         "{task}: log π of a draw off by {error:.1g} nats ({error_worst:.1g} at worst)".format(**row) for row in shown
     )

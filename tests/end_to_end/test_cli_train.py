@@ -84,7 +84,16 @@ def test_resuming_goes_on_from_the_last_checkpoint(trained, capsys):
     assert after[: len(before)] == before
     assert {row["step"] for row in after[len(before) :]} == {"45"}
     assert entroflow.load(trained, seed=0).num_timesteps == 45
-    assert "from step 30" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "from step 30" in output and "going on with the settings" not in output
+
+
+def test_settings_that_stay_are_told(trained, capsys):
+    """With --resume auto and no --set the folder's settings stay, and are named."""
+    command = "train Reach-v0 --algorithm gaussian_sac --seeds 2 --evaluate-every 15 --evaluation-episodes 2".split()
+    assert main([*command, "--steps", "45", "--out", str(trained), "--resume", "auto"]) == 0
+    output = capsys.readouterr().out
+    assert f"going on with the settings that {trained} has: learning_starts=20" in output and "width=8" in output
 
 
 def test_evaluation_prints_a_table(trained, capsys):

@@ -52,6 +52,21 @@ def test_a_file_gets_a_line_for_every_tenth(clock):
     assert "1,000 steps of every seed in 1:40" in file.getvalue()
 
 
+def test_a_line_waits_for_its_evaluation(clock):
+    """Where an evaluation follows, the line has that one, not the one before; without a line, there is none."""
+    live, file = shown()
+    scores = [{"seed": 0, "return": 7.0}]
+    with live:
+        live.evaluated(scores)
+        live.update(100, rows(100), evaluated=True)
+        assert " 10 %" not in file.getvalue()
+        live.evaluated([{"seed": 0, "return": 8.0}])
+        live.update(150, rows(150), evaluated=True)
+        live.evaluated(scores)
+    lines = [line for line in file.getvalue().splitlines() if " % " in line]
+    assert len(lines) == 1 and lines[0].startswith(" 10 %") and "eval 8  " in lines[0]
+
+
 def test_a_continued_run_begins_where_it_stopped(clock):
     """Steps that were made before count for the per cents and not for the speed."""
     live, file = shown(start=600)

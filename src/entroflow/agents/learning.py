@@ -183,10 +183,10 @@ class Run:
         """Train with an evaluation and a checkpoint at every interval; return whether that came to its end."""
         training, interval = self.training, self.config["evaluation"]["every"]
         before, start, stop = updates(training), training.step, lambda: live.tick(training.step) or self.stop()
+        due = lambda step: step >= self.steps or step % interval < training.settings.num_envs  # noqa: E731
         while True:
             step = training.step
-            due = step >= self.steps or step % interval < training.settings.num_envs
-            if due and self.evaluated != step:
+            if due(step) and self.evaluated != step:
                 finished = self._evaluate(writer, live)
                 self._save()
                 if not finished:
@@ -201,7 +201,7 @@ class Run:
             if rows := self._timed(training.advance(mark - step, stop)):
                 # Rows from before the first update have none of the columns that later ones have.
                 writer.metrics(rows if "critic_error" in rows[0] else [])
-                live.update(training.step, rows)
+                live.update(training.step, rows, evaluated=due(training.step))
                 if self.tell(rows[0]) is False:
                     self.steps = training.step
             if self.stop():

@@ -60,6 +60,7 @@ class TrainingProgress:
         self._seen: dict[int, dict[str, float]] = {}  # by seed, the newest value of every metric
         self._begun = time.perf_counter()
         self._step = self._told = start
+        self._waiting: tuple[str, str] | None = None  # how a plain line begins that is to end with an evaluation
         columns = (
             TextColumn("{task.description}"),
             BarColumn(24),
@@ -89,8 +90,11 @@ class TrainingProgress:
         if self._seen and (kind is None or issubclass(kind, KeyboardInterrupt)):
             self.console.print(self.table())
 
-    def update(self, step: int, rows: Sequence[Row]) -> None:
-        """Show that a step is done, one row per seed as in metrics.csv; what is None or NaN keeps its last value."""
+    def update(self, step: int, rows: Sequence[Row], *, evaluated: bool = False) -> None:
+        """Show that a step is done, one row per seed as in metrics.csv; what is None or NaN keeps its last value.
+
+        If it will be `evaluated`, a plain line waits for that.
+        """
         for row in rows:
             values = self._seen.setdefault(row["seed"], {})
             values.update({name: float(value) for name, value in row.items() if value is not None and value == value})
@@ -98,8 +102,9 @@ class TrainingProgress:
         self._status.plain = self.status()
         share = lambda number: number * LINES // self.steps  # noqa: E731
         if self._live is None and (share(step) > share(self._told) or (self._told == self.start and pace)):
-            self._told = step
-            self._print(f"{100 * step / self.steps:3.0f} %  {', '.join(filter(None, (pace, self.status())))}")
+            self._told, self._waiting = step, (f"{100 * step / self.steps:3.0f} %", pace)
+            if not evaluated:
+                self._print_line()
 
     def tick(self, step: int) -> bool:
         """Show how far it is between the rows, and say not to stop; cheap, for it is called at every step."""
@@ -114,6 +119,7 @@ class TrainingProgress:
             score = _mean(row["return"] for row in rows if row["seed"] == seed)
             self._seen.setdefault(seed, {})["evaluation"] = score
         self._status.plain = self.status()
+        self._print_line()
 
     def status(self) -> str:
         """Return the line under the bar: averages over the seeds of what the learner reports."""
@@ -162,6 +168,12 @@ class TrainingProgress:
         """Return the averages over the seeds that are finite, as text."""
         means = {name: _mean(values[name] for values in self._seen.values() if name in values) for name in SHOWN}
         return {name: _text(name, mean) for name, mean in means.items() if math.isfinite(mean)}
+
+    def _print_line(self) -> None:
+        if self._waiting is not None:
+            share, pace = self._waiting
+            self._print(f"{share}  {', '.join(filter(None, (pace, self.status())))}")
+            self._waiting = None
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -28,7 +28,7 @@ def train(command: TrainOptions) -> int:
 
     found = task(command.env)
     from ..agents import learning
-    from ..agents.settings import change, of_algorithm, to_json
+    from ..agents.settings import change, changed, from_json, of_algorithm, to_json
 
     settings = of_algorithm(command.algorithm, command.preset)
     settings = change(settings, _in_file(command.settings, settings) | _changes(command.set, settings))
@@ -36,6 +36,9 @@ def train(command: TrainOptions) -> int:
         config["settings"] = to_json(settings)
     known = records.begun(out, config, True, names, "")
     if known is not None:
+        if (kept := from_json(legacy.settings(known["settings"]))) != settings:
+            told = ", ".join(f"{name}={value}" for name, value in changed(kept).items()) or "the defaults"
+            Console().print(f"going on with the settings that {out} has: {told}", soft_wrap=True, markup=False)
         return go_on(out, known, command.steps, found)
     plan = {"every": command.evaluate_every, "episodes": command.evaluation_episodes}
     config = learning.describe(found, settings, seeds, command.steps, plan, wandb=command.wandb)
