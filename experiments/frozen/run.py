@@ -77,9 +77,9 @@ def run(trained: Sequence[Path], refit: Sequence[str], seed: int, job: frame.Job
         for change in CHANGES if path.name in refit else ():
             found = job.cell(f"{path.name}: {change}", functools.partial(learn_on, path, change, seed))
             refits.append({"agent": path.name, "change": change} | found)
-    text = agents_table(agents) + ("\n" + refits_table(refits) if refits else "")
-    job.text("table.md", text)
-    return {"agents": agents, "refits": refits}, [Markdown(text)]
+    found = {"agents": agents, "refits": refits}
+    job.text("table.md", tables(found))
+    return found, [Markdown(tables(found))]
 
 
 @dataclass(frozen=True)
@@ -239,6 +239,11 @@ def _improved(config: sac.Config, state: sac.State, obs: Float[Array, "b n"], ke
         return sac.improve_policy(config, state, chosen, step_key)[0], None
 
     return jax.lax.scan(step, state, jax.random.split(key, UPDATES))[0]
+
+
+def tables(found: frame.Row) -> str:
+    """Return both tables, the second if there is something in it."""
+    return agents_table(found["agents"]) + ("\n" + refits_table(found["refits"]) if found["refits"] else "")
 
 
 def agents_table(rows: Sequence[frame.Row]) -> str:

@@ -10,6 +10,7 @@ import experiments
 from experiments.ablations import run as ablations
 from experiments.changes import report as changes
 from experiments.examples import run as examples
+from experiments.frozen import run as frozen
 from experiments.lqr.table import table as table_of_lqr
 from experiments.mjx import run as mjx
 from experiments.mujoco.long import table as table_of_long_runs
@@ -46,6 +47,7 @@ def variance_table():
         ("changes/screen.md", lambda: changes.screened(rows("changes/screen.csv"))),
         ("changes/table.md", lambda: changes.table(rows("changes/results.csv"))),
         ("examples/table.md", lambda: examples.table(document("examples/results.json")["examples"])),
+        ("frozen/table.md", lambda: frozen.tables(document("frozen/results.json"))),
         ("mjx/table.md", lambda: mjx.table(rows("mjx/results.csv"))),
         ("variance/table.md", variance_table),
         ("sweep/expect.md", sweep.table),
@@ -85,9 +87,10 @@ def test_the_readme_of_mujoco_has_the_long_runs():
     assert table_of_long_runs() in (ROOT / "mujoco/README.md").read_text()
 
 
-def test_the_readme_of_mjx_has_its_table():
+@pytest.mark.parametrize("name", ["mjx", "frozen"])
+def test_the_readme_has_its_table(name):
     """As it is committed."""
-    assert (ROOT / "mjx/table.md").read_text() in (ROOT / "mjx/README.md").read_text()
+    assert (ROOT / name / "table.md").read_text() in (ROOT / name / "README.md").read_text()
 
 
 def test_the_examples_readme_has_what_they_print():

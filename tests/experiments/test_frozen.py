@@ -87,8 +87,7 @@ def test_runs(tmp_path, monkeypatch):
     assert len({row["q"], refit["q"], wider["q"]}) == 3, "the actors have learned, each its own way"
     assert all(len(row[name]) == 1 and row[name][0] < 0 for name in ("drawn", "best", "target"))
     assert "drawn" in refit and "drawn" not in wider
-    table = (tmp_path / "out" / "table.md").read_text()
-    assert run.agents_table(found["agents"]) in table and run.refits_table(found["refits"]) in table
+    assert (tmp_path / "out" / "table.md").read_text() == run.tables(found)
     assert run.main([*given[2:], "--trained", str(tmp_path / "agent"), "--refit", "other"]) == 2
     assert run.main(given[2:]) == 2
 
