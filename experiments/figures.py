@@ -23,6 +23,7 @@ from entroflow.storage.curves import draw
 from entroflow.storage.records import read
 
 from .changes import report as changes
+from .mujoco import long
 from .plants import report as plants
 from .proposals.run import figure_of as proposals_figure
 from .spi import figures as spi
@@ -50,6 +51,7 @@ def figures() -> Iterator[tuple[Path, Callable[[], Figure]]]:
         yield from _of_lqr(folder.parent)
     for name, runs in RUNS.items():
         yield ROOT / name / "compare.png", partial(_comparison, ROOT / name, runs)
+    yield ROOT / "mujoco/100k/curves.png", long.curves
     for path in sorted((ROOT / "spi").glob("*/results.json")):
         yield from _of_spi(path)
     theorem2, gradients = ROOT / "theorem2/results.json", ROOT / "variance/results.json"

@@ -4,19 +4,25 @@ import csv
 import statistics
 from pathlib import Path
 
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from entroflow.plotting import LEARNED, OTHER, QUIET, legend_below, new_figure
+
 from .. import frame
 
 MARKS = 10_000, 20_000, 50_000, 80_000, 100_000
 LATE = 80_000, 100_000  # returns swing: the mean over the evaluations from here to there tells more than the last
 TASKS = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
+SHOWN = {"crossq-bold": ("SAC-ISFM", LEARNED), "crossq-gaussian-bold": ("Gaussian SAC", OTHER)}
+STYLES = {"crossq-bold": "-", "crossq-gaussian-bold": "--"}
 
 
 def table(folder: Path = Path(__file__).parent / "100k") -> str:
     """Return in Markdown the mean return at the marks, and of several seeds the lowest and the highest, too."""
     lines = []
     for path in sorted(folder.glob("*/*/evaluations.csv")):
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = _rows(path)
         seeds = sorted({row["seed"] for row in rows})
         found = [[means(rows, seed, mark) for seed in seeds] for mark in MARKS]
         task, change = path.parts[-3:-1]
@@ -40,6 +46,36 @@ def late(rows: list[dict[str, str]], seed: str) -> float | None:
     steps = {int(row["step"]) for row in rows if row["seed"] == seed}
     found = [means(rows, seed, step) for step in sorted(steps) if LATE[0] <= step <= LATE[1]]
     return statistics.fmean(filter(None, found)) if LATE[1] in steps else None
+
+
+def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
+    """Draw the preset's returns, seed by seed and their mean, beside the means of CrossQ's authors, ± deviation."""
+    figure = new_figure(7.2, 2.8, "--preset crossq, 100,000 steps: thin lines are seeds, thick ones their mean")
+    panels = figure.subplots(1, len(TASKS))
+    published = _rows(folder.with_name("authors.csv"))
+    for panel, (name, task) in zip(panels, TASKS.items(), strict=True):
+        for run, (label, colour) in SHOWN.items():
+            rows = _rows(folder / name / run / "evaluations.csv")
+            steps = sorted({int(row["step"]) for row in rows})
+            seeds = [[means(rows, seed, step) for step in steps] for seed in sorted({row["seed"] for row in rows})]
+            for values in seeds:
+                panel.plot(steps, values, color=colour, linewidth=0.6, alpha=0.6)
+            mean = [statistics.fmean(part) for part in zip(*seeds, strict=True)]
+            panel.plot(steps, mean, color=colour, linewidth=1.8, label=label, linestyle=STYLES[run])
+        theirs = [row for row in published if row["method"].startswith("CrossQ") and row["task"][:-3] == task[:-3]]
+        at, mean, deviation = ([float(row[part]) for row in theirs] for part in ("env_steps", "mean", "sd"))
+        panel.errorbar(at, mean, deviation, fmt="D", color=QUIET, markersize=4, capsize=3, label="CrossQ, its authors")
+        panel.set_title(task)
+        panel.set_xlabel("environment steps")
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    panels[0].set_ylabel("return")
+    legend_below(figure, "")
+    return figure
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":
