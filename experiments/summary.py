@@ -52,7 +52,7 @@ def table() -> str:
     for task, steps, begun, *folders in LONG:
         cells = [frame.told(returns("mujoco/100k", folder, steps)[1], "{:,.0f}") for folder in folders]
         rows.append([f"{task}, `--preset crossq`{begun}: return after {steps:,} steps", *cells])
-    for folder in long.TASKS:
+    for folder in long.COMPARED:
         cells = [frame.told(late(f"{folder}/{run}"), "{:,.0f}") for run in ("crossq-bold", "crossq-gaussian-bold")]
         rows.append([f"{long.TASKS[folder]}, `--preset crossq`: return from 80,000 to 100,000 steps", *cells])
     return frame.markdown(["", "SAC-ISFM", "Gaussian SAC"], rows)

@@ -13,7 +13,8 @@ from .. import frame
 
 MARKS = 10_000, 20_000, 50_000, 80_000, 100_000
 LATE = 80_000, 100_000  # returns swing: the mean over the evaluations from here to there tells more than the last
-TASKS = {"halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
+TASKS = {"ant": "Ant-v5", "halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
+COMPARED = "halfcheetah", "hopper", "walker2d"  # with runs of both algorithms
 SHOWN = {"crossq-bold": ("SAC-ISFM", LEARNED), "crossq-gaussian-bold": ("Gaussian SAC", OTHER)}
 STYLES = {"crossq-bold": "-", "crossq-gaussian-bold": "--"}
 
@@ -51,9 +52,9 @@ def late(rows: list[dict[str, str]], seed: str) -> float | None:
 def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
     """Draw the preset's returns, seed by seed and their mean, beside the means of CrossQ's authors, ± deviation."""
     figure = new_figure(7.2, 2.8, "--preset crossq, 100,000 steps: thin lines are seeds, thick ones their mean")
-    panels = figure.subplots(1, len(TASKS))
+    panels = figure.subplots(1, len(COMPARED))
     published = _rows(folder.with_name("authors.csv"))
-    for panel, (name, task) in zip(panels, TASKS.items(), strict=True):
+    for panel, name in zip(panels, COMPARED, strict=True):
         for run, (label, colour) in SHOWN.items():
             rows = _rows(folder / name / run / "evaluations.csv")
             steps = sorted({int(row["step"]) for row in rows})
@@ -62,10 +63,11 @@ def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
                 panel.plot(steps, values, color=colour, linewidth=0.6, alpha=0.6)
             mean = [statistics.fmean(part) for part in zip(*seeds, strict=True)]
             panel.plot(steps, mean, color=colour, linewidth=1.8, label=label, linestyle=STYLES[run])
-        theirs = [row for row in published if row["method"].startswith("CrossQ") and row["task"][:-3] == task[:-3]]
+        of_task = [row for row in published if row["task"][:-3] == TASKS[name][:-3]]  # whatever its version
+        theirs = [row for row in of_task if row["method"].startswith("CrossQ")]
         at, mean, deviation = ([float(row[part]) for row in theirs] for part in ("env_steps", "mean", "sd"))
         panel.errorbar(at, mean, deviation, fmt="D", color=QUIET, markersize=4, capsize=3, label="CrossQ, its authors")
-        panel.set_title(task)
+        panel.set_title(TASKS[name])
         panel.set_xlabel("environment steps")
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     panels[0].set_ylabel("return")

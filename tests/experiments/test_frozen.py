@@ -26,6 +26,14 @@ class Quadratic(MLPCritic):
         return 3.0 - TEMPERATURE * jnp.sum((action - CENTRE) ** 2) / (2 * WIDTH**2)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """An agent and the folder of its training."""
+    tiny = {"width": 8, "depth": 1, "state_width": 8, "states": 8, "critic_width": 8, "batch_size": 16}
+    agent, folder = entroflow.SACISFM("Pendulum-v1", learning_starts=100, **tiny), tmp_path_factory.mktemp("run")
+    return agent.learn(200, log=folder / "agent", evaluate_every=200, evaluation_episodes=1), folder / "agent"
+
+
 def test_what_is_told_of_a_known_q():
     """Entropies, KL and means of Q are those of quadrature and of the Gaussian."""
     config = Config(Gaussian(width=4, depth=1), Quadratic(width=4, depth=1))
@@ -70,15 +78,12 @@ def test_draws_of_exp_q():
     assert float(draws.std()) == pytest.approx(WIDTH, rel=0.1)
 
 
-def test_runs(tmp_path, monkeypatch):
+def test_runs(trained, tmp_path, monkeypatch):
     """A training's folder in, two tables out; an agent that is not asked for, and none, are refused."""
-    tiny = {"width": 8, "depth": 1, "state_width": 8, "states": 8, "critic_width": 8, "batch_size": 16}
-    agent = entroflow.SACISFM("Pendulum-v1", learning_starts=100, **tiny)
-    agent.learn(300, log=tmp_path / "agent", evaluate_every=300, evaluation_episodes=1)
     for name, value in {"STATES": 2, "DRAWS": 4, "GRID": 64, "CHOICE": 16, "EPISODES": 1, "UPDATES": 3}.items():
         monkeypatch.setattr(run, name, value)
     monkeypatch.setattr(run, "CHANGES", {run.PLAYED: {}, "64 candidates": {"candidates": 64}})
-    given = ["--trained", str(tmp_path / "agent"), "--out", str(tmp_path / "out")]
+    given = ["--trained", str(trained[1]), "--out", str(tmp_path / "out")]
     assert run.main([*given, "--refit", "agent"]) == 0
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     (row,), (refit, wider) = found["agents"], found["refits"]
@@ -88,16 +93,14 @@ def test_runs(tmp_path, monkeypatch):
     assert all(len(row[name]) == 1 and row[name][0] < 0 for name in ("drawn", "best", "target"))
     assert "drawn" in refit and "drawn" not in wider
     assert (tmp_path / "out" / "table.md").read_text() == run.tables(found)
-    assert run.main([*given[2:], "--trained", str(tmp_path / "agent"), "--refit", "other"]) == 2
+    assert run.main([*given, "--refit", "other"]) == 2
     assert run.main(given[2:]) == 2
 
 
-def test_the_policy_learns_from_what_was_remembered(tmp_path):
+def test_the_policy_learns_from_what_was_remembered(trained):
     """The states are those of the checkpoint's memory, to which the last step has yet to be added."""
-    tiny = {"width": 8, "depth": 1, "state_width": 8, "states": 8, "critic_width": 8, "batch_size": 16}
-    agent = entroflow.SACISFM("Pendulum-v1", learning_starts=100, **tiny)
-    agent.learn(200, log=tmp_path / "agent", evaluate_every=200, evaluation_episodes=1)
-    frozen = run.read(tmp_path / "agent")
+    agent, folder = trained
+    frozen = run.read(folder)
     assert frozen.obs.shape == (199, 3) and frozen.task == "Pendulum-v1"
     assert dataclasses.asdict(frozen.config) == dataclasses.asdict(agent.config)
     np.testing.assert_array_equal(frozen.state.actor.last.weight, agent.state.actor.last.weight)
