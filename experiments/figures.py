@@ -4,7 +4,6 @@ What is drawn from policies themselves (those of LQR and of the rooms, the densi
 by its own run alone.
 """
 
-import csv
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,6 +22,7 @@ from entroflow.storage.curves import draw
 from entroflow.storage.records import read
 
 from .changes import report as changes
+from .frame import read_rows
 from .mujoco import long
 from .plants import report as plants
 from .proposals.run import figure_of as proposals_figure
@@ -58,10 +58,10 @@ def figures() -> Iterator[tuple[Path, Callable[[], Figure]]]:
     yield theorem2.with_name("theorem2.png"), lambda: bound_figure(_json(theorem2))
     yield theorem2.with_name("weights.png"), lambda: weights_figure(_json(theorem2))
     yield gradients.with_name("gains.png"), lambda: variance.draw(variance.compare(_json(gradients)["gradients"]))
-    yield ROOT / "changes/curves.png", lambda: changes.figure_of(_rows(ROOT / "changes/results.csv"))
-    found, actions = _json(ROOT / "proposals/results.json"), _rows(ROOT / "proposals/actions.csv")
+    yield ROOT / "changes/curves.png", lambda: changes.figure_of(read_rows(ROOT / "changes/results.csv"))
+    found, actions = _json(ROOT / "proposals/results.json"), read_rows(ROOT / "proposals/actions.csv")
     yield ROOT / "proposals/figure.png", lambda: proposals_figure(found["recover"], actions)
-    learned, curves = _rows(ROOT / "plants/results.csv"), _rows(ROOT / "plants/curves.csv")
+    learned, curves = read_rows(ROOT / "plants/results.csv"), read_rows(ROOT / "plants/curves.csv")
     yield ROOT / "plants/plants.png", lambda: plants.plants_figure(learned)
     yield ROOT / "plants/methods.png", lambda: plants.methods_figure(learned, curves)
     results = ROOT.parent / "benchmarks/results"
@@ -71,7 +71,7 @@ def figures() -> Iterator[tuple[Path, Callable[[], Figure]]]:
 
 
 def _of_lqr(folder: Path) -> Iterator[tuple[Path, Callable[[], Figure]]]:
-    document, rows = _json(folder / "results.json"), _rows(folder / "metrics.csv")
+    document, rows = _json(folder / "results.json"), read_rows(folder / "metrics.csv")
     title, runs = document["system"]["name"], document["runs"]
     columns = "transitions", "standard_return", "mean_error_relative", "covariance_error_relative"
     curves, optimal = [], {}
@@ -98,11 +98,6 @@ def _comparison(folder: Path, runs: dict[str, str]) -> Figure:
 
 def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _column(rows: list[dict[str, str]], name: str) -> np.ndarray:

@@ -8,6 +8,7 @@ An experiment is a function that checks its options, before anything is written,
 on with the next one, and ends with the results of a run that was never stopped.
 """
 
+import csv
 import dataclasses
 import json
 import shlex
@@ -277,6 +278,12 @@ def over_runs(function: Callable[..., Any], runs: int) -> Any:
     """
     mapped = jax.vmap(function)
     return jax.jit(jax.shard_map(mapped, mesh=mesh_of(runs), in_specs=P("runs"), out_specs=P("runs"), check_vma=False))
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file of this folder's data."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def markdown(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -1,6 +1,5 @@
 """Print the README's table from committed data: python -m experiments.summary."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -60,16 +59,14 @@ def table() -> str:
 
 def late(folder: str) -> list[float]:
     """Return for every seed of a run of 100,000 steps the mean return over its evaluations from 80,000 on."""
-    with (ROOT / "mujoco/100k" / folder / "evaluations.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = frame.read_rows(ROOT / "mujoco/100k" / folder / "evaluations.csv")
     found = [long.late(rows, seed) for seed in sorted({row["seed"] for row in rows})]
     return [mean for mean in found if mean is not None]
 
 
 def returns(folder: str, algorithm: str, step: int | None = None) -> tuple[int, list[float]]:
     """Return the step of an evaluation, by default the last, and for every seed the mean return of its episodes."""
-    with (ROOT / folder / algorithm / "evaluations.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = frame.read_rows(ROOT / folder / algorithm / "evaluations.csv")
     last = step or max(int(row["step"]) for row in rows)
     at_end = [row for row in rows if int(row["step"]) == last]
     seeds = dict.fromkeys(row["seed"] for row in at_end)

@@ -19,7 +19,7 @@ import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 from rich.markdown import Markdown
 
 import entroflow
@@ -98,11 +98,10 @@ class Frozen:
     task: str
     obs: Float[np.ndarray, "b n"]
 
-    @property
-    def looked_at(self) -> Float[np.ndarray, "s n"]:
-        """The states at which policies are compared."""
+    def looked_at(self, seed: int) -> Float[np.ndarray, "s n"]:
+        """Return the states at which policies are compared."""
         recent = self.obs[-RECENT:]
-        return recent[np.random.default_rng(0).integers(0, len(recent), STATES)]
+        return recent[np.random.default_rng(seed).integers(0, len(recent), STATES)]
 
 
 def read(folder: Path) -> Frozen:
@@ -116,6 +115,11 @@ def read(folder: Path) -> Frozen:
     training.restore(header["numbers"]["training"], arrays)
     obs = np.asarray(training.loop.replay.obs)[0, : int(training.loop.count)]
     return Frozen(agent.config, agent.state, agent.task.name, obs)
+
+
+def keys_of(seed: int) -> Key[Array, " 3"]:
+    """Return the keys to compare, to play and to learn with."""
+    return jax.random.split(jax.random.key(seed), 3)
 
 
 def look(folder: Path, seed: int) -> frame.Row:
@@ -141,7 +145,7 @@ def compare(agent: Frozen, state: sac.State, seed: int) -> frame.Row:
     temperature = float(state.temperature)
     found = [
         jax.tree.map(lambda part: np.asarray(part, np.float64), _at(agent.config, state, jnp.asarray(obs), key))
-        for obs, key in zip(agent.looked_at, jax.random.split(jax.random.key(seed), STATES), strict=True)
+        for obs, key in zip(agent.looked_at(seed), jax.random.split(keys_of(seed)[0], STATES), strict=True)
     ]
     grid, drawn, log_prob = (np.stack(parts) for parts in zip(*found, strict=True))
     box: Any = state.action_space
@@ -206,8 +210,9 @@ def play(agent: Frozen, act: Callable[..., Array], seed: int) -> list[float]:
     chosen, env, returns = eqx.filter_jit(act), gym.make(agent.task), []
     for episode in range(EPISODES):
         (obs, _), total, ended, steps = env.reset(seed=seed + episode), 0.0, False, 0
+        episode_key = jax.random.fold_in(keys_of(seed)[1], episode)
         while not ended:
-            key = jax.random.fold_in(jax.random.key(seed + episode), steps)
+            key = jax.random.fold_in(episode_key, steps)
             action = np.asarray(chosen(agent.state, key, jnp.asarray(obs, jnp.float32)))
             obs, reward, terminated, truncated, _ = env.step(action)
             total, ended, steps = total + float(reward), terminated or truncated, steps + 1
@@ -221,7 +226,7 @@ def learn_on(folder: Path, change: str, seed: int) -> frame.Row:
     agent = read(folder)
     actor = dataclasses.replace(agent.config.actor, **CHANGES[change])  # pyright: ignore
     config = dataclasses.replace(agent.config, actor=actor)
-    state = _improved(config, agent.state, jnp.asarray(agent.obs), jax.random.key(seed))
+    state = _improved(config, agent.state, jnp.asarray(agent.obs), keys_of(seed)[2])
     found = compare(agent, state, seed)
     if change == PLAYED:
         pi = sac.policy(agent.config, state, average=True)

@@ -1,6 +1,5 @@
 """Print the README's table of the runs of 100,000 steps beside this script: python -m experiments.mujoco.long."""
 
-import csv
 import statistics
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def table(folder: Path = Path(__file__).parent / "100k") -> str:
     """Return in Markdown the mean return at the marks, and of several seeds the lowest and the highest, too."""
     lines = []
     for path in sorted(folder.glob("*/*/evaluations.csv")):
-        rows = _rows(path)
+        rows = frame.read_rows(path)
         seeds = sorted({row["seed"] for row in rows})
         found = [[means(rows, seed, mark) for seed in seeds] for mark in MARKS]
         task, change = path.parts[-3:-1]
@@ -53,10 +52,10 @@ def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
     """Draw the preset's returns, seed by seed and their mean, beside the means of CrossQ's authors, ± deviation."""
     figure = new_figure(7.2, 2.8, "--preset crossq, 100,000 steps: thin lines are seeds, thick ones their mean")
     panels = figure.subplots(1, len(COMPARED))
-    published = _rows(folder.with_name("authors.csv"))
+    published = frame.read_rows(folder.with_name("authors.csv"))
     for panel, name in zip(panels, COMPARED, strict=True):
         for run, (label, colour) in SHOWN.items():
-            rows = _rows(folder / name / run / "evaluations.csv")
+            rows = frame.read_rows(folder / name / run / "evaluations.csv")
             steps = sorted({int(row["step"]) for row in rows})
             seeds = [[means(rows, seed, step) for step in steps] for seed in sorted({row["seed"] for row in rows})]
             for values in seeds:
@@ -73,11 +72,6 @@ def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
     panels[0].set_ylabel("return")
     legend_below(figure, "")
     return figure
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_what_is_told_of_a_known_q():
 
     grid = jnp.linspace(-2, 2, 4001)[:, None]
     pi, step = sac.policy(config, state), 4 / 4000
-    log_prob = jax.vmap(lambda obs: jax.vmap(lambda action: pi.log_prob(obs, action))(grid[1:-1]))(agent.looked_at)
+    log_prob = jax.vmap(lambda obs: jax.vmap(lambda action: pi.log_prob(obs, action))(grid[1:-1]))(agent.looked_at(0))
     q = jax.vmap(lambda action: config.critic.q(None, None, action))(grid[1:-1])
     target = jax.scipy.stats.norm.logpdf(grid[1:-1, 0], CENTRE, WIDTH)
     log_prob, q, target = (np.asarray(part, np.float64) for part in (log_prob, q, target))
