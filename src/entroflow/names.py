@@ -74,6 +74,7 @@ class Changes(TypedDict, total=False):
     critic_final_target_rate: Share
     critic_momentum: Discount
     critic_forgetting: PositiveShare
+    critic_epsilon: Positive
 
 
 class Named(Changes, total=False):

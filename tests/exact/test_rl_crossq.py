@@ -13,9 +13,9 @@ from entroflow.moments import Moments, standard
 from entroflow.rl import CrossQ
 from entroflow.rl.critics import BatchNormMLP, Experience
 
-CRITIC = CrossQ(width=4, depth=2, rate=0.01)
+EPSILON = 0.02
+CRITIC = CrossQ(width=4, depth=2, rate=0.01, epsilon=EPSILON)
 OBS, ACTIONS, BATCH = 3, 2, 6
-EPSILON = 1e-5
 
 
 def by_hand(network, inputs, known=None):

@@ -145,7 +145,7 @@ FIELDS = {
     | {"soft_value": word("action", "network"), "improve_on": word("target", "online")},
     CrossQ: dict.fromkeys(("width", "members"), count())
     | {"depth": count(100), "rate": POSITIVE, "ensemble": word("mean", "min")}
-    | {"momentum": number(0, 1, below=True), "forgetting": number(0, 1, above=True)},
+    | {"momentum": number(0, 1, below=True), "forgetting": number(0, 1, above=True), "epsilon": POSITIVE},
     Config: {
         "actor": thing(Flow(), Gaussian(), Denoising(), words=("sac_isfm", "gaussian_sac", "denoising")),
         "critic": thing(MLPCritic(), CrossQ(), words=("mlp", "crossq")),

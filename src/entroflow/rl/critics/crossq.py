@@ -23,7 +23,6 @@ from ...moments import Moments, forgetting_rate, settled, standard
 from .mlp import inputs_of, last_in_units
 from .protocol import Experience, Metrics
 
-SMALLEST = 1e-5  # added to variances of batches
 Statistics = tuple[tuple[Float[Array, "..."], Float[Array, "..."]], ...]  # mean and variance of what each layer reads
 
 
@@ -55,6 +54,7 @@ class CrossQ:
         rate: learning rate of Adam.
         momentum: Adam's first one, small since targets move at once.
         forgetting: rate at which running statistics follow those of batches.
+        epsilon: added to variances before what varies is divided by their root.
 
     Raises:
         ValueError: in one sentence, for a value that is not possible.
@@ -67,6 +67,7 @@ class CrossQ:
     rate: Positive = 1e-3
     momentum: Discount = 0.5
     forgetting: PositiveShare = 0.01
+    epsilon: Positive = 1e-5
 
     def __post_init__(self):
         check_fields(self)
@@ -84,7 +85,7 @@ class CrossQ:
         """Make the state of a critic that has learned nothing, see `Critic.init`."""
         del updates
         inputs = obs_units.mean.shape[0] + action_size
-        make = functools.partial(BatchNormMLP, inputs, width=self.width, depth=self.depth)
+        make = functools.partial(BatchNormMLP, inputs, width=self.width, depth=self.depth, epsilon=self.epsilon)
         q = eqx.filter_vmap(lambda key: make(key=key))(jax.random.split(keys[0], self.members))
         shapes = [(self.members, size) for size in (inputs, *[self.width] * self.depth)]
         return CrossQState(
@@ -152,13 +153,15 @@ class CrossQ:
 class BatchNormMLP(eqx.Module):
     """A perceptron from a batch of normalised inputs to normalised values, what each of its layers reads normalised.
 
-    For the arguments see `MLP`.
+    For the arguments see `MLP`, and `CrossQ` for epsilon.
     """
 
     layers: tuple[eqx.nn.Linear, ...]
     gains: tuple[tuple[Array, Array], ...]  # and shifts, of the hidden layers
+    epsilon: float = eqx.field(static=True)
 
-    def __init__(self, input_size: int, *, width: int, depth: int, key: PRNGKeyArray):
+    def __init__(self, input_size: int, *, width: int, depth: int, epsilon: float = 1e-5, key: PRNGKeyArray):
+        self.epsilon = epsilon
         self.layers = linear_layers((input_size, *[width] * depth, 1), key)
         self.gains = tuple((jnp.ones(width), jnp.zeros(width)) for _ in range(depth))
 
@@ -179,7 +182,7 @@ class BatchNormMLP(eqx.Module):
         def normalise(x: Array) -> Array:
             found.append((jnp.mean(x, axis=0), jnp.var(x, axis=0)))
             mean, variance = found[-1] if known is None else known[len(found) - 1]
-            return (x - mean[None]) * jax.lax.rsqrt(variance + SMALLEST)[None]
+            return (x - mean[None]) * jax.lax.rsqrt(variance + self.epsilon)[None]
 
         x = normalise(x)
         for layer, (gain, shift) in zip(self.layers[:-1], self.gains, strict=True):
