@@ -219,10 +219,6 @@ def json_object(path: str | Path) -> dict[str, Any]:
     except json.JSONDecodeError as failure:
         given = f"malformed JSON ({failure.msg} at line {failure.lineno}, column {failure.colno})"
         raise error(name, given, expected, "correct the file there") from None
-    except ValueError as failure:
-        if "set_int_max_str_digits" not in str(failure):  # one of the refusals above
-            raise
-        raise error(name, "a number of thousands of digits", expected, "write a smaller number") from None
     except RecursionError:
         raise error(name, "JSON nested too deeply", expected, "write matrices as lists of rows") from None
     if not isinstance(value, dict):

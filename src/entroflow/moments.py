@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from .checks import error
 
 MEMORY = 8  # the moments forget what is older than about a ninth of the time elapsed
-SMALLEST = 1e-6  # standard deviation below which a component does not move
+SMALLEST = 1e-6  # standard deviation, also over the mean, below which a component does not move: it is rounding
 
 
 class Moments(eqx.Module):
@@ -38,9 +38,10 @@ class Moments(eqx.Module):
         A component that does not move in the batch keeps its scale, one at first: if it did not, its first movement
         would be millions of standard deviations.
         """
-        mean = self.mean + rate * (jnp.mean(batch, axis=0) - self.mean)
-        deviation = jnp.std(batch, axis=0)
-        scale = self.scale + rate * (jnp.where(deviation > SMALLEST, deviation, self.scale) - self.scale)
+        center, deviation = jnp.mean(batch, axis=0), jnp.std(batch, axis=0)
+        moves = deviation > SMALLEST * jnp.maximum(1.0, jnp.abs(center))
+        mean = self.mean + rate * (center - self.mean)
+        scale = self.scale + rate * (jnp.where(moves, deviation, self.scale) - self.scale)
         return Moments(mean, scale, self.limit)
 
     def normalise(self, value: Float[Array, "*d"]) -> Float[Array, "*d"]:

@@ -54,7 +54,7 @@ class Changes(TypedDict, total=False):
     acting_solver: Any
     candidates: Count
     pairs: Count
-    ess_floor: Share
+    ess_floor: Discount
     target: Literal["pair", "posterior", "stein"]
     pathwise: NonNegative
     proposal: Any

@@ -123,6 +123,7 @@ class ExportOptions:
     # Temperature of the policy, where the folder holds several.
     temperature: Annotated[float | None, arg(name="alpha")] = None
     seed: MaybeWhole = None  # Its seed, likewise.
+    task: str | None = None  # The task, if it is of a module of your own, as module:Name.
 
 
 @dataclass(frozen=True)

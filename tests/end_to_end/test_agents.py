@@ -55,6 +55,39 @@ def test_an_agent_saved_with_its_memory_goes_on_as_if_it_had_not_been(tmp_path):
     assert (again.num_timesteps, int(again._training.loop.count), int(bare._training.loop.count)) == (41, 40, 0)
 
 
+def test_an_agent_loaded_without_its_memory_may_be_saved_with_one(tmp_path):
+    """It begins another one, with other random keys than at first; what is saved before its first step loads, too."""
+    first = entroflow.GaussianSAC("Pendulum-v1", seed=3, **SMALL).learn(30)
+    first.save(tmp_path / "bare")
+    bare = entroflow.load(tmp_path / "bare")
+    bare.save(tmp_path / "before", replay=True)
+    before = entroflow.load(tmp_path / "before")
+    for made in (bare, before):
+        made.learn(25)
+    jax.tree.map(np.testing.assert_array_equal, (before.state, replay(before)), (bare.state, replay(bare)))
+    assert before.num_timesteps == 55
+    fresh = entroflow.GaussianSAC("Pendulum-v1", seed=3, **SMALL)._training.loop.key
+    assert not np.array_equal(*map(jax.random.key_data, (entroflow.load(tmp_path / "bare")._training.loop.key, fresh)))
+
+
+def test_one_environment_for_all_goes_on_after_an_evaluation_as_without_being_saved(tmp_path):
+    """An evaluation in the training's own environment ends its episode; a saved agent begins the same new one."""
+    env = Reach()
+    whole = entroflow.GaussianSAC(lambda: env, seed=3, **SMALL).learn(25)
+    whole.evaluate(1)
+    whole.save(tmp_path / "agent", replay=True)
+    again = entroflow.load(tmp_path / "agent", env=lambda: Reach())
+    for made in (again, whole):
+        made.learn(7)
+    jax.tree.map(np.testing.assert_array_equal, replay(again), replay(whole))
+
+
+def test_steps_are_those_asked_for():
+    """However many environments step together: at most a step of all of them more."""
+    settings = SMALL | {"num_envs": 4}
+    assert entroflow.GaussianSAC("Reach-v0", **settings).learn(10, log_interval=1).num_timesteps == 12
+
+
 @pytest.mark.parametrize("terminates", [True, False])
 def test_the_true_last_observation_is_remembered(terminates):
     """The observation that ends an episode is stored as its successor, with the right flag; the next starts anew."""
@@ -326,6 +359,16 @@ def test_no_file_chooses_an_import(tmp_path, monkeypatch):
     assert "payload" not in sys.modules
 
 
+def test_no_file_chooses_where_to_write(tmp_path):
+    """Wrappers that write or show are refused, whatever their arguments."""
+    for name in ("RecordVideo", "HumanRendering", "RenderCollection"):
+        spec = {"id": "Pendulum-v1", "kwargs": {"render_mode": "rgb_array"}, "max_episode_steps": None}
+        spec["wrappers"] = [{"name": name, "kwargs": {"video_folder": str(tmp_path / "films")}}]
+        with pytest.raises(ValueError, match=f"the wrapper '{name}' in a file, expected one of Gymnasium's own"):
+            rebuilt(spec)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_s_own_parts(tmp_path):
     """Own objects enter training, are told from others, and are asked for where a file cannot bring them back."""
 
@@ -374,6 +417,13 @@ def test_masses_and_friction_of_mujoco_tasks():
     np.testing.assert_allclose(scaled.body_mass, 1.2 * model.body_mass)
     np.testing.assert_allclose(scaled.geom_friction, 0.8 * model.geom_friction)
     np.testing.assert_allclose(changed.make().unwrapped.model.body_mass, 1.2 * model.body_mass)
+    np.testing.assert_allclose(scaled.body_subtreemass, 1.2 * model.body_subtreemass)
+    assert (scaled.dof_invweight0 < model.dof_invweight0).all()
+    env = task("Hopper-v5").make()
+    shared = task(lambda: env)
+    with pytest.raises(ValueError, match="mass 1.2 and friction 1 for <lambda>, always one environment, expected"):
+        perturb(shared, Perturbation(mass=1.2))
+    perturb(shared, Perturbation(action_noise=0.1)).make().reset()  # was not closed
 
 
 @pytest.mark.parametrize("name", ["sac_isfm", "gaussian_sac", "denoising"])

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from entroflow.devices import cores
+
 TRAIN = """
 import sys
 import jax, numpy as np
@@ -58,3 +60,10 @@ def test_eight_devices_give_the_numbers_of_one(tmp_path, task):
     for name, array in found.items():
         rounding = 1e-6 * np.abs(expected[name]).max() if array.dtype == np.float32 else 0.0
         np.testing.assert_allclose(array, expected[name], rtol=1e-6, atol=max(1e-7, rounding), err_msg=name)
+
+
+def test_cores_are_counted_on_any_system(monkeypatch):
+    """Those that the process may use, or where no system tells, all."""
+    assert cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == os.cpu_count()

@@ -206,6 +206,16 @@ def test_a_longer_plan_is_as_good_as_one_from_the_start(whole, tmp_path, short):
     assert_same(tmp_path / "run", whole)
 
 
+def test_a_shorter_plan_takes_nothing_away(whole, tmp_path, short):
+    """Fewer steps than were made: nothing to do, and the run goes on afterwards."""
+    shutil.copytree(whole, out := tmp_path / "run")
+    assert main(["resume", str(out), "--steps", "20"]) == 0
+    assert_same(out, whole)
+    assert main(["resume", str(out)]) == main(["resume", str(out), "--steps", "80"]) == 0
+    assert run(tmp_path / "longer", steps=80) == 0
+    assert_same(out, tmp_path / "longer")
+
+
 def test_a_run_without_a_checkpoint_begins_anew(whole, tmp_path, short, capsys):
     """A kill before the first checkpoint leaves a configuration and perhaps rows, which are written again."""
     assert run(tmp_path / "run", steps=60) == 0

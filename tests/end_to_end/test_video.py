@@ -158,6 +158,7 @@ def test_a_policy_that_fails_leaves_no_film(tmp_path):
         ("entroflow/MultiGoal-v0", {}, "entroflow/MultiGoal-v0: got an environment without rendering"),
         ("Hoper-v5", {}, "env_id: got 'Hoper-v5' .*check the name"),
         ("Painter-v0", {"episodes": 0}, "episodes: got 0"),
+        ("Painter-v0", {"seed": -1}, "seed: got -1, expected a whole number of at least 0"),
         ("Painter-v0", {"path": "film.avi"}, "path: got '.*film.avi', expected a name that ends with .mp4 or .gif"),
     ],
 )
@@ -168,6 +169,25 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path, env_id, settings, messag
     with pytest.raises(ValueError, match=message) as problem:
         record(env_id, act, path, **arguments)
     assert "\n" not in str(problem.value) and list(tmp_path.iterdir()) == []
+
+
+def test_a_film_shows_the_task_that_was_trained_on(tmp_path):
+    """Its arguments, time limit and wrappers, not those that its id is registered with."""
+    data = {"id": "Painter-v0", "kwargs": {}, "max_episode_steps": 2, "wrappers": []}
+    data["wrappers"] = [{"name": "RescaleAction", "kwargs": {"min_action": -1.0, "max_action": 1.0}}]
+    film = record("Painter-v0", lambda obs: np.ones(1), tmp_path / "film.gif", data=data)
+    assert film.frames == 3 and film.returns == [18.0]  # two steps of the bound, 9
+
+
+def test_what_ends_ffmpeg_is_told(tmp_path, monkeypatch):
+    """A program that ends before its film does: its own words, in one sentence, and no film."""
+    (program := tmp_path / "ffmpeg").write_text("#!/bin/sh\necho out of ideas >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(video, "_ffmpeg", lambda: str(program))
+    monkeypatch.setattr(Painter, "render", lambda self: np.zeros((200, 200, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"film: got a failure of ffmpeg \(out of ideas\)"):
+        record("Painter-v0", act, tmp_path / "film.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["ffmpeg"]
 
 
 def test_mujocos_camera_follows():

@@ -41,6 +41,13 @@ def test_names_that_do_what_they_do_there(given, expected):
         assert {name: changed[name] for name in expected} == expected
 
 
+def test_environments_may_be_counted_by_settings():
+    """An update after every step of all environments, of which settings say how many there are."""
+    assert sb3.translated({"gradient_steps": 1}, 4) == {"updates_per_step": 0.25}
+    settings = change(of_algorithm("gaussian_sac"), {"num_envs": 4})
+    assert entroflow.GaussianSAC("Pendulum-v1", settings=settings, gradient_steps=1).settings.updates_per_step == 0.25
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

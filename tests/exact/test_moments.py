@@ -40,6 +40,9 @@ def test_a_constant_component_keeps_its_scale():
     np.testing.assert_allclose(moved.scale, [(1 + 7**0.5) / 2], rtol=1e-6)
     still = moved.update(jnp.zeros((8, 1)), jnp.float32(0.5))
     np.testing.assert_array_equal(still.scale, moved.scale)
+    far = standard(1).update(jnp.full((256, 1), 12345.678), jnp.float32(1.0))  # whose deviation is 0.002, by rounding
+    assert far.scale == 1
+    np.testing.assert_allclose(far.update(jnp.float32([[12344.0], [12346.0]]), jnp.float32(1.0)).scale, 1)
 
 
 def test_a_limit_bounds_what_is_normalised():

@@ -129,8 +129,8 @@ def test_a_single_seed_has_no_interval():
 
 def test_folders_of_the_same_runs_are_put_together():
     """Equal algorithm, task and settings: one line with the seeds of both; paths and seeds are no settings."""
-    first = flat([1, 2], settings={"gamma": 0.9, "out": "x"}, minutes=2)
-    second = flat([3, 4], seeds=[2, 3], settings={"gamma": 0.9, "out": "y"}, minutes=4)
+    first = flat([1, 2], settings={"gamma": 0.9}, minutes=2)
+    second = flat([3, 4], seeds=[2, 3], settings={"gamma": 0.9}, minutes=4)
     (curve,) = compare([first, second]).curves
     assert curve.algorithm == "flow" and len(curve.values) == 4
     assert curve.final.value == 2.5 and curve.minutes == 3
@@ -146,6 +146,8 @@ def test_settings_that_differ_make_lines():
         flat([5, 6], env="B-v0", settings={"gamma": 0.5, "weights": {"floor": 0.3, "kind": "self"}}),
         flat([7, 8], algorithm="gauss"),
     ]
+    solvers = compare([flat([steps], settings={"solver": {"steps": steps}}, seeds=[steps]) for steps in (4, 8)])
+    assert [curve.algorithm for curve in solvers.curves] == ["flow (solver.steps=4)", "flow (solver.steps=8)"]
     names = ["flow (weights.floor=0.3)", "flow (weights.floor=None)", "flow (weights.floor=0.3)", "gauss"]
     found = compare(runs)
     assert {(curve.algorithm, curve.final.value) for curve in found.curves} == set(
@@ -305,3 +307,4 @@ def test_profiles_are_the_shares_of_runs_above_a_score():
     # On A 0 is 0 and 1 is 2, so that a run of 4 has 2; on B 0 is 1 and 1 is 9.
     assert flow == [[0, 0, 1, 1, 2, 2], [0.75, 0.75, 0.25, 0.25, 0, 0]]
     assert gauss == [[0, 0, 0, 0, 0, 2], [0] * 6]
+    assert ax.lines[0].get_linestyle() != ax.lines[1].get_linestyle()

@@ -3,12 +3,15 @@
 import json
 import struct
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from entroflow.storage import records
 from entroflow.storage import trackers as sinks
+from entroflow.storage.checkpoint import CHECKPOINTS
+from entroflow.storage.places import agents_in, policy_folder
 
 CONFIG = {"algorithm": "sac_isfm", "env": "Task-v0", "seeds": [0, 3], "steps": 400, "settings": {"gamma": 0.99}}
 
@@ -271,3 +274,15 @@ def test_weights_and_biases_is_asked_for(tmp_path, monkeypatch):
     assert logged[0]["seed=3/train/entropy"] == -1.25 and logged[0]["step"] == 100
     assert logged[1] == {"seed=3/evaluation/return": 30.5, "seed=3/evaluation/length": 9.0, "step": 100}
     assert finished
+
+
+def test_agents_are_found_in_the_order_of_their_numbers(tmp_path):
+    """Of seeds 9 and 10 the first is 9; temperatures are numbers, too, whatever their form."""
+    names = ["seed=9", "seed=10"]
+    for name in names:
+        (tmp_path / "run" / CHECKPOINTS / "last" / name).mkdir(parents=True)
+    assert [path.name for path in agents_in(tmp_path / "run")] == names
+    policies = [policy_folder(temperature, seed) for temperature in (1e-05, 0.5, 10.0) for seed in (2, 11)]
+    for name in policies:
+        (tmp_path / "lqr" / name).mkdir(parents=True)
+    assert [path.name for path in agents_in(tmp_path / "lqr")] == [Path(name).name for name in policies]

@@ -121,7 +121,8 @@ FIELDS = {
         "max_steps": count(),
     },
     FitConfig: TRAINED
-    | {"steps": count(), "candidates": count(), "pairs": count(), "ess_floor": SHARE, "target": TARGET},
+    | {"steps": count(), "candidates": count(), "pairs": count()}
+    | {"ess_floor": number(0, 1, below=True), "target": TARGET},
     Gaussian: ACTOR | {"width": count(), "depth": count(100), "states": count()},
     Denoising: ACTOR
     | dict.fromkeys(("width", "state_width", "steps", "states", "candidates", "pairs"), count())
@@ -133,7 +134,7 @@ FIELDS = {
         "solver": SOLVER,
         "acting_solver": SOLVER,
         "candidates": count(),
-        "ess_floor": SHARE,
+        "ess_floor": number(0, 1, below=True),
         "target": TARGET,
         "pathwise": NOT_NEGATIVE,
     }

@@ -272,11 +272,14 @@ def test_the_iteration_of_a_fault_is_the_one_that_single_steps_find():
     rewards = loop.replay.reward.at[:, 8 * ENVIRONMENTS - 1].set(jnp.nan)
     loop = dataclasses.replace(loop, replay=loop.replay._replace(reward=rewards))
     _, metrics = advance(CONFIG, probe(), loop, jnp.ones(ENVIRONMENTS), jnp.int32(12))
-    found = np.full(RUNS, -1)
+    found, ess = np.full(RUNS, -1), [[] for _ in range(RUNS)]
     for number in range(12):
         loop, single = advance(CONFIG, probe(), loop, jnp.ones(ENVIRONMENTS), jnp.int32(1))
+        for i in np.flatnonzero(found < 0):
+            ess[i].append(float(single["ess"][i]))
         found[(found < 0) & ~np.isfinite(single["critic_error"])] = number
     np.testing.assert_array_equal(metrics["broke"], found)
+    np.testing.assert_allclose(metrics["ess"], [np.mean(values) for values in ess], rtol=1e-5)
     assert found.max() > 0
 
 

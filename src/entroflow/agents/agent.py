@@ -74,7 +74,7 @@ class SAC:
         **changes: Unpack[names.Named],
     ):
         found, seed = task(sb3.environment(env, more, changes.get("policy"))), checks.seed("seed", seed)
-        named = sb3.translated(changes)
+        named = sb3.translated(changes, 1 if settings is None else settings.num_envs)
         if settings is None and not named.keys() & {"actor", "critic"}:  # which may have settings of their own
             names.check(named)
         settings = sets.of_algorithm(self.algorithm or "sac_isfm", preset) if settings is None else settings
@@ -262,9 +262,9 @@ class SAC:
             Returns and lengths.
 
         Raises:
-            ValueError: if n_episodes is not a whole number above zero, or the task cannot be perturbed like that.
+            ValueError: for a number of episodes or a seed that cannot be, or a task that cannot be perturbed like that.
         """
-        episodes = checks.positive_int("n_episodes", n_episodes)
+        episodes, seed = checks.positive_int("n_episodes", n_episodes), checks.seed("seed", seed)
         changed = perturb(self.task, perturbation or Perturbation())
         rows = self._training.evaluate(episodes, deterministic=deterministic, seed=seed, task=changed)
         return Evaluation(np.array([row["return"] for row in rows]), np.array([row["length"] for row in rows], float))

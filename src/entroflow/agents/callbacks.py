@@ -37,14 +37,15 @@ def evaluation(every: int = 5000, episodes: int = 10, *, best: str | Path | None
     Returns:
         The callback.
     """
-    due, scores = _due(every), [-float("inf")]
+    due, highest = _due(every), -float("inf")
 
     def evaluate(agent: Any, row: Row) -> None:
+        nonlocal highest
         if due(row["step"]):
             row["evaluation"] = score = agent.evaluate(episodes).mean
-            if best is not None and score >= max(scores):
+            if best is not None and score >= highest:
                 agent.save(best)
-            scores.append(score)
+            highest = max(highest, score)
 
     return evaluate
 
@@ -88,10 +89,11 @@ def stop_at(reward: float, metric: str = "return") -> Callback:
 
 def _due(every: int) -> Callable[[int], bool]:
     """Return what tells whether a step is the first one at or after a multiple of `every`."""
-    every, done = checks.positive_int("every", every), [0]
+    every, done = checks.positive_int("every", every), 0
 
     def due(step: int) -> bool:
-        done.append(step // every)
-        return done[-1] > done[-2]
+        nonlocal done
+        before, done = done, step // every
+        return done > before
 
     return due

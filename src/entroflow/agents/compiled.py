@@ -136,12 +136,8 @@ class CompiledTraining(Training):
 
     def restore(self, numbers: dict[str, Any], arrays: checkpoint.Arrays) -> None:
         """Go on from what `state` returned, see `Training.restore`."""
-        loop, full = self._begun(), {}
-        for name, part in arrays.items():
-            if name.startswith("loop.replay."):
-                room = (0, max(0, self._capacity - part.shape[1]))
-                full[name] = np.pad(part, [(0, 0), room, *[(0, 0)] * (part.ndim - 2)])
-        found = checkpoint.unflatten("loop", loop, arrays | full)
+        loop = self._begun()
+        found = checkpoint.unflatten("loop", loop, self._filled_up(arrays))
         self._loop = jax.tree.map(lambda leaf, there: jax.device_put(leaf, there.sharding), found, loop)
         self.agents = checkpoint.unflatten("loop.agent", self.agents, arrays)
         self.step, self._updates, self._count = (index(numbers[name]) for name in ("step", "updates", "count"))

@@ -1,5 +1,6 @@
 """Whole episodes: what they gave, and what may differ in them, as noise, other masses and friction."""
 
+import importlib
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from gymnasium import spaces
 from jaxtyping import Float
 
 from .. import checks
+from ..fields import NonNegative, Positive, check_fields
 from .tasks import Task
 
 
@@ -49,17 +51,13 @@ class Perturbation:
         ValueError: for noise below zero, or a factor that is not positive.
     """
 
-    action_noise: float = 0.0
-    observation_noise: float = 0.0
-    mass: float = 1.0
-    friction: float = 1.0
+    action_noise: NonNegative = 0.0
+    observation_noise: NonNegative = 0.0
+    mass: Positive = 1.0
+    friction: Positive = 1.0
 
     def __post_init__(self):
-        for name in ("action_noise", "observation_noise"):
-            if checks.number(name, getattr(self, name)) < 0:
-                raise checks.error(name, f"{getattr(self, name)}", "a number of at least 0", "pass for example 0.1")
-        for name in ("mass", "friction"):
-            checks.positive_number(name, getattr(self, name), "pass a factor such as 1.2")
+        check_fields(self)
 
 
 def perturb(task: Task, change: Perturbation) -> Task:
@@ -73,7 +71,15 @@ def perturb(task: Task, change: Perturbation) -> Task:
             _scale(env, task.name, change)
         return _Noise(env, change) if change.action_noise or change.observation_noise else env
 
-    make().close()  # refuses now what it would refuse later
+    first, second = task.make(), task.make()
+    shared = first.unwrapped is second.unwrapped
+    if shared and (change.mass, change.friction) != (1.0, 1.0):
+        given = f"mass {change.mass:g} and friction {change.friction:g} for {task.name}, always one environment"
+        raise checks.error("perturbation", given, "environments that can be changed alone", "make a new one each time")
+    if not shared:
+        first.close()
+        second.close()
+        make().close()  # refuses now what it would refuse later
     return task._replace(make=make)
 
 
@@ -106,7 +112,7 @@ class _Noise(gymnasium.Wrapper):
 
 
 def _scale(env: gymnasium.Env, name: str, change: Perturbation) -> None:
-    """Scale masses and friction of a MuJoCo model."""
+    """Scale masses and friction of a MuJoCo model, and what MuJoCo derives from masses."""
     model = getattr(env.unwrapped, "model", None)
     if not hasattr(model, "body_mass"):
         given = f"mass {change.mass:g} and friction {change.friction:g} for {name}, which MuJoCo does not simulate"
@@ -115,3 +121,6 @@ def _scale(env: gymnasium.Env, name: str, change: Perturbation) -> None:
     model.body_mass[:] *= change.mass
     model.body_inertia[:] *= change.mass
     model.geom_friction[:] *= change.friction
+    if change.mass != 1.0:
+        mujoco: Any = importlib.import_module("mujoco")
+        mujoco.mj_setConst(model, env.unwrapped.data)  # pyright: ignore[reportAttributeAccessIssue]

@@ -59,10 +59,9 @@ def learn(
             signal.raise_signal(stop.signal)
         return
     with display(training, target, console) as live:
-        while steps > 0:
-            rows = training.advance(min(every, steps), lambda: live.tick(training.step))
+        while training.step < target:
+            rows = training.advance(min(every, target - training.step), lambda: live.tick(training.step))
             live.update(training.step, rows)
-            steps -= every
             if tell(rows[0]) is False:
                 break
     if told := nothing_learned(training, before):
@@ -174,7 +173,7 @@ class Run:
             raise checkpoint.damaged(path, f"a training at step {training.step}")
         self._tell_obstacle("was not restored")
         evaluated = -1 if self.evaluated is None else self.evaluated
-        writer = records.resume(self.out, training.step, evaluated=evaluated, steps=self.steps)
+        writer = records.resume(self.out, training.step, evaluated=evaluated, steps=max(self.steps, training.step))
         past = read_table(self.out / "metrics.csv", records.METRICS)["seconds"]
         self.begun = time.perf_counter() - (float(past.max()) if past.size else 0.0)
         return writer

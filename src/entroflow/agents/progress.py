@@ -23,6 +23,7 @@ PERIOD = 3600.0  # seconds over which the speed is measured, from the first upda
 TICK = 0.2  # seconds between movements of the bar
 PATIENCE = 0.5  # seconds of a call from which on it is said to compile
 PROGRAMS = {"learn": "the update (once, about 20 s)", "_act": "the policy", "_act_well": "the best of several actions"}
+PROGRAMS |= {"advance": "steps and updates (once, about 20 s)", "play": "episodes"}  # of a task in JAX
 # What is shown, by its names in the line of the learner's state and in the closing table.
 SHOWN = {
     "evaluation": ("eval", "evaluation"),

@@ -68,12 +68,18 @@ def refuse_reset(wanted: bool, made: int) -> None:
         raise checks.error("reset_num_timesteps", f"True after {made} steps", "False: they are counted on", remedy)
 
 
-def translated(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by the names that they have here; what is none of Stable-Baselines3's stays as it is."""
-    here = {name: value for name, value in changes.items() if name not in TABLE}
+def translated(changes: Mapping[str, Any], num_envs: int = 1) -> dict[str, Any]:
+    """Return settings by the names that they have here; what is none of Stable-Baselines3's stays as it is.
+
+    `num_envs` are the environments where the changes do not say how many.
+    """
+    here = {name: value for name, value in changes.items() if name not in TABLE.keys() | ABSENT.keys()}
+    for name in changes.keys() & ABSENT.keys():
+        if changes[name] != ABSENT[name]:
+            raise checks.error(name, repr(changes[name]), f"{ABSENT[name]!r}, all that there is here", "leave it out")
     found: dict[str, Any] = {}
     for name in changes.keys() & TABLE.keys():
-        found |= TABLE[name](changes[name], changes)
+        found |= TABLE[name](changes[name], {"num_envs": num_envs, **changes})
     for name in found.keys() & here.keys():
         raise checks.error(name, "it by the name of Stable-Baselines3, too", "one of the two", "leave the other out")
     return here | found
@@ -113,7 +119,7 @@ def _updates(_: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
         given, remedy = f"{steps!r}", "pass updates_per_step, the updates for every step, such as 1 or 0.2"
         raise checks.error("train_freq", given, "a whole number of steps above 0", remedy)
     made = checks.positive_int("gradient_steps", made, "pass -1 for one update a step, or updates_per_step")
-    return {"updates_per_step": made / (steps * changes.get("num_envs", 1))}
+    return {"updates_per_step": made / (steps * changes["num_envs"])}
 
 
 def _networks(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,17 +144,6 @@ def _device(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _absent(name: str) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
-    """Return what refuses any value but one."""
-
-    def refuse(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
-        if value != ABSENT[name]:
-            raise checks.error(name, repr(value), f"{ABSENT[name]!r}, all that there is here", "leave it out")
-        return {}
-
-    return refuse
-
-
 TABLE: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
     "policy": lambda *_: {},  # see `environment`
     "gamma": _as("discount"),
@@ -159,5 +154,4 @@ TABLE: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
     "gradient_steps": _updates,
     "policy_kwargs": _networks,
     "device": _device,
-    **{name: _absent(name) for name in ABSENT},
 }

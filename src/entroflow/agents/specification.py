@@ -3,6 +3,7 @@
 Data name no module: nothing that is read from a file chooses an import.
 """
 
+import contextlib
 import importlib
 import json
 import logging
@@ -18,7 +19,8 @@ from .. import checks
 from ..envs import episodes
 
 OWN = "entroflow.envs:"  # the one module that an id read from a file may name
-STATISTICS = ("NormalizeObservation", "NormalizeReward")  # wrappers that hold more than their arguments
+# Wrappers that no file tells, or may ask for: they hold more than their arguments, show, or write files.
+REFUSED = ("NormalizeObservation", "NormalizeReward", "RecordVideo", "HumanRendering", "RenderCollection")
 REMEDY = "pass the task itself as env="
 
 
@@ -61,7 +63,7 @@ def as_data(spec: Any) -> dict[str, Any] | None:
         return None
     wrappers = spec.additional_wrappers
     ours = all(part.entry_point.startswith("gymnasium.wrappers") and part.kwargs is not None for part in wrappers)
-    if not ours or any(part.name in STATISTICS for part in wrappers):
+    if not ours or any(part.name in REFUSED for part in wrappers):
         return None
     kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
     document = {
@@ -79,7 +81,8 @@ def as_data(spec: Any) -> dict[str, Any] | None:
 def _wrapper(part: Any) -> tuple[Callable[..., gymnasium.Env], dict[str, Any]]:
     """Return one of Gymnasium's own wrappers by its name, and its arguments."""
     name, kwargs = (part.get("name"), part.get("kwargs", {})) if isinstance(part, dict) else (None, None)
-    kind = getattr(gymnasium.wrappers, name, None) if name in gymnasium.wrappers.__all__ else None
+    allowed = name in gymnasium.wrappers.__all__ and name not in REFUSED
+    kind = getattr(gymnasium.wrappers, str(name), None) if allowed else None
     if kind is None or not isinstance(kwargs, dict):
         raise checks.error("env", f"the wrapper {name!r} in a file", "one of Gymnasium's own", REMEDY)
     return kind, kwargs
@@ -88,13 +91,13 @@ def _wrapper(part: Any) -> tuple[Callable[..., gymnasium.Env], dict[str, Any]]:
 def as_made(env: gymnasium.Env) -> bool:
     """Return whether an environment is what its specification makes, as far as numbers, texts and arrays tell."""
     try:
-        pair = episodes.copied(env), gymnasium.make(env.spec)  # pyright: ignore[reportArgumentType]
-        for each in pair:
-            each.reset(seed=0)
+        with contextlib.closing(gymnasium.make(env.spec)) as made:  # pyright: ignore[reportArgumentType]
+            copy = episodes.copied(env)  # what it shares with the user's is not to be closed
+            for each in (copy, made):
+                each.reset(seed=0)
+            return _told(copy) == _told(made)
     except Exception:
         return False
-    copy, made = map(_told, pair)
-    return copy == made
 
 
 def _told(env: gymnasium.Env) -> dict[str, bytes]:

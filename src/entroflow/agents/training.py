@@ -89,7 +89,9 @@ class Training:
         """What learning reads and writes."""
         if isinstance(self._learner, sac.State):
             sizes = {"obs_size": self.task.obs_size, "action_size": self.task.action_size}
-            self._learner = loop_gym.start(self._learner, self._learn_keys, capacity=self._capacity, **sizes)
+            keys = self._learn_keys  # those of an agent loaded without its memory are other ones than it began with
+            keys = jax.vmap(jax.random.fold_in, (0, None))(keys, self.step) if self.step else keys
+            self._learner = loop_gym.start(self._learner, keys, capacity=self._capacity, **sizes)
         return self._learner
 
     def advance(self, steps: int, stop: Stop = bool) -> list[Row]:
@@ -211,6 +213,7 @@ class Training:
         ended = []
         if (rollout := self._rollout) is not None:
             ended = [(i, *episode) for i, episodes in enumerate(rollout.ended) for episode in episodes]
+        if rollout is not None and rollout.running:  # otherwise episodes begin anew, here as after a resumption
             try:
                 numbers["envs"], more = environment_state.capture(rollout.envs)
                 obs = rollout.obs.reshape(-1, rollout.obs.shape[-1])
@@ -226,12 +229,9 @@ class Training:
         if "loop.agent.critic.q.layers.0.weight" not in arrays:
             arrays = legacy.renamed(arrays)
         shapes = self.loop  # made, not traced: it is compiled with options of its own
-        full = {name: part for name, part in arrays.items() if name.startswith("loop.replay.")}
-        for name, part in full.items():
-            room = (0, max(0, self._capacity - part.shape[1]))
-            full[name] = np.pad(part, [(0, 0), room, *[(0, 0)] * (part.ndim - 2)])
-        self._learner = committed(checkpoint.unflatten("loop", shapes, arrays | full))
-        if numbers["step"]:
+        self._learner = committed(checkpoint.unflatten("loop", shapes, self._filled_up(arrays)))
+        self._pending = None
+        if "pending.reward" in arrays:  # not in those of one that has made no step since it was loaded
             pending = jax.tree.map(lambda ring: ring[:, : self.settings.num_envs], self.loop.replay)
             self._pending = checkpoint.unflatten("pending", pending, arrays)
         self.step, self._updates = index(numbers["step"]), index(numbers["updates"])
@@ -248,6 +248,14 @@ class Training:
                 self.obstacle = str(problem)
         for run, total, length in arrays["ended"]:
             rollout.ended[int(run)].append((float(total), int(length)))
+
+    def _filled_up(self, arrays: checkpoint.Arrays) -> checkpoint.Arrays:
+        """Return the arrays with a replay of the full capacity."""
+        full = {name: part for name, part in arrays.items() if name.startswith("loop.replay.")}
+        for name, part in full.items():
+            room = (0, max(0, self._capacity - part.shape[1]))
+            full[name] = np.pad(part, [(0, 0), room, *[(0, 0)] * (part.ndim - 2)])
+        return arrays | full
 
     def close(self) -> None:
         """Close the environments."""

@@ -48,7 +48,8 @@ def watch(command: WatchOptions) -> int:
     cache_compilations()
     agent = SAC.load(folder, env=command.task)
     act = lambda obs: agent.predict(obs, deterministic=not command.stochastic)[0]  # noqa: E731
-    film = record(agent.task.name, act, command.out, episodes=command.episodes, seed=command.seed)
+    data = agent.task.data if isinstance(agent.task.data, dict) else None
+    film = record(agent.task.name, act, command.out, episodes=command.episodes, seed=command.seed, data=data)
     returns = ", ".join(f"{value:.1f}" for value in film.returns)
     Console().print(f"{film.path}: {film.frames} frames, return {returns}", soft_wrap=True)
     return 0
@@ -61,7 +62,7 @@ def export(command: ExportOptions) -> int:
     from ..export import acting, write
     from ..export.programs import NEEDS
 
-    agent = load(command.folder, temperature=command.temperature, seed=command.seed)
+    agent = load(command.folder, temperature=command.temperature, seed=command.seed, env=command.task)
     program = acting(agent.config, agent.state, command.best_of)
     out, ending = command.out, {"c": ".h"}.get(command.format or "", f".{command.format}")
     if command.format is not None and out.suffix != ending:

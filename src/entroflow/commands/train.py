@@ -3,6 +3,7 @@
 JAX is imported once it is known that the folder and the task will do.
 """
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def _train(out: Path, found: "Task", config: dict[str, Any], settings: "Settings
 def _again(out: Path, spec: Any) -> str:
     """Return the command that goes on with a run; no folder chooses a module, so that one's own is to be named."""
     own = isinstance(spec, str) and ":" in spec and not spec.startswith("entroflow.")
-    return f"entroflow resume {out}" + (f" --task {spec}" if own else "")
+    return shlex.join(["entroflow", "resume", str(out), *(["--task", spec] if own else [])])
 
 
 def _changes(assignments: tuple[str, ...], settings: "Settings") -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from .. import checks, files
+from ..agents import specification
 from ..agents.refusals import install
 from ..names import COMPILED
 
@@ -36,15 +37,18 @@ def record(
     *,
     episodes: int = 1,
     seed: int = 0,
+    data: dict[str, Any] | None = None,
 ) -> Video:
     """Run a policy in a Gymnasium environment and film it.
 
     Without an ending, .mp4 or .gif, the film is an MP4 if imageio-ffmpeg is installed, a GIF if not. Seeds of further
-    episodes count up. It runs in real time. What cannot be filmed is a `ValueError` of one sentence.
+    episodes count up. It runs in real time. `data` are its arguments, time limit and wrappers, as `Task.data` has them,
+    where they are not those that it is registered with. What cannot be filmed is a `ValueError` of one sentence.
     """
     checks.positive_int("episodes", episodes)
+    checks.seed("seed", seed)
     path = _film(Path(path))
-    env = _make(env_id)
+    env = _make(env_id, data)
     rewards: list[list[float]] = []
 
     def frames() -> Iterator[Image.Image]:
@@ -91,14 +95,18 @@ def _ffmpeg() -> str | None:
         return None
 
 
-def _make(env_id: str) -> gymnasium.Env:
+def _make(env_id: str, data: dict[str, Any] | None) -> gymnasium.Env:
     env_id = COMPILED.get(env_id, env_id)  # what is seen and done there is the same
     if env_id.startswith("entroflow/"):
         import_module("entroflow.envs")  # registers them
     expected = "an environment that renders images (rgb_array)"
     try:
         with warnings.catch_warnings(action="ignore"):  # Gymnasium warns of what is said here in one sentence
-            env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
+            if data is None:
+                env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True)
+            else:
+                _, build, _ = specification.read(data | {"kwargs": data["kwargs"] | {"render_mode": "rgb_array"}})
+                env = build()
         if env.render_mode == "rgb_array" and "rgb_array" in env.metadata.get("render_modes", []):
             _follow(env.unwrapped)
             return env
@@ -150,13 +158,15 @@ def _mp4(path: Path, fps: float, frames: Iterator[Image.Image]) -> None:
     command = [str(_ffmpeg()), "-y", "-loglevel", "error", *pixels, *film, str(path)]
     process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        process.stdin.write(first.tobytes())
-        for image in frames:
-            process.stdin.write(image.tobytes())
+        with contextlib.suppress(BrokenPipeError):  # it says itself why it ended
+            process.stdin.write(first.tobytes())
+            for image in frames:
+                process.stdin.write(image.tobytes())
     finally:
         _, said = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"ffmpeg failed: {said.decode(errors='replace').strip()}")
+        given = f"a failure of ffmpeg ({said.decode(errors='replace').strip()})"
+        raise checks.error("film", given, "an MP4", "name the file .gif")
 
 
 def _gif(path: Path, fps: float, frames: Iterator[Image.Image]) -> None:

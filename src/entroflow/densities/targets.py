@@ -28,7 +28,7 @@ class Density(NamedTuple):
     """A density exp(log_density(x)) / Z on R^d."""
 
     name: str
-    """What the command line calls it."""
+    """What tables and figures call it."""
     size: int
     """Dimension d."""
     log_density: Callable[[Array], Array]

@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import optimise
 from ..checks import error
-from ..fields import Count, NonNegative, Positive, Share, check_fields
+from ..fields import Count, Discount, NonNegative, Positive, Share, check_fields
 from ..flow import FlowPolicy
 from .loss import weighted_regression
 from .proposals import Propose, QFunction, current_policy
@@ -45,7 +45,7 @@ class FitConfig:
     pairs: Count = 2
     rate: Positive = 1e-2
     warmup: Share = 0.02
-    ess_floor: Share = 0.3
+    ess_floor: Discount = 0.3
     average: NonNegative = 0.1
     target: RegressionTarget = "pair"
 

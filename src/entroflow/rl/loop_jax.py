@@ -114,4 +114,5 @@ def advance(
 
     none = jnp.full(loop.key.shape, -1.0)
     loop, totals, broke = jax.lax.fori_loop(0, iterations, accumulate, (loop, zeros, none))
-    return loop, jax.tree.map(lambda total: total / iterations.astype(total.dtype), totals) | {"broke": broke}
+    counted = jnp.where(broke < 0, iterations.astype(broke.dtype), broke + 1)
+    return loop, jax.tree.map(lambda total: total / counted, totals) | {"broke": broke}

@@ -43,9 +43,11 @@ Draw = Callable[[PRNGKeyArray, Array], tuple[Array, Array]]
 def credible(log_prob: Float[Array, "*batch"], action_space: ActionSpace) -> Float[Array, "*batch"]:
     """Return log π within 30 nats for each component, around −log of the box's half-widths, or of the space's units.
 
-    It is what learning hears of log π. A drawn action is less likely than that once in e³⁰ draws, and one more likely
-    lies within 10⁻¹³ of the box of its neighbours: farther out a solver has failed. It does at single states whose
-    field is stiff, with millions of nats, which no critic, temperature or average would get over. No gradient passes.
+    It is what critics' targets and the temperature hear of log π; what candidates say of the soft value, from which a
+    network of V learns, is taken as it is. A drawn action is less likely than that once in e³⁰ draws, and one more
+    likely lies within 10⁻¹³ of the box of its neighbours: farther out a solver has failed. It does at single states
+    whose field is stiff, with millions of nats, which no critic, temperature or average would get over. No gradient
+    passes.
     """
     usual = -action_space.log_det(jnp.zeros(action_space.size))
     most = CREDIBLE * action_space.size

@@ -18,7 +18,6 @@ from .records import Record
 ALL_TASKS = "all tasks"
 POINTS = 100  # of a curve at most
 FEW = 5  # seeds, below which an interval is said to be rough
-NOT_A_CHOICE = frozenset({"out", "seed", "seeds", "steps", "wandb"})  # settings that make no other algorithm
 
 
 class Estimate(NamedTuple):
@@ -148,7 +147,7 @@ def _flatten(settings: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, 
     for key, value in settings.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")
-        elif key not in NOT_A_CHOICE:
+        else:
             yield prefix + key, value
 
 

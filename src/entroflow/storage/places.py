@@ -1,5 +1,6 @@
 """Where agents lie in a folder of entroflow. Without JAX, so that a wrong folder is refused before that is imported."""
 
+import re
 from pathlib import Path
 
 from .. import checks
@@ -9,6 +10,7 @@ from .legacy import POLICY
 AGENT = "agent.json"
 BEST, LAST = Path(CHECKPOINTS, "best"), Path(CHECKPOINTS, "last")
 POLICIES = "policies"  # in an output folder of `entroflow lqr`
+NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 
 
 def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
@@ -19,7 +21,8 @@ def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
     with checks.reachable(folder):
         if any((folder / name).is_file() for name in (AGENT, POLICY)):
             return [folder]
-        found = sorted([*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")])
+        found = [*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")]
+        found.sort(key=lambda path: [float(part) for part in re.findall(NUMBER, path.name)])
     if not found:
         expected = "the folder of an agent, of a training, or an output folder of entroflow lqr"
         raise checks.error("folder", f"{str(folder)!r}, which holds no agent", expected, "check the path")

@@ -1,5 +1,6 @@
 """What is left of a study: what became of every trial, the comparison of all, and study.json."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -88,9 +89,10 @@ def draw_profiles(comparison: Comparison) -> Figure:
         ax = figure.subplots()
         ends = {curve.algorithm: np.sort(curve.values[..., -1].ravel()) for curve in comparison.aggregate}
         edges = min(map(min, ends.values())), max(map(max, ends.values()))
-        for scores in ends.values():
+        for scores, look in zip(ends.values(), plotting.looks(len(ends)), strict=True):
+            style = {name: part for name, part in look.items() if not name.startswith("marker")}
             at = np.concatenate([edges[:1], scores, edges[1:]])
-            ax.step(at, [float(np.mean(scores > score)) for score in at], where="post")
+            ax.step(at, [float(np.mean(scores > score)) for score in at], where="post", **style)
         for line, name in zip(ax.lines, ends, strict=True):
             line.set_label(name)
         ax.set_xlabel("normalised return at the end")
@@ -106,4 +108,4 @@ def write_best(out: Path, outcomes: Sequence[Outcome]) -> str:
     trial = outcomes[0].trial
     write_json(out / BEST, trial.settings)
     how = "--preset" if trial.algorithm in PRESETS else "--algorithm"
-    return f"entroflow train {trial.task} {how} {trial.algorithm} --settings {out / BEST}"
+    return shlex.join(["entroflow", "train", trial.task, how, trial.algorithm, "--settings", str(out / BEST)])

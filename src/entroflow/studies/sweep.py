@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .. import checks
+from .. import checks, devices
 from ..files import replace
 from ..storage import records
 from ..storage.curves import table
@@ -59,10 +59,9 @@ def sweep(
         raise checks.error("sweep", f"no package {missing[0]}", "what the extra ray brings", remedy)
     before = _begun(plan, out, resume=resume)
     where = address or os.environ.get("RAY_ADDRESS") or HERE
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = here if where == HERE else None
-    if cores is not None and plan.needs.cores > cores:
-        given, expected = f"{plan.needs.cores:g} for one trial", f"at most the {cores} of this machine"
+    here = devices.cores() if where == HERE else None
+    if here is not None and plan.needs.cores > here:
+        given, expected = f"{plan.needs.cores:g} for one trial", f"at most the {here} of this machine"
         raise checks.error("needs: cores", given, expected, "ask for less, or pass --address")
     memory = int(one.check(plan) * 2**30)
     _check_folders(plan, out)
@@ -81,7 +80,7 @@ def sweep(
         display = Display(plan.trials[0].steps, done, count, console)
         trials = [] if plan.search else plan.trials
         try:
-            with joined(where, cores, plan.needs, memory) as dashboard, display:
+            with joined(where, here, plan.needs, memory) as dashboard, display:
                 display.heading = f"{count} trials, {len(done)} of them finished; dashboard: {dashboard}"
                 console.print(display.heading, markup=False, highlight=False, soft_wrap=True)
                 trials = conduct(plan, out, memory, display, resume=resume)

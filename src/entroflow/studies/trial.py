@@ -124,8 +124,8 @@ def work(config: dict[str, Any]) -> None:
             before.to_directory(folder)
 
     def report(step: int, *, failed: str = "") -> None:
-        step, value, seconds = score(folder, config["objective"])
-        value = -math.inf if failed else value  # which a search takes, as it does not take NaN
+        # Minus infinity, which a search takes, as it does not take NaN; what failed may have no records to read.
+        step, value, seconds = (step, -math.inf, 0.0) if failed else score(folder, config["objective"])
         found = {"step": step, "score": value, "seconds": seconds, "failed": failed}
         travels = scratch is not None and (folder / records.CONFIG).exists()
         tune.report(found, checkpoint=tune.Checkpoint.from_directory(folder) if travels else None)

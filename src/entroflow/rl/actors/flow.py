@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ...checks import error
-from ...fields import Count, Layers, NonNegative, Positive, Share, named
+from ...fields import Count, Discount, Layers, NonNegative, Positive, named
 from ...flow import ActionSpace, FlowPolicy, RungeKutta, Solver, VelocityNetwork
 from ...isfm import (
     NORMALISATIONS,
@@ -87,7 +87,7 @@ class Flow(ActorDefaults):
     states: Count = 32
     candidates: Count = 8
     pairs: Count = 1
-    ess_floor: Share = 0.3
+    ess_floor: Discount = 0.3
     target: RegressionTarget = "posterior"
     pathwise: NonNegative = 0.3
     proposal: str | Propose = "policy"
