@@ -44,13 +44,14 @@ def test_beside_a_controller_the_policy_waits():
     assert plan.settings(100, begun=True).critic.width > plan.settings(100).critic.width
 
 
-@pytest.mark.parametrize("algorithm", ["sac_isfm", "gaussian_sac"])
+@pytest.mark.parametrize("algorithm", ["sac_isfm", "gaussian_sac", "denoising"])
 def test_the_preset_of_the_critic_of_crossq(algorithm):
     """It goes into a file and comes back, and settings of its critic have their names."""
     found = change(of_algorithm(algorithm, "crossq"), {"critic_width": 16})
     assert found.config.critic == CrossQ(width=16) and from_json(to_json(found)) == found
-    assert found.policy_delay == {"sac_isfm": 1, "gaussian_sac": 3}[algorithm] and found.config.actor.rate == 1e-3
-    assert (found.learning_starts, found.temperature) == (5000, 1.0)
+    told = {"sac_isfm": (1, 1e-3), "gaussian_sac": (3, 1e-3), "denoising": (1, 3e-4)}
+    assert (found.policy_delay, found.config.actor.rate) == told[algorithm]
+    assert (found.learning_starts, found.temperature, found.config.actor.average) == (5000, 1.0, 0.05)
 
 
 @pytest.mark.parametrize(

@@ -30,15 +30,18 @@ PAPER = {
     "solver": RungeKutta("midpoint", 4),
     "critic_soft_value": "action",
 }
-BEGUN = {"learning_starts": 5000, "temperature": 1.0}  # as CrossQ's authors: bold at first, or seeds get stuck
+# As CrossQ's authors begin: bold at first, or seeds get stuck. What acts in the end is an average, for single policies
+# of this critic swing.
+CROSSQ = {"critic": CrossQ(), "learning_starts": 5000, "temperature": 1.0, "average": 0.05}
 # What is set beside the defaults of an algorithm: "paper" is Algorithm 2 as it is written (arXiv 2512.23870), "crossq"
 # the critic of CrossQ with what was found to go with it (experiments/changes).
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {name: {} for name in ACTORS},
     "paper": {"sac_isfm": PAPER},
     "crossq": {
-        "sac_isfm": {"critic": CrossQ(), "pathwise": 1.0} | BEGUN,
-        "gaussian_sac": {"critic": CrossQ(), "rate": 1e-3, "policy_delay": 3} | BEGUN,
+        "sac_isfm": CROSSQ | {"pathwise": 1.0},
+        "gaussian_sac": CROSSQ | {"rate": 1e-3, "policy_delay": 3},
+        "denoising": CROSSQ,
     },
 }
 

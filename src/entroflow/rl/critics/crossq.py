@@ -103,9 +103,7 @@ class CrossQ:
         values = eqx.filter_vmap(lambda network, known: network(inputs, known)[0])(state.q, state.statistics)
         return state.value_units.restore(self._joined(values)[0])
 
-    def policy_q(self, state: CrossQState, obs: Float[Array, " n"], action: Float[Array, " d"]) -> Float[Array, ""]:
-        """Return the same, see `Critic.q`."""
-        return self.q(state, obs, action)
+    policy_q = q
 
     def update(self, state: CrossQState, experience: Experience) -> tuple[CrossQState, Metrics]:
         """Make one gradient step of every network, see `Critic.update`.
