@@ -16,7 +16,7 @@ TASKS = {
     "mujoco/halfcheetah": "HalfCheetah-v5",
 }
 ALGORITHMS = "sac_isfm", "gaussian_sac"
-LONG = [  # with the critic of CrossQ: task, steps, how it began, the flow's folder and the Gaussian's
+LONG = [  # with the critic of CrossQ, acting by single actors: task, steps, how it began, the flow's folder and the Gaussian's
     ("Hopper-v5", 50_000, ", begun timidly", "hopper/crossq-five", "hopper/crossq-gaussian-five"),
     ("Hopper-v5", 50_000, "", "hopper/crossq-bold-five", "hopper/crossq-gaussian-bold-five"),
     ("HalfCheetah-v5", 50_000, "", "halfcheetah/crossq-bold-five", "halfcheetah/crossq-gaussian-bold-five"),
@@ -50,10 +50,10 @@ def table() -> str:
         rows.append([f"{task}: return after {last:,} steps", *cells])
     for task, steps, begun, *folders in LONG:
         cells = [frame.told(returns("mujoco/100k", folder, steps)[1], "{:,.0f}") for folder in folders]
-        rows.append([f"{task}, `--preset crossq`{begun}: return after {steps:,} steps", *cells])
+        rows.append([f"{task}, `--preset crossq`, `average=0`{begun}: return after {steps:,} steps", *cells])
     for folder in long.COMPARED:
         cells = [frame.told(late(f"{folder}/{run}"), "{:,.0f}") for run in ("crossq-bold", "crossq-gaussian-bold")]
-        rows.append([f"{long.TASKS[folder]}, `--preset crossq`: return from 80,000 to 100,000 steps", *cells])
+        rows.append([f"{long.TASKS[folder]}, `--preset crossq`, `average=0`: return from 80,000 to 100,000 steps", *cells])
     return frame.markdown(["", "SAC-ISFM", "Gaussian SAC"], rows)
 
 

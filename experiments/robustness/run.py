@@ -82,7 +82,7 @@ def measure(path: Path) -> list[frame.Row]:
 
 
 def table(rows: Sequence[frame.Row]) -> str:
-    """Return a Markdown table: the mean return ± its standard error over seeds, and the share of the unchanged one."""
+    """Return a Markdown table: the mean return [lowest, highest seed], and the share of the unchanged one."""
     returns: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
         key = row["task"], row["agent"], row["actions"], row["change"], row["seed"]
@@ -98,8 +98,7 @@ def table(rows: Sequence[frame.Row]) -> str:
         for column in columns:
             means = seed_means(column, change)
             share = np.mean(means) / np.mean(seed_means(column, "none")) if means else np.nan
-            error = np.std(means, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.nan
-            cells.append(f"{np.mean(means):.0f} ± {error:.0f} ({share:.2f})" if means else "–")
+            cells.append(f"{frame.told(means, '{:.0f}')} ({share:.2f})" if means else "–")
         lines.append(cells)
     return frame.markdown(["change", *(f"{task}: {agent}, {actions}" for task, agent, actions in columns)], lines)
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 import experiments
+from experiments import frame
 from experiments.ablations import run as ablations
 from experiments.changes import report as changes
 from experiments.examples import run as examples
 from experiments.frozen import run as frozen
 from experiments.lqr.table import table as table_of_lqr
 from experiments.mjx import run as mjx
+from experiments.mujoco import average
 from experiments.mujoco.long import table as table_of_long_runs
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
@@ -85,6 +87,7 @@ def test_lqr_reaches_its_goals(system):
 def test_the_readme_of_mujoco_has_the_long_runs():
     """As they are committed."""
     assert table_of_long_runs() in (ROOT / "mujoco/README.md").read_text()
+    assert average.table(frame.read_rows(ROOT / "mujoco/average.csv")) in (ROOT / "mujoco/README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["mjx", "frozen"])

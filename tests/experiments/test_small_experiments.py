@@ -13,8 +13,10 @@ import pytest
 from matplotlib.image import imread
 
 import entroflow
+from entroflow.cli import main
 from entroflow.storage import checkpoint, keeping
 from experiments.ablations import run as ablations
+from experiments.mujoco import average
 from experiments.proposals import run as proposals
 from experiments.resume import run as resume
 from experiments.robustness import run as robustness
@@ -168,3 +170,22 @@ def test_resume(tmp_path):
     assert resume.main(["--task", "multigoal", "--kills", "1", "--out", str(tmp_path / "out")]) == 0
     (row,) = rows_of(tmp_path / "out" / "kills.csv")
     assert row["different"] == ""
+
+
+def test_averages_of_actors(tmp_path, monkeypatch):
+    """A finished run learns on as one with a longer plan does, and every average is evaluated; one is the actor."""
+    changed = [f"{name}={value}" for name, value in TINY.items()]
+    command = ["train", "Pendulum-v1", "--evaluate-every", "20", "--evaluation-episodes", "1", "--seed", "3", "--out"]
+    assert main([*command, str(tmp_path / "run"), "--steps", "20", "--set", *changed]) == 0
+    monkeypatch.setattr(average, "BETWEEN", 5)
+    monkeypatch.setattr(average, "EVERY", 10)
+    rows = list(average.measure(tmp_path / "run", 20, 2))
+    assert [(row["seed"], row["step"], row["window"]) for row in rows] == [
+        (3, step, window) for step in (30, 40) for window in average.WINDOWS
+    ]
+    whole = entroflow.SACISFM("Pendulum-v1", seed=3, **TINY)
+    whole.learn(40)
+    alone = whole._training.evaluate(2, seed=average.FIRST_EPISODE + 20)
+    assert rows[4]["return"] == round(sum(row["return"] for row in alone) / 2)
+    assert len({row["return"] for row in rows[4:]}) > 1
+    assert average.table(rows).count("| Pendulum-v1 | 3 | 2 |") == 1
