@@ -16,7 +16,7 @@ TASKS = {
     "mujoco/halfcheetah": "HalfCheetah-v5",
 }
 ALGORITHMS = "sac_isfm", "gaussian_sac"
-LONG = [  # with the critic of CrossQ, acting by single actors: task, steps, how it began, the flow's folder and the Gaussian's
+LONG = [  # with the critic of CrossQ and single actors: task, steps, how it began, the flow's folder and the Gaussian's
     ("Hopper-v5", 50_000, ", begun timidly", "hopper/crossq-five", "hopper/crossq-gaussian-five"),
     ("Hopper-v5", 50_000, "", "hopper/crossq-bold-five", "hopper/crossq-gaussian-bold-five"),
     ("HalfCheetah-v5", 50_000, "", "halfcheetah/crossq-bold-five", "halfcheetah/crossq-gaussian-bold-five"),
@@ -53,7 +53,8 @@ def table() -> str:
         rows.append([f"{task}, `--preset crossq`, `average=0`{begun}: return after {steps:,} steps", *cells])
     for folder in long.COMPARED:
         cells = [frame.told(late(f"{folder}/{run}"), "{:,.0f}") for run in ("crossq-bold", "crossq-gaussian-bold")]
-        rows.append([f"{long.TASKS[folder]}, `--preset crossq`, `average=0`: return from 80,000 to 100,000 steps", *cells])
+        told = "`--preset crossq`, `average=0`: return from 80,000 to 100,000 steps"
+        rows.append([f"{long.TASKS[folder]}, {told}", *cells])
     return frame.markdown(["", "SAC-ISFM", "Gaussian SAC"], rows)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from entroflow.plotting import EXACT, LEARNED, OTHER, QUIET, STYLE, label_logarithmic, new_figure, save
+from entroflow.plotting import EXACT, LEARNED, OTHER, QUIET, STYLE, label_logarithmic, new_figure, power_of_ten, save
 
 from . import weights as weighing
 from .report import DIVERGENCE_SLOPE, SAMPLES_SLOPE, average, proposal_rows
@@ -19,12 +19,6 @@ LOOKS = {"shifted": (LEARNED, "o", "-"), "widened": (OTHER, "s", "--"), "narrowe
 LOOKS |= {"self": (LEARNED, "o", "-"), "state": (OTHER, "s", "-"), "raw": (GREEN, "^", "-")}
 TITLE = "Theorem 2: W₂² between the learned distribution and its target\n(marks: seeds; lines: their geometric mean)"
 BOUND = {"color": EXACT, "linestyle": "--", "linewidth": 1.2}
-
-
-def power_of_ten(value: float) -> str:
-    """Write a power of ten as one, and another number as it is."""
-    power = float(np.log10(value))
-    return f"$10^{{{power:.0f}}}$" if abs(power - round(power)) < 1e-9 else f"{value:g}"
 
 
 def draw(folder: Path, document: dict[str, Any]) -> None:
