@@ -97,10 +97,7 @@ def train(python: Path | None, algorithm: str, task: str, seed: int, steps: int,
 
 def read(path: Path) -> list[Row]:
     """Return the rows of a file, none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return list(frame.read_rows(path)) if path.exists() else []
 
 
 def written(rows: Sequence[Row]) -> str:

@@ -3,7 +3,6 @@
 python -m experiments.changes.report
 """
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,17 +23,11 @@ SCREEN_MARKS = 5000, 10_000, 15_000, 20_000, 25_000, 45_000
 DEFAULTS = "defaults"
 
 
-def read(path: Path) -> list[frame.Row]:
-    """Read a CSV file."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def controls() -> list[frame.Row]:
     """Return the mean of every evaluation of the default's runs until the last mark, the best of 16 actions alone."""
     rows: dict[tuple[str, str, int], list[float]] = {}
     for task, folder in FOLDERS.items():
-        for row in read(HERE.parent / "mujoco" / folder / "sac_isfm" / "evaluations.csv"):
+        for row in frame.read_rows(HERE.parent / "mujoco" / folder / "sac_isfm" / "evaluations.csv"):
             if 0 < int(row["step"]) <= MARKS[-1]:
                 rows.setdefault((task, row["seed"], int(row["step"])), []).append(float(row["return"]))
     names = "task", "seed", "step"
@@ -136,5 +129,5 @@ def _told(values: Iterable[object]) -> str:
 
 
 if __name__ == "__main__":
-    write(HERE, read(HERE / "results.csv"))
-    replace(HERE / "screen.md", screened(read(HERE / "screen.csv")))
+    write(HERE, frame.read_rows(HERE / "results.csv"))
+    replace(HERE / "screen.md", screened(frame.read_rows(HERE / "screen.csv")))

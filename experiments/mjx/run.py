@@ -4,7 +4,6 @@ States are those of episodes of random actions, and the same bodies a meter high
 MJX computes in single precision, MuJoCo in double.
 """
 
-import csv
 import importlib
 import sys
 from collections.abc import Sequence
@@ -202,8 +201,7 @@ def table(rows: Sequence[frame.Row]) -> str:
 
 def read(folder: Path) -> list[frame.Row]:
     """Read the rows of a run."""
-    with (folder / "results.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return list(frame.read_rows(folder / "results.csv"))
 
 
 def plan(options: Options) -> frame.Work:

@@ -6,7 +6,6 @@ together 5, which is what α is to be compared with; noise has a hundredth of th
 begin with is the optimum for inputs ten times as dear.
 """
 
-import csv
 import functools
 import json
 import resource
@@ -144,8 +143,7 @@ def measure(name: str, method: str, alphas: tuple[float, ...], options: Options,
     if done.returncode == 1 and len(alphas) > 1:
         alone = [measure(name, method, (alpha,), options, folder) for alpha in alphas]
         return {key: [row for found in alone for row in found[key]] for key in ("rows", "curves")}
-    with (out / "metrics.csv").open(newline="") as file:
-        watched = list(csv.DictReader(file))
+    watched = frame.read_rows(out / "metrics.csv")
     head = {"plant": name, "method": method, "states": len(lqr.A), "inputs": len(lqr.R)}
     curves = [head | {key: step[key] for key in ("alpha", "seed", "transitions", *FOUND)} for step in watched]
     start = None if method in METHODS else distance(lqr, gain)

@@ -1,10 +1,9 @@
 """The tables of the committed data: python -m experiments.sweep.table."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..frame import markdown
+from ..frame import markdown, read_rows
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -29,11 +28,6 @@ def times(rows: Rows) -> str:
     return markdown(headers, cells)
 
 
-def read(name: str) -> Rows:
-    """Return the rows of a committed file."""
-    with (Path(__file__).parent / name).open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 if __name__ == "__main__":
-    print(kills(read("kills.csv")), times(read("times.csv")), sep="\n", end="")
+    here = Path(__file__).parent
+    print(kills(read_rows(here / "kills.csv")), times(read_rows(here / "times.csv")), sep="\n", end="")

@@ -13,6 +13,7 @@ from scipy.stats import norm
 from entroflow.moments import Moments, standard
 from entroflow.rl import Critic, Experience
 from entroflow.storage import keeping
+from experiments import frame
 from experiments.changes import report, run
 from experiments.changes.critics import FORGETS, SMOOTHING, Network, Variant, hl_gauss, project
 
@@ -142,7 +143,7 @@ def test_a_change_that_is_stopped_goes_on_within_its_cell(tmp_path, monkeypatch)
     command = ["--out", str(tmp_path / "out")]
     assert run.main(command) == 128 + signal.SIGTERM and run.main([*command, "--resume"]) == 0
     assert calls == [0, 10, 20, 30]
-    found = [report.read(tmp_path / name / "results.csv") for name in ("whole", "out")]
+    found = [frame.read_rows(tmp_path / name / "results.csv") for name in ("whole", "out")]
     assert [{**row, "seconds": ""} for row in found[0]] == [{**row, "seconds": ""} for row in found[1]]
     assert [row["step"] for row in found[0]] == ["20", "40"] and "width=4" in found[0][0]["settings"]
 
