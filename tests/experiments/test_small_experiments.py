@@ -175,7 +175,7 @@ def test_resume(tmp_path):
 def test_averages_of_actors(tmp_path, monkeypatch):
     """A finished run learns on as one with a longer plan does, and every average is evaluated; one is the actor."""
     changed = [f"{name}={value}" for name, value in TINY.items()]
-    command = ["train", "Pendulum-v1", "--evaluate-every", "20", "--evaluation-episodes", "1", "--seed", "3", "--out"]
+    command = ["train", "Pendulum-v1", "--algorithm", "gaussian_sac", "--evaluate-every", "20", "--evaluation-episodes", "1", "--seed", "3", "--out"]
     assert main([*command, str(tmp_path / "run"), "--steps", "20", "--set", *changed]) == 0
     monkeypatch.setattr(average, "BETWEEN", 5)
     monkeypatch.setattr(average, "EVERY", 10)
@@ -183,7 +183,7 @@ def test_averages_of_actors(tmp_path, monkeypatch):
     assert [(row["seed"], row["step"], row["window"]) for row in rows] == [
         (3, step, window) for step in (30, 40) for window in average.WINDOWS
     ]
-    whole = entroflow.SACISFM("Pendulum-v1", seed=3, **TINY)
+    whole = entroflow.GaussianSAC("Pendulum-v1", seed=3, **TINY)
     whole.learn(40)
     alone = whole._training.evaluate(2, seed=average.FIRST_EPISODE + 20)
     assert rows[4]["return"] == round(sum(row["return"] for row in alone) / 2)

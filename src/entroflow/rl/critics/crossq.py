@@ -151,7 +151,10 @@ class CrossQ:
 class BatchNormMLP(eqx.Module):
     """A perceptron from a batch of normalised inputs to normalised values, what each of its layers reads normalised.
 
-    For the arguments see `MLP`, and `CrossQ` for epsilon.
+    For the arguments see `MLP`.
+
+    Args:
+        epsilon: see `CrossQ`.
     """
 
     layers: tuple[eqx.nn.Linear, ...]
