@@ -49,8 +49,9 @@ def late(rows: list[dict[str, str]], seed: str) -> float | None:
 
 
 def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
-    """Draw the preset's returns, seed by seed and their mean, beside the means of CrossQ's authors, ± deviation."""
-    figure = new_figure(7.2, 2.8, "--preset crossq, 100,000 steps: thin lines are seeds, thick ones their mean")
+    """Draw returns of the preset without averages, the seeds and their mean, beside the means of CrossQ's authors."""
+    told = "--preset crossq, average=0, 100,000 steps: thin lines are seeds, thick ones their mean"
+    figure = new_figure(7.2, 2.8, told)
     panels = figure.subplots(1, len(COMPARED))
     published = frame.read_rows(folder.with_name("authors.csv"))
     for panel, name in zip(panels, COMPARED, strict=True):

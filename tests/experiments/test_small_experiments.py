@@ -175,7 +175,8 @@ def test_resume(tmp_path):
 def test_averages_of_actors(tmp_path, monkeypatch):
     """A finished run learns on as one with a longer plan does, and every average is evaluated; one is the actor."""
     changed = [f"{name}={value}" for name, value in TINY.items()]
-    command = ["train", "Pendulum-v1", "--algorithm", "gaussian_sac", "--evaluate-every", "20", "--evaluation-episodes", "1", "--seed", "3", "--out"]
+    command = ["train", "Pendulum-v1", "--algorithm", "gaussian_sac", "--seed", "3", "--evaluate-every", "20"]
+    command += ["--evaluation-episodes", "1", "--out"]
     assert main([*command, str(tmp_path / "run"), "--steps", "20", "--set", *changed]) == 0
     monkeypatch.setattr(average, "BETWEEN", 5)
     monkeypatch.setattr(average, "EVERY", 10)
