@@ -26,25 +26,25 @@ def table(folder: Path = Path(__file__).parent / "100k") -> str:
         seeds = sorted({row["seed"] for row in rows})
         found = [[means(rows, seed, mark) for seed in seeds] for mark in MARKS]
         task, change = path.parts[-3:-1]
-        found.append([late(rows, seed) for seed in seeds])
+        found += [[late(rows, seed, what) for seed in seeds] for what in ("return", "length")]
         cells = [
             frame.told(filter(None, part), "{:.0f}").removesuffix(" (one seed)") if any(part) else "–" for part in found
         ]
         lines.append([TASKS[task], change, str(len(seeds)), *cells])
-    steps = [*(f"{mark:,}" for mark in MARKS), f"from {LATE[0]:,} on"]
+    steps = [*(f"{mark:,}" for mark in MARKS), f"from {LATE[0]:,} on", "steps an episode then"]
     return frame.markdown(["task", "run", "seeds", *steps], lines)
 
 
-def means(rows: list[dict[str, str]], seed: str, step: int) -> float | None:
-    """Return the mean return of the episodes that a seed was evaluated with at a step."""
-    found = [float(row["return"]) for row in rows if row["seed"] == seed and int(row["step"]) == step]
+def means(rows: list[dict[str, str]], seed: str, step: int, what: str = "return") -> float | None:
+    """Return the mean return, or the mean length, of the episodes that a seed was evaluated with at a step."""
+    found = [float(row[what]) for row in rows if row["seed"] == seed and int(row["step"]) == step]
     return statistics.fmean(found) if found else None
 
 
-def late(rows: list[dict[str, str]], seed: str) -> float | None:
-    """Return the mean return of a seed over its evaluations from 80,000 to 100,000 steps, if it came to the last."""
+def late(rows: list[dict[str, str]], seed: str, what: str = "return") -> float | None:
+    """Return the mean of `means` over a seed's evaluations from 80,000 to 100,000 steps, if it came to the last."""
     steps = {int(row["step"]) for row in rows if row["seed"] == seed}
-    found = [means(rows, seed, step) for step in sorted(steps) if LATE[0] <= step <= LATE[1]]
+    found = [means(rows, seed, step, what) for step in sorted(steps) if LATE[0] <= step <= LATE[1]]
     return statistics.fmean(filter(None, found)) if LATE[1] in steps else None
 
 
