@@ -105,7 +105,7 @@ class Frozen:
 
 
 def read(folder: Path) -> Frozen:
-    """Read the last checkpoint of a training of one seed in a box."""
+    """Read the last checkpoint of a training of one seed in a box, with the actor as it learned last: no average."""
     agent = entroflow.load(folder)
     if not isinstance(agent.state.action_space, Box):
         raise checks.error(str(folder), "actions without bounds", "actions in a box", "choose another task")
@@ -114,7 +114,7 @@ def read(folder: Path) -> Frozen:
     training = agent._training
     training.restore(header["numbers"]["training"], arrays)
     obs = np.asarray(training.loop.replay.obs)[0, : int(training.loop.count)]
-    return Frozen(agent.config, agent.state, agent.task.name, obs)
+    return Frozen(agent.config, _unaveraged(agent.state), agent.task.name, obs)
 
 
 def keys_of(seed: int) -> Key[Array, " 3"]:
@@ -243,7 +243,12 @@ def _improved(config: sac.Config, state: sac.State, obs: Float[Array, "b n"], ke
         chosen = obs[jax.random.randint(state_key, (config.actor.states,), 0, obs.shape[0])]
         return sac.improve_policy(config, state, chosen, step_key)[0], None
 
-    return jax.lax.scan(step, state, jax.random.split(key, UPDATES))[0]
+    return _unaveraged(jax.lax.scan(step, state, jax.random.split(key, UPDATES))[0])
+
+
+def _unaveraged(state: sac.State) -> sac.State:
+    """Let the actor itself act, whatever average its settings ask for."""
+    return dataclasses.replace(state, actor_average=state.actor)
 
 
 def tables(found: frame.Row) -> str:

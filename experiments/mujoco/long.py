@@ -1,6 +1,7 @@
-"""Print the README's table of the runs of 100,000 steps beside this script: python -m experiments.mujoco.long."""
+"""Print the README's tables of the runs of 100,000 and of a million steps: python -m experiments.mujoco.long."""
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -10,28 +11,29 @@ from entroflow.plotting import LEARNED, OTHER, QUIET, legend_below, new_figure
 
 from .. import frame
 
+# Returns swing: the mean over the evaluations from the last mark but one to the last tells more than the last.
 MARKS = 10_000, 20_000, 50_000, 80_000, 100_000
-LATE = 80_000, 100_000  # returns swing: the mean over the evaluations from here to there tells more than the last
+MILLION = 100_000, 200_000, 500_000, 800_000, 1_000_000
 TASKS = {"ant": "Ant-v5", "halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
 COMPARED = "halfcheetah", "hopper", "walker2d"  # with runs of both algorithms
 SHOWN = {"crossq-bold": ("SAC-ISFM", LEARNED), "crossq-gaussian-bold": ("Gaussian SAC", OTHER)}
 STYLES = {"crossq-bold": "-", "crossq-gaussian-bold": "--"}
 
 
-def table(folder: Path = Path(__file__).parent / "100k") -> str:
+def table(folder: Path = Path(__file__).parent / "100k", marks: Sequence[int] = MARKS) -> str:
     """Return in Markdown the mean return at the marks, and of several seeds the lowest and the highest, too."""
     lines = []
     for path in sorted(folder.glob("*/*/evaluations.csv")):
         rows = frame.read_rows(path)
         seeds = sorted({row["seed"] for row in rows})
-        found = [[means(rows, seed, mark) for seed in seeds] for mark in MARKS]
+        found = [[means(rows, seed, mark) for seed in seeds] for mark in marks]
         task, change = path.parts[-3:-1]
-        found += [[late(rows, seed, what) for seed in seeds] for what in ("return", "length")]
+        found += [[late(rows, seed, what, marks) for seed in seeds] for what in ("return", "length")]
         cells = [
             frame.told(filter(None, part), "{:.0f}").removesuffix(" (one seed)") if any(part) else "–" for part in found
         ]
         lines.append([TASKS[task], change, str(len(seeds)), *cells])
-    steps = [*(f"{mark:,}" for mark in MARKS), f"from {LATE[0]:,} on", "steps an episode then"]
+    steps = [*(f"{mark:,}" for mark in marks), f"from {marks[-2]:,} on", "steps an episode then"]
     return frame.markdown(["task", "run", "seeds", *steps], lines)
 
 
@@ -41,11 +43,11 @@ def means(rows: list[dict[str, str]], seed: str, step: int, what: str = "return"
     return statistics.fmean(found) if found else None
 
 
-def late(rows: list[dict[str, str]], seed: str, what: str = "return") -> float | None:
-    """Return the mean of `means` over a seed's evaluations from 80,000 to 100,000 steps, if it came to the last."""
+def late(rows: list[dict[str, str]], seed: str, what: str = "return", marks: Sequence[int] = MARKS) -> float | None:
+    """Return the mean of `means` over a seed's evaluations between the last two marks, if it came to the last."""
     steps = {int(row["step"]) for row in rows if row["seed"] == seed}
-    found = [means(rows, seed, step, what) for step in sorted(steps) if LATE[0] <= step <= LATE[1]]
-    return statistics.fmean(filter(None, found)) if LATE[1] in steps else None
+    found = [means(rows, seed, step, what) for step in sorted(steps) if marks[-2] <= step <= marks[-1]]
+    return statistics.fmean(filter(None, found)) if marks[-1] in steps else None
 
 
 def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
@@ -76,4 +78,5 @@ def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    print(table())
+    print(table(Path(__file__).parent / "1M", MILLION), end="")

@@ -293,7 +293,7 @@ def test_the_policy_is_improved_on_the_critics_it_is_told_to(actor, batch):
 def test_a_step_of_policy_improvement(batch):
     """The Gaussian's values are min Q − α log π of one action per state; its critics stay, and so does the temperature.
 
-    The network steps up its own gradient, and its average follows at once, since none is asked for.
+    The network steps up its own gradient, and nothing else moves.
     """
     state, key = make(GAUSSIAN), jax.random.key(5)
     after, (seen, values), metrics = jax.jit(functools.partial(sac.improve_policy, STEERED))(state, batch.obs, key)
@@ -307,9 +307,22 @@ def test_a_step_of_policy_improvement(batch):
     np.testing.assert_allclose(values, soft_values(state), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(metrics["policy_loss"], -np.mean(soft_values(state)), rtol=1e-4)
     assert np.mean(soft_values(after)) > np.mean(soft_values(state)) + 1e-4
-    parts = lambda state: (state.critic, state.log_temperature, state.action_space, state.obs_units)  # noqa: E731
-    jax.tree.map(np.testing.assert_array_equal, parts(after), parts(state))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), after.actor_average, after.actor)
+    kept = ("actor_average", "critic", "log_temperature", "action_space", "obs_units")
+    for name in kept:
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(state, name))
+
+
+@pytest.mark.parametrize(("average", "delay"), [(0.0, 3), (0.5, 1), (0.5, 3)])
+def test_the_average_is_over_updates(batch, average, delay):
+    """It moves to the actor by 1/(1 + A n) at update n, whether that one improves the policy or not."""
+    config = dataclasses.replace(STEERED, actor=dataclasses.replace(STEERED.actor, average=average))
+    step = jax.jit(functools.partial(sac.update, config), static_argnames="update_policy")
+    state = make(config)
+    expected = np.asarray(jax.tree.leaves(state.actor)[0])
+    for n in range(7):
+        state, _ = step(state, batch, jax.random.key(n), update_policy=n % delay == 0)
+        expected = expected + (np.asarray(jax.tree.leaves(state.actor)[0]) - expected) / (1 + average * n)
+        np.testing.assert_allclose(jax.tree.leaves(state.actor_average)[0], expected, atol=1e-6)
 
 
 def test_best_of_several_actions():

@@ -152,7 +152,7 @@ def update(
     if update_policy:
         state, values, metrics = improve_policy(config, state, batch.obs[: config.actor.states], improve_key)
     state, more = evaluate_policy(config, state, batch, evaluate_key, values)
-    return dataclasses.replace(state, step=state.step + 1), metrics | more
+    return dataclasses.replace(state, actor_average=_averaged(config, state), step=state.step + 1), metrics | more
 
 
 def improve_policy(
@@ -166,13 +166,9 @@ def improve_policy(
     network, optimiser_state = optimise.descend(
         actor_optimiser(config), found.gradient, state.actor, state.actor_optimiser
     )
-    average = network
-    if actor.average > 0:
-        average = optimise.follow(state.actor_average, network, 1 / (1 + actor.average * state.step))
     state = dataclasses.replace(
         state,
         actor=network,
-        actor_average=average,
         action_space=_follow_width(config, state, found.variance),
         actor_optimiser=optimiser_state,
     )
@@ -229,6 +225,13 @@ def _steer_temperature(config: Config, state: State, entropy: Float[Array, ""], 
         _temperature_optimiser(config), gradient, state.log_temperature, state.temperature_optimiser
     )
     return dataclasses.replace(state, log_temperature=log_temperature, temperature_optimiser=optimiser_state)
+
+
+def _averaged(config: Config, state: State) -> Any:
+    """Return the actor's average after an update, whether it improved the policy or not: its window is of updates."""
+    if config.actor.average == 0:
+        return state.actor
+    return optimise.follow(state.actor_average, state.actor, 1 / (1 + config.actor.average * state.step))
 
 
 def _follow_width(config: Config, state: State, variance: Float[Array, " d"] | None) -> ActionSpace:
