@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from entroflow import checks
 from entroflow.devices import use_all_cores
@@ -135,16 +136,21 @@ class Reference:
 
 def reference(system: System, solution: Solution) -> Reference:
     """Follow the optimal policy, and look at it where it goes."""
-    key, env = jax.random.key(0), system.make()
-    starts, states = jax.jit(measure.visited)(solution, key)
+    env = system.make()
+    starts, states = jax.jit(measure.visited)(solution, keys_to_measure()[0])
 
     def critic(obs: Any, action: Any) -> Any:
         return solution.q(env.state_of(obs), action)
 
-    look = jax.jit(lambda s: measure.look(s, system, s.policy(), critic, starts, states, jax.random.key(1)))
+    look = jax.jit(lambda s: measure.look(s, system, s.policy(), critic, starts, states, keys_to_measure()[1]))
     exact = jax.tree.map(np.asarray, look(solution))
     values = np.asarray(jax.vmap(solution.soft_maximum)(states), float)
     return Reference(starts, states, exact, values, float(jnp.mean(jax.vmap(solution.soft_maximum)(starts))))
+
+
+def keys_to_measure() -> Key[Array, " 2"]:
+    """Return the keys to visit and to look with: of no training, whose seeds are smaller."""
+    return jax.random.split(jax.random.key(2**31))
 
 
 class Study(multigoal.Study):
@@ -164,7 +170,7 @@ class Study(multigoal.Study):
 
         def look(agent: sac.State) -> Seen:
             policy, critic = sac.policy(config, agent, average=True), partial(sac.q_value, config, agent)
-            given = against.starts, against.states, jax.random.key(1)
+            given = against.starts, against.states, keys_to_measure()[1]
             return measure.look(self.solution, system, policy, critic, *given)
 
         with self.job.timed("measure"):

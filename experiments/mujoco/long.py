@@ -29,12 +29,18 @@ def table(folder: Path = Path(__file__).parent / "100k", marks: Sequence[int] = 
         found = [[means(rows, seed, mark) for seed in seeds] for mark in marks]
         task, change = path.parts[-3:-1]
         found += [[late(rows, seed, what, marks) for seed in seeds] for what in ("return", "length")]
-        cells = [
-            frame.told(filter(None, part), "{:.0f}").removesuffix(" (one seed)") if any(part) else "–" for part in found
-        ]
-        lines.append([TASKS[task], change, str(len(seeds)), *cells])
+        lines.append([TASKS[task], change, str(len(seeds)), *map(_cell, found)])
     steps = [*(f"{mark:,}" for mark in marks), f"from {marks[-2]:,} on", "steps an episode then"]
     return frame.markdown(["task", "run", "seeds", *steps], lines)
+
+
+def _cell(found: Sequence[float | None]) -> str:
+    """Return what is known of the seeds, and of how many if not of all."""
+    known = [value for value in found if value is not None]
+    if not known:
+        return "–"
+    some = f" ({len(known)} of {len(found)})" if len(known) < len(found) else ""
+    return frame.told(known, "{:.0f}").removesuffix(" (one seed)") + some
 
 
 def means(rows: list[dict[str, str]], seed: str, step: int, what: str = "return") -> float | None:

@@ -150,7 +150,8 @@ def measure(against: Reference, config: sac.Config, agents: sac.State, seeds: li
         policy = acting(agent)
         return jax.lax.map(lambda state: jax.vmap(policy.log_prob, in_axes=(None, 0))(state, grid), states)
 
-    keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in seeds]))
+    # Other keys than those of training, which begins with `key(seed)`.
+    keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.fold_in(jax.random.key(seed), 1) for seed in seeds]))
     arrays = jax.tree.map(np.asarray, frame.over_runs(follow, runs)(agents, keys[:, 0]))
     arrays = jax.tree.map(lambda leaf: leaf.astype(float) if leaf.dtype != bool else leaf, arrays)
     episodes = [Trajectories(*(leaf[i] for leaf in arrays)) for i in range(runs)]

@@ -112,7 +112,11 @@ MISS: dict[str, Propose] = {
 
 def collapse(keys):
     """Policies that have been fitted to one mode, one per key."""
-    run = lambda key: improve(COLLAPSE, initial(key), key, lambda _: OBS[None], one_mode, 1.0)  # noqa: E731
+
+    def run(key):
+        network_key, improve_key = jax.random.split(key)
+        return improve(COLLAPSE, initial(network_key), improve_key, lambda _: OBS[None], one_mode, 1.0)
+
     policies, metrics = jax.jit(jax.vmap(run))(keys)
     check_faults(metrics.faults)
     return policies

@@ -38,7 +38,8 @@ def actions():
 
     @jax.jit
     def train(key):
-        network = ACTOR.network(1, 1, key=key)
+        network_key, train_key, sample_key = jax.random.split(key, 3)
+        network = ACTOR.network(1, 1, key=network_key)
 
         def step(carry, key):
             network, state = carry
@@ -46,9 +47,9 @@ def actions():
             found = ACTOR.loss_and_gradient(policy, network, key, Goal(obs, q_function, alpha))
             return descend(muon, found.gradient, network, state), None
 
-        (network, _), _ = jax.lax.scan(step, (network, muon.init(network)), jax.random.split(key, STEPS))
+        (network, _), _ = jax.lax.scan(step, (network, muon.init(network)), jax.random.split(train_key, STEPS))
         policy = ACTOR.policy(network, BOX, units, alpha)
-        return jax.vmap(policy.sample, in_axes=(0, None))(jax.random.split(key, SAMPLES), obs[0])
+        return jax.vmap(policy.sample, in_axes=(0, None))(jax.random.split(sample_key, SAMPLES), obs[0])
 
     return np.asarray(train(jax.random.key(0)), np.float64)[:, 0]
 
