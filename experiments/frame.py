@@ -286,6 +286,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file of this folder's data."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def markdown(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a table in Markdown."""
     headers = list(headers)
@@ -310,6 +315,22 @@ def told(values: Iterable[float], form: str) -> str:
     """Write a mean with its lowest and highest value, or that it is one value."""
     numbers = list(values)
     if len(numbers) == 1:
-        return form.format(numbers[0]).replace("-", "−") + " (one seed)"
-    text = [form.format(part).replace("-", "−") for part in (statistics.fmean(numbers), min(numbers), max(numbers))]
+        return minus(form.format(numbers[0])) + " (one seed)"
+    return within(statistics.fmean(numbers), min(numbers), max(numbers), form)
+
+
+def within(mean: float, low: float, high: float, form: str = "{:.0f}") -> str:
+    """Write a number with the lowest and the highest of those that it is the mean of."""
+    text = [minus(form.format(part)) for part in (mean, low, high)]
     return f"{text[0]} [{text[1]}, {text[2]}]"
+
+
+def compared(row: Mapping[str, str]) -> list[str]:
+    """Write what `entroflow compare` found of an algorithm: returns at the end and over training, and minutes."""
+    end, area = ([float(row[name + part]) for part in ("", "_low", "_high")] for name in ("final", "area"))
+    return [within(*end), within(*area), f"{float(row['minutes']):.0f}"]
+
+
+def minus(text: str) -> str:
+    """Write the sign of a negative number as one prints it."""
+    return text.replace("-", "−")

@@ -15,7 +15,9 @@ from experiments.frozen import run as frozen
 from experiments.lqr.table import table as table_of_lqr
 from experiments.mjx import run as mjx
 from experiments.mujoco import average
+from experiments.mujoco import table as mujoco
 from experiments.mujoco.long import table as table_of_long_runs
+from experiments.pendulum import table as pendulum
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
 from experiments.summary import table as summary
@@ -88,6 +90,20 @@ def test_the_readme_of_mujoco_has_the_long_runs():
     """As they are committed."""
     assert table_of_long_runs() in (ROOT / "mujoco/README.md").read_text()
     assert average.table(frame.read_rows(ROOT / "mujoco/average.csv")) in (ROOT / "mujoco/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("path", "make"),
+    [
+        ("mujoco/README.md", mujoco.table),
+        ("mujoco/README.md", mujoco.learned),
+        ("pendulum/README.md", pendulum.table),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_pages_have_the_tables_of_the_data(path, make):
+    """To the letter, between other text."""
+    assert f"\n\n{make()}\n" in (ROOT / path).read_text()
 
 
 @pytest.mark.parametrize("name", ["mjx", "frozen"])
