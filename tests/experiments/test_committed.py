@@ -17,6 +17,7 @@ from experiments.mjx import run as mjx
 from experiments.mujoco import average
 from experiments.mujoco import table as mujoco
 from experiments.mujoco.long import table as table_of_long_runs
+from experiments.multigoal import table as multigoal
 from experiments.pendulum import table as pendulum
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
@@ -98,6 +99,8 @@ def test_the_readme_of_mujoco_has_the_long_runs():
         ("mujoco/README.md", mujoco.table),
         ("mujoco/README.md", mujoco.learned),
         ("pendulum/README.md", pendulum.table),
+        ("multigoal/README.md", multigoal.table),
+        ("../docs/results.md", multigoal.table),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
