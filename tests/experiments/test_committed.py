@@ -10,6 +10,7 @@ import experiments
 from experiments import frame
 from experiments.ablations import run as ablations
 from experiments.changes import report as changes
+from experiments.densities import table as densities
 from experiments.examples import run as examples
 from experiments.frozen import run as frozen
 from experiments.lqr.table import table as table_of_lqr
@@ -19,6 +20,7 @@ from experiments.mujoco import table as mujoco
 from experiments.mujoco.long import table as table_of_long_runs
 from experiments.multigoal import table as multigoal
 from experiments.pendulum import table as pendulum
+from experiments.proposals import table as proposals
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
 from experiments.summary import table as summary
@@ -101,6 +103,10 @@ def test_the_readme_of_mujoco_has_the_long_runs():
         ("pendulum/README.md", pendulum.table),
         ("multigoal/README.md", multigoal.table),
         ("../docs/results.md", multigoal.table),
+        ("densities/README.md", densities.table),
+        ("proposals/README.md", proposals.missed),
+        ("proposals/README.md", proposals.recovered),
+        ("proposals/README.md", proposals.costs),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
