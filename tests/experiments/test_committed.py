@@ -21,11 +21,14 @@ from experiments.mujoco.long import table as table_of_long_runs
 from experiments.multigoal import table as multigoal
 from experiments.pendulum import table as pendulum
 from experiments.proposals import table as proposals
+from experiments.resume import table as resume
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
+from experiments.spi import table as spi
 from experiments.summary import table as summary
 from experiments.sweep import expect as sweep
 from experiments.sweep import table as sweep_table
+from experiments.theorem2 import table as theorem2
 from experiments.variance import run as variance
 
 ROOT = Path(experiments.__file__).parent
@@ -107,6 +110,9 @@ def test_the_readme_of_mujoco_has_the_long_runs():
         ("proposals/README.md", proposals.missed),
         ("proposals/README.md", proposals.recovered),
         ("proposals/README.md", proposals.costs),
+        ("theorem2/README.md", theorem2.table),
+        ("spi/README.md", spi.table),
+        ("resume/README.md", resume.table),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
