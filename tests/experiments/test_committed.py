@@ -9,6 +9,7 @@ import pytest
 import experiments
 from experiments import frame
 from experiments.ablations import run as ablations
+from experiments.adaptive import table as adaptive
 from experiments.changes import report as changes
 from experiments.densities import table as densities
 from experiments.examples import run as examples
@@ -53,6 +54,9 @@ def variance_table():
     ("path", "make"),
     [
         ("ablations/table.md", lambda: ablations.table(rows("ablations/results.csv"))),
+        ("adaptive/table.md", lambda: adaptive.tables()["table.md"]),
+        ("adaptive/fresh.md", lambda: adaptive.tables()["fresh.md"]),
+        ("adaptive/lqr.md", lambda: adaptive.tables()["lqr.md"]),
         ("robustness/table.md", lambda: robustness.table(rows("robustness/results.csv"))),
         ("changes/screen.md", lambda: changes.screened(rows("changes/screen.csv"))),
         ("changes/table.md", lambda: changes.table(rows("changes/results.csv"))),
