@@ -123,7 +123,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         allowed = get_args(hint)[1]
         if isinstance(allowed, int):
             return checks.positive_int(name, value, "pass a whole number such as 1", most=allowed)
-        return checks.number(name, value, allowed.expected, holds=allowed.holds)
+        remedy = "pass a number such as 0.99" if hint == Discount else "pass a number such as 0.5"
+        return checks.number(name, value, allowed.expected, remedy, holds=allowed.holds)
     if hint is types.NoneType:
         if value is not None:
             raise checks.error(name, repr(value), "None", "leave it out")

@@ -178,7 +178,7 @@ class SAC:
             observation: one observation or a batch of them, in the form of the task's observations or flattened.
             state: returned as it is; policies here have no memory.
             episode_start: not used.
-            deterministic: the best by Q of `settings.action_candidates` actions; otherwise a draw from the policy.
+            deterministic: the best by Q of `settings.action_candidates` new draws; otherwise one draw from the policy.
 
         Returns:
             The action or actions, and `state`.
@@ -193,7 +193,7 @@ class SAC:
         count = self.settings.action_candidates if deterministic else 1
         seen = self._training.agents, flat[None], self._training.predict_keys, self._draws
         actions = loop_gym.act_well(self.config, *seen, candidates=count)
-        return np.asarray(actions)[0].reshape(*batch, *self.task.action_space.shape), state
+        return np.asarray(actions)[0].reshape((*batch, *self.task.action_space.shape)), state
 
     def sample(self, observation: Any, n: int = 1, seed: int = 0) -> Float[np.ndarray, "..."]:
         """Draw n actions of the policy at every observation; the same arguments give the same numbers.
@@ -212,7 +212,7 @@ class SAC:
         flat, batch = self.task.flatten(observation)
         key, n = sampling.key_of(seed), checks.positive_int("n", n)
         actions = sampling.sample(self.policy, jax.numpy.asarray(flat), key, n)
-        return np.asarray(actions).reshape(*batch, n, *self.task.action_space.shape)
+        return np.asarray(actions).reshape((*batch, n, *self.task.action_space.shape))
 
     def sample_and_log_prob(
         self, observation: Any, n: int = 1, seed: int = 0
@@ -265,7 +265,7 @@ class SAC:
             ValueError: for a number of episodes or a seed that cannot be, or a task that cannot be perturbed like that.
         """
         episodes, seed = checks.positive_int("n_episodes", n_episodes), checks.seed("seed", seed)
-        changed = perturb(self.task, perturbation or Perturbation())
+        changed = perturb(self.task, Perturbation() if perturbation is None else perturbation)
         rows = self._training.evaluate(episodes, deterministic=deterministic, seed=seed, task=changed)
         return Evaluation(np.array([row["return"] for row in rows]), np.array([row["length"] for row in rows], float))
 
@@ -273,7 +273,7 @@ class SAC:
         """Write the agent into a folder.
 
         Args:
-            path: the folder; an agent that is there is replaced, a file refused (`ValueError`).
+            path: the folder; an agent that is there is replaced, a file or a run's folder refused (`ValueError`).
             replay: write what it remembers of the task, too, and where its environments are, as far as these can be
                 captured: once loaded, it learns on as if it had not been saved.
         """

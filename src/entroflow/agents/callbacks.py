@@ -81,10 +81,20 @@ def stop_at(reward: float, metric: str = "return") -> Callback:
         The callback.
 
     Raises:
-        ValueError: for a reward that is no finite number.
+        ValueError: for a reward that is no finite number; while learning, for a metric that no row has.
     """
-    reward = checks.number("reward", reward)
-    return lambda _, row: row.get(metric) is None or row[metric] < reward
+    reward, before = checks.number("reward", reward), {}
+
+    def stop(_: Any, row: Row) -> bool:
+        nonlocal before
+        if metric != "evaluation" and metric not in row and "critic_error" in row:  # which random steps have not
+            raise checks.error("metric", repr(metric), f"evaluation or one of {', '.join(row)}", "check the spelling")
+        rows, before = (before, row), row  # callbacks after this one may have added to the row before
+        going = all(each.get(metric) is None or each[metric] < reward for each in rows)
+        before = before if going else {}
+        return going
+
+    return stop
 
 
 def _due(every: int) -> Callable[[int], bool]:

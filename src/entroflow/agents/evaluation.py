@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from .. import checks
 from ..fields import NonNegative, Positive, check_fields
-from .tasks import Task
+from .tasks import Task, width
 
 
 class Evaluation(NamedTuple):
@@ -42,7 +42,8 @@ class Perturbation:
     """What is changed; the defaults change nothing.
 
     Attributes:
-        action_noise: standard deviation of Gaussian noise on actions, as a fraction of half their range.
+        action_noise: standard deviation of Gaussian noise on actions, as a fraction of half their range; in their own
+            unit where they have no bounds.
         observation_noise: the same on every component of the observation, in its own unit.
         mass: factor of all masses and inertias (MuJoCo tasks).
         friction: factor of all friction coefficients (MuJoCo tasks).
@@ -62,6 +63,9 @@ class Perturbation:
 
 def perturb(task: Task, change: Perturbation) -> Task:
     """Return a task whose environments have changes; a `ValueError` says which it cannot have."""
+    if not isinstance(change, Perturbation):
+        remedy = "pass for example Perturbation(action_noise=0.1)"
+        raise checks.error("perturbation", repr(change), "a Perturbation", remedy)
     if change == Perturbation():
         return task
 
@@ -100,7 +104,7 @@ class _Noise(gymnasium.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         space, action = self.action_space, np.asarray(action)
         assert isinstance(space, spaces.Box)
-        half = (space.high - space.low) / 2 if np.isfinite(space.low).all() else 1.0
+        half = width(space) / 2 if np.isfinite(width(space)).all() else 1.0
         noisy = action + self._change.action_noise * half * self._generator.standard_normal(action.shape)
         action = np.clip(noisy, space.low, space.high).astype(action.dtype)
         obs, reward, terminated, truncated, info = self.env.step(action)

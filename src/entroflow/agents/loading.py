@@ -49,4 +49,9 @@ def load(
         given = f"{asked or 'no choice'}, where there {'are several' if found else 'is none such'}"
         remedy = "choose by seed and temperature, on the command line --seed and --alpha"
         raise checks.error("agent", given, f"one of: {have}", remedy)
-    return SAC.load(found[0], env, **own)
+    agent = SAC.load(found[0], env, **own)
+    for name, asked, has in (("seed", seed, agent.seed), ("temperature", temperature, agent.settings.temperature)):
+        if asked not in (None, has) and found == [folder]:
+            remedy = f"leave {name} out, or pass another folder"
+            raise checks.error(name, f"{asked}", f"{has}, that of the one agent in {folder}", remedy)
+    return agent

@@ -112,6 +112,7 @@ class TrainingProgress:
         if self._live is not None and (now := time.perf_counter()) >= self._next:
             self._next = now + TICK
             self._move(step)
+        self._step = step
         return False
 
     def evaluated(self, rows: Sequence[Row]) -> None:
@@ -131,7 +132,8 @@ class TrainingProgress:
 
     def table(self) -> Table:
         """Return the closing table, at most 80 columns wide: the newest values of every seed, and their average."""
-        caption = f"{self._step:,} steps of every seed in {_duration(time.perf_counter() - self._begun)}"
+        caption = f"{self._step - self.start:,} steps of every seed in {_duration(time.perf_counter() - self._begun)}"
+        caption += f", {self._step:,} in all" if self.start else ""
         style = {"box": box.SIMPLE_HEAD, "padding": (0, 0, 0, 1), "pad_edge": False, "min_width": len(caption)}
         table = Table(title=escape(self.title), caption=caption, **style)
         shown = [name for name in SHOWN if any(name in values for values in self._seen.values())]

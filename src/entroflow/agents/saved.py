@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from .. import checks
 from ..rl import sac
 from ..storage import checkpoint, legacy
-from ..storage.places import AGENT, POLICIES, policy_folder
+from ..storage.places import AGENT, POLICIES, policy_folder, refuse_runs
 from ..storage.records import CONFIG, read_config
 from .settings import Settings, from_json, to_json
 from .tasks import Env, Task, rebuilt, task
@@ -67,6 +67,7 @@ def write(
     training: tuple[dict[str, Any], checkpoint.Arrays] | None = None,
 ) -> None:
     """Write one agent and what is needed to load it, all at once; `training` is what `Training.state` returned."""
+    refuse_runs(folder)
     sizes = {"obs_size": task.obs_size, "action_size": task.action_size}
     numbers, arrays = training or (None, {})
     of_task = task.name, task.spec, task.spaces_as_data()

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import gymnasium
 
 from .. import checks
+from .settings import CRITIC
 from .tasks import Env
 
 POLICIES = "MlpPolicy", "MultiInputPolicy"
@@ -127,8 +128,10 @@ def _networks(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
     parts = dict(value or {})
     found = {"critic_members": parts.pop("n_critics")} if "n_critics" in parts else {}
     for name, part in parts.items():
-        layers = part if name == "net_arch" and isinstance(part, list) and part else [256, 256]
-        remedy = f"pass width={layers[0]}, depth={len(layers)}, critic_width={layers[0]}, critic_depth={len(layers)}"
+        both = part if isinstance(part, dict) else {"pi": part, "qf": part}
+        layers = [each if isinstance(each := both.get(of), list) and each else [256, 256] for of in ("pi", "qf")]
+        sizes = [f"{of}width={each[0]}, {of}depth={len(each)}" for of, each in zip(("", CRITIC), layers, strict=True)]
+        remedy = f"layers of an actor, and of a critic, are equally wide: pass {', '.join(sizes)}"
         raise checks.error("policy_kwargs", f"{name}={part!r}", "n_critics alone", remedy)
     return found
 

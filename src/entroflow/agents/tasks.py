@@ -97,7 +97,7 @@ class Task(NamedTuple):
     def policy_space(self) -> flow.ActionSpace:
         """Return the map from latents to actions, and back."""
         low, high = self.action_space.low.reshape(-1), self.action_space.high.reshape(-1)
-        finite = np.isfinite(_width(self.action_space))
+        finite = np.isfinite(width(self.action_space))
         if finite.any() and not finite.all():
             given = f"{self.action_space}, of which some are too far apart"
             raise checks.error(
@@ -107,7 +107,7 @@ class Task(NamedTuple):
 
     def target_entropy(self) -> float | None:
         """Return minus one for every action component in units of half its range; None if they have none."""
-        half = _width(self.action_space) / 2.0
+        half = width(self.action_space) / 2.0
         return float(np.sum(np.log(half))) - self.action_size if np.isfinite(half).all() else None
 
     def environments(self, count: int) -> list[gymnasium.Env]:
@@ -261,7 +261,7 @@ def _bounds(values: np.ndarray) -> list[Any]:
     return [float(value) if np.isfinite(value) else str(value) for value in values.reshape(-1)]
 
 
-def _width(space: spaces.Box) -> np.ndarray:
+def width(space: spaces.Box) -> np.ndarray:
     """Return how far the bounds are from each other; infinite where there are none that single precision can tell."""
     with np.errstate(over="ignore"):
         return space.high.astype(np.float32) - space.low.astype(np.float32)

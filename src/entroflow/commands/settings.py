@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..agents.settings import of_algorithm, single
+from ..flow import RungeKutta
 from ..options import SettingsOptions
+from ..rl import ACTORS, CRITICS
 
 WIDE = 400  # columns where there is no terminal, so that every setting stays on one line
 
@@ -21,9 +23,7 @@ def show(command: SettingsOptions) -> int:
     rows = []
     for name, (_, level, each) in single(of_algorithm(command.algorithm)).items():
         hint, default = get_type_hints(type(level), include_extras=True)[each.name], getattr(level, each.name)
-        plain = default is None or isinstance(default, bool | int | float | str)
-        told = str(default) if plain else type(default).__name__
-        rows.append((name, told, possible(hint), meaning(type(level), each.name)))
+        rows.append((name, told(default), possible(hint), meaning(type(level), each.name)))
     table = Table(title=f"settings of {command.algorithm}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for header, column in zip(("setting", "default", "range", "what it is"), zip(*rows, strict=True), strict=True):
         longest = max(map(len, column)) if header != "what it is" else None
@@ -33,6 +33,13 @@ def show(command: SettingsOptions) -> int:
     console = Console()
     (console if console.is_terminal else Console(width=WIDE)).print(table)
     return 0
+
+
+def told(value: Any) -> str:
+    """Write a default in few characters."""
+    if isinstance(value, RungeKutta):
+        return f"{value.method} × {value.steps}" + (f", grading {value.grading:g}" if value.grading != 1 else "")
+    return next((name for name, part in (ACTORS | CRITICS).items() if part == value), str(value))
 
 
 def possible(hint: Any) -> str:

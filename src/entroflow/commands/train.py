@@ -22,7 +22,8 @@ def train(command: TrainOptions) -> int:
     """Train; return the exit code. Bad input is a `ValueError` before anything is written."""
     seeds = checks.seeds(command.seed, command.seeds)
     out = command.out or Path("out") / f"{command.env.replace('/', '_')}-{command.algorithm}"
-    config = {"algorithm": command.algorithm, "env": command.env, "seeds": seeds}
+    plan = {"every": command.evaluate_every, "episodes": command.evaluation_episodes}
+    config = {"algorithm": command.algorithm, "env": command.env, "seeds": seeds, "evaluation": plan}
     names = "--out", "--resume", f"--set {' '.join(command.set)}"
     records.begun(out, config, command.resume == "auto", names, _again(out, command.env))
     from ..agents.tasks import task
@@ -41,7 +42,6 @@ def train(command: TrainOptions) -> int:
             told = ", ".join(f"{name}={value}" for name, value in changed(kept).items()) or "the defaults"
             Console().print(f"going on with the settings that {out} has: {told}", soft_wrap=True, markup=False)
         return go_on(out, known, command.steps, found)
-    plan = {"every": command.evaluate_every, "episodes": command.evaluation_episodes}
     config = learning.describe(found, settings, seeds, command.steps, plan, wandb=command.wandb)
     config["spec"] = command.env
     return _train(out, found, config, settings, command.steps, new=True)
@@ -111,6 +111,8 @@ def _changes(assignments: tuple[str, ...], settings: "Settings") -> dict[str, An
         name, sign, value = text.partition("=")
         if not sign:
             raise checks.error("--set", repr(text), "name=value", "write for example --set candidates=32")
+        if name == "actor":
+            raise checks.error("--set", repr(text), "settings of one algorithm", "choose it by --algorithm")
         level_of(name, settings, "--set")
         changes[name] = value_of(value)
     return changes

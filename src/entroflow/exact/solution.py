@@ -181,6 +181,9 @@ def solve(
         >>> [round(float(density(a)), 1) for a in (-0.8, 0.0, 0.8)], solution.error < 0.02
         ([0.4, 0.1, 0.4], True)
     """
+    if not isinstance(env, FunctionalEnv):
+        remedy = "pass for example entroflow.envs.SwingUp()"
+        raise checks.error("env", repr(env), "a FunctionalEnv", remedy)
     axes = grids.checked_axes(env, grid)
     alpha = checks.positive_number("temperature", temperature)
     if horizon is None:

@@ -71,6 +71,9 @@ def design(
             raise checks.error("B", "an input matrix beside a system", "(system, Q, R)", "leave B out")
         dt = _time_step(A.dt, continuous, dt)
         A, B, Q, R = A.A, A.B, B, Q
+    if hasattr(A, "num") and hasattr(A, "den"):  # its TransferFunction
+        given, remedy = f"a {type(A).__name__}", "convert it: control.ss(system)"
+        raise checks.error("system", given, "a state-space system", remedy)
     if R is None:
         raise checks.error("R", "none", "the cost of the inputs", "pass (A, B, Q, R), or (system, Q, R)")
     n = len(_matrix("A", A, (None, None), "one row and one column per state"))

@@ -44,6 +44,8 @@ def finite_horizon(plant: Plant | Design, steps: int, final_cost: ArrayLike | No
         ValueError: for a plant in continuous time, or a wrong shape or number.
     """
     plant = plant.plant if isinstance(plant, Design) else plant
+    if not isinstance(plant, Plant):
+        raise checks.error("plant", f"a {type(plant).__name__}", "a design, or its plant", "pass lqr.design(…)")
     if plant.continuous:
         raise checks.error("plant", "continuous time", "discrete time", "pass dt to design, which samples the plant")
     given = 0 * plant.Q if final_cost is None else final_cost

@@ -6,6 +6,7 @@ from pathlib import Path
 from .. import checks
 from .checkpoint import CHECKPOINTS
 from .legacy import POLICY
+from .records import CONFIG
 
 AGENT = "agent.json"
 BEST, LAST = Path(CHECKPOINTS, "best"), Path(CHECKPOINTS, "last")
@@ -27,6 +28,13 @@ def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
         expected = "the folder of an agent, of a training, or an output folder of entroflow lqr"
         raise checks.error("folder", f"{str(folder)!r}, which holds no agent", expected, "check the path")
     return found
+
+
+def refuse_runs(folder: Path) -> None:
+    """Raise if a folder holds a run, of which an agent beside its files would be taken for the run's."""
+    if any((folder / name).exists() for name in (CONFIG, POLICIES)):
+        remedy = f"pass for example {str(folder / 'agent')!r}"
+        raise checks.error("path", f"{str(folder)!r}, which holds a run", "a folder of its own for the agent", remedy)
 
 
 def policy_folder(temperature: float, seed: int) -> str:

@@ -39,6 +39,7 @@ from .trackers import Sink, open_sinks
 
 FORMAT = 1
 CONFIG = "config.json"
+EVALUATION = {"every": 5000, "episodes": 10}  # unless one asks for other evaluations
 METRICS = ("seed", "step", "seconds", "return", "length", "episodes")  # the learner's metrics follow
 EVALUATIONS = ("seed", "step", "seconds", "episode", "return", "length")
 TABLES = {"metrics.csv": METRICS, "evaluations.csv": EVALUATIONS}
@@ -157,6 +158,11 @@ def begun(
     if "settings" in config and legacy.settings(known["settings"]) != config["settings"]:
         given = f"{names[2]}, where the run in {out} has other settings"
         raise checks.error(names[1], given, "the same settings", f"leave them out, or pass another {names[0]}")
+    plan = known.get("evaluation") or EVALUATION
+    asked = {name: each for name, each in config.get("evaluation", {}).items() if each != EVALUATION[name]}
+    if other := [name for name, each in asked.items() if each != plan.get(name)]:
+        given = f"evaluations with {other[0]}={asked[other[0]]}, where the run in {out} has {plan.get(other[0])}"
+        raise checks.error(names[1], given, "the same evaluations", f"leave them out, or pass another {names[0]}")
     return known
 
 

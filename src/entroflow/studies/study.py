@@ -146,6 +146,10 @@ def read(source: str | Path | Mapping[str, Any]) -> Study:
     seeds = [checks.seed("seeds", seed) for seed in _several("seeds", seeds, "seeds")]
     steps, every = whole("steps", document.get("steps")), whole("evaluate_every", document.get("evaluate_every", 5000))
     evaluation = {"every": every, "episodes": whole("evaluation_episodes", document.get("evaluation_episodes", 10))}
+    for name, value in settings.items():
+        if name not in algorithms and isinstance(value, Mapping):
+            given, remedy = "a table of an algorithm that the study has not", "add it to algorithms, or leave it out"
+            raise checks.error(f"settings.{name}", given, f"one of {', '.join(algorithms)}", remedy)
     ranges = _ranges(_table("search.settings", search.pop("settings", {}))) if search else {}
     together = checked("one_program", document.get("one_program", bool(ranges)), bool)
     storage = checked("storage", document.get("storage"), str | None)
