@@ -117,6 +117,7 @@ def test_evaluation_prints_a_table(trained, capsys):
         (["train", "Reach-v0", "--algorithm", "sac"], "algorithm: got 'sac'"),
         (["train", "Reach-v0", "--set", "candidate=3"], "did you mean 'candidates'"),
         (["train", "Reach-v0", "--set", "candidates"], "expected name=value"),
+        (["train", "Reach-v0", "--set", "actor=gaussian_sac"], "choose it by --algorithm"),
         (["train", "Reach-v0", "--steps", "0"], "--steps: got 0"),
         (["train", "Reach-v0", "--set", "states=8", "--set", "pairs=2"], "--set: got it 2 times"),
         (["eval", "nowhere"], "holds no agent"),
@@ -146,6 +147,15 @@ def test_going_on_with_other_settings_is_refused(trained, capsys, monkeypatch):
     monkeypatch.setitem(globals(), "SMALL", [*SMALL, "discount=0.5"])
     assert run(trained, "--resume", "auto") == 2
     assert "other settings, expected the same settings" in capsys.readouterr().err
+
+
+def test_going_on_with_other_evaluations_is_refused(trained, capsys):
+    """They stay as the run has them."""
+    command = (
+        "train Reach-v0 --algorithm gaussian_sac --seeds 2 --resume auto --evaluation-episodes 3 --steps 45".split()
+    )
+    assert main([*command, "--out", str(trained)]) == 2
+    assert "evaluations with episodes=3, where the run in" in capsys.readouterr().err
 
 
 def test_a_broken_environment_stops_training(tmp_path, capsys, monkeypatch):

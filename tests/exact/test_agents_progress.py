@@ -67,12 +67,21 @@ def test_a_line_waits_for_its_evaluation(clock):
     assert len(lines) == 1 and lines[0].startswith(" 10 %") and "eval 8  " in lines[0]
 
 
+def test_what_was_stopped_between_rows_tells_all_its_steps(clock):
+    """Those after the last row, too."""
+    live, file = shown()
+    with live:
+        live.update(100, rows(100))
+        live.tick(152)
+    assert "152 steps of every seed" in file.getvalue()
+
+
 def test_a_continued_run_begins_where_it_stopped(clock):
     """Steps that were made before count for the per cents and not for the speed."""
     live, file = shown(start=600)
     train(live, clock, range(620, 1001, 20))
     lines = [line for line in file.getvalue().splitlines() if " % " in line]
-    assert "from step 600" in file.getvalue()
+    assert "from step 600" in file.getvalue() and "400 steps of every seed in 0:40, 1,000 in all" in file.getvalue()
     assert lines[0].startswith(" 64 %  10 steps/s, 0:36 left") and lines[-1].startswith("100 %")
 
 

@@ -147,7 +147,7 @@ class SAC:
             resume: go on from the last checkpoint in `log`, if there is one, with all that was learned and seen there;
                 the agent makes the steps that the run then lacks of those that it had made and `total_timesteps`.
             evaluate_every: environment steps between evaluations, each with a checkpoint, where there is a `log`.
-            evaluation_episodes: episodes of each.
+            evaluation_episodes: episodes of each; with `resume` both stay as the run has them, and others are refused.
 
         Returns:
             The agent itself.

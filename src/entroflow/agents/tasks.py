@@ -264,4 +264,4 @@ def _bounds(values: np.ndarray) -> list[Any]:
 def width(space: spaces.Box) -> np.ndarray:
     """Return how far the bounds are from each other; infinite where there are none that single precision can tell."""
     with np.errstate(over="ignore"):
-        return space.high.astype(np.float32) - space.low.astype(np.float32)
+        return np.asarray(space.high.astype(np.float32) - space.low.astype(np.float32))
