@@ -1,4 +1,4 @@
-"""Print the README's table from committed data: python -m experiments.summary."""
+"""Print the README's tables from committed data: python -m experiments.summary."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,13 @@ TASKS = {
     "mujoco/halfcheetah": "HalfCheetah-v5",
 }
 ALGORITHMS = "sac_isfm", "gaussian_sac"
-LONG = [  # with the critic of CrossQ and single actors: task, steps, how it began, the flow's folder and the Gaussian's
-    ("Hopper-v5", 50_000, ", begun timidly", "hopper/crossq-five", "hopper/crossq-gaussian-five"),
-    ("Hopper-v5", 50_000, "", "hopper/crossq-bold-five", "hopper/crossq-gaussian-bold-five"),
-    ("HalfCheetah-v5", 50_000, "", "halfcheetah/crossq-bold-five", "halfcheetah/crossq-gaussian-bold-five"),
+# With the critic of CrossQ: task, acting by an average of the actors or not, the flow's run and the Gaussian's, whose
+# policy is updated at every third step as CrossQ's authors have it, and at every one as the flow's is.
+LONG = [
+    ("hopper", "", "crossq-averaged", "crossq-gaussian-averaged", None),
+    ("hopper", ", `average=0`", "crossq-bold", "crossq-gaussian-bold", None),
+    ("halfcheetah", ", `average=0`", "crossq-bold", "crossq-gaussian-bold", None),
+    ("walker2d", ", `average=0`", "crossq-bold", "crossq-gaussian-bold", None),
 ]
 
 
@@ -48,14 +51,32 @@ def table() -> str:
         (last,) = {step for algorithm in ALGORITHMS for step, _ in [returns(folder, algorithm)]}
         cells = [frame.told(returns(folder, algorithm)[1], "{:,.0f}") for algorithm in ALGORITHMS]
         rows.append([f"{task}: return after {last:,} steps", *cells])
-    for task, steps, begun, *folders in LONG:
-        cells = [frame.told(returns("mujoco/100k", folder, steps)[1], "{:,.0f}") for folder in folders]
-        rows.append([f"{task}, `--preset crossq`, `average=0`{begun}: return after {steps:,} steps", *cells])
-    for folder in long.COMPARED:
-        cells = [frame.told(late(f"{folder}/{run}"), "{:,.0f}") for run in ("crossq-bold", "crossq-gaussian-bold")]
-        told = "`--preset crossq`, `average=0`: return from 80,000 to 100,000 steps"
-        rows.append([f"{long.TASKS[folder]}, {told}", *cells])
     return frame.markdown(["", "SAC-ISFM", "Gaussian SAC"], rows)
+
+
+def of_crossq() -> str:
+    """Return a Markdown table of the preset of that name on MuJoCo's tasks, beside its authors' own numbers."""
+    rows, published = [], frame.read_rows(ROOT / "mujoco/authors.csv")
+    for folder, told, *runs in LONG:
+        task = long.TASKS[folder]
+        cells = [frame.told(late(f"{folder}/{run}"), "{:,.0f}") if run else "–" for run in runs]
+        theirs = {row["method"].split()[0]: row for row in published if _is_of(row, task)}
+        for name in ("CrossQ", "SAC"):
+            cells.append(f"{float(theirs[name]['mean']):,.0f} ± {float(theirs[name]['sd']):,.0f}")
+        rows.append([f"{task}{told}", *cells])
+    heads = (
+        "",
+        "SAC-ISFM",
+        "Gaussian, its policy updated every third step",
+        "every step",
+        "CrossQ, its authors",
+        "SAC, theirs",
+    )
+    return frame.markdown(heads, rows)
+
+
+def _is_of(row: dict[str, str], task: str) -> bool:
+    return row["task"][:-3] == task[:-3] and int(row["env_steps"]) == 100_000  # whatever the task's version
 
 
 def late(folder: str) -> list[float]:
@@ -75,4 +96,5 @@ def returns(folder: str, algorithm: str, step: int | None = None) -> tuple[int, 
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    print(table())
+    print(of_crossq(), end="")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments import frame
+from experiments import frame, summary
 from experiments.ablations import run as ablations
 from experiments.adaptive import table as adaptive
 from experiments.changes import report as changes
@@ -16,9 +16,8 @@ from experiments.examples import run as examples
 from experiments.frozen import run as frozen
 from experiments.lqr.table import table as table_of_lqr
 from experiments.mjx import run as mjx
-from experiments.mujoco import average
+from experiments.mujoco import average, long
 from experiments.mujoco import table as mujoco
-from experiments.mujoco.long import table as table_of_long_runs
 from experiments.multigoal import table as multigoal
 from experiments.pendulum import table as pendulum
 from experiments.proposals import table as proposals
@@ -26,7 +25,6 @@ from experiments.resume import table as resume
 from experiments.robustness import run as robustness
 from experiments.solvers import run as solvers
 from experiments.spi import table as spi
-from experiments.summary import table as summary
 from experiments.sweep import expect as sweep
 from experiments.sweep import table as sweep_table
 from experiments.theorem2 import table as theorem2
@@ -76,8 +74,9 @@ def test_tables(path, make):
 
 
 def test_the_readme_has_the_summary():
-    """The one table of the README."""
-    assert summary() in (ROOT.parent / "README.md").read_text()
+    """Both tables of the README."""
+    read = (ROOT.parent / "README.md").read_text()
+    assert summary.table() in read and summary.of_crossq() in read
 
 
 def test_the_results_have_the_table_of_lqr():
@@ -98,7 +97,8 @@ def test_lqr_reaches_its_goals(system):
 
 def test_the_readme_of_mujoco_has_the_long_runs():
     """As they are committed."""
-    assert table_of_long_runs() in (ROOT / "mujoco/README.md").read_text()
+    assert long.table() in (ROOT / "mujoco/README.md").read_text()
+    assert long.table(ROOT / "mujoco/1M", long.MILLION) in (ROOT / "mujoco/README.md").read_text()
     assert average.table(frame.read_rows(ROOT / "mujoco/average.csv")) in (ROOT / "mujoco/README.md").read_text()
 
 
