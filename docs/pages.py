@@ -10,8 +10,6 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from entroflow import rl
-from entroflow.flow import RungeKutta
 from entroflow.lqr import systems
 from experiments import frame
 from experiments.lqr.table import table as table_of_lqr
@@ -57,6 +55,7 @@ def write() -> None:
         _replace(DOCS / f"{page}.md", text)
     _replace(DOCS / "api" / "others.md", others())
     _replace(DOCS / "tables" / "settings.md", settings())
+    _replace(DOCS / "tables" / "presets.md", presets())
     _replace(DOCS / "tables" / "metrics.md", metrics())
     _replace(DOCS / "tables" / "paper.md", paper())
     _replace(DOCS / "tables" / "lqr.md", table_of_lqr())
@@ -68,13 +67,13 @@ def write() -> None:
 def settings() -> str:
     """All settings with what the three algorithms have by default."""
     from entroflow.agents.settings import of_algorithm, single
-    from entroflow.commands.settings import meaning, possible
+    from entroflow.commands.settings import meaning, possible, written
 
     known = {name: single(of_algorithm(name)) for name in ("sac_isfm", "gaussian_sac", "denoising")}
     rows = []
     for name in dict.fromkeys(name for settings in known.values() for name in settings):
         found = [its[name] if name in its else None for its in known.values()]
-        shown = [_value(getattr(each[1], each[2].name)) if each else "–" for each in found]
+        shown = [written(getattr(each[1], each[2].name)) if each else "–" for each in found]
         kinds = [(type(each[1]), each[2].name) for each in found if each]
         hint = get_type_hints(kinds[0][0], include_extras=True)[kinds[0][1]]
         told = dict.fromkeys(meaning(*kind) for kind in kinds)
@@ -83,11 +82,18 @@ def settings() -> str:
     return frame.markdown(heads, [[cell.replace("|", "\\|") for cell in row] for row in rows])
 
 
-def _value(value: Any) -> str:
-    """A default, in few characters."""
-    if isinstance(value, RungeKutta):
-        return f"{value.method} × {value.steps}" + (f", grading {value.grading:g}" if value.grading != 1 else "")
-    return next((name for name, part in (rl.ACTORS | rl.CRITICS).items() if part == value), f"{value}")
+def presets() -> str:
+    """What every preset sets for an algorithm beside its defaults."""
+    from entroflow.agents.settings import PRESETS
+    from entroflow.commands.settings import written
+
+    rows = [
+        [f"`{preset}`", f"`{name}`", ", ".join(f"`{key}={written(value)}`" for key, value in changes.items())]
+        for preset, algorithms in PRESETS.items()
+        for name, changes in algorithms.items()
+        if changes
+    ]
+    return frame.markdown(("preset", "algorithm", "what it sets"), rows)
 
 
 def metrics() -> str:

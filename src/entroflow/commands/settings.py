@@ -23,7 +23,7 @@ def show(command: SettingsOptions) -> int:
     rows = []
     for name, (_, level, each) in single(of_algorithm(command.algorithm)).items():
         hint, default = get_type_hints(type(level), include_extras=True)[each.name], getattr(level, each.name)
-        rows.append((name, told(default), possible(hint), meaning(type(level), each.name)))
+        rows.append((name, written(default), possible(hint), meaning(type(level), each.name)))
     table = Table(title=f"settings of {command.algorithm}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for header, column in zip(("setting", "default", "range", "what it is"), zip(*rows, strict=True), strict=True):
         longest = max(map(len, column)) if header != "what it is" else None
@@ -35,7 +35,7 @@ def show(command: SettingsOptions) -> int:
     return 0
 
 
-def told(value: Any) -> str:
+def written(value: Any) -> str:
     """Write a default in few characters."""
     if isinstance(value, RungeKutta):
         return f"{value.method} × {value.steps}" + (f", grading {value.grading:g}" if value.grading != 1 else "")
