@@ -1,8 +1,9 @@
 """The deviations from Algorithm 2: what is changed, and what was found."""
 
-import csv
 import dataclasses
+import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,7 @@ from entroflow.options import LQROptions
 from experiments import frame
 from experiments.deviations import changed, run
 
-with (run.HERE / "results.csv").open(newline="") as file:
-    ROWS = [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
+ROWS = [{name: value or None for name, value in row.items()} for row in frame.read_rows(run.HERE / "results.csv")]
 
 
 def test_no_change_is_the_default_and_all_are_the_paper_s():
@@ -59,13 +59,28 @@ def test_a_break_down_is_read_though_its_line_is_broken(monkeypatch, tmp_path):
         run.measure("paper", "coupled", run.Options(), tmp_path)
 
 
+def test_a_return_s_gap_is_what_it_lacks(monkeypatch, tmp_path):
+    """A return of −11 where −10 is the best: a gap of −0.1, as in all tables; the errors are those of the study."""
+    told = {"seed": 0, "mean_error_relative": 0.1, "covariance_error_relative": 0.2, "ess": 0.9}
+    told |= {"standard_return": -11.0, "optimal_standard_return": -10.0}
+
+    def learn(command, **_):
+        out = Path(next(word for word in command if word.startswith("--out=")).removeprefix("--out="))
+        out.mkdir()
+        (out / "results.json").write_text(json.dumps({"runs": [told]}))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(run.subprocess, "run", learn)
+    (row,) = run.measure("paper", "coupled", run.Options(), tmp_path)
+    assert row["gap"] == pytest.approx(-0.1) and (row["mean"], row["covariance"], row["ess"]) == (0.1, 0.2, 0.9)
+
+
 @pytest.mark.slow
 def test_a_change_is_learned(tmp_path):
     """A few steps, as the experiment runs them."""
     words = ["--changes", "paper, tempered", "--systems", "coupled", "--seeds", "1", "--steps", "4"]
     assert run.main([*words, "--out", str(tmp_path / "out")]) == 0
-    with (tmp_path / "out" / "results.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = frame.read_rows(tmp_path / "out" / "results.csv")
     assert row["change"] == "paper, tempered" and float(row["covariance"]) > 0
 
 

@@ -4,11 +4,14 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from entroflow.exact import Axis
+from entroflow.envs import DoubleWell
+from entroflow.exact import Axis, solve
 from experiments.exact import measure, report, run
 from experiments.exact.systems import SYSTEMS
 from experiments.multigoal import run as multigoal
@@ -84,6 +87,44 @@ def test_distances_that_are_known():
     assert measure.wasserstein(actions, box(-0.505, 0.505), box(-0.255, 0.255)) == pytest.approx(
         0.25 / np.sqrt(3), abs=1e-4
     )
+
+
+class Uniform:
+    """The policy that knows nothing."""
+
+    def __init__(self, env):
+        self.low, self.high = env.action_low, env.action_high
+        self.entropy = jnp.sum(jnp.log(self.high - self.low))
+
+    def sample_and_log_prob(self, key, obs):
+        return jax.random.uniform(key, (1,), minval=self.low, maxval=self.high), -self.entropy
+
+    def log_prob(self, obs, action):
+        return -self.entropy
+
+
+def test_a_uniform_policy_lacks_what_its_returns_do(monkeypatch):
+    """V* less its returns and its entropies is what the gaps say, within 4 standard errors and 2 % for the horizon."""
+    for name, value in {"STATES": 4, "EPISODES": 512, "HORIZON": 60, "ACROSS": 5, "PATHS": 2}.items():
+        monkeypatch.setattr(measure, name, value)
+    monkeypatch.setattr(measure, "DISTURBANCES", (0.0,))
+    alpha, discount = 0.2, 0.9
+    solution = solve(DoubleWell(), (Axis(-2.0, 2.0, 161),), temperature=alpha, discount=discount, nodes=32)
+    policy = Uniform(solution.env)
+    critic = lambda obs, action: solution.q(solution.env.state_of(obs), action)  # noqa: E731
+
+    @jax.jit
+    def found():
+        starts, states = measure.visited(solution, jax.random.key(0))
+        seen = measure.look(solution, SYSTEMS["double_well"], policy, critic, starts, states, jax.random.key(1))
+        return jax.vmap(solution.soft_maximum)(starts), seen.returns[0], seen.gaps
+
+    best, returns, gaps = map(np.asarray, found())
+    bonus = alpha * float(policy.entropy) * (1 - discount**measure.HORIZON) / (1 - discount)
+    lacking = best - returns - bonus
+    error = np.hypot(lacking.std(), gaps.std()) / np.sqrt(len(gaps))
+    assert gaps.mean() > 10 * error
+    assert abs(gaps.mean() - lacking.mean()) < 4 * error + 0.02 * gaps.mean()
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,17 @@ def test_estimated_divergence_is_the_closed_form():
 # Weighted sets
 
 
+def test_candidates_have_the_weights_of_their_densities():
+    """In two dimensions: log π_new − log μ of the whole point, of a box and of a Gaussian; every seed has its own."""
+    made, target = study.Study.__new__(study.Study), study.TARGETS[2]
+    made.seeds = [0, 1]
+    round_one = stats.multivariate_normal(np.zeros(2), 1.5**2)
+    for proposal, density in ((box(-4.0, 4.0), lambda x: 1 / 64), (study.BROAD, round_one.pdf)):
+        latents, log_weights, _ = made._draw(target, proposal, 50)
+        np.testing.assert_allclose(log_weights, target.log_prob(latents) - np.log(density(latents)))
+        assert latents.shape == (2, 50, 2) and not np.isin(latents[0], latents[1]).any()
+
+
 def test_members_are_drawn_by_their_weights():
     """Frequencies are the self-normalised weights within 4.5 standard errors; padding is never drawn."""
     log_weights = 7.0 + np.log([[0.5, 0.1, 0.3, 0.1]])
