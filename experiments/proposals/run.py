@@ -136,7 +136,6 @@ def miss(policy: FlowPolicy, propose: Propose) -> frame.Row:
         "log_z_all": float(mean_z),
         "log_z_sd": float(np.std(found.log_z)),
         "warned": float(np.mean((found.ess < 0.25) | (found.max_weight > 0.25))),
-        "batches_with_log_z_below_half": float(np.mean(found.log_z < np.log(0.5))),
     }
 
 
