@@ -29,10 +29,10 @@ bench: $(READY)  ## measure speed, ours or beside other libraries (see benchmark
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: $(READY)  ## run the tests, the slow ones included
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "" $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m "" $(ARGS)
 
 check: lint  ## everything that must pass before a commit: lint, types, tests, among which the site is built
 	@$(MAKE) --no-print-directory --jobs=2 types test

@@ -35,6 +35,9 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MOST_MAPPINGS = 20_000
+# Files that take a minute and more, the longest first: one that began last would run alone.
+LONG = "docs", "cli_lqr", "resume", "rl_training", "own_parts", "small_experiments", "multigoal", "hostile_folders"
+LONG += "frozen", "project", "kept"
 # Compiled programs are trees of Python objects, hundreds of thousands of them, looked through for nothing otherwise.
 gc.set_threshold(100_000, 50, 1000)
 
@@ -42,6 +45,12 @@ gc.set_threshold(100_000, 50, 1000)
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; `make test` hands them out in this order."""
+    places = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(autouse=True, scope="module")
