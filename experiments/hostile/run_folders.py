@@ -250,7 +250,6 @@ FILES = {
     AGENT: ("resume", "compare"),
     "checkpoints/last/seed=0/*.npz": ("resume", "compare"),
 }
-CUT = lines(lambda rows: rows[:3])
 
 
 def cases() -> list[Case]:

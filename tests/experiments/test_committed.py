@@ -1,6 +1,5 @@
 """Committed tables are what the code of today makes of the committed data."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -34,8 +33,7 @@ ROOT = Path(experiments.__file__).parent
 
 
 def rows(path):
-    with (ROOT / path).open(newline="") as file:
-        return list(csv.DictReader(file))
+    return frame.read_rows(ROOT / path)
 
 
 def document(path):
@@ -99,7 +97,7 @@ def test_the_readme_of_mujoco_has_the_long_runs():
     """As they are committed."""
     assert long.table() in (ROOT / "mujoco/README.md").read_text()
     assert long.table(ROOT / "mujoco/1M", long.MILLION) in (ROOT / "mujoco/README.md").read_text()
-    assert average.table(frame.read_rows(ROOT / "mujoco/average.csv")) in (ROOT / "mujoco/README.md").read_text()
+    assert average.table(rows("mujoco/average.csv")) in (ROOT / "mujoco/README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Densities, a tiny size of it: what it learns and writes, what it refuses, how it stops and goes on."""
 
-import csv
 import functools
 import json
 import math
@@ -72,8 +71,7 @@ def test_it_learns(out):
 
 def test_learning_is_recorded(out):
     """metrics.csv has one row per target, mark and seed, and the last row is at the last step."""
-    with (out / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file, strict=True))
+    rows = frame.read_rows(out / "metrics.csv")
     assert len(rows) == 2 * 4 * 2
     assert [(row["target"], row["seed"]) for row in rows[:2]] == [("ring4", "5"), ("ring4", "6")]
     assert {row["step"] for row in rows[-2:]} == {"152"}  # whole rounds of four steps

@@ -1,10 +1,10 @@
 """A small size of experiments/hostile/environment_ids.py: the ids that people type, and a registered one a kind."""
 
-import csv
 from pathlib import Path
 
 import pytest
 
+from experiments import frame
 from experiments.hostile.environment_ids import TYPED, Options, attempt, attempts, run, table
 
 COMMITTED = Path(__file__).parents[2] / "experiments/hostile"
@@ -35,8 +35,7 @@ def test_ids_as_people_type_them():
 
 def test_the_committed_table_is_that_of_the_committed_data():
     """Nothing failed."""
-    with (COMMITTED / "environment_ids.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = frame.read_rows(COMMITTED / "environment_ids.csv")
     assert (COMMITTED / "environment_ids.md").read_text() == table(rows)
     assert len(rows) > 80 and not {"no sentence", "traceback"} & {row["outcome"] for row in rows}
 

@@ -1,7 +1,6 @@
 """System files of every kind are read, or refused in one sentence, with the right verdict."""
 
-import csv
-
+from experiments import frame
 from experiments.hostile import system_files
 
 
@@ -24,8 +23,7 @@ def test_a_wrong_word_is_a_fault(tmp_path):
 
 def test_the_committed_table_is_that_of_the_committed_rows():
     """300 files, no faults."""
-    with (system_files.HERE / "system_files.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = frame.read_rows(system_files.HERE / "system_files.csv")
     assert len(rows) == 300
     assert system_files.table(rows) in (system_files.HERE / "system_files.md").read_text()
     assert not any(row["fault"] for row in rows)

@@ -1,7 +1,6 @@
 """The multi-goal comparison, a tiny size of it: what it writes, what it refuses, how it stops and goes on."""
 
 import contextlib
-import csv
 import dataclasses
 import io
 import json
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from entroflow.rl import MLPCritic
 from entroflow.storage import keeping
+from experiments import frame
 from experiments.multigoal import measure, report, run
 
 NAMES = ["sac_isfm", "gaussian_sac", "denoising"]
@@ -71,8 +71,7 @@ def test_files(study):
     assert set(os.listdir(study)) == figures | {"results.json", "metrics.csv", "config.json", ".lock"}
     for name in ("trajectories", "density"):
         assert imread(study / f"{name}.png").std() > 0.01
-    with (study / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = frame.read_rows(study / "metrics.csv")
     expected = [(name, seed, step) for name in RUN for step in "123" for seed in "56"]
     assert [(row["algorithm"], row["seed"], row["step"]) for row in rows] == expected
     assert all(np.isfinite(float(row["critic_error"])) for row in rows)

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from entroflow.lqr import design
+from experiments import frame
 from experiments.plants import report, run
 
 ROOT = Path(__file__).parents[1]
@@ -132,8 +133,7 @@ def test_a_run_calls_the_command_and_keeps_what_it_found(tmp_path, monkeypatch):
     assert [("--steps=1 " in each, "--steps=2 " in each) for each in said] == [(True, False)] * 6 + [(False, True)] * 3
     text = (out / "table.md").read_text()
     assert text.count("5.0%, 2.0%") == 2 * len(run.ALPHAS) - 1 + 2 and text.count("broke down") == 2
-    with (out / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = frame.read_rows(out / "results.csv")
     assert list(rows[0]) == report.COLUMNS and report.table(rows) == text
     assert float(rows[0]["gap"]) == pytest.approx(-0.1) and [row["seconds"] for row in rows[:2]] == ["16.0", "16.0"]
     assert [row["seconds"] for row in rows if row["plant"] == "double_integrator"] == [*["4.0"] * 4, "16.0", "", "16.0"]
@@ -151,8 +151,7 @@ def test_runs_that_all_broke_down_are_drawn():
 
 def test_the_committed_table_is_that_of_the_committed_rows():
     """To the letter, and in the README; no row is of a plant or an α that the plan does not have."""
-    with (run.HERE / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = frame.read_rows(run.HERE / "results.csv")
     for name, text in (("table", report.table(rows)), ("beside_exploration", report.beside_exploration(rows))):
         assert text == (run.HERE / f"{name}.md").read_text() and text in (run.HERE / "README.md").read_text()
     for row in rows:  # the problems have not changed since
@@ -164,8 +163,7 @@ def test_the_committed_table_is_that_of_the_committed_rows():
 
 def test_the_quadrotor_is_learned_within_the_goals():
     """The committed runs of 4000 steps: means within 5 %, covariances within 8 %, at both α; as the README says."""
-    with (run.HERE / "quadrotor.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = frame.read_rows(run.HERE / "quadrotor.csv")
     assert {float(row["alpha"]) for row in rows} == {0.1, 1.0} and {row["plant"] for row in rows} == {"quadrotor"}
     means, covariances = [[float(row[key]) for row in rows] for key in report.ERRORS]
     assert max(means) < 0.05 and max(covariances) < 0.08

@@ -1,7 +1,6 @@
 """Soft policy iteration, a tiny size of it: what it writes, what it refuses, how it stops and goes on."""
 
 import contextlib
-import csv
 import io
 import json
 import os
@@ -17,6 +16,7 @@ from rich.console import Console
 from entroflow.isfm import FitConfig
 from entroflow.lqr import LQR, systems
 from entroflow.storage import keeping
+from experiments import frame
 from experiments.spi import figures, lqr_problem, rooms_problem, run
 
 OPTIONS = ["--alpha", "0.2", "1", "--seeds", "2", "--seed", "3", "--iterations", "2"]
@@ -67,8 +67,7 @@ def study(request, tmp_path_factory):
 
 
 def metrics(out):
-    with (out / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    return frame.read_rows(out / "metrics.csv")
 
 
 def strict(text):

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import csv
 import io
 import json
 import math
@@ -17,6 +16,7 @@ from rich.console import Console
 
 import entroflow
 from entroflow.storage import keeping
+from experiments import frame
 from experiments.theorem2 import fits, report, run, weights
 from experiments.theorem2.figure import bound_figure, draw, weights_figure
 
@@ -76,8 +76,7 @@ def study(tmp_path_factory):
 
 
 def rows_of(out):
-    with (out / "cells.csv").open(newline="") as file:
-        return list(csv.DictReader(file, strict=True))
+    return frame.read_rows(out / "cells.csv")
 
 
 def test_going_on_changes_no_number(study):
