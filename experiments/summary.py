@@ -19,7 +19,7 @@ ALGORITHMS = "sac_isfm", "gaussian_sac"
 # With the critic of CrossQ: task, acting by an average of the actors or not, the flow's run and the Gaussian's, whose
 # policy is updated at every third step as CrossQ's authors have it, and at every one as the flow's is.
 LONG = [
-    ("hopper", "", "crossq-averaged", "crossq-gaussian-averaged", None),
+    ("hopper", "", "crossq-averaged", "crossq-gaussian-averaged", "crossq-gaussian-every"),
     ("hopper", ", `average=0`", "crossq-bold", "crossq-gaussian-bold", None),
     ("halfcheetah", ", `average=0`", "crossq-bold", "crossq-gaussian-bold", None),
     ("walker2d", ", `average=0`", "crossq-bold", "crossq-gaussian-bold", None),
