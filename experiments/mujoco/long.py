@@ -16,7 +16,10 @@ MARKS = 10_000, 20_000, 50_000, 80_000, 100_000
 MILLION = 100_000, 200_000, 500_000, 800_000, 1_000_000
 TASKS = {"ant": "Ant-v5", "halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
 COMPARED = "halfcheetah", "hopper", "walker2d"  # with runs of both algorithms
-SHOWN = {"crossq-bold": ("SAC-ISFM", LEARNED), "crossq-gaussian-bold": ("Gaussian SAC", OTHER)}
+SHOWN = {
+    "crossq-bold": ("SAC-ISFM", LEARNED),
+    "crossq-gaussian-bold": ("Gaussian SAC, policy updated every third step", OTHER),
+}
 STYLES = {"crossq-bold": "-", "crossq-gaussian-bold": "--"}
 
 
