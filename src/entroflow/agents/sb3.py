@@ -6,7 +6,6 @@ from typing import Any, NoReturn
 import gymnasium
 
 from .. import checks
-from .settings import CRITIC
 from .tasks import Env
 
 POLICIES = "MlpPolicy", "MultiInputPolicy"
@@ -130,7 +129,9 @@ def _networks(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
     for name, part in parts.items():
         both = part if isinstance(part, dict) else {"pi": part, "qf": part}
         layers = [each if isinstance(each := both.get(of), list) and each else [256, 256] for of in ("pi", "qf")]
-        sizes = [f"{of}width={each[0]}, {of}depth={len(each)}" for of, each in zip(("", CRITIC), layers, strict=True)]
+        sizes = [
+            f"{of}width={each[0]}, {of}depth={len(each)}" for of, each in zip(("", "critic_"), layers, strict=True)
+        ]
         remedy = f"layers of an actor, and of a critic, are equally wide: pass {', '.join(sizes)}"
         raise checks.error("policy_kwargs", f"{name}={part!r}", "n_critics alone", remedy)
     return found
