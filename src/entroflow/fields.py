@@ -31,10 +31,12 @@ class Range(NamedTuple):
     Attributes:
         expected: what an error message says of them.
         holds: whether a finite number is one of them.
+        example: one of them that makes sense.
     """
 
     expected: str
     holds: Callable[[float], bool]
+    example: float = 0.5
 
 
 Count = Annotated[int, 2**31 - 1]  # a whole number above 0, at most this
@@ -44,7 +46,7 @@ Positive = Annotated[float, Range("a finite number above 0", lambda x: x > 0)]
 NonNegative = Annotated[float, Range("a number of at least 0", lambda x: x >= 0)]
 Share = Annotated[float, Range("a number from 0 to 1", lambda x: 0 <= x <= 1)]
 PositiveShare = Annotated[float, Range("a number above 0, at most 1", lambda x: 0 < x <= 1)]
-Discount = Annotated[float, Range("a number in [0, 1)", lambda x: 0 <= x < 1)]
+Discount = Annotated[float, Range("a number in [0, 1)", lambda x: 0 <= x < 1, 0.99)]
 
 
 def check_fields(settings: Any) -> None:
@@ -123,7 +125,7 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         allowed = get_args(hint)[1]
         if isinstance(allowed, int):
             return checks.positive_int(name, value, "pass a whole number such as 1", most=allowed)
-        remedy = "pass a number such as 0.99" if hint == Discount else "pass a number such as 0.5"
+        remedy = f"pass a number such as {allowed.example}"
         return checks.number(name, value, allowed.expected, remedy, holds=allowed.holds)
     if hint is types.NoneType:
         if value is not None:
