@@ -1,5 +1,6 @@
 """What a user asks for is done or refused in a sentence, and never ignored."""
 
+import inspect
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ import entroflow
 from entroflow.agents import callbacks
 from entroflow.agents.evaluation import Perturbation, perturb
 from entroflow.agents.tasks import task
+from entroflow.options import TrainOptions
+from entroflow.storage import records
 from entroflow.studies import study
 
 SMALL = {"learning_starts": 20, "critic_width": 8, "width": 8, "depth": 1, "batch_size": 16, "buffer_size": 200}
@@ -69,6 +72,14 @@ def test_evaluations_of_a_run_stay_as_they_are(tmp_path):
         again.learn(40, evaluate_every=20, resume=True, **log)
     again.learn(40, log=tmp_path / "run", resume=True)
     assert "\n0,40," in (tmp_path / "run" / "evaluations.csv").read_text()
+
+
+def test_evaluations_that_nobody_asked_for_are_the_same_everywhere():
+    """On the command line, in Python, and where others are told from them."""
+    named = {"every": "evaluate_every", "episodes": "evaluation_episodes"}
+    for part, name in named.items():
+        in_python = inspect.signature(entroflow.SAC.learn).parameters[name].default
+        assert in_python == getattr(TrainOptions, name) == records.EVALUATION[part]
 
 
 def test_training_stops_at_what_it_was_told(agent):

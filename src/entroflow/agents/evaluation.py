@@ -94,6 +94,10 @@ class _Noise(gymnasium.Wrapper):
         super().__init__(env)
         self._change = change
         self._generator = np.random.default_rng(0)
+        space = self.action_space
+        assert isinstance(space, spaces.Box)
+        self._low, self._high, whole = space.low, space.high, width(space)
+        self._unit = whole / 2 if np.isfinite(whole).all() else 1.0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is not None:
@@ -102,11 +106,9 @@ class _Noise(gymnasium.Wrapper):
         return self._observe(obs), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        space, action = self.action_space, np.asarray(action)
-        assert isinstance(space, spaces.Box)
-        half = width(space) / 2 if np.isfinite(width(space)).all() else 1.0
-        noisy = action + self._change.action_noise * half * self._generator.standard_normal(action.shape)
-        action = np.clip(noisy, space.low, space.high).astype(action.dtype)
+        action = np.asarray(action)
+        noisy = action + self._change.action_noise * self._unit * self._generator.standard_normal(action.shape)
+        action = np.clip(noisy, self._low, self._high).astype(action.dtype)
         obs, reward, terminated, truncated, info = self.env.step(action)
         return self._observe(obs), reward, terminated, truncated, info
 
