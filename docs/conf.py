@@ -10,7 +10,10 @@ sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 # Tutorials are short runs of large programs: they are compiled with little optimisation, as in the tests, and kept.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(DOCS.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 os.environ.pop("MPLBACKEND", None)  # or kernels would not show what they draw
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 os.environ["JUPYTER_PATH"] = str(DOCS / "jupyter")  # a kernel that says nothing but errors

@@ -176,15 +176,15 @@ def stopped(training):
     return learn(training)
 
 sizes = ["depth=1", "learning_starts=4", "critic_width=8", "width=8", "batch_size=4", "buffer_size=20"]
-for algorithm, more in {"sac_isfm": ["state_width=8", "states=4"], "gaussian_sac": []}.items():
-    out, Training._learn = f"{sys.argv[1]}/{algorithm}", stopped
-    command = ["train", "Reach-v0", "--algorithm", algorithm, "--steps", "12", "--evaluation-episodes", "2"]
-    assert main([*command, "--out", out, "--set", *sizes, *more]) == 128 + signal.SIGTERM
-    assert main(["resume", out]) == main(["eval", out, "--episodes", "2"]) == 0
-    assert main(["export", out, "--out", f"{out}.stablehlo"]) == 0
-    agent, told = entroflow.load(out), read_table(Path(out, "evaluations.csv"), EVALUATIONS)
-    assert agent.num_timesteps == told["step"][-1] == 12
-    np.testing.assert_allclose(agent.evaluate(2).returns, told["return"][-2:], rtol=1e-5)
+sizes += ["state_width=8", "states=4"]
+out, Training._learn = f"{sys.argv[1]}/run", stopped
+command = ["train", "Reach-v0", "--steps", "12", "--evaluation-episodes", "2"]
+assert main([*command, "--out", out, "--set", *sizes]) == 128 + signal.SIGTERM
+assert main(["resume", out]) == main(["eval", out, "--episodes", "2"]) == 0
+assert main(["export", out, "--out", f"{out}.stablehlo"]) == 0
+agent, told = entroflow.load(out), read_table(Path(out, "evaluations.csv"), EVALUATIONS)
+assert agent.num_timesteps == told["step"][-1] == 12
+np.testing.assert_allclose(agent.evaluate(2).returns, told["return"][-2:], rtol=1e-5)
 """
 
 

@@ -5,7 +5,7 @@ import pytest
 from experiments.hostile import run_folders
 from experiments.hostile.run_folders import Case, attempts, cases, table
 
-EVERY = 29
+EVERY = 43
 
 
 def spoil(folder, place):
