@@ -288,6 +288,6 @@ def accuracy_figure(part: Row) -> Figure:
             ax.set_title(f"{name}, d = {found['size']}")
             ax.set(xlabel="processor time in ms", ylabel="root mean square error of log π" if i == 0 else "")
             plotting.label_logarithmic(ax.xaxis, lambda time: f"{time:g}", most=4)
-            plotting.label_logarithmic(ax.yaxis, plotting.power_of_ten)
+            plotting.label_logarithmic(ax.yaxis, frame.power_of_ten)
         plotting.legend_below(figure, "")
     return figure

@@ -11,6 +11,7 @@ on with the next one, and ends with the results of a run that was never stopped.
 import csv
 import dataclasses
 import json
+import math
 import shlex
 import statistics
 import sys
@@ -289,6 +290,12 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def read_json(path: Path) -> Any:
     """Read a JSON file of this folder's data."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def power_of_ten(value: float) -> str:
+    """Write a power of ten as one in a figure, and another number as it is."""
+    power = math.log10(value)
+    return f"$10^{{{power:.0f}}}$" if abs(power - round(power)) < 1e-9 else f"{value:g}"
 
 
 def markdown(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

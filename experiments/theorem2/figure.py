@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from entroflow.plotting import EXACT, LEARNED, OTHER, QUIET, STYLE, label_logarithmic, new_figure, power_of_ten, save
+from entroflow.plotting import EXACT, LEARNED, OTHER, QUIET, STYLE, label_logarithmic, new_figure, save
 
+from .. import frame
 from . import weights as weighing
 from .report import DIVERGENCE_SLOPE, SAMPLES_SLOPE, average, proposal_rows
 
@@ -79,7 +80,7 @@ def _samples(ax: Axes, document: dict[str, Any], d: int) -> None:
     ax.set_ylim(np.nanmin(values) / (200 if d == 1 else 2), 20 * np.nanmax(values))  # room for legend and slope
     ax.set_xticks(sizes, [f"{size:g}" for size in sizes], fontsize=8)
     ax.minorticks_off()
-    label_logarithmic(ax.yaxis, power_of_ten)
+    label_logarithmic(ax.yaxis, frame.power_of_ten)
     ax.set_title(f"candidates, d = {d}", fontweight="bold")
     _say_slope(ax, document, f"N, d = {d}")
     if d == 1:  # the other panel has the same lines
@@ -110,7 +111,7 @@ def _divergence(ax: Axes, document: dict[str, Any]) -> None:
     ax.set(yscale="log", xlabel="$D_4(\\pi_{new}\\|\\mu)$")
     values = np.array([value for row in rows for value in row["w2_squared"]], float)
     ax.set_ylim(top=200 * np.nanmax([*values, trend[-1]]))  # room for the legend
-    label_logarithmic(ax.yaxis, power_of_ten)
+    label_logarithmic(ax.yaxis, frame.power_of_ten)
     ax.set_title(f"proposal, N = {start['candidates']}", fontweight="bold")
     _legend(ax, "upper left")
 
@@ -148,7 +149,7 @@ def _weights(ax: Axes, document: dict[str, Any]) -> None:
     ax.set_ylim(1e-3, 1e5)  # room for the legend
     ax.set_xticks(sizes, [f"{size:g}" for size in sizes], fontsize=8)
     ax.minorticks_off()
-    label_logarithmic(ax.yaxis, power_of_ten)
+    label_logarithmic(ax.yaxis, frame.power_of_ten)
     ax.set_title("normalisations: the gradient", fontweight="bold")
     _legend(ax, "upper right", columns=2)
 

@@ -1,4 +1,4 @@
-"""The names of algorithms, own tasks and settings, with their types and without JAX, for editors and quick refusals."""
+"""Names of algorithms, compiled tasks and settings, with types and without JAX: for editors and quick refusals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ if TYPE_CHECKING:  # the command line's `--help` needs none of them
     from .fields import Count, Discount, Layers, NonNegative, Number, Positive, PositiveShare, Share
 
 ALGORITHMS = "sac_isfm", "gaussian_sac", "denoising"
-TASKS = "entroflow/LQR", "entroflow/MultiGoal"  # this package's own, without their versions
 
 # What Stable-Baselines3, CleanRL and others call it.
 ELSEWHERE = {"learning_rate": "rate", "lr": "rate", "gamma": "discount", "tau": "critic_target_rate"}

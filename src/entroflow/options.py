@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from . import names
-from .names import ALGORITHMS, COMPILED, TASKS
+from .names import ALGORITHMS
 
 
 def _whole(words: list[str]) -> int:
@@ -226,24 +226,3 @@ def check(options: Any) -> None:
         checks.choice("algorithm", options.algorithm, ALGORITHMS)
         parts = [part.partition("=") for part in options.set]
         names.check({name: value_of(text) for name, sign, text in parts if sign}, "--set")
-        _check_task(options.env)
-
-
-def _check_task(env: str) -> None:
-    import gymnasium
-
-    from . import checks
-
-    if env.startswith("entroflow/"):
-        checks.choice("env", env.partition("-v")[0], TASKS)
-    elif env.startswith(("jax/", "mjx/")):
-        checks.choice("env", env, sorted(COMPILED))
-    elif ":" not in env:  # a module before the id would have to be imported first
-        try:
-            gymnasium.spec(env)
-        except gymnasium.error.UnregisteredEnv as problem:
-            given = f"{env!r} ({' '.join(str(problem).split())})"
-            remedy = "check the spelling, and name the module that registers it, as in 'module:Id-v0'"
-            raise checks.error("env", given, "the id of a registered environment", remedy) from None
-        except gymnasium.error.Error:
-            pass  # an id without its version, which is completed when the task is made; or none at all

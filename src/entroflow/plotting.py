@@ -85,12 +85,6 @@ def label_logarithmic(axis: Axis, text: Callable[[float], str] | None = None, mo
     axis.set_minor_formatter(NullFormatter())
 
 
-def power_of_ten(value: float) -> str:
-    """Write a power of ten as one, and another number as it is."""
-    power = float(np.log10(value))
-    return f"$10^{{{power:.0f}}}$" if abs(power - round(power)) < 1e-9 else f"{value:g}"
-
-
 def legend_below(figure: Figure, note: str, columns: int = 3) -> None:
     """Put one legend below all panels, each label once."""
     handles = {}

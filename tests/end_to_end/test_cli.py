@@ -43,12 +43,6 @@ def test_what_is_wrong_at_a_glance_is_answered_without_jax():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("env", ["Pendulum", "Pendulum-v1", "entroflow/LQR-v0", "module:Mine-v0"])
-def test_what_may_be_a_task_is_let_through(env):
-    """Gymnasium completes an id without a version; a module may register what it holds."""
-    options.check(options.TrainOptions(env))
-
-
 def printed(argv, encoding):
     """The exit code of a command line and what it writes into a file of an encoding, which refuses other letters."""
     out = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)

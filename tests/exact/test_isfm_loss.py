@@ -113,8 +113,9 @@ def test_candidates_are_weighed_by_equation_9(scale):
     full, tempered = jax.jit(lambda: (draw(None), draw(0.8)))()
 
     actions = jax.vmap(policy.action_space.to_action)(full.latents)
-    log_prob = jax.vmap(policy.log_prob, in_axes=(None, 0, None))
-    log_proposal, log_policy = log_prob(OBS, actions, scale or 1.0), log_prob(OBS, actions, 1.0)
+    backwards = jax.vmap(policy.latent_log_prob, in_axes=(None, 0, None))
+    log_det = jax.vmap(policy.action_space.log_det)(full.latents)
+    log_proposal, log_policy = (backwards(OBS, full.latents, width) - log_det for width in (scale or 1.0, 1.0))
     log_target = jax.vmap(q_function, in_axes=(None, 0))(OBS, actions) / temperature
     np.testing.assert_allclose(full.weights, jax.nn.softmax(log_target - log_proposal), rtol=2e-3, atol=1e-5)
     assert float(full.beta) == 1.0

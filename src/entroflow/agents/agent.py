@@ -211,7 +211,7 @@ class SAC:
         """
         flat, batch = self.task.flatten(observation)
         key, n = sampling.key_of(seed), checks.positive_int("n", n)
-        actions = sampling.sample(self.policy, jax.numpy.asarray(flat), key, n)
+        actions = sampling.draw(self.policy, "sample", jax.numpy.asarray(flat), key, n)
         return np.asarray(actions).reshape((*batch, n, *self.task.action_space.shape))
 
     def sample_and_log_prob(
@@ -221,7 +221,7 @@ class SAC:
         sampling.needs_density("sample_and_log_prob", self.config.actor)
         flat, batch = self.task.flatten(observation)
         key, n = sampling.key_of(seed), checks.positive_int("n", n)
-        actions, log_probs = sampling.sample_and_log_prob(self.policy, jax.numpy.asarray(flat), key, n)
+        actions, log_probs = sampling.draw(self.policy, "sample_and_log_prob", jax.numpy.asarray(flat), key, n)
         shaped = np.asarray(actions).reshape(*batch, n, *self.task.action_space.shape)
         return shaped, np.asarray(log_probs).reshape(*batch, n)
 

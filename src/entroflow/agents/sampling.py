@@ -1,7 +1,6 @@
 """Actions and densities of a policy at many observations: compiled, in blocks of bounded size."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -39,17 +38,11 @@ def paired(
 
 
 @eqx.filter_jit
-def sample(policy: Any, obs: Float[Array, "b n"], key: PRNGKeyArray, n: int) -> Float[Array, "b k d"]:
-    """Draw actions."""
-    return _at_each(policy.sample, obs, key, n)
-
-
-@eqx.filter_jit
-def sample_and_log_prob(
-    policy: Any, obs: Float[Array, "b n"], key: PRNGKeyArray, n: int
-) -> tuple[Float[Array, "b k d"], Float[Array, "b k"]]:
-    """Draw the actions that `sample` draws, with their log-densities."""
-    return _at_each(policy.sample_and_log_prob, obs, key, n)
+def draw(policy: Any, method: str, obs: Float[Array, "b n"], key: PRNGKeyArray, n: int) -> Any:
+    """Call a policy's `sample` or `sample_and_log_prob` for n draws at each observation, in blocks of bounded size."""
+    call = jax.vmap(getattr(policy, method), in_axes=(0, None))
+    one = lambda pair: call(jax.random.split(pair[0], n), pair[1])  # noqa: E731
+    return jax.lax.map(one, (jax.random.split(key, obs.shape[0]), obs), batch_size=max(1, BLOCK // n))
 
 
 @eqx.filter_jit
@@ -61,9 +54,3 @@ def log_prob(policy: Any, obs: Float[Array, "b n"], action: Float[Array, "b d"])
 def key_of(seed: int) -> PRNGKeyArray:
     """Return the random key of a seed."""
     return jax.random.fold_in(jax.random.key(checks.seed("seed", seed)), SAMPLE)
-
-
-def _at_each(method: Callable[..., Any], obs: Float[Array, "b n"], key: PRNGKeyArray, n: int) -> Any:
-    """Call a policy's method for n draws at each observation, in blocks of bounded size."""
-    one = lambda pair: jax.vmap(method, in_axes=(0, None))(jax.random.split(pair[0], n), pair[1])  # noqa: E731
-    return jax.lax.map(one, (jax.random.split(key, obs.shape[0]), obs), batch_size=max(1, BLOCK // n))

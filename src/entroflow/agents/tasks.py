@@ -185,7 +185,8 @@ def task(env: Env) -> Task:
         return _in_jax(env if isinstance(env, str) else type(env).__name__, found)
     if isinstance(env, str):
         specification.listen_to_mujoco(COMPILED.get(env, env))
-        if env in COMPILED:
+        if env.startswith(("jax/", "mjx/")):
+            checks.choice("env", env, sorted(COMPILED))
             return _in_jax(env, envs.make_compiled(env))._replace(data=env)
         if inspect.isclass(found) and issubclass(found, gymnasium.Env):
             refusals.check_registered(env)

@@ -25,10 +25,10 @@ def train(command: TrainOptions) -> int:
     plan = {"every": command.evaluate_every, "episodes": command.evaluation_episodes}
     config = {"algorithm": command.algorithm, "env": command.env, "seeds": seeds, "evaluation": plan}
     names = "--out", "--resume", f"--set {' '.join(command.set)}"
-    records.begun(out, config, command.resume == "auto", names, _again(out, command.env))
     from ..agents.tasks import task
 
     found = task(command.env)
+    records.begun(out, config, command.resume == "auto", names, _again(out, command.env))
     from ..agents import learning
     from ..agents.settings import change, changed, from_json, of_algorithm, to_json
 

@@ -106,11 +106,9 @@ class FlowPolicy(eqx.Module):
         """Draw an action; the same one as `sample_and_log_prob` with the same key."""
         return self.action_space.to_action(self.sample_latent(key, obs, noise_scale))
 
-    def sample_and_log_prob(
-        self, key: PRNGKeyArray, obs: Float[Array, " n"], noise_scale: FloatScalar = 1.0
-    ) -> WithLogProb:
+    def sample_and_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"]) -> WithLogProb:
         """Draw the action of `sample` with log π(a|s), from one integration."""
-        latent, log_prob = self.sample_latent_and_log_prob(key, obs, noise_scale)
+        latent, log_prob = self.sample_latent_and_log_prob(key, obs)
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
 
     def sample_and_solver_log_prob(self, key: PRNGKeyArray, obs: Float[Array, " n"]) -> WithLogProb:
@@ -130,12 +128,7 @@ class FlowPolicy(eqx.Module):
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
 
     def log_prob(
-        self,
-        obs: Float[Array, " n"],
-        action: Float[Array, " d"],
-        noise_scale: FloatScalar = 1.0,
-        *,
-        key: PRNGKeyArray | None = None,
+        self, obs: Float[Array, " n"], action: Float[Array, " d"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, ""]:
         """Return log π(a|s) of a given action, by integrating backwards.
 
@@ -143,7 +136,7 @@ class FlowPolicy(eqx.Module):
         the density zero.
         """
         latent = self.action_space.from_action(action)
-        log_prob = self.latent_log_prob(obs, latent, noise_scale, key=key) - self.action_space.log_det(latent)
+        log_prob = self.latent_log_prob(obs, latent, key=key) - self.action_space.log_det(latent)
         return jnp.where(self.action_space.contains(action), log_prob, -jnp.inf)
 
     def push(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:

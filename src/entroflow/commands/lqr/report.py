@@ -6,7 +6,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 from rich import box
 from rich.table import Table
 
@@ -31,7 +30,7 @@ def errors(run: Run, evaluation: LQREvaluation) -> dict[str, float]:
     if bounded:
         exact = -evaluation.states @ run.K.T
         mean = np.linalg.norm(evaluation.mean - exact, axis=1)
-        covariance = _spectral_norms(np.asarray(evaluation.covariance) - run.covariance)
+        covariance = np.linalg.norm(np.asarray(evaluation.covariance) - run.covariance, ord=2, axis=(1, 2))
     else:
         exact, mean, covariance = np.full((3, 1, 1), math.nan)
     mean_scale, covariance_scale = np.linalg.norm(exact, axis=1).mean(), np.linalg.norm(run.covariance, 2)
@@ -63,13 +62,6 @@ def _mean_unit(run: Run, mean_scale: float) -> float:
     return mean_scale if mean_scale > 1e-6 * np.sqrt(np.linalg.norm(run.covariance, 2)) else math.nan
 
 
-def _spectral_norms(matrices: Float[np.ndarray, "m d d"]) -> Float[np.ndarray, " m"]:
-    """Return the 2-norms, NaN for matrices that are not finite: a policy may not stabilise its system yet."""
-    finite = np.all(np.isfinite(matrices), axis=(1, 2))
-    norms = np.linalg.norm(np.where(np.expand_dims(finite, (1, 2)), matrices, 0.0), ord=2, axis=(1, 2))
-    return np.where(finite, norms, np.nan)
-
-
 def floors(run: Run, samples: int, mean_scale: float) -> dict[str, float]:
     """Return what the same estimates give for the optimum itself, whose errors are zero: the samples' own share."""
     actions = normal_points(samples, len(run.covariance)) @ matrix_root(run.covariance).T
@@ -89,7 +81,7 @@ def pictures(lqr: LQR, run: Run, policy: NoiseDensityPolicy) -> list[Picture]:
     root = matrix_root(lqr.initial_cov)
     states = np.stack([np.zeros(len(root)), root[:, 0], -root[:, -1]])
     key = sampling.key_of(0)
-    actions = np.asarray(sampling.sample(policy, jnp.asarray(states, jnp.float32), key, PICTURE_SAMPLES))
+    actions = np.asarray(sampling.draw(policy, "sample", jnp.asarray(states, jnp.float32), key, PICTURE_SAMPLES))
     shown = zip(states, actions, strict=True)
     return [Picture(run.temperature, state, part, -run.K @ state, run.covariance) for state, part in shown]
 
