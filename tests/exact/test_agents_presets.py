@@ -49,8 +49,8 @@ def test_the_preset_of_the_critic_of_crossq(algorithm):
     """It goes into a file and comes back, and settings of its critic have their names."""
     found = change(of_algorithm(algorithm, "crossq"), {"critic_width": 16})
     assert found.config.critic == CrossQ(width=16) and from_json(to_json(found)) == found
-    told = {"sac_isfm": (1, 1e-3), "gaussian_sac": (3, 1e-3), "denoising": (1, 3e-4)}
-    assert (found.policy_delay, found.config.actor.rate) == told[algorithm]
+    assert found.config.actor.rate == {"sac_isfm": 1e-3, "gaussian_sac": 1e-3, "denoising": 3e-4}[algorithm]
+    assert found.policy_delay == 1  # as often as the critic: better on Hopper-v5 and Walker2d-v5 (experiments/mujoco)
     assert (found.learning_starts, found.temperature, found.config.actor.average) == (5000, 1.0, 0.05)
 
 

@@ -40,7 +40,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {"sac_isfm": PAPER},
     "crossq": {
         "sac_isfm": CROSSQ | {"pathwise": 1.0},
-        "gaussian_sac": CROSSQ | {"rate": 1e-3, "policy_delay": 3},
+        "gaussian_sac": CROSSQ | {"rate": 1e-3},
         "denoising": CROSSQ,
     },
 }
