@@ -113,14 +113,14 @@ def test_no_two_consumers_ever_hold_equal_keys(monkeypatch):
 
         return acted
 
-    def sample(policy, obs, key, n):
+    def draw(policy, method, obs, key, n):
         hold("sample", key)
         return np.zeros((len(obs), n, 2))
 
     start = loop_gym.start
     begin = lambda agents, keys, **sizes: hold("learn", keys[0]) or start(agents, keys, **sizes)  # noqa: E731
     monkeypatch.setattr(loop_gym, "start", begin)
-    monkeypatch.setattr(sampling, "sample", sample)
+    monkeypatch.setattr(sampling, "draw", draw)
     monkeypatch.setattr(loop_gym, "act", act("act"))
     for seed in (0, 3):
         made = entroflow.GaussianSAC(Reach, seed=seed, **SMALL)

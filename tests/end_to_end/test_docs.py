@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import pytest
@@ -21,6 +22,7 @@ import tyro
 import entroflow
 from entroflow import cli, options, rl
 from entroflow.flow import Box
+from entroflow.names import COMPILED
 from entroflow.types import Transition
 
 ROOT = Path(__file__).parents[2]
@@ -205,8 +207,11 @@ def refused(words):
         kinds = {name: kind for name, (kind, _) in cli.COMMANDS.items()}
         try:
             options.refuse_repeats(words[1:])
-            options.check(tyro.extras.subcommand_cli_from_dict(kinds, args=words[1:]))
-        except (SystemExit, ValueError) as problem:
+            command = tyro.extras.subcommand_cli_from_dict(kinds, args=words[1:])
+            options.check(command)
+            if isinstance(command, options.TrainOptions) and command.env not in COMPILED and ":" not in command.env:
+                gymnasium.spec(command.env)
+        except (SystemExit, ValueError, gymnasium.error.Error) as problem:
             return f"{shlex.join(words)}: {problem}"
     elif program == "make":
         makefile = (ROOT / "Makefile").read_text()
