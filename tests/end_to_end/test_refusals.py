@@ -151,3 +151,10 @@ def test_a_study_has_no_table_of_an_algorithm_that_it_has_not():
     document = {"tasks": "Pendulum-v1", "algorithms": "gaussian_sac", "steps": 100}
     with pytest.raises(ValueError, match=r"settings\.sac_isfm: .*expected one of gaussian_sac"):
         study.read(document | {"settings": {"sac_isfm": {"candidates": 4}}})
+
+
+@pytest.mark.parametrize(("given", "meant"), [("jax/Pendulu", "jax/Pendulum"), ("mjx/Ants", "mjx/Ant")])
+def test_a_compiled_task_misspelt_is_answered_by_those_that_there_are(given, meant):
+    """Gymnasium, which knows no such namespace, would only say so."""
+    with pytest.raises(ValueError, match=f"env: got '{given}', expected one of .*did you mean '{meant}'"):
+        task(given)
