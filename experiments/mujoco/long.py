@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from entroflow.plotting import LEARNED, OTHER, QUIET, legend_below, new_figure
+from entroflow.plotting import EXACT, LEARNED, OTHER, QUIET, legend_below, new_figure
 
 from .. import frame
 
@@ -17,10 +17,11 @@ MILLION = 100_000, 200_000, 500_000, 800_000, 1_000_000
 TASKS = {"ant": "Ant-v5", "halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
 COMPARED = "halfcheetah", "hopper", "walker2d"  # with runs of both algorithms
 SHOWN = {
-    "crossq-bold": ("SAC-ISFM", LEARNED),
-    "crossq-gaussian-bold": ("Gaussian SAC, policy updated every third step", OTHER),
+    "crossq-bold": ("SAC-ISFM, average=0", LEARNED),
+    "crossq-gaussian-every": ("Gaussian SAC", OTHER),
+    "crossq-gaussian-bold": ("Gaussian, average=0, policy every third step", EXACT),
 }
-STYLES = {"crossq-bold": "-", "crossq-gaussian-bold": "--"}
+STYLES = {"crossq-bold": "-", "crossq-gaussian-every": "--", "crossq-gaussian-bold": ":"}
 
 
 def table(folder: Path = Path(__file__).parent / "100k", marks: Sequence[int] = MARKS) -> str:
@@ -60,8 +61,8 @@ def late(rows: list[dict[str, str]], seed: str, what: str = "return", marks: Seq
 
 
 def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
-    """Draw returns of the preset without averages, the seeds and their mean, beside the means of CrossQ's authors."""
-    told = "--preset crossq, average=0, 100,000 steps: thin lines are seeds, thick ones their mean"
+    """Draw returns of the preset, the seeds and their mean, beside the means of CrossQ's authors."""
+    told = "--preset crossq, 100,000 steps: thin lines are seeds, thick ones their mean"
     figure = new_figure(7.2, 2.8, told)
     panels = figure.subplots(1, len(COMPARED))
     published = frame.read_rows(folder.with_name("authors.csv"))
