@@ -1,5 +1,6 @@
 """A tiny size of the experiments that have no file of their own: they run to their end and write what they promise."""
 
+import itertools
 import json
 import math
 import random
@@ -17,10 +18,11 @@ from entroflow import optimise
 from entroflow.cli import main
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import Faults
+from entroflow.rl import loop_gym
 from entroflow.storage import checkpoint, keeping
 from experiments import frame
 from experiments.ablations import run as ablations
-from experiments.mujoco import average
+from experiments.mujoco import average, held
 from experiments.proposals import run as proposals
 from experiments.resume import run as resume
 from experiments.robustness import run as robustness
@@ -209,3 +211,29 @@ def test_averages_of_actors(tmp_path, monkeypatch):
     assert rows[4]["return"] == round(sum(row["return"] for row in alone) / 2)
     assert len({row["return"] for row in rows[4:]}) > 1
     assert average.table(rows).count("| Pendulum-v1 | 3 | 2 |") == 1
+
+
+def test_noise_is_held(tmp_path, monkeypatch):
+    """Random actions have noise of their own; later ones that of a step before, for as long as chance says."""
+    act, seen = loop_gym.act, []
+
+    def watched(*given, explore):
+        seen.append((given[-1], explore))
+        return act(*given, explore=explore)
+
+    monkeypatch.setattr(loop_gym, "act", watched)
+    changed = [f"{name}={value}" for name, value in (TINY | {"learning_starts": 10}).items()]
+    command = ["train", "Pendulum-v1", "--algorithm", "gaussian_sac", "--steps", "40", "--out", str(tmp_path), "--set"]
+    assert held.run([*command, *changed]) == 0
+    assert seen[:10] == [(step, True) for step in range(10)]
+    noise = [step for step, explore in seen[10:] if not explore]
+    assert noise == list(itertools.islice(held.begins(10, np.random.default_rng(12345)), 30))
+    assert 5 < len(set(noise)) < 25
+    assert loop_gym.act is watched
+    many = np.array(list(itertools.islice(held.begins(0, np.random.default_rng(0)), 200_000)))
+    starts = np.flatnonzero(np.diff(many, prepend=-1))
+    assert np.array_equal(many[starts], starts)  # noise is that of the step at which it begins to be held
+    lengths = np.diff(starts)
+    assert lengths.max() == held.LONGEST
+    likely = np.mean(lengths == 1), held.CHANCES[0] / held.CHANCES.sum()
+    assert abs(likely[0] - likely[1]) < 4 * math.sqrt(likely[1] * (1 - likely[1]) / len(lengths))
