@@ -25,6 +25,8 @@ LONG = [
     ("halfcheetah", ", `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
     ("walker2d", "", None, "crossq-gaussian-every", None),
     ("walker2d", ", `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
+    ("ant", ", `average=0`", "crossq-bold", None, None),
+    ("humanoid", "", "crossq-averaged", None, None),
 ]
 
 

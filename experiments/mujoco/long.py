@@ -14,7 +14,13 @@ from .. import frame
 # Returns swing: the mean over the evaluations from the last mark but one to the last tells more than the last.
 MARKS = 10_000, 20_000, 50_000, 80_000, 100_000
 MILLION = 100_000, 200_000, 500_000, 800_000, 1_000_000
-TASKS = {"ant": "Ant-v5", "halfcheetah": "HalfCheetah-v5", "hopper": "Hopper-v5", "walker2d": "Walker2d-v5"}
+TASKS = {
+    "ant": "Ant-v5",
+    "halfcheetah": "HalfCheetah-v5",
+    "hopper": "Hopper-v5",
+    "humanoid": "Humanoid-v5",
+    "walker2d": "Walker2d-v5",
+}
 COMPARED = "halfcheetah", "hopper", "walker2d"  # with runs of both algorithms
 SHOWN = {
     "crossq-bold": ("SAC-ISFM, average=0", LEARNED),
