@@ -26,7 +26,7 @@ LONG = [
     ("walker2d", "", None, "crossq-gaussian-every", None),
     ("walker2d", ", `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
     ("ant", ", `average=0`", "crossq-bold", None, None),
-    ("humanoid", "", "crossq-averaged", None, None),
+    ("humanoid", "", "crossq-averaged", "crossq-gaussian-every", None),
 ]
 
 
