@@ -32,6 +32,8 @@ def run(argv: list[str] | None = None) -> int:
 
     def held(config: Any, agent: Any, obs: Any, key: Any, step: int, *, explore: bool) -> Any:
         nonlocal noise
+        if obs.shape[1] != 1:
+            raise ValueError(f"num_envs: got {obs.shape[1]}, expected 1, the environment in which noise is held")
         if not explore:
             noise = noise or begins(step, np.random.default_rng(12345))
             step = next(noise)

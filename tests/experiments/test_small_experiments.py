@@ -229,6 +229,7 @@ def test_noise_is_held(tmp_path, monkeypatch):
     noise = [step for step, explore in seen[10:] if not explore]
     assert noise == list(itertools.islice(held.begins(10, np.random.default_rng(12345)), 30))
     assert 5 < len(set(noise)) < 25
+    assert held.run([*command[:-3], "--out", str(tmp_path / "two"), "--set", *changed, "num_envs=2"]) == 2
     assert loop_gym.act is watched
     many = np.array(list(itertools.islice(held.begins(0, np.random.default_rng(0)), 200_000)))
     starts = np.flatnonzero(np.diff(many, prepend=-1))
