@@ -33,9 +33,11 @@ class Ready:
 
     def __call__(self, *arguments: Array) -> Array:
         """Return the function's value; arguments are brought to the examples' types."""
-        types: list[Any] = [variable.aval for variable in self.rest.invars]
+        constants = len(self.rest.constvars)  # JAX 0.10 reads all leaves as constants, 0.11 as first arguments
+        first, bound = self.leaves[constants:], self.leaves[:constants]
+        types: list[Any] = [variable.aval for variable in self.rest.invars[len(first) :]]
         typed = [jax.lax.convert_element_type(part, kind.dtype) for part, kind in zip(arguments, types, strict=True)]
-        return jaxpr_as_fun(ClosedJaxpr(self.rest, self.leaves))(*typed)[0]
+        return jaxpr_as_fun(ClosedJaxpr(self.rest, bound))(*first, *typed)[0]
 
 
 def in_advance(function: Callable[..., Array], known: Any, *examples: Array) -> Ready:

@@ -11,7 +11,7 @@ from jax.extend.core import jaxprs_in_params
 import entroflow
 from entroflow.flow import Box, FlowPolicy, RungeKutta, VelocityNetwork
 from entroflow.rl import loop_gym
-from entroflow.staging import in_advance
+from entroflow.staging import Ready, in_advance
 
 HALF_PI = float(np.pi / 2)
 
@@ -42,6 +42,12 @@ def test_a_call_takes_arguments_of_other_precision():
     with jax.enable_x64(True):
         assert ready(jnp.float64(2)).dtype == jnp.float32
     assert ready(jnp.float32(2)) == 6
+
+
+def test_the_second_stage_may_read_its_leaves_as_first_arguments():
+    """So JAX 0.11 traces it, where 0.10 has constants; by hand 3 · 2 + 1."""
+    traced = jax.make_jaxpr(lambda leaf, x, y: [leaf * x + y])(3.0, 2.0, 1.0)
+    assert Ready([jnp.float32(3)], traced.jaxpr)(jnp.float32(2), jnp.float32(1)) == 7
 
 
 @pytest.mark.parametrize("method", ["rk4", "midpoint"])
