@@ -151,6 +151,21 @@ def test_step_goes_against_the_gradient(state, batch):
     assert checked > 40
 
 
+@pytest.mark.parametrize("width", [5, 25, 400])
+def test_a_step_of_the_last_layer_moves_values_alike_at_any_width(batch, width):
+    """Adam's first step is the rate for every weight; those of the last layer sum to 25.6 rates, or less."""
+    critic = CrossQ(width=width, rate=0.01)
+    before = critic.init(jax.random.split(jax.random.key(3)), standard(OBS), ACTIONS, None)
+    after, _ = critic.update(before, experience_of(batch, lambda q: 0.5 + 0.9 * q, 10**9))
+    moved = jax.tree.map(lambda new, old: np.abs(np.asarray(new) - np.asarray(old)), after.q, before.q)
+    share, last = min(1, 25.6 / width), moved.layers[-1]
+    reached = (last.weight > 0).sum(axis=(1, 2))  # units that are never awake have no gradient
+    assert reached.min() >= 0.8 * width
+    np.testing.assert_allclose(last.weight.sum(axis=(1, 2)), 0.01 * share * reached, rtol=2e-2)
+    np.testing.assert_allclose(last.bias, 0.01 * share, rtol=2e-2)
+    np.testing.assert_allclose(moved.gains[-1][1].max(), 0.01, rtol=2e-2)
+
+
 def test_first_batch_tells_the_units_alone(state, batch):
     """The networks say the same of a batch before and after it, in the units of the return."""
     after, _ = update(state, batch, 0)

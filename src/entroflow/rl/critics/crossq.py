@@ -23,6 +23,8 @@ from ...moments import Moments, forgetting_rate, settled, standard
 from .mlp import inputs_of, last_in_units
 from .protocol import Experience, Metrics
 
+NARROW = 25.6  # width up to which the last layer makes whole steps
+
 Statistics = tuple[tuple[Float[Array, "..."], Float[Array, "..."]], ...]  # mean and variance of what each layer reads
 
 
@@ -78,6 +80,15 @@ class CrossQ:
         return False
 
     @property
+    def _last_share(self) -> float:
+        """Share of its step that the last layer makes, so that one step moves values alike at any width.
+
+        It reads numbers of deviation one, each of whose weights Adam moves by the rate: whole steps of 2048 move values
+        by a deviation, and the networks that learn make their own targets. (Output layers of Yang et al. 2021, "μP".)
+        """
+        return min(1.0, NARROW / self.width)
+
+    @property
     def _optimiser(self) -> optax.GradientTransformation:
         return optimise.limited(optax.adam(self.rate, b1=self.momentum))
 
@@ -128,13 +139,15 @@ class CrossQ:
         q, q_optimiser = optimise.descend(self._optimiser, gradient, state.q, state.q_optimiser)
         metrics = {"critic_error": jnp.sqrt(jnp.mean(errors)) * units.scale, "q": jnp.mean(targets)}
 
+        last = optimise.follow(state.q.layers[-1], q.layers[-1], self._last_share)
+
         rate = forgetting_rate(experience.step, settled(experience.updates))
         value_units = units.update(targets, rate)
         forgetting = jnp.maximum(self.forgetting, 1 / (1 + experience.step))
         state = dataclasses.replace(
             state,
             q=eqx.tree_at(
-                lambda q: q.layers[-1], q, jax.vmap(last_in_units, (0, None, None))(q.layers[-1], units, value_units)
+                lambda q: q.layers[-1], q, jax.vmap(last_in_units, (0, None, None))(last, units, value_units)
             ),
             statistics=optimise.follow(state.statistics, statistics, forgetting),
             q_optimiser=q_optimiser,
