@@ -16,17 +16,20 @@ TASKS = {
     "mujoco/halfcheetah": "HalfCheetah-v5",
 }
 ALGORITHMS = "sac_isfm", "gaussian_sac"
-# With the critic of CrossQ: task, acting by an average of the actors or not, the flow's run and the Gaussian's, whose
-# policy is updated at every step as the flow's is, and at every third as CrossQ's authors have it.
+# With the critic of CrossQ: task, with whole steps of the critic's last layer or not, acting by an average of the actors
+# or not, the flow's run and the Gaussian's, whose policy is updated at every step as the flow's is, and at every third
+# as CrossQ's authors have it.
 LONG = [
-    ("hopper", "", "crossq-averaged", "crossq-gaussian-every", "crossq-gaussian-averaged"),
-    ("hopper", ", `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
-    ("halfcheetah", "", "crossq-averaged", "crossq-gaussian-every", None),
-    ("halfcheetah", ", `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
-    ("walker2d", "", None, "crossq-gaussian-every", None),
-    ("walker2d", ", `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
-    ("ant", ", `average=0`", "crossq-bold", None, None),
-    ("humanoid", "", "crossq-averaged", "crossq-gaussian-every", None),
+    ("hopper", "", "crossq-tame", None, None),
+    ("hopper", ", before", "crossq-averaged", "crossq-gaussian-every", "crossq-gaussian-averaged"),
+    ("hopper", ", before, `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
+    ("halfcheetah", "", "crossq-tame", None, None),
+    ("halfcheetah", ", before", "crossq-averaged", "crossq-gaussian-every", None),
+    ("halfcheetah", ", before, `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
+    ("walker2d", ", before", None, "crossq-gaussian-every", None),
+    ("walker2d", ", before, `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
+    ("ant", ", before, `average=0`", "crossq-bold", None, None),
+    ("humanoid", ", before", "crossq-averaged", "crossq-gaussian-every", None),
 ]
 
 

@@ -23,11 +23,12 @@ TASKS = {
 }
 COMPARED = "halfcheetah", "hopper", "walker2d"  # with runs of both algorithms
 SHOWN = {
-    "crossq-bold": ("SAC-ISFM, average=0", LEARNED),
-    "crossq-gaussian-every": ("Gaussian SAC", OTHER),
-    "crossq-gaussian-bold": ("Gaussian, average=0, policy every third step", EXACT),
+    "crossq-tame": ("SAC-ISFM", LEARNED),
+    "crossq-bold": ("SAC-ISFM, before, average=0", LEARNED),
+    "crossq-gaussian-every": ("Gaussian SAC, before", OTHER),
+    "crossq-gaussian-bold": ("Gaussian, before, average=0, policy every third step", EXACT),
 }
-STYLES = {"crossq-bold": "-", "crossq-gaussian-every": "--", "crossq-gaussian-bold": ":"}
+STYLES = {"crossq-tame": "-", "crossq-bold": "-.", "crossq-gaussian-every": "--", "crossq-gaussian-bold": ":"}
 
 
 def table(folder: Path = Path(__file__).parent / "100k", marks: Sequence[int] = MARKS) -> str:
@@ -73,7 +74,8 @@ def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
     panels = figure.subplots(1, len(COMPARED))
     published = frame.read_rows(folder.with_name("authors.csv"))
     for panel, name in zip(panels, COMPARED, strict=True):
-        for run, (label, colour) in SHOWN.items():
+        for run in (run for run in SHOWN if (folder / name / run).exists()):
+            label, colour = SHOWN[run]
             rows = frame.read_rows(folder / name / run / "evaluations.csv")
             steps = sorted({int(row["step"]) for row in rows})
             seeds = [[means(rows, seed, step) for step in steps] for seed in sorted({row["seed"] for row in rows})]

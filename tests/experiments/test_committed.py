@@ -15,7 +15,7 @@ from experiments.examples import run as examples
 from experiments.frozen import run as frozen
 from experiments.lqr.table import table as table_of_lqr
 from experiments.mjx import run as mjx
-from experiments.mujoco import average, long
+from experiments.mujoco import average, long, wide
 from experiments.mujoco import table as mujoco
 from experiments.multigoal import table as multigoal
 from experiments.pendulum import table as pendulum
@@ -105,6 +105,7 @@ def test_the_readme_of_mujoco_has_the_long_runs():
     [
         ("mujoco/README.md", mujoco.table),
         ("mujoco/README.md", mujoco.learned),
+        ("mujoco/README.md", wide.table),
         ("pendulum/README.md", pendulum.table),
         ("multigoal/README.md", multigoal.table),
         ("../docs/results.md", multigoal.table),
