@@ -16,9 +16,9 @@ TASKS = {
     "mujoco/halfcheetah": "HalfCheetah-v5",
 }
 ALGORITHMS = "sac_isfm", "gaussian_sac"
-# With the critic of CrossQ: task, with whole steps of the critic's last layer or not, acting by an average of the actors
-# or not, the flow's run and the Gaussian's, whose policy is updated at every step as the flow's is, and at every third
-# as CrossQ's authors have it.
+# With the critic of CrossQ: task, its last layer making whole steps or not, acting by an average of the actors or not,
+# the flow's run and the Gaussian's, whose policy is updated at every step as the flow's is, and at every third as
+# CrossQ's authors have it.
 LONG = [
     ("hopper", "", "crossq-tame", None, None),
     ("hopper", ", before", "crossq-averaged", "crossq-gaussian-every", "crossq-gaussian-averaged"),
