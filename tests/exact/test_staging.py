@@ -68,7 +68,7 @@ def test_predicting_runs_one_program_and_prepares_once_for_an_agent(monkeypatch)
     """What is ready is used as long as the agent does not learn, then made anew, and not kept when it is gone."""
     sizes = {"width": 8, "depth": 1, "critic_width": 8, "states": 8, "batch_size": 16, "buffer_size": 64}
     made = entroflow.SACISFM("Pendulum-v1", learning_starts=4, **sizes)
-    names, before = [], len(loop_gym._READY)
+    names, others = [], set(loop_gym._READY)  # what is left of other tests' agents
     for name in ("_prepare", "_act_well"):
         call = getattr(loop_gym, name)
         count = lambda *given, _call=call, _name=name, **more: names.append(_name) or _call(*given, **more)  # noqa: E731
@@ -83,6 +83,8 @@ def test_predicting_runs_one_program_and_prepares_once_for_an_agent(monkeypatch)
     made.learn(8)
     made.predict(np.ones(3))
     assert names[3:] == ["_prepare", "_act_well"]
+    own = set(loop_gym._READY) - others
+    assert own
     del made, agent
     gc.collect()
-    assert len(loop_gym._READY) == before
+    assert not own & set(loop_gym._READY)
