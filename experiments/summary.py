@@ -23,7 +23,7 @@ LONG = [
     ("hopper", "", "crossq-tame", None, None),
     ("hopper", ", before", "crossq-averaged", "crossq-gaussian-every", "crossq-gaussian-averaged"),
     ("hopper", ", before, `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
-    ("halfcheetah", "", "crossq-tame", None, None),
+    ("halfcheetah", "", "crossq-tame", "crossq-gaussian-tame", None),
     ("halfcheetah", ", before", "crossq-averaged", "crossq-gaussian-every", None),
     ("halfcheetah", ", before, `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
     ("walker2d", ", before", None, "crossq-gaussian-every", None),
