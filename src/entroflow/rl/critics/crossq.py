@@ -83,8 +83,9 @@ class CrossQ:
     def _last_share(self) -> float:
         """Share of its step that the last layer makes, so that one step moves values alike at any width.
 
-        It reads numbers of deviation one, each of whose weights Adam moves by the rate: whole steps of 2048 move values
-        by a deviation, and the networks that learn make their own targets. (Output layers of Yang et al. 2021, "μP".)
+        It reads numbers of deviation one, each of whose weights Adam moves by the rate: a whole step of 2048 can move
+        values by 1.6 of their deviations, and the networks that learn make their own targets. (Output layers of Yang
+        et al. 2021, "μP".)
         """
         return min(1.0, NARROW / self.width)
 
@@ -137,9 +138,8 @@ class CrossQ:
 
         (_, (targets, errors, statistics)), gradient = jax.value_and_grad(loss, has_aux=True)(state.q)
         q, q_optimiser = optimise.descend(self._optimiser, gradient, state.q, state.q_optimiser)
-        metrics = {"critic_error": jnp.sqrt(jnp.mean(errors)) * units.scale, "q": jnp.mean(targets)}
-
         last = optimise.follow(state.q.layers[-1], q.layers[-1], self._last_share)
+        metrics = {"critic_error": jnp.sqrt(jnp.mean(errors)) * units.scale, "q": jnp.mean(targets)}
 
         rate = forgetting_rate(experience.step, settled(experience.updates))
         value_units = units.update(targets, rate)
