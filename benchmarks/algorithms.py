@@ -15,9 +15,10 @@ from typing import Any
 from entroflow import checks
 
 from .measure import Row, summary
+from .peers import LIBRARIES
 from .worker import Block
 
-OURS, PEERS = ("sac_isfm", "gaussian_sac"), ("sb3", "sbx")
+OURS, PEERS = ("sac_isfm", "gaussian_sac"), tuple(LIBRARIES)
 QUANTITIES = {  # what a part measures
     "update": ("update",),
     "act": ("act_1", "act_256", "best_1"),

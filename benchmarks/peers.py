@@ -12,15 +12,16 @@ import numpy as np
 
 REPLAY = 20_000  # transitions; the same in `ours`
 BATCH, UNITS = 256, 50
-LIBRARIES = {"sb3": "stable_baselines3", "sbx": "sbx"}
-PACKAGES = {"sb3": ("stable_baselines3", "torch", "gymnasium"), "sbx": ("sbx-rl", "jax", "gymnasium")}
+LIBRARIES = {"sb3": "stable_baselines3", "sbx": "sbx", "sbx_alike": "sbx"}
+PACKAGES = {"stable_baselines3": ("stable_baselines3", "torch", "gymnasium"), "sbx": ("sbx-rl", "jax", "gymnasium")}
 
 
 def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], int]], dict[str, str]]:
     """Return what can be timed, by name, and versions.
 
     Args:
-        algorithm: "sb3" or "sbx".
+        algorithm: "sb3", "sbx", or "sbx_alike", whose networks are those of our Gaussian SAC: SiLU, and layer norm in
+            the critics.
         task: id of a Gymnasium environment, whose shapes the synthetic replay has.
 
     Returns:
@@ -29,7 +30,9 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
     if algorithm == "sb3":
         import_module("torch").set_num_threads(1)
     library: Any = import_module(LIBRARIES[algorithm])
-    model = library.SAC("MlpPolicy", task, buffer_size=REPLAY, learning_starts=0, seed=0, device="cpu")
+    alike = {"layer_norm": True, "activation_fn": import_module("jax").nn.silu} if algorithm == "sbx_alike" else {}
+    sizes = {"buffer_size": REPLAY, "learning_starts": 0}
+    model = library.SAC("MlpPolicy", task, policy_kwargs=alike, seed=0, device="cpu", **sizes)
     model.set_logger(import_module("stable_baselines3.common.logger").configure(None, []))
     obs = _fill(model.replay_buffer)
     one, many = obs[0], obs[:BATCH]
@@ -41,7 +44,7 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
         "density": (_density(algorithm, model, many), 1),
         "steps": (lambda: model.learn(UNITS, reset_num_timesteps=False, log_interval=None), UNITS),
     }
-    return calls, {name: version(name) for name in PACKAGES[algorithm]}
+    return calls, {name: version(name) for name in PACKAGES[LIBRARIES[algorithm]]}
 
 
 def _fill(replay: Any) -> np.ndarray:
@@ -58,7 +61,7 @@ def _fill(replay: Any) -> np.ndarray:
 def _density(algorithm: str, model: Any, obs: np.ndarray) -> Callable[[], Any]:
     """Return what computes log π of a given action at each observation; neither library has a public way."""
     actions = np.random.default_rng(1).uniform(-0.9, 0.9, (len(obs), *model.action_space.shape)).astype(np.float32)
-    if algorithm == "sbx":
+    if LIBRARIES[algorithm] == "sbx":
         jax: Any = import_module("jax")
         state, inputs, given = model.policy.actor_state, jax.numpy.asarray(obs, "float32"), jax.numpy.asarray(actions)
         program = jax.jit(lambda parameters, x, a: state.apply_fn(parameters, x).log_prob(a))

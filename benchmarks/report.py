@@ -15,7 +15,13 @@ from .algorithms import OURS, PEERS
 from .measure import Row
 from .scaling import flatness
 
-NAMES = {"sac_isfm": "SAC-ISFM", "gaussian_sac": "Gaussian SAC", "sb3": "SB3 SAC", "sbx": "SBX SAC"}
+NAMES = {
+    "sac_isfm": "SAC-ISFM",
+    "gaussian_sac": "Gaussian SAC",
+    "sb3": "SB3 SAC",
+    "sbx": "SBX SAC",
+    "sbx_alike": "SBX SAC, networks of our Gaussian SAC",
+}
 PARTS = {
     "update": [("update", "one update", 1e3, "ms")],
     "act": [
@@ -191,8 +197,12 @@ def _targets(document: Row) -> str:
         rows += _ratio(f"update, SAC-ISFM / Gaussian SAC, {task}", found, "update", "sac_isfm", "gaussian_sac", 3)
         rows += _ratio(f"update, SAC-ISFM / SBX, {task}", found, "update", "sac_isfm", "sbx", 3)
         rows += _ratio(f"update, Gaussian SAC / SBX, {task}", found, "update", "gaussian_sac", "sbx", 1)
+        alike = f"update, Gaussian SAC / SBX with its networks, {task}"
+        rows += _ratio(alike, found, "update", "gaussian_sac", "sbx_alike", 1.1)
     for task, found in _found(document, "act"):
         rows += _ratio(f"one drawn action, SAC-ISFM / SBX, {task}", found, "act_1", "sac_isfm", "sbx", 2)
+        rows += _ratio(f"256 drawn actions, SAC-ISFM / SBX, {task}", found, "act_256", "sac_isfm", "sbx", 2.5)
+        rows += _ratio(f"the deterministic action, SAC-ISFM / SBX, {task}", found, "best_1", "sac_isfm", "sbx", 4)
     for axis, found in _found(document, "scaling"):
         if axis == "action dimension":
             label = "sampling with log π / sampling alone, worst of all action dimensions"

@@ -71,8 +71,8 @@ def main() -> None:
     algorithm, task = sys.argv[1:]
     # Ours through the library, the others without it.
     begun = time.perf_counter()
-    if algorithm in ("sb3", "sbx"):
-        peers = runpy.run_path(str(Path(__file__).with_name("peers.py")))
+    peers = runpy.run_path(str(Path(__file__).with_name("peers.py")))
+    if algorithm in peers["LIBRARIES"]:
         import_module(peers["LIBRARIES"][algorithm])
         make = peers["make"]
     else:

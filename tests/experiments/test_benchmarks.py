@@ -103,12 +103,21 @@ def test_the_committed_tables_are_those_of_the_committed_times():
 
 def test_the_report_sets_ratios_against_their_targets():
     """Ratios are those of the 10th percentiles, and a target is met at equality."""
-    times = {"sac_isfm": 6.0, "gaussian_sac": 2.0, "sbx": 1.5}
-    found = {name: {"update": {"cpu": value, "cpu_median": value}} for name, value in times.items()}
-    lines = report.text({"update": {"T": {"machine": {}, "found": found}}}).splitlines()
+    times = {"sac_isfm": 6.0, "gaussian_sac": 2.0, "sbx": 1.5, "sbx_alike": 2.5}
+    calls = {"update": ("update",), "act": ("act_1", "act_256", "best_1")}
+    found = {
+        part: {name: {key: {"cpu": value, "cpu_median": value} for key in keys} for name, value in times.items()}
+        for part, keys in calls.items()
+    }
+    found["act"]["sbx"]["best_1"]["cpu"] = 1.0
+    document = {part: {"T": {"machine": {}, "found": rows}} for part, rows in found.items()}
+    lines = report.text(document).splitlines()
     assert "| update, SAC-ISFM / Gaussian SAC, T | 3.00 | 3 | met |" in lines
     assert "| update, SAC-ISFM / SBX, T | 4.00 | 3 | missed |" in lines
     assert "| update, Gaussian SAC / SBX, T | 1.33 | 1 | missed |" in lines
+    assert "| update, Gaussian SAC / SBX with its networks, T | 0.80 | 1.1 | met |" in lines
+    assert "| 256 drawn actions, SAC-ISFM / SBX, T | 4.00 | 2.5 | missed |" in lines
+    assert "| the deterministic action, SAC-ISFM / SBX, T | 6.00 | 4 | missed |" in lines
 
 
 def test_operations_agree_with_xla():
