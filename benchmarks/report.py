@@ -73,18 +73,23 @@ def _number(value: float) -> str:
 def _algorithms(document: Row) -> Iterator[str]:
     """Make a table of all algorithms for every task."""
     for task in dict.fromkeys(task for part in PARTS for task in document.get(part, {})):
-        found = {part: document[part][task]["found"] for part in PARTS if task in document.get(part, {})}
-        present = [name for name in (*OURS, *PEERS) if any(name in rows for rows in found.values())]
-        rows = []
-        for part, rows_of_part in found.items():
-            for key, label, factor, unit in PARTS[part]:
-                cells = [_time(rows_of_part.get(name, {}).get(key), factor) for name in present]
-                rows.append([f"{label}, {unit}", *cells])
-            if part == "steps":
-                speeds = [rows_of_part.get(name, {}).get("steps") for name in present]
-                rows.append(["steps per second", *[f"{1 / row['cpu_median']:.0f}" if row else "–" for row in speeds]])
         legend = "Processor time on one core, 10th percentile (median)."
-        yield f"## {task}\n\n{_table(['', *[NAMES[name] for name in present]], rows)}\n\n{legend}"
+        yield f"## {task}\n\n{of_task(document, task)}\n\n{legend}"
+
+
+def of_task(document: Row, task: str) -> str:
+    """Return the table of all algorithms for one task."""
+    found = {part: document[part][task]["found"] for part in PARTS if task in document.get(part, {})}
+    present = [name for name in (*OURS, *PEERS) if any(name in rows for rows in found.values())]
+    rows = []
+    for part, rows_of_part in found.items():
+        for key, label, factor, unit in PARTS[part]:
+            cells = [_time(rows_of_part.get(name, {}).get(key), factor) for name in present]
+            rows.append([f"{label}, {unit}", *cells])
+        if part == "steps":
+            speeds = [rows_of_part.get(name, {}).get("steps") for name in present]
+            rows.append(["steps per second", *[f"{1 / row['cpu_median']:.0f}" if row else "–" for row in speeds]])
+    return _table(["", *[NAMES[name] for name in present]], rows)
 
 
 def _time(row: Row | None, factor: float) -> str:

@@ -96,9 +96,11 @@ def test_exported_policies_are_measured_once(tiny, tmp_path, monkeypatch):
 
 
 def test_the_committed_tables_are_those_of_the_committed_times():
-    """bench.md is what the report makes of bench.json."""
+    """bench.md is what the report makes of bench.json, and one of its tables is among the results."""
     folder = Path(run.__file__).parent / "results"
-    assert report.text(json.loads((folder / "bench.json").read_text())) == (folder / "bench.md").read_text()
+    measured = json.loads((folder / "bench.json").read_text())
+    assert report.text(measured) == (folder / "bench.md").read_text()
+    assert f"\n\n{report.of_task(measured, 'HalfCheetah-v5')}\n\n" in (folder / "../../docs/results.md").read_text()
 
 
 def test_the_report_sets_ratios_against_their_targets():
