@@ -16,21 +16,6 @@ TASKS = {
     "mujoco/halfcheetah": "HalfCheetah-v5",
 }
 ALGORITHMS = "sac_isfm", "gaussian_sac"
-# With the critic of CrossQ: task, its last layer making whole steps or not, acting by an average of the actors or not,
-# the flow's run and the Gaussian's, whose policy is updated at every step as the flow's is, and at every third as
-# CrossQ's authors have it.
-LONG = [
-    ("hopper", "", "crossq-tame", None, None),
-    ("hopper", ", before", "crossq-averaged", "crossq-gaussian-every", "crossq-gaussian-averaged"),
-    ("hopper", ", before, `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
-    ("halfcheetah", "", "crossq-tame", "crossq-gaussian-tame", None),
-    ("halfcheetah", ", before", "crossq-averaged", "crossq-gaussian-every", None),
-    ("halfcheetah", ", before, `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
-    ("walker2d", ", before", None, "crossq-gaussian-every", None),
-    ("walker2d", ", before, `average=0`", "crossq-bold", None, "crossq-gaussian-bold"),
-    ("ant", ", before, `average=0`", "crossq-bold", None, None),
-    ("humanoid", ", before", "crossq-averaged", "crossq-gaussian-every", None),
-]
 
 
 def table() -> str:
@@ -64,34 +49,29 @@ def table() -> str:
 def of_crossq() -> str:
     """Return a Markdown table of the preset of that name on MuJoCo's tasks, beside its authors' own numbers."""
     rows, published = [], frame.read_rows(ROOT / "mujoco/authors.csv")
-    for folder, told, *runs in LONG:
-        task = long.TASKS[folder]
-        found = [late(f"{folder}/{run}") if run else [] for run in runs]
-        cells = [frame.told(part, "{:,.0f}") + " (two seeds)" * (len(part) == 2) if part else "–" for part in found]
+    for folder, task in long.TASKS.items():
+        cells = [cell for run in long.PRESET for cell in _of_run(ROOT / "mujoco/100k" / folder / run)]
         theirs = {row["method"].split()[0]: row for row in published if _is_of(row, task)}
         for name in ("CrossQ", "SAC"):
             cells.append(f"{float(theirs[name]['mean']):,.0f} ± {float(theirs[name]['sd']):,.0f}")
-        rows.append([f"{task}{told}", *cells])
-    heads = (
-        "",
-        "SAC-ISFM",
-        "Gaussian",
-        "Gaussian, its policy updated every third step",
-        "CrossQ, its authors",
-        "SAC, theirs",
-    )
-    return frame.markdown(heads, rows)
+        rows.append([task, *cells])
+    ours = [f"{name}, {when}" for name, *_ in long.PRESET.values() for when in ("at 100,000", "from 80,000 on")]
+    return frame.markdown(["", *ours, "CrossQ, its authors", "SAC, theirs"], rows)
+
+
+def _of_run(folder: Path) -> list[str]:
+    """Return what is told of a run: returns after 100,000 steps, and over the evaluations from 80,000 on."""
+    if not folder.exists():
+        return ["–", "–"]
+    rows = frame.read_rows(folder / "evaluations.csv")
+    seeds = sorted({row["seed"] for row in rows})
+    found = [long.means(rows, seed, long.MARKS[-1]) for seed in seeds], [long.late(rows, seed) for seed in seeds]
+    known = [[value for value in part if value is not None] for part in found]
+    return [frame.told(part, "{:,.0f}") + " (two seeds)" * (len(part) == 2) for part in known]
 
 
 def _is_of(row: dict[str, str], task: str) -> bool:
     return row["task"][:-3] == task[:-3] and int(row["env_steps"]) == 100_000  # whatever the task's version
-
-
-def late(folder: str) -> list[float]:
-    """Return for every seed of a run of 100,000 steps the mean return over its evaluations from 80,000 on."""
-    rows = frame.read_rows(ROOT / "mujoco/100k" / folder / "evaluations.csv")
-    found = [long.late(rows, seed) for seed in sorted({row["seed"] for row in rows})]
-    return [mean for mean in found if mean is not None]
 
 
 def returns(folder: str, algorithm: str, step: int | None = None) -> tuple[int, list[float]]:

@@ -1,4 +1,4 @@
-"""Print the README's tables of the runs of 100,000 and of a million steps: python -m experiments.mujoco.long."""
+"""Print the tables of the runs of 100,000 and of a million steps: python -m experiments.mujoco.long."""
 
 import statistics
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from entroflow.plotting import EXACT, LEARNED, OTHER, QUIET, legend_below, new_figure
+from entroflow.plotting import LEARNED, OTHER, QUIET, legend_below, new_figure
 
 from .. import frame
 
@@ -21,28 +21,39 @@ TASKS = {
     "humanoid": "Humanoid-v5",
     "walker2d": "Walker2d-v5",
 }
-COMPARED = "halfcheetah", "hopper", "walker2d"  # with runs of both algorithms
-SHOWN = {
-    "crossq-tame": ("SAC-ISFM", LEARNED),
-    "crossq-bold": ("SAC-ISFM, before, average=0", LEARNED),
-    "crossq-gaussian-every": ("Gaussian SAC, before", OTHER),
-    "crossq-gaussian-bold": ("Gaussian, before, average=0, policy every third step", EXACT),
-}
-STYLES = {"crossq-tame": "-", "crossq-bold": "-.", "crossq-gaussian-every": "--", "crossq-gaussian-bold": ":"}
+# The preset as it is, by the folder of its runs: name, colour and line.
+PRESET = {"crossq-tame": ("SAC-ISFM", LEARNED, "-"), "crossq-gaussian-tame": ("Gaussian SAC", OTHER, "--")}
 
 
-def table(folder: Path = Path(__file__).parent / "100k", marks: Sequence[int] = MARKS) -> str:
-    """Return in Markdown the mean return at the marks, and of several seeds the lowest and the highest, too."""
+def table(
+    folder: Path = Path(__file__).parent / "100k",
+    marks: Sequence[int] = MARKS,
+    names: dict[str, str] | None = None,
+) -> str:
+    """Return in Markdown the mean return at the marks, and of several seeds the lowest and the highest, too.
+
+    Args:
+        folder: what holds TASK/RUN/evaluations.csv.
+        marks: steps of the columns.
+        names: the runs to show, and what they are called; all of them by default.
+    """
     lines = []
     for path in sorted(folder.glob("*/*/evaluations.csv")):
+        if names is not None and path.parent.name not in names:
+            continue
         rows = frame.read_rows(path)
         seeds = sorted({row["seed"] for row in rows})
         found = [[means(rows, seed, mark) for seed in seeds] for mark in marks]
         task, change = path.parts[-3:-1]
         found += [[late(rows, seed, what, marks) for seed in seeds] for what in ("return", "length")]
-        lines.append([TASKS[task], change, str(len(seeds)), *map(_cell, found)])
+        lines.append([TASKS[task], (names or {}).get(change, change), str(len(seeds)), *map(_cell, found)])
     steps = [*(f"{mark:,}" for mark in marks), f"from {marks[-2]:,} on", "steps an episode then"]
-    return frame.markdown(["task", "run", "seeds", *steps], lines)
+    return frame.markdown(["task", "run" if names is None else "", "seeds", *steps], lines)
+
+
+def preset() -> str:
+    """Return the table of the preset as it is."""
+    return table(names={run: name for run, (name, *_) in PRESET.items()})
 
 
 def _cell(found: Sequence[float | None]) -> str:
@@ -68,21 +79,22 @@ def late(rows: list[dict[str, str]], seed: str, what: str = "return", marks: Seq
 
 
 def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
-    """Draw returns of the preset, the seeds and their mean, beside the means of CrossQ's authors."""
+    """Draw returns of the preset as it is, the seeds and their mean, beside the means of CrossQ's authors."""
     told = "--preset crossq, 100,000 steps: thin lines are seeds, thick ones their mean"
-    figure = new_figure(7.2, 2.8, told)
-    panels = figure.subplots(1, len(COMPARED))
+    figure = new_figure(7.2, 4.6, told)
+    *panels, corner = figure.subplots(2, 3).flat
+    corner.set_axis_off()
     published = frame.read_rows(folder.with_name("authors.csv"))
-    for panel, name in zip(panels, COMPARED, strict=True):
-        for run in (run for run in SHOWN if (folder / name / run).exists()):
-            label, colour = SHOWN[run]
+    for panel, name in zip(panels, TASKS, strict=True):
+        for run in (run for run in PRESET if (folder / name / run).exists()):
+            label, colour, style = PRESET[run]
             rows = frame.read_rows(folder / name / run / "evaluations.csv")
             steps = sorted({int(row["step"]) for row in rows})
             seeds = [[means(rows, seed, step) for step in steps] for seed in sorted({row["seed"] for row in rows})]
             for values in seeds:
                 panel.plot(steps, values, color=colour, linewidth=0.6, alpha=0.6)
             mean = [statistics.fmean(part) for part in zip(*seeds, strict=True)]
-            panel.plot(steps, mean, color=colour, linewidth=1.8, label=label, linestyle=STYLES[run])
+            panel.plot(steps, mean, color=colour, linewidth=1.8, label=label, linestyle=style)
         of_task = [row for row in published if row["task"][:-3] == TASKS[name][:-3]]  # whatever its version
         theirs = [row for row in of_task if row["method"].startswith("CrossQ")]
         at, mean, deviation = ([float(row[part]) for row in theirs] for part in ("env_steps", "mean", "sd"))
@@ -90,11 +102,12 @@ def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
         panel.set_title(TASKS[name])
         panel.set_xlabel("environment steps")
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-    panels[0].set_ylabel("return")
+        panel.set_ylabel("return" if name in ("ant", "humanoid") else "")
     legend_below(figure, "")
     return figure
 
 
 if __name__ == "__main__":
+    print(preset())
     print(table())
     print(table(Path(__file__).parent / "1M", MILLION), end="")

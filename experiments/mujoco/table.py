@@ -1,4 +1,4 @@
-"""Print the README's first tables from committed data: python -m experiments.mujoco.table."""
+"""Print the README's table of the defaults, and the first of history.md: python -m experiments.mujoco.table."""
 
 import statistics
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Print the README's table of wide critics: python -m experiments.mujoco.wide."""
+"""Print the table of wide critics in history.md: python -m experiments.mujoco.wide."""
 
 from pathlib import Path
 

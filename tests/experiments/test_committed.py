@@ -93,19 +93,20 @@ def test_lqr_reaches_its_goals(system):
         assert abs(run["standard_return"] / run["optimal_standard_return"] - 1) <= 0.01
 
 
-def test_the_readme_of_mujoco_has_the_long_runs():
+def test_the_pages_of_mujoco_have_the_long_runs():
     """As they are committed."""
-    assert long.table() in (ROOT / "mujoco/README.md").read_text()
+    assert long.preset() in (ROOT / "mujoco/README.md").read_text()
+    assert long.table() in (ROOT / "mujoco/history.md").read_text()
     assert long.table(ROOT / "mujoco/1M", long.MILLION) in (ROOT / "mujoco/README.md").read_text()
-    assert average.table(rows("mujoco/average.csv")) in (ROOT / "mujoco/README.md").read_text()
+    assert average.table(rows("mujoco/average.csv")) in (ROOT / "mujoco/history.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("path", "make"),
     [
         ("mujoco/README.md", mujoco.table),
-        ("mujoco/README.md", mujoco.learned),
-        ("mujoco/README.md", wide.table),
+        ("mujoco/history.md", mujoco.learned),
+        ("mujoco/history.md", wide.table),
         ("pendulum/README.md", pendulum.table),
         ("multigoal/README.md", multigoal.table),
         ("../docs/results.md", multigoal.table),
