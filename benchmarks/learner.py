@@ -56,7 +56,7 @@ def main(algorithm: str, task: str, seed: int, steps: int, every: int, episodes:
         cpu, clock = cpu + time.process_time() - begun[0], clock + time.perf_counter() - begun[1]
         told = evaluate(agent, env, episodes, seed + 1000)
         with out.open("a", newline="") as file:
-            csv.writer(file).writerow([algorithm, task, seed, step, f"{cpu:.1f}", f"{clock:.1f}", f"{told:.6g}"])
+            csv.writer(file).writerow([algorithm, task, seed, step, f"{cpu:.3f}", f"{clock:.3f}", f"{told:.6g}"])
 
 
 if __name__ == "__main__":

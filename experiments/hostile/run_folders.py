@@ -489,7 +489,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     made = []
     for kind in [*dict.fromkeys(row["kind"] for row in rows), "all"]:
         part = [row for row in rows if kind in (row["kind"], "all")]
-        counts = [len({row["change"] for row in part}), len(part)]
+        counts = [len({(row["kind"], row["change"]) for row in part}), len(part)]
         counts += [sum(row["failure"] == name for row in part) for name in wrong]
         made.append([kind, *map(str, counts)])
     return markdown(["kind", "folders", "answers", *wrong], made)
