@@ -4,6 +4,7 @@ Plans are bytes by the name of the option that asks for them.
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ def available() -> int:
     """Return the bytes of memory of the devices that compute, used or not."""
     if limit := sum((device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.devices()):
         return limit
+    if not hasattr(os, "sysconf"):  # Windows does not tell
+        return sys.maxsize
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # no container, or one without a limit
         return min(there, int(CGROUP.read_text()))

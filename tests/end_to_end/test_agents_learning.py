@@ -1,7 +1,9 @@
 """What a user sees of `learn`: what is shown, recorded, resumed, called and warned of."""
 
 import csv
+import dataclasses
 import inspect
+import signal
 import warnings
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from rich.console import Console
 import entroflow
 from entroflow.agents import callbacks, compiled, learning, progress
 from entroflow.cli import main
+from entroflow.rl import MLPCritic, loop_gym, loop_scheduled
 
 from .reach import Reach
 
@@ -116,6 +119,51 @@ def test_callbacks(tmp_path):
         inspect.unwrap(callbacks.together)([Reach()])
     with pytest.raises(ValueError, match="^callback: got a Reach"):  # as Stable-Baselines3's: no function, and no list
         inspect.unwrap(callbacks.together)(Reach())
+
+
+def test_only_false_ends_training():
+    """No number that equals it, and no array that has no truth."""
+    for said, ends in [(False, True), (np.bool_(False), True), (0, False), (None, False), (np.zeros(2), False)]:
+        assert callbacks.together([lambda *_, said=said: said, lambda *_: None])(None, {}) is not ends
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "program"), [(TASK, loop_gym, "learn"), ("jax/Pendulum", loop_scheduled, "advance")]
+)
+def test_an_interrupted_agent_is_whole(name, module, program, monkeypatch):
+    """Ctrl-C comes when an update has taken the agent's memory and not given it back; without a folder, too."""
+    agent, real = made(name), getattr(module, program)
+
+    def interrupted(*args, **kwargs):
+        found = real(*args, **kwargs)
+        signal.raise_signal(signal.SIGINT)
+        return found
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, program, interrupted)
+        agent.learn(2000)
+    before = agent.num_timesteps
+    assert 0 < before < 2000 and np.isfinite(agent.predict(np.zeros(3))[0]).all()
+    assert agent.learn(10).num_timesteps >= before + 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Told(MLPCritic):
+    """A critic that calls its metric otherwise."""
+
+    def update(self, state, experience):
+        state, metrics = super().update(state, experience)
+        return state, {"td_error": metrics["critic_error"]}
+
+
+def test_a_critic_may_log_what_it_likes(tmp_path):
+    """Rows are kept once something was learned, whatever the critic tells; also of intervals without an update."""
+    small = SMALL | {"critic": Told(width=8)}
+    del small["critic_width"]
+    out = tmp_path / "run"
+    entroflow.GaussianSAC(TASK, updates_per_step=0.1, **small).learn(60, log=out, **EVERY)
+    told = {row["step"]: bool(row["td_error"]) for row in table(out / "metrics.csv")}
+    assert told == {"35": True, "40": False, "45": True, "50": False, "55": True, "60": False}
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,12 @@ def test_a_containers_memory_is_what_counts(monkeypatch, tmp_path):
         assert memory.available() == expected
 
 
+def test_where_the_system_tells_no_memory_every_plan_is_tried(monkeypatch):
+    """As on Windows."""
+    monkeypatch.delattr("os.sysconf")
+    memory.check({"buffer_size": 2.0**50})
+
+
 def test_a_device_of_its_own_has_its_own_memory(monkeypatch):
     """What a GPU reports counts, that of all of them together."""
 

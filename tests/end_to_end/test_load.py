@@ -213,6 +213,13 @@ def test_agents_under_another_name_are_refused(out, tmp_path, name):
         entroflow.load(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["policies/mine", "checkpoints/first/mine", "checkpoints/best/mine"])
+def test_agents_of_ones_own_may_lie_anywhere(out, tmp_path, place):
+    """In folders whose names are those of a run's, too."""
+    shutil.copytree(out / policy_folder(0.5, 3), tmp_path / place)
+    assert entroflow.load(tmp_path / place).seed == 3
+
+
 def test_folders_out_of_reach_are_one_sentence(tmp_path):
     """A name of 5,000 characters, and a folder of somebody else's."""
     with pytest.raises(ValueError, match="File name too long") as refusal:

@@ -26,6 +26,40 @@ def agent():
     return entroflow.GaussianSAC("Pendulum-v1", seed=3, **SMALL).learn(30)
 
 
+class Counts(gymnasium.Env):
+    """Shows whole numbers."""
+
+    observation_space, action_space = spaces.Box(0, 255, (3,), np.uint8), spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.array([0, 1, 5], np.uint8), {}
+
+    def step(self, action):
+        return self.reset()[0], 0.0, False, False, {}
+
+
+def test_noise_on_whole_numbers_is_noise():
+    """It is neither cut off nor does it make 255 of −1."""
+    env = perturb(task(Counts), Perturbation(observation_noise=0.05)).make()
+    seen = np.array([env.reset(seed=0)[0], *(env.step(np.zeros(1, np.float32))[0] for _ in range(200))])
+    np.testing.assert_allclose(seen.mean(axis=0), [0, 1, 5], atol=5 * 0.05 / np.sqrt(200))
+    np.testing.assert_allclose(seen.std(axis=0), 0.05, rtol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"policy_delay": 3, "updates": 60}, "^policy_delay: got 3 with updates=60, .*; use policy_delay=1"),
+        ({"exploration": 0.0}, "^exploration: got 0, whose entropy is -inf, .*; pass a small one"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings, words):
+    """A schedule that would end at a third of its way, and an entropy that nothing can follow."""
+    with pytest.raises(ValueError, match=words):
+        (entroflow.DenoisingSAC if "exploration" in settings else entroflow.GaussianSAC)("Pendulum-v1", **settings)
+
+
 class Still(gymnasium.Env):
     """An environment in which nothing happens, and which keeps the last action."""
 

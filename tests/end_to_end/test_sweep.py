@@ -1,6 +1,7 @@
 """Studies on Ray: what their files say, what is refused in one sentence, and that no trial is lost."""
 
 import dataclasses
+import inspect
 import io
 import json
 import math
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -22,6 +24,7 @@ from entroflow.agents.settings import to_json
 from entroflow.agents.training import Training
 from entroflow.cli import main
 from entroflow.studies import Needs, read, trial
+from entroflow.studies import report as studies_report
 from entroflow.studies.display import Display
 from entroflow.studies.study import LONGEST, name_of
 from entroflow.studies.trial import check, settings_of
@@ -139,6 +142,18 @@ def test_bad_files_folders_and_machines_are_refused(tmp_path, capsys, monkeypatc
 
 RANGES = {"width": {"from": 4, "to": 8}, "batch_size": {"from": 8, "to": 64, "log": True}, "depth": [1, 2]}
 RANGES |= {"rate": {"from": 1e-4, "to": 1e-2, "log": True}, "temperature": {"from": 1, "to": 2}}
+RANGES |= {"target_entropy": {"from": -6, "to": -1}}
+
+
+def test_the_best_trial_is_that_of_the_best_score(monkeypatch, tmp_path):
+    """Steps beyond those asked for, a multiple of the environments, put no trial first; steps that lack put it last."""
+    study = read(STUDY | {"search": {"settings": RANGES, "trials": 4}})
+    known = {"a": (1002, -900.0), "b": (1000, -150.0), "c": (600, -10.0), "d": (1001, -1400.0)}
+    trials = [SimpleNamespace(name=name, steps=1000) for name in known]
+    monkeypatch.setattr(studies_report, "score", lambda folder, _: (*known[folder.name], 1.0))
+    monkeypatch.setattr(studies_report, "finished", lambda *_: True)
+    found = inspect.unwrap(studies_report.outcomes)(study, trials, tmp_path, {})
+    assert [one.trial.name for one in found] == ["b", "a", "d", "c"]
 
 
 def test_a_search_is_optuna_s_and_asha_s():
@@ -156,6 +171,7 @@ def test_a_search_is_optuna_s_and_asha_s():
         "depth": CategoricalDistribution([1, 2]),
         "rate": FloatDistribution(1e-4, 1e-2, log=True),
         "temperature": FloatDistribution(1.0, 2.0),
+        "target_entropy": FloatDistribution(-6.0, -1.0),
     }
     drawn = []
     for seed in (0, 0, 1):

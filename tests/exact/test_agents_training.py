@@ -166,6 +166,38 @@ def test_unbounded_actions_have_no_unit():
     assert train(SETTINGS, Free).config.target_entropy is None
 
 
+def test_the_first_observation_of_an_episode_is_looked_at(calls):
+    """Where a reset returns what is not finite the task is named, and nothing of it is remembered."""
+
+    class Broken(Corridor):
+        def reset(self, *, seed=None, options=None):
+            obs, info = super().reset(seed=seed)
+            return obs * (np.nan if seed is None else 1.0), info  # that of a seed is the first of all
+
+    training = train(SETTINGS, Broken)
+    with pytest.raises(NotFinite, match="^Broken returned an observation that is not finite at step 4"):
+        training.advance(8)
+    assert np.isfinite(training._pending.next_obs).all() and not training._rollout.running
+    training.advance(2)
+    assert np.isfinite(training.loop.replay.obs).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 0.1), (-1e-3, 0.7), (-1.0, 1.0), (-3.3, -0.2)])
+def test_bounds_in_single_precision_stay_inside(low, high):
+    """Of a box of doubles, so that no action leaves it by rounding; its own bounds are actions of it still."""
+
+    class Narrow(Corridor):
+        action_space = spaces.Box(low, high, (2,), np.float64)
+
+    made = task(Narrow)
+    space = made.policy_space()
+    ends = [np.asarray(space.to_action(jnp.full(2, latent)), np.float64) for latent in (-50.0, 50.0)]
+    assert all(low <= end <= high for part in ends for end in part)
+    np.testing.assert_allclose(ends, [[low] * 2, [high] * 2], atol=2e-7 * max(abs(low), abs(high)))
+    for bound in (low, high):
+        assert space.contains(jnp.asarray(made.flatten_action(np.full(2, bound))[0][0]))
+
+
 def test_after_a_number_that_is_not_finite_the_agents_are_the_last_good_ones(calls, monkeypatch):
     """Those of the last rows, as copies, for the memory of what learns is used again; then learning can go on."""
     training = train(SETTINGS)

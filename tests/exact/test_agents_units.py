@@ -99,6 +99,18 @@ def test_units_are_those_of_the_task():
     jax.tree.map(np.testing.assert_array_equal, (begun.actor, begun.critic.q), (fresh.actor, fresh.critic.q))
 
 
+def test_rewards_count_as_they_are_learned():
+    """`reward_scale` 64 finds the units of the system whose rewards are 64 times as large."""
+    lqr = systems.get("double_integrator")
+    larger = LQR(lqr.A, lqr.B, 64 * lqr.Q, 64 * lqr.R, lqr.noise_cov, lqr.initial_cov, lqr.discount)
+    found = []
+    for plant, scale in ((lqr, 64.0), (larger, 1.0)):
+        agent = GaussianSAC(lambda plant=plant: Plant(plant), reward_scale=scale, temperature=0.5, **SMALL)
+        begun = units.begin(agent._training.agents, Plant(plant), agent.settings)
+        found.append((begun.action_space.scale, begun.obs_units.scale, begun.critic.value_units))
+    jax.tree.map(np.testing.assert_array_equal, *found)
+
+
 def test_what_is_not_to_be_counted_is_left_alone():
     """Bounded actions, observations that are not to be normalised, a critic of one's own, a policy without entropy."""
     lqr = systems.get("double_integrator")

@@ -90,3 +90,27 @@ def test_a_restored_agent_is_the_same_in_the_units_of_the_environment() -> None:
     np.testing.assert_array_equal(after[0], u * before[0])
     np.testing.assert_allclose(after[1], before[1] + np.log(u).sum(), atol=1e-5)
     np.testing.assert_allclose(after[2:], c * np.array(before[2:]), rtol=1e-5)
+
+
+def test_values_count_the_entropy_of_the_environment_s_units() -> None:
+    """What satisfies the Bellman equation in learned units satisfies it in the environment's: Q = r + γ V."""
+    config, volume = plan.settings(10, 8), np.log(8.0 * 0.5)
+    config = dataclasses.replace(config, actor=Flow(width=4, depth=1, state_width=4))
+    start = functools.partial(sac.init, config, obs_size=2, action_space=Unbounded(2))
+    agent = jax.jit(start)(jax.random.key(0), temperature=jnp.float32(0.5), discount=jnp.float32(0.9))
+    there = units.restored(agent, units.Units(np.array([4.0, 0.25]), np.array([8.0, 0.5]), 16.0))
+    counted, alpha = units.counted(there, volume), 8.0
+    state, action = jnp.array([0.3, -1.0]), jnp.array([2.0, 0.1])
+    q, v = (
+        float(after - before)
+        for before, after in zip(
+            *(
+                [sac.q_value(config, one, state, action), config.critic.v(one.critic, state)]
+                for one in (there, counted)
+            ),
+            strict=True,
+        )
+    )
+    # log π is less by the volume: V is worth α volume more at once, and γ V more at every step before.
+    np.testing.assert_allclose(v, q + alpha * volume, rtol=1e-4)
+    np.testing.assert_allclose(q, 0.9 * v, rtol=1e-4)

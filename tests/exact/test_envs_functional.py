@@ -64,6 +64,19 @@ def test_two_step_episode_keeps_its_final_observation() -> None:
     ]
 
 
+def test_rewards_may_be_whole_numbers() -> None:
+    """They are summed with others of the actions' type."""
+
+    class Counted(Counter):
+        def reward(self, state: Any, action: Any, next_state: Any) -> Any:
+            return super().reward(state, action, next_state).astype(jnp.int32)
+
+    one = jnp.ones(1, jnp.float32)
+    env = Counted(end=jnp.float32(1e9), action_low=-one, action_high=one, time_limit=2)
+    following, seen = step(env, jax.random.key(0), reset(env, jax.random.key(1)), one)
+    assert seen.reward.dtype == jnp.float32 and seen.reward == 1011 and following.time == 1
+
+
 def test_termination_is_not_truncation() -> None:
     """A terminal state terminates, and takes precedence where the time limit falls on the same step."""
     ended = (11, 1112, 12, True, False)

@@ -109,10 +109,11 @@ def test_one_pass_makes_targets_errors_and_statistics(state, batch):
 
 
 def test_running_statistics_are_averages_at_first(state, batch):
-    """Of the first batches all count alike: the second one counts half."""
-    after, _ = update(state, batch, 1)
+    """Of the first batches all count alike, but for the very first, which has no units."""
     seen, old = by_hand(member(state.q, 0), joint(batch))[1], member(state.statistics, 0)
-    np.testing.assert_allclose(after.statistics[1][0][0], (seen[1][0] + old[1][0]) / 2, rtol=1e-5)
+    for step, expected in ((1, seen[1][0]), (2, (seen[1][0] + old[1][0]) / 2)):
+        after, _ = update(state, batch, step)
+        np.testing.assert_allclose(after.statistics[1][0][0], expected, rtol=1e-5)
 
 
 def test_step_goes_against_the_gradient(state, batch):

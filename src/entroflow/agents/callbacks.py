@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import checks
 
 Row = dict[str, Any]
@@ -23,7 +25,7 @@ def together(callback: Callback | Sequence[Callback] | None) -> Callback:
         if not callable(each):
             remedy = "write one, or take evaluation, checkpoints or stop_at of entroflow.agents.callbacks"
             raise checks.error("callback", f"a {type(each).__name__}", "a function of the agent and a row", remedy)
-    return lambda agent, row: False not in [each(agent, row) for each in callbacks]
+    return lambda agent, row: not any([_ends(each(agent, row)) for each in callbacks])
 
 
 def evaluation(every: int = 5000, episodes: int = 10, *, best: str | Path | None = None) -> Callback:
@@ -87,7 +89,7 @@ def stop_at(reward: float, metric: str = "return") -> Callback:
 
     def stop(_: Any, row: Row) -> bool:
         nonlocal before
-        if metric != "evaluation" and metric not in row and "critic_error" in row:  # which random steps have not
+        if metric != "evaluation" and metric not in row and "policy_loss" in row:  # which random steps have not
             raise checks.error("metric", repr(metric), f"evaluation or one of {', '.join(row)}", "check the spelling")
         rows, before = (before, row), row  # callbacks after this one may have added to the row before
         going = all(each.get(metric) is None or each[metric] < reward for each in rows)
@@ -95,6 +97,11 @@ def stop_at(reward: float, metric: str = "return") -> Callback:
         return going
 
     return stop
+
+
+def _ends(said: Any) -> bool:
+    """Return whether a callback said False, and no other thing that equals it."""
+    return isinstance(said, bool | np.bool_) and not said
 
 
 def _due(every: int) -> Callable[[int], bool]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from .. import checks
 from ..fields import NonNegative, Positive, check_fields
-from .tasks import Task, width
+from .tasks import Task, single, width
 
 
 class Evaluation(NamedTuple):
@@ -96,7 +96,7 @@ class _Noise(gymnasium.Wrapper):
         self._generator = np.random.default_rng(0)
         space = self.action_space
         assert isinstance(space, spaces.Box)
-        self._low, self._high, whole = space.low, space.high, width(space)
+        (self._low, self._high), whole = single(space), width(space)
         self._unit = whole / 2 if np.isfinite(whole).all() else 1.0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -114,7 +114,9 @@ class _Noise(gymnasium.Wrapper):
 
     def _observe(self, obs: np.ndarray) -> np.ndarray:
         noise = self._generator.standard_normal(obs.shape)
-        return (obs + self._change.observation_noise * noise).astype(obs.dtype)
+        # Whole numbers become others: rounded, noise would be lost, or a count below zero the largest of all.
+        kind = obs.dtype if np.issubdtype(obs.dtype, np.floating) else np.float32
+        return (obs + self._change.observation_noise * noise).astype(kind)
 
 
 def _scale(env: gymnasium.Env, name: str, change: Perturbation) -> None:

@@ -42,7 +42,8 @@ def learn(
 ) -> None:
     """Make steps, show them, and record them in a folder if one is given; see `SAC.learn`.
 
-    Where there is a folder, Ctrl-C and SIGTERM write a checkpoint before they do what they would have done.
+    Ctrl-C and SIGTERM wait for the step that is being made, and for a checkpoint if there is a folder, before they do
+    what they would have done: a compiled update owns the agent's memory until it has returned.
     """
     steps, every, *evaluation = (checks.positive_int(*part) for part in plan.items())
     planned, before, target = training.config.updates, updates(training), training.step + steps
@@ -55,16 +56,16 @@ def learn(
         known = records.begun(folder, config, resume, ("log", "resume", "settings"), "resume=True")
         with Stop() as stop:
             Run(training, folder, known or config, target, stop, console, every, tell).record(new=known is None)
-        if stop.signal:
-            signal.raise_signal(stop.signal)
-        return
-    with display(training, target, console) as live:
-        while training.step < target:
-            rows = training.advance(min(every, target - training.step), lambda: live.tick(training.step))
-            live.update(training.step, rows)
-            if tell(rows[0]) is False:
-                break
-    if told := nothing_learned(training, before):
+    else:
+        with Stop() as stop, display(training, target, console) as live:
+            halt = lambda: live.tick(training.step) or stop()  # noqa: E731
+            while training.step < target and (rows := training.advance(min(every, target - training.step), halt)):
+                live.update(training.step, rows)
+                if tell(rows[0]) is False:
+                    break
+    if stop.signal:
+        signal.raise_signal(stop.signal)
+    if log is None and (told := nothing_learned(training, before)):
         warnings.warn(told, stacklevel=3)
 
 
@@ -199,7 +200,7 @@ class Run:
             mark = min(self.steps, *((step // each + 1) * each for each in (interval, self.every)))
             if rows := self._timed(training.advance(mark - step, stop)):
                 # Rows from before the first update have none of the columns that later ones have.
-                writer.metrics(rows if "critic_error" in rows[0] else [])
+                writer.metrics(rows if updates(training) else [])
                 live.update(training.step, rows, evaluated=due(training.step))
                 if self.tell(rows[0]) is False:
                     self.steps = training.step

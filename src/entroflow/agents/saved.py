@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from .. import checks
 from ..rl import sac
 from ..storage import checkpoint, legacy
-from ..storage.places import AGENT, POLICIES, policy_folder, refuse_runs
+from ..storage.places import AGENT, BEST, LAST, POLICIES, policy_folder, refuse_runs
 from ..storage.records import CONFIG, read_config
 from .settings import Settings, from_json, to_json
 from .tasks import Env, Task, rebuilt, task
@@ -109,11 +109,11 @@ def state(like: sac.State, arrays: checkpoint.Arrays) -> sac.State:
 def _check_place(folder: Path, header: Header) -> None:
     """Compare an agent with what its place in a training, or in an output folder of `entroflow lqr`, says of it."""
     parent, given, right = folder.parent, f"the agent of seed {header.seed}", True
-    if parent.name == POLICIES:
+    if parent.name == POLICIES and folder.name.startswith("alpha="):
         temperature = checks.number("temperature", header.settings.get("temperature"))
         given += f", temperature {temperature}"
         right = policy_folder(temperature, header.seed) == f"{POLICIES}/{folder.name}"
-    elif parent.parent.name == checkpoint.CHECKPOINTS:
+    elif Path(parent.parent.name, parent.name) in (BEST, LAST) and folder.name.startswith("seed="):
         right = folder.name == f"seed={header.seed}"
         if (parent.parent.with_name(CONFIG)).is_file():
             config = read_config(parent.parents[1])

@@ -87,6 +87,12 @@ class Settings:
         if self.policy_delay > 1 and self.config.critic.learns_v:
             remedy = "use policy_delay=1, or soft_value='action'"
             raise checks.error("policy_delay", f"{self.policy_delay} with a network of V", "1", remedy)
+        if self.policy_delay > 1 and self.config.updates is not None:
+            given = f"{self.policy_delay} with updates={self.config.updates}, by which the policy's rate is planned"
+            raise checks.error("policy_delay", given, "1", "use policy_delay=1, or updates=None")
+        if getattr(self.config.actor, "exploration", 1) == 0:
+            given = "0, whose entropy is -inf, where agents watch it and α follows it"
+            raise checks.error("exploration", given, "a number above 0", "pass a small one, such as 1e-3")
 
     @property
     def algorithm(self) -> str:

@@ -92,11 +92,17 @@ class Task(NamedTuple):
 
     def flatten_action(self, action: Any) -> tuple[Float[np.ndarray, "b d"], tuple[int, ...]]:
         """Bring one action, or a batch of any leading axes, into the policy's form, shape (b, d); see `flatten`."""
-        return _batch("action", action, [self.action_space.shape], "pass one action or several")
+        rows, lead = _batch("action", action, [self.action_space.shape], "pass one action or several")
+        # A bound of double precision may round to a number outside of the space: it is the one next to it.
+        for given, bound in zip(
+            (self.action_space.low, self.action_space.high), single(self.action_space), strict=True
+        ):
+            rows = np.where(rows == given.astype(np.float32).reshape(-1), bound.reshape(-1), rows)
+        return rows, lead
 
     def policy_space(self) -> flow.ActionSpace:
         """Return the map from latents to actions, and back."""
-        low, high = self.action_space.low.reshape(-1), self.action_space.high.reshape(-1)
+        low, high = (bound.reshape(-1) for bound in single(self.action_space))
         finite = np.isfinite(width(self.action_space))
         if finite.any() and not finite.all():
             given = f"{self.action_space}, of which some are too far apart"
@@ -260,6 +266,17 @@ def _task(name: str, build: Callable[[], gymnasium.Env], instance: gymnasium.Env
 def _bounds(values: np.ndarray) -> list[Any]:
     """Return bounds as numbers that JSON has; what is not finite as text."""
     return [float(value) if np.isfinite(value) else str(value) for value in values.reshape(-1)]
+
+
+def single(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds in single precision, none outside of the space, and infinite ones where it cannot tell them."""
+    found = []
+    for bound, inside in ((space.low, np.inf), (space.high, -np.inf)):
+        with np.errstate(over="ignore"):
+            near = bound.astype(np.float32)
+        beyond = np.isfinite(near) & ((near < bound) if inside > 0 else (near > bound))
+        found.append(np.where(beyond, np.nextafter(near, np.float32(inside)), near))
+    return found[0], found[1]
 
 
 def width(space: spaces.Box) -> np.ndarray:

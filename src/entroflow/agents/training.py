@@ -125,6 +125,7 @@ class Training:
             self._check("a reward", transitions.reward)
             self._check("an observation", transitions.next_obs)
             self._pending = transitions
+            self._check("an observation", rollout.obs)  # the first one of a new episode
         self._check_learner()
         ended = [(*np.mean(part, axis=0), len(part)) if part else (None, None, 0) for part in rollout.ended]
         means = {name: np.mean(parts, axis=0) for name, parts in self._metrics.items()}

@@ -34,13 +34,14 @@ def begin(agents: sac.State, env: gymnasium.Env, settings: Settings) -> sac.Stat
     """Return agents that have learned nothing, in the units of a task; as they were where actions are bounded."""
     if not isinstance(agents.action_space, Unbounded):
         return agents
-    action = action_sizes(env, settings.discount, settings.temperature / 2)
+    times = settings.config.reward_scale
+    action = action_sizes(env, settings.discount, settings.temperature / 2 / times)
     idle, obs, rewards = np.zeros((STEPS, action.size)), [], []
     for seed in range(EPISODES):
         obs += _play(env, seed, action * np.random.default_rng(seed).normal(size=idle.shape))[0]
         rewards += _play(env, seed, idle)[1]
     with np.errstate(all="ignore"):
-        state, value = power_of_two(np.std(obs, axis=0)), power_of_two(np.mean(np.abs(rewards)))
+        state, value = power_of_two(np.std(obs, axis=0)), power_of_two(times * np.mean(np.abs(rewards)))
     config, own = settings.config, not isinstance(agents.critic, MLPCriticState | CrossQState)
     found = {"action_space.scale": action, "critic.action_units.scale": action, "critic.value_units.scale": value}
     if config.normalise_obs:

@@ -130,7 +130,7 @@ def advance(
     transition = Transition(
         obs=env.observation(current.state),
         action=action,
-        reward=env.reward(current.state, action, next_state),
+        reward=env.reward(current.state, action, next_state).astype(action.dtype),  # it may count in whole numbers
         next_obs=env.observation(next_state),
         terminated=terminated,
         truncated=truncated,

@@ -109,7 +109,7 @@ def advance(
         loop, metrics = iteration(loop)
         # What follows from the first fault would hide what it was.
         totals = jax.tree.map(lambda total, new: jnp.where(broke < 0, total + new, total), totals, metrics)
-        sound = jnp.isfinite(metrics["critic_error"] + metrics["policy_loss"])
+        sound = jnp.isfinite(metrics["policy_loss"] + metrics.get("critic_error", 0.0))
         return loop, totals, jnp.where((broke < 0) & ~sound, number.astype(broke.dtype), broke)
 
     none = jnp.full(loop.key.shape, -1.0)

@@ -53,7 +53,9 @@ def outcomes(study: Study, trials: Sequence[Trial], out: Path, failed: Mapping[s
         state = "failed" if why else "finished" if finished(trial, folder) else left
         told.append(Outcome(trial, state, step, value, seconds, why, folder))
     if study.search:
-        told.sort(key=lambda one: (one.failed == "", one.step, one.score), reverse=True)
+        # Steps are rounded up to a multiple of the environments: no trial is ahead for that.
+        made = lambda one: min(one.step, one.trial.steps)  # noqa: E731
+        told.sort(key=lambda one: (one.failed == "", made(one), one.score), reverse=True)
     return told
 
 

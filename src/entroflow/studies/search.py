@@ -1,7 +1,7 @@
 """The search of settings: Optuna suggests them, ASHA stops those that do worse than others."""
 
 import math
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import optuna
 from ray import tune
@@ -13,17 +13,19 @@ from .study import Search, Study
 
 def space(study: Study) -> dict[str, Any]:
     """Return the ranges as Ray has them; whole numbers where both ends are, and the setting is."""
-    from ..agents.settings import values
+    from ..agents.settings import single
     from .trial import settings_of
 
-    defaults = values(settings_of(study.trials[0]))
+    fields = single(settings_of(study.trials[0]))
     found: dict[str, Any] = {}
     for name, given in study.ranges.items():
         if isinstance(given, list):
             found[name] = tune.choice(given)
             continue
         low, high, log = given["from"], given["to"], given.get("log", False)
-        if isinstance(low, int) and isinstance(high, int) and not isinstance(defaults[name], float):
+        _, level, field = fields[name]
+        hint = get_type_hints(type(level))[field.name]
+        if isinstance(low, int) and isinstance(high, int) and float not in (hint, *get_args(hint)):
             found[name] = tune.lograndint(low, high + 1) if log else tune.randint(low, high + 1)
         else:
             found[name] = tune.loguniform(low, high) if log else tune.uniform(low, high)

@@ -158,9 +158,10 @@ class _Job:
                     measured = [report.errors(*pair) for pair in zip(runs, _unstack(watch(loop.agent)), strict=True)]
                 for name in metrics.keys() & {"entropy", "temperature"}:
                     del metrics[name]  # the learner's own, in its units; the entropy is measured
-                metrics |= {
-                    name: metrics[name] * self.units.reward for name in metrics.keys() & {"critic_error", "q", "v"}
-                }
+                worth = np.array([run.temperature for run in runs]) * self._volume() / (1 - self.lqr.discount)
+                for name, share in {"critic_error": 0.0, "q": self.lqr.discount, "v": 1.0}.items():
+                    if name in metrics:  # in the plant's units, entropy, too: see `units.counted`
+                        metrics[name] = metrics[name] * self.units.reward + share * worth
                 drawn = after * self.config.actor.states * getattr(self.config.actor, "candidates", 1)
                 rows, weights = [], {} if "ess" in metrics else {"ess": math.nan}
                 for i, run in enumerate(runs):
@@ -246,8 +247,13 @@ class _Job:
 
     def _restored(self, agent: sac.State) -> tuple[sac.Config, sac.State]:
         """Return settings and an agent as they are for the plant."""
-        plain = self.config, units.restored(agent, self.units)
+        plain = self.config, units.counted(units.restored(agent, self.units), self._volume())
         return plain if self.controller is None else initial.unwrapped(*plain, self.controller)
+
+    def _volume(self) -> float:
+        """Return the logarithm of the volume, in the plant's units, of what counts as one of the actions learned."""
+        root = np.eye(len(self.units.action)) if self.controller is None else self.controller.root
+        return float(np.sum(np.log(self.units.action)) + np.linalg.slogdet(root)[1])
 
     def _save(self, folder: Path, run: Run, config: sac.Config, agent: sac.State) -> None:
         """Write the agent of a run."""

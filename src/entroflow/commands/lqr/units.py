@@ -15,6 +15,7 @@ exploration begins at the size that costs α/2, and later follows the policy's o
 import dataclasses
 from typing import NamedTuple, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +26,7 @@ from ...envs.functional import EnvState, FunctionalEnv, advance, reset, step
 from ...flow import Unbounded
 from ...moments import Moments
 from ...rl import sac
+from ...rl.critics import MLPCriticState
 
 EPISODES = 256  # of each measurement
 EXPONENTS = np.arange(-64, 65)  # of the sizes of actions searched, powers of two
@@ -67,6 +69,23 @@ def restored(agent: sac.State, units: Units) -> sac.State:
         critic=critic,
         obs_units=_times(agent.obs_units, state),
         log_temperature=agent.log_temperature + jnp.log(reward),
+    )
+
+
+def counted(agent: sac.State, volume: float) -> sac.State:
+    """Return an agent, in the units of its environment, whose values count the entropy there.
+
+    Of actions whose unit has a volume other than one log π differs by the logarithm of that volume, and values by what
+    this is worth from now on (V) or from the next step on (Q), at α each time.
+    """
+    critic, each = cast(MLPCriticState, agent.critic), agent.temperature * volume
+    later, unit = agent.discount / (1 - agent.discount) * each, critic.value_units
+    if critic.v is not None:
+        critic = eqx.tree_at(
+            lambda tree: tree.v.layers[-1].bias, critic, replace_fn=lambda bias: bias + each / unit.scale
+        )
+    return dataclasses.replace(
+        agent, critic=dataclasses.replace(critic, value_units=Moments(unit.mean + later, unit.scale))
     )
 
 

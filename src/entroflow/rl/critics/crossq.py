@@ -143,7 +143,7 @@ class CrossQ:
 
         rate = forgetting_rate(experience.step, settled(experience.updates))
         value_units = units.update(targets, rate)
-        forgetting = jnp.maximum(self.forgetting, 1 / (1 + experience.step))
+        forgetting = jnp.maximum(self.forgetting, 1 / jnp.maximum(experience.step, 1))  # the first had no units yet
         state = dataclasses.replace(
             state,
             q=eqx.tree_at(
