@@ -176,6 +176,18 @@ def test_learning_curves_are_complete(study):
     assert len({row["mean_error"] for row in rows}) == len(rows), "something is learned, and seeds differ"
 
 
+def test_values_are_told_in_the_units_of_the_plant(study, tmp_path):
+    """With inputs in units a quarter and a half as large log π is less by log 8, which V counts at every step."""
+    other = systems.coupled().in_units([1.0, 1.0], [0.25, 0.5], 1.0)
+    (tmp_path / "other.json").write_text(json.dumps(other.to_dict()))
+    assert study.again([*COMMAND, "--system", str(tmp_path / "other.json"), "--out", str(tmp_path / "out")]) == 0
+    for row, same in zip(metrics(tmp_path / "out"), metrics(study.out), strict=True):
+        worth = row["alpha"] * np.log(8) / (1 - other.discount)
+        assert row["v"] - same["v"] == pytest.approx(worth, rel=1e-4)
+        assert row["q"] - same["q"] == pytest.approx(other.discount * worth, rel=1e-4)
+        assert row["critic_error"] == same["critic_error"]
+
+
 def test_the_papers_preset(tmp_path):
     """V(s') comes from actions, all are draws of the policy, and the entropy told is that in the system's units."""
     out = tmp_path / "out"
