@@ -58,7 +58,7 @@ class Options(frame.Options):
     """Temperature α > 0, the weight of the entropy."""
     seeds: int = 4
     """Number of seeds for every algorithm."""
-    steps: int = 4000
+    steps: int = 8000
     """Training steps: in each, every environment makes one step and every run one update."""
     seed: int = 0
     """First seed S; the seeds are S, S+1, …."""

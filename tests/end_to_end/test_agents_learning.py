@@ -139,9 +139,13 @@ def test_an_interrupted_agent_is_whole(name, module, program, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         return found
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, program, interrupted)
-        agent.learn(2000)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores Ctrl-C
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, program, interrupted)
+            agent.learn(2000)
+    finally:
+        signal.signal(signal.SIGINT, usual)
     before = agent.num_timesteps
     assert 0 < before < 2000 and np.isfinite(agent.predict(np.zeros(3))[0]).all()
     assert agent.learn(10).num_timesteps >= before + 10

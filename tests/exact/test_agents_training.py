@@ -177,7 +177,7 @@ def test_the_first_observation_of_an_episode_is_looked_at(calls):
     training = train(SETTINGS, Broken)
     with pytest.raises(NotFinite, match="^Broken returned an observation that is not finite at step 4"):
         training.advance(8)
-    assert np.isfinite(training._pending.next_obs).all() and not training._rollout.running
+    assert training._pending is not None and np.isfinite(training._pending.next_obs).all()
     training.advance(2)
     assert np.isfinite(training.loop.replay.obs).all()
 
