@@ -105,6 +105,7 @@ def test_the_pages_of_mujoco_have_the_long_runs():
     ("path", "make"),
     [
         ("mujoco/README.md", mujoco.table),
+        ("../docs/results.md", summary.of_crossq),
         ("mujoco/history.md", mujoco.learned),
         ("mujoco/history.md", wide.table),
         ("pendulum/README.md", pendulum.table),
