@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import errno
+import inspect
 import io
 import json
 import math
@@ -26,6 +27,7 @@ from entroflow.commands.lqr import job as lqr_job
 from entroflow.commands.lqr import plan as lqr_plan
 from entroflow.commands.lqr import report as lqr_report
 from entroflow.commands.lqr.figures import Picture
+from entroflow.commands.lqr.initial import Controller
 from entroflow.commands.lqr.plan import settings
 from entroflow.lqr import LQR, systems
 from entroflow.options import LQROptions
@@ -186,6 +188,13 @@ def test_values_are_told_in_the_units_of_the_plant(study, tmp_path):
         assert row["v"] - same["v"] == pytest.approx(worth, rel=1e-4)
         assert row["q"] - same["q"] == pytest.approx(other.discount * worth, rel=1e-4)
         assert row["critic_error"] == same["critic_error"]
+
+
+def test_what_counts_as_one_action_about_a_controller_has_the_root_s_volume():
+    """u = L⁻¹ (a + K x) in units of its own: a unit of u has |det L| times their volume in inputs."""
+    about = Controller(np.zeros((2, 3)), np.array([[4.0, 1.0], [1.0, 9.0]]))
+    job = SimpleNamespace(units=SimpleNamespace(action=np.array([0.5, 2.0])), controller=about)
+    assert inspect.unwrap(lqr_job._Job._volume)(job) == pytest.approx(0.5 * np.log(35))
 
 
 def test_the_papers_preset(tmp_path):

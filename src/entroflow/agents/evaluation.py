@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from .. import checks
 from ..fields import NonNegative, Positive, check_fields
-from .tasks import Task, single, width
+from .tasks import Task, inner_bounds, width
 
 
 class Evaluation(NamedTuple):
@@ -96,7 +96,7 @@ class _Noise(gymnasium.Wrapper):
         self._generator = np.random.default_rng(0)
         space = self.action_space
         assert isinstance(space, spaces.Box)
-        (self._low, self._high), whole = single(space), width(space)
+        (self._low, self._high), whole = inner_bounds(space), width(space)
         self._unit = whole / 2 if np.isfinite(whole).all() else 1.0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

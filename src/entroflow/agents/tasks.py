@@ -95,14 +95,14 @@ class Task(NamedTuple):
         rows, lead = _batch("action", action, [self.action_space.shape], "pass one action or several")
         # A bound of double precision may round to a number outside of the space: it is the one next to it.
         for given, bound in zip(
-            (self.action_space.low, self.action_space.high), single(self.action_space), strict=True
+            (self.action_space.low, self.action_space.high), inner_bounds(self.action_space), strict=True
         ):
             rows = np.where(rows == given.astype(np.float32).reshape(-1), bound.reshape(-1), rows)
         return rows, lead
 
     def policy_space(self) -> flow.ActionSpace:
         """Return the map from latents to actions, and back."""
-        low, high = (bound.reshape(-1) for bound in single(self.action_space))
+        low, high = (bound.reshape(-1) for bound in inner_bounds(self.action_space))
         finite = np.isfinite(width(self.action_space))
         if finite.any() and not finite.all():
             given = f"{self.action_space}, of which some are too far apart"
@@ -268,7 +268,7 @@ def _bounds(values: np.ndarray) -> list[Any]:
     return [float(value) if np.isfinite(value) else str(value) for value in values.reshape(-1)]
 
 
-def single(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+def inner_bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds in single precision, none outside of the space, and infinite ones where it cannot tell them."""
     found = []
     for bound, inside in ((space.low, np.inf), (space.high, -np.inf)):
