@@ -55,7 +55,7 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
 
     @functools.cache
     def density() -> Callable[[], Array]:
-        policy = sac.policy(training.config, agent().state)
+        policy = sac.policy(training.config, agent().state, average=True)  # as `agent.log_prob` tells it
         program = jax.jit(lambda policy, obs, actions: jax.vmap(policy.log_prob)(obs, actions))
         given = jnp.asarray(obs), jnp.asarray(actions)
         return lambda: program(policy, *given)
