@@ -69,8 +69,8 @@ class Changes(TypedDict, total=False):
     critic_improve_on: Literal["target", "online"]
     critic_rate: Positive
     critic_warmup: Share
-    critic_target_rate: Share
-    critic_final_target_rate: Share
+    critic_target_rate: PositiveShare
+    critic_final_target_rate: PositiveShare
     critic_momentum: Discount
     critic_forgetting: PositiveShare
     critic_epsilon: Positive

@@ -21,7 +21,7 @@ def planned(rate: float, warmup: float, steps: int, rest: float = 0.0) -> optax.
     """
     still = int(rest * steps)
     left = max(1, steps - still)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, int(warmup * left), left)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, min(int(warmup * left), left - 1), left)
     return optax.contrib.muon(optax.join_schedules([lambda _: 0.0, schedule], [still]) if still else schedule)
 
 

@@ -269,14 +269,17 @@ class Walk(FunctionalEnv):
     action_high: jax.Array
     size: int = eqx.field(static=True)
     noise: float = 0.0
+    of_action: float = 0.0
+    of_state: float = 0.0
     time_limit: int = eqx.field(static=True, default=10)
     obs_size: int = eqx.field(static=True, default=1)
 
     def initial(self, key):
-        return jax.random.normal(key, (self.size,))
+        return jnp.zeros(self.size)
 
     def transition(self, key, state, action):
-        return state / 2 + action[0] + self.noise * jax.random.normal(key, (self.size,))
+        deviation = self.noise + self.of_action * action[0] + self.of_state * state
+        return state / 2 + action[0] + deviation * jax.random.normal(key, (self.size,))
 
     def reward(self, state, action, next_state):
         return -jnp.sum(state**2)
@@ -285,7 +288,7 @@ class Walk(FunctionalEnv):
 def test_what_is_no_problem_of_this_kind_is_refused(monkeypatch):
     """Each in one sentence, with what was given."""
     one = jnp.ones(1)
-    make = lambda size=1, bound=one, noise=0.0: Walk(action_low=-bound, action_high=bound, size=size, noise=noise)  # noqa: E731
+    make = lambda size=1, bound=one, **noise: Walk(action_low=-bound, action_high=bound, size=size, **noise)  # noqa: E731
     axis, given = Axis(-1.0, 1.0, 5), {"temperature": 0.5, "discount": 0.9}
     for env, axes, words in (
         (make(4), [axis] * 4, "4 state dimensions, expected at most 3"),
@@ -295,6 +298,8 @@ def test_what_is_no_problem_of_this_kind_is_refused(monkeypatch):
         (make(), [Axis(1.0, -1.0, 5)], "finite low below high"),
         (make(), [Axis(-1.0, 1.0, 2)], "at least 3 points"),
         (make(noise=0.1), [axis], "a random transition"),
+        (make(of_action=0.1), [axis], "a random transition"),  # none in the middle of the box
+        (make(of_state=0.1), [axis], "a random transition"),  # none at the initial state
         (LQREnv(LQR([[0.9]], [[0.5]], [[1.0]], [[0.5]], [[0.04]], [[1.0]], 0.9, "x")), [axis], "without bounds"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -307,3 +312,17 @@ def test_what_is_no_problem_of_this_kind_is_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"a plan of at least [\d,]+\.\d GiB, most of it through the grid's points"):
         solve(make(3), [Axis(-1.0, 1.0, 201)] * 3, **given)
     solve(make(), [axis], **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"discount": 1.5}, "discount: got 1.5"),
+        ({"discount": -0.9}, "discount"),
+        ({"temperature": -0.5}, "temperature"),
+    ],
+)
+def test_iteration_has_a_fixed_point(given, words):
+    """Where there is none, nothing is said to have converged."""
+    with pytest.raises(ValueError, match=words):
+        iterate(a_table(0), **({"temperature": ALPHA, "discount": 0.9} | given))

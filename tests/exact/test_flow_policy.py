@@ -275,9 +275,30 @@ def test_samples_share_the_state_and_states_share_the_trace_matrix():
         (lambda: linear_policy(Unbounded(2), obs_units=standard(2)), "obs_units"),
         (lambda: linear_policy(Unbounded(2), obs_units=standard(4)), "obs_units"),
         (lambda: linear_policy(Unbounded(2), divergence=Hutchinson()).log_prob(jnp.ones(3), jnp.ones(2)), "key"),
+        (
+            lambda: linear_policy(Unbounded(2), divergence=Hutchinson()).push_and_log_prob(jnp.ones(3), jnp.ones(2)),
+            "key",
+        ),
     ],
 )
 def test_bad_policies_are_refused(call, message):
     """Sizes that do not agree, and an estimate without a key, are refused with a sentence that names them."""
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_points_of_another_precision_are_pushed():
+    """They are brought to that of the policy; and there are probes where the divergence is estimated."""
+    policy, obs, given = linear_policy(Unbounded(2)), jnp.ones(3), jnp.array([1.0, -2.0], jnp.float16)
+    action, log_prob = policy.push_and_log_prob(obs, given)
+    np.testing.assert_array_equal(policy.push(obs, given), action)
+    np.testing.assert_allclose(policy.log_prob(obs, action), log_prob, atol=0.02)
+    assert np.isfinite(policy.latent_log_prob(obs, given))
+    estimated = linear_policy(Unbounded(2), divergence=Hutchinson(probes=64))
+    found = estimated.push_and_log_prob(obs, jnp.ones(2), key=jax.random.key(0))[1]
+    np.testing.assert_allclose(found, policy.push_and_log_prob(obs, jnp.ones(2))[1], atol=0.3)
+
+
+def test_no_action_is_infinite():
+    """Its density is zero."""
+    assert linear_policy(Unbounded(2)).log_prob(jnp.ones(3), jnp.array([1.0, jnp.inf])) == -jnp.inf

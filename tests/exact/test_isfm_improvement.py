@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import FitConfig, improve, improvement
@@ -22,3 +23,11 @@ def test_the_average_of_a_fit(monkeypatch):
         expected += (n + 1 - expected) / (1 + 0.4 * n)
     for new, old in zip(*map(jax.tree.leaves, (found.velocity, network)), strict=True):
         np.testing.assert_allclose(new - old, np.full(old.shape, expected), atol=1e-5)
+
+
+def test_a_temperature_is_positive():
+    """Where it is known; compiled programs take any."""
+    policy = FlowPolicy(VelocityNetwork(1, 1, width=2, depth=1, key=jax.random.key(0)), Unbounded(1))
+    q_function = lambda obs, action: -jnp.sum(action**2)  # noqa: E731
+    with pytest.raises(ValueError, match="temperature: got -1.0"):
+        improve(FitConfig(steps=1), policy, jax.random.key(1), lambda _: jnp.zeros((1, 1)), q_function, -1.0)

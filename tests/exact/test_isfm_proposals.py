@@ -12,7 +12,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
-from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded
+from entroflow.flow import Box, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import (
     BroadenedPolicy,
     CurrentPolicy,
@@ -161,6 +161,7 @@ def test_documented_example_is_a_proposal():
         (lambda: BroadenedPolicy(shift_policy(), 0.0), "noise_scale: got 0.0"),
         (lambda: GaussianProposal([0.0, 0.0], [[1.0, 2.0], [2.0, 1.0]]), "covariance: .*positive definite"),
         (lambda: GaussianProposal([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]]), "covariance: .*symmetric"),
+        (lambda: GaussianProposal([0.0, 0.0], [[1e-9, 5e-10], [-5e-10, 1e-9]]), "covariance: .*symmetric"),
         (lambda: GaussianProposal([0.0, 0.0], -1.0), "covariance: .*positive definite"),
         (lambda: GaussianProposal([0.0, 0.0], float("nan")), "covariance: .*positive definite"),
         (lambda: GaussianProposal([0.0, 0.0], [1.0, 1.0, 1.0]), "covariance: got shape"),
@@ -185,6 +186,15 @@ def test_bad_proposals_are_refused(make, message):
     with pytest.raises(ValueError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_a_box_s_proposal_may_be_made_while_compiled():
+    """As `propose` makes it, from the policy that it is given."""
+    propose = lambda policy, *_: defensive(policy, UniformProposal(policy.action_space), 0.2)  # noqa: E731
+    policy = FlowPolicy(VelocityNetwork(len(OBS), 2, width=4, depth=1, key=jax.random.key(0)), BOX)
+    config, observe = FitConfig(steps=2, candidates=8), lambda key: OBS[None]
+    _, metrics = improve(config, policy, jax.random.key(6), observe, q_function, 1.0, propose=propose)
+    assert np.all(np.isfinite(metrics.loss))
 
 
 class Wrong(eqx.Module):

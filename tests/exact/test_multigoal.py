@@ -136,9 +136,10 @@ def test_episodes_start_near_the_origin_and_time_out():
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": 0.01}, "at least about"),
         ({"temperature": 1.0, "steps_per_unit": 0}, "steps_per_unit"),
+        ({"temperature": 1.0, "world": MultiGoal(size=5.05)}, "a whole number of steps across the world"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):
-    """A temperature or a resolution that makes no sense is named."""
+    """A temperature or a resolution that makes no sense is named, and steps that do not fit the world."""
     with pytest.raises(ValueError, match=message):
-        solve(WORLD, **{"steps_per_unit": 5, **arguments})
+        solve(**{"world": WORLD, "steps_per_unit": 5, **arguments})

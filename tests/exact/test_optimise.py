@@ -29,6 +29,13 @@ def test_a_planned_training_warms_up_and_comes_to_rest():
     np.testing.assert_allclose(moved[4:], (1 + np.cos(np.pi * np.arange(12) / 12)) / 2, atol=0.02)
 
 
+def test_a_planned_training_may_warm_up_to_its_end():
+    """Steps grow all along, and fall in none."""
+    moved = rates(8, warmup=1.0)
+    assert (np.diff(moved[:-1]) > 0).all() and moved[-1] > 0.9 * moved[:-1].max()
+    assert np.isfinite(rates(1, warmup=1.0)).all()
+
+
 def test_a_planned_training_may_rest_first():
     """No step for the rest's share; then the plan of what is left."""
     moved = rates(20, rest=0.2)

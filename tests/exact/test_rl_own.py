@@ -15,7 +15,7 @@ from entroflow.flow import ActionSpace, Box, RungeKutta, Unbounded, VelocityNetw
 from entroflow.isfm import BroadenedPolicy, CurrentPolicy, self_normalised
 from entroflow.moments import forgetting_rate, standard
 from entroflow.rl import Config, Flow, loop_gym, loop_jax, sac
-from entroflow.rl.actors import Goal, Step
+from entroflow.rl.actors import Feedback, Goal, Step
 from entroflow.types import Transition
 
 SIZE, ALPHA, GAMMA, NOISE, RATE = 6, 0.5, 0.9, 0.3, 0.1
@@ -271,6 +271,7 @@ def test_a_proposal_of_one_s_own(steps):
     assert policy.velocity.action_size == 1 and callable(q_function) and temperature.shape == ()
     assert same(steps["plain"], steps["copied"]) and not same(steps["plain"], steps["broadened"])
     assert not Flow(proposal=broadened).values_are_soft and Flow().values_are_soft
+    assert not Feedback.of(Flow(proposal=broadened)).values_are_soft and Feedback.of(Flow()).values_are_soft
 
 
 def test_a_normalisation_of_one_s_own(steps):

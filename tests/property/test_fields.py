@@ -141,7 +141,8 @@ FIELDS = {
     | {"proposal": proposal(), "normalise": normalisation()},
     MLPCritic: dict.fromkeys(("width", "members"), count())
     | {"depth": count(100)}
-    | dict.fromkeys(("warmup", "target_rate", "final_target_rate"), SHARE)
+    | {"warmup": SHARE}
+    | dict.fromkeys(("target_rate", "final_target_rate"), number(0, 1, above=True))
     | {"layer_norm": flag(), "rate": POSITIVE, "ensemble": word("mean", "min")}
     | {"soft_value": word("action", "network"), "improve_on": word("target", "online")},
     CrossQ: dict.fromkeys(("width", "members"), count())

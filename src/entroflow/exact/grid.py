@@ -23,6 +23,7 @@ from entroflow.exact.tabular import Table
 
 Move = Callable[[Array, Array, Array], Array]
 MOST_STATES, MOST_ACTIONS = 3, 2  # dimensions
+PROBES = 64  # states and actions at which it is asked whether a transition is random
 
 
 class Axis(NamedTuple):
@@ -102,7 +103,7 @@ def mover(env: FunctionalEnv) -> Move:
     return lambda state, action, _: env.transition(jax.random.key(0), state, action)
 
 
-def noise_nodes(env: FunctionalEnv, count: int) -> Nodes:
+def noise_nodes(env: FunctionalEnv, axes: Sequence[Axis], count: int) -> Nodes:
     """Gauss–Hermite nodes of the noise, one of them where nothing is random."""
     given: Any = env
     if hasattr(given, "move"):
@@ -110,15 +111,25 @@ def noise_nodes(env: FunctionalEnv, count: int) -> Nodes:
     elif hasattr(given, "drift"):
         noisy = np.any(np.asarray(given.noise_root) != 0, axis=0).tolist()
     else:
-        keys, noisy = jax.random.split(jax.random.key(0), 8), []
-        starts, middle = jax.vmap(env.initial)(keys), (env.action_low + env.action_high) / 2
-        first, second = [jax.vmap(env.transition, (0, 0, None))(some, starts, middle) for some in (keys, keys[::-1])]
-        if not np.array_equal(first, second):
+        noisy, keys = [], jax.random.split(jax.random.key(0), (2, PROBES))
+        states, actions = _anywhere(env, axes)
+        first, second = [jax.vmap(env.transition)(some, states, actions) for some in keys]
+        if not np.array_equal(first, second, equal_nan=True):
             remedy = "give it move(state, action, noise) and noise_size"
             raise checks.error("env", "a random transition", "one that tells how the noise enters", remedy)
     points, weights = hermegauss(count)
     logs = product([np.log(weights / weights.sum()) if moves else np.zeros(1) for moves in noisy])
     return Nodes(product([points if moves else np.zeros(1) for moves in noisy]), logs.sum(axis=1))
+
+
+def _anywhere(env: FunctionalEnv, axes: Sequence[Axis]) -> tuple[Float[Array, "p n"], Float[Array, "p d"]]:
+    """States on the grid's area and actions in the box, all over both: noise may vanish at any one of them."""
+    lows, highs = ([getattr(axis, end) for axis in axes] for end in ("low", "high"))
+    low = jnp.concatenate([jnp.asarray(lows, env.action_low.dtype), env.action_low])
+    high = jnp.concatenate([jnp.asarray(highs, env.action_low.dtype), env.action_high])
+    shares = jax.random.uniform(jax.random.key(1), (PROBES, len(low)), low.dtype)
+    both = low[None] + (high - low)[None] * shares
+    return both[:, : len(axes)], both[:, len(axes) :]
 
 
 def product(parts: Sequence[Float[np.ndarray, "_"]]) -> Float[np.ndarray, "m d"]:

@@ -196,7 +196,7 @@ def solve(
     solutions = []
     for axes_now, count in ((tuple(map(Axis.coarser, axes)), max(2, nodes // 2)), (axes, nodes)):
         actions = grids.action_nodes(env, count)
-        noise = grids.noise_nodes(env, noise_nodes)
+        noise = grids.noise_nodes(env, axes, noise_nodes)
         table = grids.tabulated(env, axes_now, actions, noise)
         found = iterate(table, temperature=alpha, discount=discount, horizon=horizon, tolerance=tolerance)
         values = found.values.reshape(-1, *[axis.points for axis in axes_now])

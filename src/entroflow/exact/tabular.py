@@ -94,8 +94,11 @@ def iterate(
         The values.
 
     Raises:
+        ValueError: if α is not positive or γ not in [0, 1].
         RuntimeError: if the iteration does not converge.
     """
+    checks.positive_number("temperature", temperature)
+    checks.number("discount", discount, "a number in [0, 1]", "pass for example 0.99", holds=lambda x: 0 <= x <= 1)
     value = np.zeros(len(table.reward))
     if horizon is not None:
         values = [value]

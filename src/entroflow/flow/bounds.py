@@ -85,7 +85,7 @@ class Unbounded(eqx.Module):
 
     def contains(self, action: Float[Array, " d"]) -> Bool[Array, ""]:
         """Return that every action is one of the space."""
-        return jnp.all(~jnp.isnan(action))
+        return jnp.all(jnp.isfinite(action))
 
     def log_det(self, latent: Float[Array, " d"]) -> Float[Array, ""]:
         """Return Σ log scale, the same at every latent."""

@@ -86,7 +86,12 @@ class Hutchinson:
     def __call__(self, velocity: VelocityField, context: Any, key: PRNGKeyArray | None) -> VelocityAndDivergence:
         """Draw the probes and return the field with `hutchinson_divergence`."""
         if key is None:
-            raise error("key", "None", "a random key for Hutchinson's estimate", "pass key=jax.random.key(0)")
+            raise error(
+                "key",
+                "None",
+                "a random key for Hutchinson's estimate",
+                "pass key=jax.random.key(0); give a policy that is asked without, as ISFM does, ExactJVP()",
+            )
         draw = jax.random.rademacher if self.distribution == "rademacher" else jax.random.normal
         shape = (self.probes, velocity.action_size)
 

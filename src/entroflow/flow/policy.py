@@ -9,7 +9,7 @@ computed once however many keys are mapped over. A policy is a tree of arrays: p
 compile a method with `eqx.filter_jit`. What they have in common:
 
 Args:
-    key: random key; to `log_prob`, for a divergence that is estimated.
+    key: random key; to `log_prob` and `push_and_log_prob`, for a divergence that is estimated.
     obs: observation s, shape (n,).
     action: action a, shape (d,).
     latent: latent u, shape (d,).
@@ -143,9 +143,12 @@ class FlowPolicy(eqx.Module):
         """Return the action that a given noise x_0 is carried to."""
         return self.action_space.to_action(self._push_latent(obs, noise))
 
-    def push_and_log_prob(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> WithLogProb:
+    def push_and_log_prob(
+        self, obs: Float[Array, " n"], noise: Float[Array, " d"], *, key: PRNGKeyArray | None = None
+    ) -> WithLogProb:
         """Return that action with its log-density."""
-        latent, integral = self.solver.solve_with_integral(*self._fields(obs, None), noise)
+        noise = self._typed(noise)
+        latent, integral = self.solver.solve_with_integral(*self._fields(obs, key), noise)
         log_prob = _normal_log_prob(noise, 1.0) - integral
         return self.action_space.to_action(latent), log_prob - self.action_space.log_det(latent)
 
@@ -176,7 +179,8 @@ class FlowPolicy(eqx.Module):
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, ""]:
         """Return log π_u(u|s) of a given latent, of which `log_prob` makes that of an action."""
-        noise, integral = self.solver.solve_with_integral(*self._fields(obs, key), latent, start=1.0, end=0.0)
+        fields = self._fields(obs, key)
+        noise, integral = self.solver.solve_with_integral(*fields, self._typed(latent), start=1.0, end=0.0)
         return _normal_log_prob(noise, noise_scale) + integral
 
     def condition(self, obs: Float[Array, " n"]) -> Any:
@@ -184,7 +188,11 @@ class FlowPolicy(eqx.Module):
         return self.velocity.condition(jax.lax.stop_gradient(self.obs_units).normalise(obs))
 
     def _push_latent(self, obs: Float[Array, " n"], noise: Float[Array, " d"]) -> Float[Array, " d"]:
-        return self.solver.solve(functools.partial(self.velocity, context=self.condition(obs)), noise)
+        return self.solver.solve(functools.partial(self.velocity, context=self.condition(obs)), self._typed(noise))
+
+    def _typed(self, point: ArrayLike) -> Float[Array, " d"]:
+        """Return a point in the policy's own precision, in which its solver's steps stay."""
+        return jnp.asarray(point, self.obs_units.mean.dtype)
 
     def _fields(self, obs: Array, key: PRNGKeyArray | None) -> tuple[Velocity, VelocityAndDivergence]:
         """Return the velocity at one state, and the velocity with its divergence, functions of (x, τ)."""

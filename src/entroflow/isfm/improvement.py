@@ -10,10 +10,11 @@ from typing import NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import optimise
-from ..checks import error
+from ..checks import error, positive_number
 from ..fields import Count, Discount, NonNegative, Positive, Share, check_fields
 from ..flow import FlowPolicy
 from .loss import weighted_regression
@@ -97,8 +98,11 @@ def improve(
 
     Raises:
         ValueError: if Q has another shape, or the proposal's log-density or Q was not finite at a candidate. A caller
-            that compiles this function calls `check_faults(metrics.faults)` on the result instead.
+            that compiles this function calls `check_faults(metrics.faults)` on the result instead. If α is not
+            positive.
     """
+    if not isinstance(temperature, Tracer):
+        positive_number("temperature", temperature)
     _check_shape(q_function, observe, policy, key)
     muon = optimise.planned(config.rate, config.warmup, config.steps)
     ess_floor = config.ess_floor if config.ess_floor > 0 else None

@@ -9,6 +9,7 @@ that is, exp(U/α), continued past the walls by its values there, is convolved w
 of actions: one coordinate at a time. Iterated to its fixed point. NumPy in float64, no JAX.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,8 +107,8 @@ def solve(
         The solution.
 
     Raises:
-        ValueError: if the temperature or the resolution is not positive, or the temperature is so low that float64
-            underflows.
+        ValueError: if the temperature or the resolution is not positive, if no whole number of steps spans the world,
+            or if the temperature is so low that float64 underflows.
         RuntimeError: if the iteration does not converge.
 
     Example:
@@ -119,15 +120,19 @@ def solve(
 
     alpha = checks.positive_number("temperature", temperature)
     count = checks.positive_int("steps_per_unit", steps_per_unit)
-    axis = np.linspace(-world.size, world.size, int(2 * world.size * count) + 1)
+    cells = round(2 * world.size * count)
+    if not math.isclose(cells, 2 * world.size * count, rel_tol=1e-6):
+        given = f"{count} in a world from −{world.size:g} to {world.size:g}"
+        raise checks.error("steps_per_unit", given, "a whole number of steps across the world", "use another of both")
+    axis = np.linspace(-world.size, world.size, cells + 1)
     states = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
     offsets = np.arange(-count, count + 1) / count
     kernel = np.exp(-world.reward_scale * world.action_cost * offsets**2 / alpha) / count
     kernel[[0, -1]] /= 2  # trapezoidal rule
     # Rewards jump at a goal's edge: of a cell that lies across it, each part counts by its area.
     within = (np.arange(SUBCELLS) + 0.5) / SUBCELLS - 0.5
-    cells = states[:, :, None, None] + np.stack(np.meshgrid(within, within), axis=-1) / count
-    share = world.reached(cells).mean(axis=(2, 3))
+    parts = states[:, :, None, None] + np.stack(np.meshgrid(within, within), axis=-1) / count
+    share = world.reached(parts).mean(axis=(2, 3))
     value = np.zeros(states.shape[:2])
     for _ in range(max_iterations):
         reached, on = [_arrival_value(world, states, value, inside) / alpha for inside in (True, False)]

@@ -48,7 +48,7 @@ class GaussianProposal(eqx.Module):
             raise error("mean", f"{np.asarray(mean)}", "finite numbers", "pass for example zeros")
         if not isinstance(matrix, Tracer):
             values = np.asarray(matrix, np.float64)
-            symmetric = np.isfinite(values).all() and np.allclose(values, values.T, rtol=1e-5)
+            symmetric = np.isfinite(values).all() and np.abs(values - values.T).max() <= 1e-5 * np.abs(values).max()
             if not symmetric or np.linalg.eigvalsh(values).min() <= 0:
                 expected = "a symmetric, positive definite matrix"
                 raise error("covariance", f"{values.tolist()}", expected, "pass variances above 0, such as 1.0")
@@ -107,7 +107,10 @@ class UniformProposal(eqx.Module):
         box = Box(*(jnp.broadcast_to(jnp.asarray(bound, dtype), shape) for bound in (low, high)))
         self.action_space, self.low, self.high = action_space, box.low, box.high
         if isinstance(action_space, Box) and not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
-            if np.any(np.asarray(box.low < action_space.low) | np.asarray(box.high > action_space.high)):
+            # In NumPy: within a compiled program JAX's comparison of constants is none.
+            below = np.asarray(box.low) < np.asarray(action_space.low)
+            above = np.asarray(box.high) > np.asarray(action_space.high)
+            if np.any(below | above):
                 given = f"low = {np.asarray(box.low)} and high = {np.asarray(box.high)}"
                 expected = f"a box inside of {np.asarray(action_space.low)} to {np.asarray(action_space.high)}"
                 raise error("bounds", given, expected, "no action exists outside of the action space")

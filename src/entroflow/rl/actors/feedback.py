@@ -115,6 +115,16 @@ class Feedback(ActorDefaults):
         return self.actor.name
 
     @property
+    def has_density(self) -> bool:
+        """Whether the other's policies have a density, and so these."""
+        return self.actor.has_density
+
+    @property
+    def values_are_soft(self) -> bool:
+        """Whether the other's values are soft ones, and so these."""
+        return self.actor.values_are_soft
+
+    @property
     def acting_solver(self) -> Any:
         """The solver of the trained policy, if the other actor has one."""
         return getattr(self.actor, "acting_solver", None)

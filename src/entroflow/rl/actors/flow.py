@@ -163,7 +163,8 @@ class Flow(ActorDefaults):
 
 def _variance(candidates: Candidates) -> Float[Array, " d"]:
     """Return the target policy's variance as told by the weighted candidates, averaged over the states."""
-    weights = candidates.weights[..., None]
+    total = jnp.sum(candidates.weights, axis=1, keepdims=True)
+    weights = (candidates.weights / jnp.maximum(total, jnp.finfo(total.dtype).tiny))[..., None]
     mean = jnp.sum(weights * candidates.latents, axis=1, keepdims=True)
     squares = jnp.sum(weights * (candidates.latents - mean) ** 2, axis=1)
     return jnp.mean(squares / jnp.maximum(1 - jnp.sum(weights**2, axis=1), 1e-3), axis=0)

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, ArrayLike, Float, Key, PRNGKeyArray
 
 from ... import optimise
-from ...fields import Count, Layers, Positive, Share, check_fields
+from ...fields import Count, Layers, Positive, PositiveShare, Share, check_fields
 from ...flow.velocity import linear_layers
 from ...moments import Moments, forgetting_rate, join, settled, standard
 from .protocol import Experience, Metrics
@@ -75,8 +75,8 @@ class MLPCritic:
     improve_on: Literal["target", "online"] = "online"
     rate: Positive = 3e-4
     warmup: Share = 0.02
-    target_rate: Share = 0.005
-    final_target_rate: Share = 0.005
+    target_rate: PositiveShare = 0.005
+    final_target_rate: PositiveShare = 0.005
 
     def __post_init__(self):
         check_fields(self)
