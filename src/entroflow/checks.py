@@ -123,7 +123,7 @@ def choice(name: str, value: Any, options: Iterable[str], remedy: str = "choose 
         ValueError: method: got 'eulr', expected one of euler, heun; did you mean 'euler'.
     """
     options = list(options)
-    if value in options:
+    if isinstance(value, str) and value in options:
         return value
     close = lambda share: difflib.get_close_matches(str(value), options, 1, share)  # noqa: E731
     # By its words learning_rate is rate; by its letters it would be learning_starts.

@@ -62,7 +62,10 @@ def main(argv: list[str] | None = None) -> int:
         from . import checks
 
         given, expected = f"'{problem.strerror or problem}' from the system", "a file or folder to work with"
-        print(f"entroflow: {checks.error(f'{problem.filename}', given, expected, 'pass another one')}", file=sys.stderr)
+        place, remedy = f"{problem.filename}", "pass another one"
+        if problem.filename is None:
+            place, expected, remedy = "output", "a place to write to", "look where it goes, and for room there"
+        print(f"entroflow: {checks.error(place, given, expected, remedy)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("entroflow: stopped", file=sys.stderr)

@@ -179,7 +179,7 @@ def readable() -> None:
 
 def refuse_repeats(argv: list[str]) -> None:
     """Refuse options given twice, of which the first would be lost without a word, and options that are none."""
-    given = [part.split("=")[0] for part in argv if part.startswith("--") and part != "--"]
+    given = [part.split("=")[0].replace("_", "-") for part in argv if part.startswith("--") and part != "--"]
     wrong = [option for option in given if given.count(option) > 1 or option in ("--env", "--folder", "--folders")]
     if wrong:
         from . import checks  # brings NumPy, which options do not need

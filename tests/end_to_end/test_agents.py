@@ -296,8 +296,21 @@ def test_dict_observations_are_flattened():
     np.testing.assert_array_equal(flat, np.float32([[0.5, 1, 0, 1, 0]]))
     assert lead == () and made.predict(one)[0].shape == (2,)
     assert made.task.flatten(batch)[1] == (2,) and made.predict(batch)[0].shape == (2, 2)
-    with pytest.raises(ValueError, match="observation: got .*expected one of Dict"):
-        made.predict({"a": np.float32([0.5, 1])})
+    # Its form counts, not its precision, nor whether it is within the bounds.
+    for other in ({"a": np.array([0.5, 1.0]), "b": 1}, {"a": [0.5, 1.0], "b": np.int32(1)}):
+        np.testing.assert_array_equal(made.task.flatten(other)[0], flat)
+        assert made.task.flatten(other)[1] == ()
+    stacked = {"a": np.full((3, 4, 2), 1.01), "b": np.ones((3, 4), int)}
+    assert made.task.flatten(stacked)[0].shape == (12, 5) and made.predict(stacked)[0].shape == (3, 4, 2)
+    for wrong in (
+        {"a": np.float32([0.5, 1])},
+        {"a": np.float32([0.5, 1]), "b": 1, "c": 1},
+        {"a": np.float32([0.5, 1]), "b": 3},
+        {"a": np.zeros((2, 3)), "b": np.zeros(2, int)},
+        {"a": np.zeros((2, 2)), "b": np.zeros(3, int)},
+    ):
+        with pytest.raises(ValueError, match="observation: got .*expected one of Dict"):
+            made.predict(wrong)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -129,6 +130,16 @@ def test_hostile_words_get_one_sentence(argv, message, capsys, tmp_path, monkeyp
     said = capsys.readouterr().err
     assert message in said and said.startswith("entroflow: ") and said.count("\n") == 1 and len(said) < 2500
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_no_room_for_the_output_is_told():
+    """No file's name is known then."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "entroflow", "version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2 and "output: got 'No space left on device' from the system" in done.stderr
 
 
 def test_nobody_reading_is_no_fault():

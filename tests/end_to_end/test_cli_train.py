@@ -120,6 +120,8 @@ def test_evaluation_prints_a_table(trained, capsys):
         (["train", "Reach-v0", "--set", "actor=gaussian_sac"], "choose it by --algorithm"),
         (["train", "Reach-v0", "--steps", "0"], "--steps: got 0"),
         (["train", "Reach-v0", "--set", "states=8", "--set", "pairs=2"], "--set: got it 2 times"),
+        (["train", "Reach-v0", "--set", "states=8", "states=9"], "--set: got states twice"),
+        (["train", "Reach-v0", "--evaluate-every", "5", "--evaluate_every", "6"], "--evaluate-every: got it 2 times"),
         (["eval", "nowhere"], "holds no agent"),
         (["watch", "nowhere"], "holds no agent"),
     ],

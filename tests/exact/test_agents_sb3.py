@@ -43,6 +43,7 @@ def test_names_that_do_what_they_do_there(given, expected):
 def test_environments_may_be_counted_by_settings():
     """An update after every step of all environments, of which settings say how many there are."""
     assert sb3.translated({"gradient_steps": 1}, 4) == {"updates_per_step": 0.25}
+    assert sb3.translated({"train_freq": np.int64(2)}) == {"updates_per_step": 0.5}
     settings = change(of_algorithm("gaussian_sac"), {"num_envs": 4})
     assert entroflow.GaussianSAC("Pendulum-v1", settings=settings, gradient_steps=1).settings.updates_per_step == 0.25
 
@@ -58,6 +59,10 @@ def test_environments_may_be_counted_by_settings():
         ({"device": "tpu:7"}, "^device: got 'tpu:7', .*JAX_PLATFORMS=cpu"),
         ({"use_sde": True}, "^use_sde: got True, expected False"),
         ({"n_steps": 3}, "^n_steps: got 3, expected 1"),
+        ({"action_noise": np.zeros(2)}, "^action_noise: got array"),
+        ({"policy_kwargs": "net_arch"}, "^policy_kwargs: got 'net_arch', expected a dictionary"),
+        ({"num_envs": 0, "gradient_steps": 1}, "^num_envs: got 0"),
+        ({"num_envs": "4", "train_freq": 1}, "^num_envs: got '4'"),
         ({"gamma": 0.9, "discount": 0.8}, "^discount: got it by the name of Stable-Baselines3, too"),
     ],
 )

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from entroflow.envs import EnvState, FunctionalEnv, LQREnv, reset, step
+from entroflow.envs import EnvState, FunctionalEnv, GymAdapter, LQREnv, reset, step
+from entroflow.envs.episodes import time_limit
+from entroflow.envs.functional import check
 from entroflow.lqr import LQR, sample_noise, simulate, systems
 
 
@@ -181,3 +183,39 @@ def test_time_limit_must_be_positive() -> None:
     """An episode has at least one step."""
     with pytest.raises(ValueError, match="^time_limit: got 0, expected a whole number above 0"):
         LQREnv(systems.get("coupled"), time_limit=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"action_high": jnp.array([2])}, r"Counter.action_high = .*expected real numbers, an array of shape \(d,\)"),
+        ({"action_low": -1.0}, "Counter.action_low = -1.0"),
+        ({"time_limit": None}, "Counter.time_limit: got None"),
+        ({"time_limit": 2.5}, "Counter.time_limit: got 2.5"),
+    ],
+)
+def test_what_cannot_be_an_environment_is_refused(changes: dict[str, Any], message: str) -> None:
+    """Bounds, a time limit and an end that no episode can be made of, in one sentence."""
+    env = Counter(end=jnp.float32(5), action_low=-jnp.ones(1), action_high=jnp.ones(1), time_limit=3)
+    check(env)
+    for name, value in changes.items():
+        object.__setattr__(env, name, value)
+    with pytest.raises(ValueError, match=message):
+        check(env)
+
+
+def test_an_end_is_true_or_false() -> None:
+    """Not a number."""
+
+    class Wrong(Counter):
+        def terminal(self, state: Any) -> Any:
+            return state
+
+    with pytest.raises(ValueError, match="Wrong.terminal, which returns .*expected True or False"):
+        check(Wrong(end=jnp.float32(5), action_low=-jnp.ones(1), action_high=jnp.ones(1), time_limit=3))
+
+
+def test_gymnasium_is_told_the_time_limit() -> None:
+    """So that evaluations of long episodes are not cut off."""
+    env = Counter(end=jnp.float32(5), action_low=-jnp.ones(1), action_high=jnp.ones(1), time_limit=12_345)
+    assert time_limit(GymAdapter(env)) == 12_345

@@ -260,7 +260,7 @@ def test_trajectories_follow_the_response(kind: str) -> None:
         assert np.all(np.abs(seen.std(axis=1) / deviation - 1) < heavy * 5 / np.sqrt(2 * count))
     both = np.concatenate([run.states[:-1], run.inputs], axis=-1)
     weight = np.block([[found.plant.Q, found.plant.cross], [found.plant.cross.T, found.plant.R]])
-    assert run.costs[3, 5] == pytest.approx(both[3, 5] @ weight @ both[3, 5])
+    assert run.costs[3, 5] == pytest.approx(both[3, 5] @ weight @ both[3, 5] + found.plant.offset)
 
 
 def test_trajectories_cost_what_the_design_says() -> None:
@@ -270,6 +270,25 @@ def test_trajectories_cost_what_the_design_says() -> None:
     averages = run.costs[100:].mean(axis=0)
     assert abs(averages.mean() - found.cost.average) < 5 * averages.std() / np.sqrt(200)
     assert np.cov(run.states[0].T) == pytest.approx(X0, abs=5 * 2 * np.sqrt(2 / 200))
+
+
+def test_trajectories_of_a_sampled_plant_pay_for_noise_between_samples() -> None:
+    """As the design does: here it is more than a third of the cost."""
+    found = design(-1.0, 1.0, 1.0, 1.0, temperature=0.1, noise_cov=1.0, continuous=True, dt=0.5)
+    run = found.simulate(steps=400, trajectories=200, seed=3)
+    averages = run.costs[100:].mean(axis=0)
+    assert abs(averages.mean() - found.cost.average) < 5 * averages.std() / np.sqrt(200)
+    assert found.plant.offset > 0.35 * found.cost.average
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e-4, 1e4, 1e6])
+def test_states_that_cost_nothing_have_any_units(unit: float) -> None:
+    """Two that cost nothing and drive each other, the second in other units: the gain on the first is the same."""
+    scale = np.array([1.0, 1.0, unit])
+    rates = np.array([[0.9, 0.0, 0.0], [0.3, 0.6, 0.2], [0.0, 0.4, 0.5]])
+    found = design(rates * scale[:, None] / scale, [[1.0], [0], [0]], np.diag([1.0, 0, 0]), 1.0, temperature=0.5)
+    alone = design(0.9, 1.0, 1.0, 1.0, temperature=0.5)
+    np.testing.assert_allclose(found.gain * scale, [[alone.gain.item(), 0, 0]], rtol=1e-10, atol=1e-10)
 
 
 def test_numbers_columns_and_systems_of_python_control() -> None:

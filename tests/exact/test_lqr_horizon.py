@@ -89,6 +89,13 @@ def test_sampled_plants_pay_for_noise_between_samples() -> None:
     assert lqr.finite_horizon(plant, 1).cost.noise == plant.offset > 0
 
 
+def test_what_overflows_is_told() -> None:
+    """A plant that no input reaches, over so many steps that its cost is no number any more."""
+    unreached = replace(ADDITIVE, A=2 * np.eye(2), B=0 * B, discount=1.0)
+    with pytest.raises(ValueError, match=r"steps: got a cost that overflows \d+ steps before the end"):
+        lqr.finite_horizon(unreached, 600)
+
+
 def test_refusals() -> None:
     """Continuous time, a number of steps and a final cost that cannot be."""
     moving = lqr.design(A, B, Q, R, temperature=ALPHA, continuous=True).plant

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import gymnasium
+import numpy as np
 
 from .. import checks
 from .tasks import Env
@@ -75,7 +76,7 @@ def translated(changes: Mapping[str, Any], num_envs: int = 1) -> dict[str, Any]:
     """
     here = {name: value for name, value in changes.items() if name not in TABLE.keys() | ABSENT.keys()}
     for name in changes.keys() & ABSENT.keys():
-        if changes[name] != ABSENT[name]:
+        if isinstance(changes[name], np.ndarray) or changes[name] != ABSENT[name]:
             raise checks.error(name, repr(changes[name]), f"{ABSENT[name]!r}, all that there is here", "leave it out")
     found: dict[str, Any] = {}
     for name in changes.keys() & TABLE.keys():
@@ -115,15 +116,17 @@ def _updates(_: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
     steps = steps[0] if isinstance(steps, tuple) and steps[1:] == ("step",) else steps
     if made == -1:
         return {"updates_per_step": 1}
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+    if not isinstance(steps, int | np.integer) or isinstance(steps, bool) or steps < 1:
         given, remedy = f"{steps!r}", "pass updates_per_step, the updates for every step, such as 1 or 0.2"
         raise checks.error("train_freq", given, "a whole number of steps above 0", remedy)
     made = checks.positive_int("gradient_steps", made, "pass -1 for one update a step, or updates_per_step")
-    return {"updates_per_step": made / (steps * changes["num_envs"])}
+    return {"updates_per_step": made / (int(steps) * checks.positive_int("num_envs", changes["num_envs"]))}
 
 
 def _networks(value: Any, _: Mapping[str, Any]) -> dict[str, Any]:
     """Refuse what networks are made of, but for the number of critics."""
+    if not isinstance(value, dict | None):
+        raise checks.error("policy_kwargs", repr(value), "a dictionary, or None", "pass critic_members and the like")
     parts = dict(value or {})
     found = {"critic_members": parts.pop("n_critics")} if "n_critics" in parts else {}
     for name, part in parts.items():

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector.utils import batch_space, iterate
 from jaxtyping import Float
 
 from .. import checks, envs, later
@@ -82,13 +81,12 @@ class Task(NamedTuple):
         """Flatten one observation of a Dict, a Tuple or a discrete space, or a batch of them, by the space itself."""
         space = self.observation_space
         try:
-            single = space.contains(observation)
-            parts = [observation] if single else iterate(batch_space(space, _length(observation)), observation)
-            rows = np.asarray([spaces.flatten(space, part) for part in parts])
+            lead = _leading(space, observation)
+            rows = np.asarray([spaces.flatten(space, _one(space, observation, i)) for i in np.ndindex(lead)])
         except (TypeError, ValueError, KeyError, AttributeError, IndexError):
             given, remedy = f"{observation!r}", "pass what the task returned"
             raise checks.error("observation", given, f"one of {space}, or a batch of them", remedy) from None
-        return _finite("observation", rows), () if single else (len(rows),)
+        return _finite("observation", rows.reshape(-1, self.obs_size)), lead
 
     def flatten_action(self, action: Any) -> tuple[Float[np.ndarray, "b d"], tuple[int, ...]]:
         """Bring one action, or a batch of any leading axes, into the policy's form, shape (b, d); see `flatten`."""
@@ -172,11 +170,39 @@ def _batch(
     raise checks.error(name, given, f"numbers of shape {shapes[0]}, or a batch of them", remedy)
 
 
-def _length(observation: Any) -> int:
-    """Return the length of the leading axis of a batch of structured observations."""
-    while isinstance(observation, dict | tuple):
-        observation = next(iter(observation.values())) if isinstance(observation, dict) else observation[0]
-    return len(observation)
+def _parts(space: Any, value: Any) -> list[tuple[Any, spaces.Space, Any]]:
+    """Return the parts of a structured observation by name or place, each with its space."""
+    if isinstance(space, spaces.Dict):
+        named = {name: (name, part, value[name]) for name, part in space.items()}
+        if not isinstance(value, dict) or value.keys() != named.keys():
+            raise ValueError("other names")
+        return list(named.values())
+    if len(value) != len(space):
+        raise ValueError("another number of parts")
+    return [(i, part, value[i]) for i, part in enumerate(space)]
+
+
+def _leading(space: spaces.Space, value: Any) -> tuple[int, ...]:
+    """Return the leading axes that an observation has beyond its space, the same ones in all of its parts."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        (lead,) = {_leading(part, each) for _, part, each in _parts(space, value)}
+        return lead
+    size = () if space.shape is None else space.shape
+    axes = np.shape(value)
+    if axes[len(axes) - len(size) :] != size:
+        raise ValueError("another shape")
+    return axes[: len(axes) - len(size)]
+
+
+def _one(space: spaces.Space, value: Any, index: tuple[int, ...]) -> Any:
+    """Return one observation of a batch."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        found = {name: _one(part, each, index) for name, part, each in _parts(space, value)}
+        return found if isinstance(space, spaces.Dict) else tuple(found.values())
+    one = np.asarray(value)[index]
+    if not isinstance(space, spaces.Box) and not space.contains(one):  # of a box its shape is enough
+        raise ValueError("none of the space")
+    return one
 
 
 def task(env: Env) -> Task:

@@ -113,6 +113,8 @@ def _changes(assignments: tuple[str, ...], settings: "Settings") -> dict[str, An
             raise checks.error("--set", repr(text), "name=value", "write for example --set candidates=32")
         if name == "actor":
             raise checks.error("--set", repr(text), "settings of one algorithm", "choose it by --algorithm")
+        if name in changes:
+            raise checks.error("--set", f"{name} twice", "it once", "leave one of them out")
         level_of(name, settings, "--set")
         changes[name] = value_of(value)
     return changes
@@ -123,6 +125,8 @@ def _in_file(path: Path | None, settings: "Settings") -> dict[str, Any]:
     from ..agents.settings import level_of
 
     changes = {} if path is None else (checks.toml_table if path.suffix == ".toml" else checks.json_object)(path)
+    if "actor" in changes:
+        raise checks.error(str(path), "'actor'", "settings of one algorithm", "choose it by --algorithm")
     for name in changes:
         level_of(name, settings, str(path))
     return {name: None if value == "None" else value for name, value in changes.items()}

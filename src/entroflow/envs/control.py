@@ -74,9 +74,13 @@ class ControlEnv(FunctionalEnv):
     ) -> Float[Array, "n"]:
         """The next state where there are no walls, see `move`."""
 
+    def clipped(self, action: Float[Array, "d"]) -> Float[Array, "d"]:
+        """The action within its box, which moves and costs."""
+        return jnp.clip(action, self.action_low, self.action_high)
+
     def move(self, state: Float[Array, "n"], action: Float[Array, "d"], noise: Float[Array, "w"]) -> Float[Array, "n"]:
         """The next state for a given noise."""
-        action = jnp.clip(action, self.action_low, self.action_high) + self.disturbance
+        action = self.clipped(action) + self.disturbance
         return jnp.clip(self.follow(state, action, self.noise_std * noise), self.low, self.high)
 
     def transition(self, key: PRNGKeyArray, state: Float[Array, "n"], action: Float[Array, "d"]) -> Float[Array, "n"]:
@@ -106,7 +110,7 @@ class DoubleWell(ControlEnv):
         self, state: Float[Array, "n"], action: Float[Array, "d"], next_state: Float[Array, "n"]
     ) -> Float[Array, ""]:
         """Minus the cost, see `FunctionalEnv.reward`."""
-        return -((state[0] ** 2 - 1) ** 2 + jnp.sum(action**2) / 2)
+        return -((state[0] ** 2 - 1) ** 2 + jnp.sum(self.clipped(action) ** 2) / 2)
 
 
 class SwingUp(ControlEnv):
@@ -145,7 +149,7 @@ class SwingUp(ControlEnv):
     ) -> Float[Array, ""]:
         """Minus the cost, see `FunctionalEnv.reward`."""
         angle, speed = state
-        return -self.dt * (1 - jnp.cos(angle) + speed**2 / 10 + jnp.sum(action**2) / 10)
+        return -self.dt * (1 - jnp.cos(angle) + speed**2 / 10 + jnp.sum(self.clipped(action) ** 2) / 10)
 
 
 class DeadBand(ControlEnv):
@@ -174,7 +178,7 @@ class DeadBand(ControlEnv):
         self, state: Float[Array, "n"], action: Float[Array, "d"], next_state: Float[Array, "n"]
     ) -> Float[Array, ""]:
         """Minus the cost, see `FunctionalEnv.reward`."""
-        return -self.dt * (state[0] ** 2 + state[1] ** 2 / 4 + jnp.sum(action**2) / 2)
+        return -self.dt * (state[0] ** 2 + state[1] ** 2 / 4 + jnp.sum(self.clipped(action) ** 2) / 2)
 
 
 def _array(value: float | list[float]) -> Array:

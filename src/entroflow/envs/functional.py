@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from entroflow import checks
@@ -83,6 +84,12 @@ class FunctionalEnv(eqx.Module):
 def check(env: FunctionalEnv) -> None:
     """Refuse with a `ValueError` an environment that cannot be traced, or whose shapes are not those that it tells."""
     name, key = type(env).__name__, jax.random.key(0)
+    for part in ("action_low", "action_high"):
+        bound = getattr(env, part)
+        if not (np.ndim(bound) == 1 and hasattr(bound, "dtype") and jnp.issubdtype(bound.dtype, jnp.floating)):
+            given, expected = f"{name}.{part} = {bound!r}", "real numbers, an array of shape (d,)"
+            raise checks.error("env", given, expected, "write for example jnp.array([1.0])")
+    checks.positive_int(f"{name}.time_limit", env.time_limit)
     action = jnp.zeros(env.action_low.shape, env.action_low.dtype)
     try:
         state = jax.eval_shape(env.initial, key)
@@ -103,6 +110,9 @@ def check(env: FunctionalEnv) -> None:
         if getattr(array, "shape", None) != expected:
             given = f"{name}.{part}, which returns {shape(array)}"
             raise checks.error("env", given, f"an array of shape {expected}", "see entroflow.envs.FunctionalEnv")
+        if part in ("terminal", "out_of_region") and array.dtype != bool:
+            given = f"{name}.{part}, which returns {shape(array)}"
+            raise checks.error("env", given, "True or False", "write for example jnp.abs(state[0]) > 1")
 
 
 class EnvState(NamedTuple):

@@ -52,6 +52,7 @@ class GymAdapter(gymnasium.Env[np.ndarray, ArrayLike]):
         self.env = env
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (env.obs_size,), np.float32)
         self.action_space = gymnasium.spaces.Box(np.asarray(env.action_low), np.asarray(env.action_high))
+        self._max_episode_steps = env.time_limit  # as Gymnasium's TimeLimit tells it
         self._current: EnvState | None = None
 
     def reset(

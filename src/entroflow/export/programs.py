@@ -58,7 +58,8 @@ class Program(NamedTuple):
 def sampling(policy: Any) -> Program:
     """Return what draws one action of a `NoisePolicy`; with its log-density, where the policy has one."""
     if not isinstance(policy, NoisePolicy):
-        remedy = "give it noise_shape and push, see NoisePolicy"
+        missing = [part for part in ("noise_shape", "push", "obs_units") if not hasattr(policy, part)]
+        remedy = f"give it {' and '.join(missing) or 'what is missing'}, see NoisePolicy"
         raise checks.error("policy", type(policy).__name__, "one that makes actions of given noise", remedy)
     obs_size = policy.obs_units.mean.shape[0]
     if isinstance(policy, NoiseDensityPolicy):

@@ -35,7 +35,7 @@ class Cost(NamedTuple):
     control: float
     """tr(P X_0): bringing the initial states, of covariance X_0, to rest."""
     noise: float
-    """γ tr(P W) per step: making good for the noise."""
+    """γ tr(P W) per step: making good for the noise; of a sampled plant with what it costs between two samples."""
     exploration: float
     """tr(Σ M) per step: the input's randomness, with all that it leads to; α d/2 at the optimum."""
     entropy: float

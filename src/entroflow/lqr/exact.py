@@ -112,14 +112,18 @@ class LQR:
     def _weights(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " d"]]:
         """Powers of two w that make states w s and actions w a the same in all units: by what they cost in n steps.
 
-        A state that never costs anything is weighed by what moves it.
+        A state that never costs anything is weighed by what moves it, from states that are weighed.
         """
         cost, action = self.Q, units(self.R)
         for _ in self.A:
             cost = self.Q + self.discount * self.A.T @ cost @ self.A
         state, idle = units(cost), np.diag(cost) <= 0
-        moves = np.hstack([self.A / state * ~idle, self.B / action])
-        return np.where(idle, 1 / units(moves @ moves.T), state), action
+        for _ in self.A:
+            moves = np.hstack([self.A / state * ~idle, self.B / action])
+            square = moves @ moves.T
+            moved = idle & (np.diag(square) > 0)
+            state, idle = np.where(moved, 1 / units(square), state), idle & ~moved
+        return state, action
 
     @cached_property
     def _balanced(self) -> tuple[np.ndarray, ...]:

@@ -58,7 +58,12 @@ def finite_horizon(plant: Plant | Design, steps: int, final_cost: ArrayLike | No
         noise += weight * (plant.discount * float(np.sum(P * plant.noise_cov)) + plant.offset)
         spent += weight * plant.temperature * len(M) / 2  # tr(Σ M)
         entropy += weight * gaussian_entropy(covariances[0])
-        P = plant.stage_cost(K) + plant.discount * sum((a - b @ K).T @ P @ (a - b @ K) for a, b in plant.squares[1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            later = sum((a - b @ K).T @ P @ (a - b @ K) for a, b in plant.squares[1])
+            P = plant.stage_cost(K) + plant.discount * later
+        if not np.isfinite(P).all():
+            given, remedy = f"a cost that overflows {steps - time} steps before the end", "take fewer steps"
+            raise checks.error("steps", given, "numbers to calculate with", remedy)
         matrices.insert(0, (P + P.T) / 2)
     cost = Cost(float(np.sum(P * plant.initial_cov)), noise, spent, entropy, plant.temperature, 1.0)
     return Schedule(np.stack(gains), np.stack(covariances), np.stack(matrices), cost)

@@ -131,7 +131,7 @@ def run(
         inputs.append(u)
     both = np.concatenate([np.stack(states[:-1]), np.stack(inputs)], axis=-1)
     weight = np.block([[plant.Q, plant.cross], [plant.cross.T, plant.R]])
-    costs = np.einsum("tmi,ij,tmj->tm", both, weight, both)
+    costs = np.einsum("tmi,ij,tmj->tm", both, weight, both) + plant.offset
     return Simulation(step * np.arange(steps + 1), np.stack(states), np.stack(inputs), costs)
 
 

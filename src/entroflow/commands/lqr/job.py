@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import json
 import math
+import shlex
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -63,7 +64,7 @@ def run(options: LQROptions, lqr: LQR, runs: list[Run], *, resumed: dict[str, An
     transition = 4 * (2 * lqr.B.shape[0] + lqr.B.shape[1] + 1) + 2
     memory.check({"seeds or temperatures": len(runs) * _remembered(options, config) * transition})
     given = {name: value for name, value in dataclasses.asdict(options).items() if name != "out"}
-    again = f"entroflow resume {options.out}"
+    again = shlex.join(["entroflow", "resume", str(options.out)])
     with (
         keeping("lqr", options.out, given, facts, resumed=resumed is not None, again=again) as keeper,
         jax.enable_x64(False),  # environment, noise and figures are in single precision
@@ -285,7 +286,9 @@ class _Job:
         seconds = self._seconds()
         told = dataclasses.asdict(self.options) | {
             "environments": planned.ENVIRONMENTS,
-            "exploration": dict(zip([f"{run.temperature:g}" for run in self.runs], self._boldest(), strict=True)),
+            "exploration": dict(
+                zip([str(run.temperature).removesuffix(".0") for run in self.runs], self._boldest(), strict=True)
+            ),
             "horizon": planned.HORIZON,
             "trajectories": planned.TRAJECTORIES,
             "evaluated_states": planned.FINAL_STATES,
