@@ -62,6 +62,7 @@ def variance_table():
         ("variance/table.md", variance_table),
         ("sweep/expect.md", sweep.table),
         ("solvers/table.md", lambda: solvers.table(document("solvers/results.json")["solvers"])),
+        ("solvers/preset/table.md", lambda: solvers.table(document("solvers/preset/results.json")["solvers"])),
         ("solvers/trained/table.md", lambda: solvers.table(document("solvers/trained/results.json")["solvers"])),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
