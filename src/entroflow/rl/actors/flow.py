@@ -38,7 +38,7 @@ from ..soft_bellman import pathwise_values, soft_value_from_weights
 from .protocol import ActorDefaults, Goal, Step
 
 MIDPOINT_4 = RungeKutta("midpoint", 4)
-# The cheapest by which log π of trained agents is right to 0.01 nats and, at worst, 0.1, Ant-v5's aside: experiments/solvers.
+# The cheapest by which log π of agents (Ant-v5's aside) is right to 0.01 nats, at worst 0.1: experiments/solvers.
 RK4_8 = RungeKutta("rk4", 8, grading=1.5)
 DEFENSIVE_SHARE = 0.1  # of uniform candidates in the defensive mixture
 
