@@ -52,6 +52,15 @@ def test_a_missing_package_is_named(capsys, monkeypatch):
     assert capsys.readouterr().err.endswith('; run: pip install "gymnasium[box2d]>=1.4".\n')
 
 
+def test_a_settings_file_may_set_objects(tmp_path):
+    """In the form that config.json has them; what --set says beside it counts before it."""
+    (tmp_path / "mine.toml").write_text('critic = {kind = "MLPCritic", members = 3, width = 4}')
+    out = tmp_path / "run"
+    assert run(out, "--settings", str(tmp_path / "mine.toml"), steps=5) == 0
+    critic = json.loads((out / "config.json").read_text())["settings"]["config"]["critic"]
+    assert (critic["kind"], critic["members"], critic["width"]) == ("MLPCritic", 3, 8)
+
+
 def test_training_leaves_records_and_agents(trained):
     """Every seed has rows at every interval, evaluations at start, middle and end, and agents that load."""
     metrics, evaluations = table(trained / "metrics.csv"), table(trained / "evaluations.csv")

@@ -1,6 +1,7 @@
 """The paper's algorithm by name, and the two solvers of a flow."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import entroflow
 from entroflow.agents.settings import change, changed, from_json, of_algorithm, to_json
 from entroflow.commands.lqr import plan
 from entroflow.flow import RungeKutta
-from entroflow.rl import CrossQ, Flow, sac
+from entroflow.rl import CrossQ, Flow, Gaussian, sac
 from entroflow.storage import legacy
 
 PLAIN = {"target": "pair", "ess_floor": 0.0, "pathwise": 0.0}
@@ -70,6 +71,38 @@ def test_wrong_presets_are_refused(algorithm, preset, message):
     """A misspelt name, and one that the algorithm does not have."""
     with pytest.raises(ValueError, match=f"^{message}"):
         of_algorithm(algorithm, preset)
+
+
+def test_presets_are_of_the_actor_that_is_named():
+    """`SAC` with an actor begins as that actor's own class does; an actor as an object keeps its own settings."""
+    of = functools.partial(entroflow.SAC, "Pendulum-v1", preset="crossq")
+    assert of(actor="gaussian_sac").settings == entroflow.GaussianSAC("Pendulum-v1", preset="crossq").settings
+    given = of(actor=Gaussian(rate=2e-3)).settings
+    assert given == change(of_algorithm("gaussian_sac", "crossq"), {"actor": Gaussian(rate=2e-3)})
+    assert of().settings == of_algorithm("sac_isfm", "crossq")
+    with pytest.raises(ValueError, match="^preset: got 'paper' with gaussian_sac"):
+        entroflow.SAC("Pendulum-v1", actor="gaussian_sac", preset="paper")
+
+
+def test_a_preset_beside_settings_is_refused():
+    """Which would be ignored."""
+    with pytest.raises(ValueError, match="^preset: got 'crossq' beside settings, expected one of the two; change"):
+        entroflow.SACISFM("Pendulum-v1", preset="crossq", settings=of_algorithm("sac_isfm"))
+
+
+def test_objects_are_set_in_the_form_in_which_files_have_them():
+    """Solvers and critics, whole; what is of no known kind, or of another, is refused."""
+    settings, solver = of_algorithm("sac_isfm"), RungeKutta("midpoint", 4, grading=1.5)
+    for name, value in {"solver": solver, "critic": CrossQ(width=16)}.items():
+        assert change(settings, {name: to_json(value)}) == change(settings, {name: value})
+    for wrong, message in (
+        ({"steps": 4}, "kind of solver: got None, expected one of"),
+        ({"kind": "RungeKutta", "step": 4}, "setting: got 'step', expected one of method, steps, grading"),
+        ({"kind": "CrossQ"}, "solver: got CrossQ"),
+        ({"own": "Mine"}, "solver: got an object of your own, Mine"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            change(settings, {"solver": wrong})
 
 
 def test_flows_are_trained_by_one_solver_and_act_by_another():

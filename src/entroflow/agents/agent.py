@@ -77,8 +77,7 @@ class SAC:
         named = sb3.translated(changes, 1 if settings is None else settings.num_envs)
         if settings is None and not named.keys() & {"actor", "critic"}:  # which may have settings of their own
             names.check(named)
-        settings = sets.of_algorithm(self.algorithm or "sac_isfm", preset) if settings is None else settings
-        self._prepare(found, sets.change(settings, named), seed)
+        self._prepare(found, sets.begun(self.algorithm, preset, settings, named), seed)
         self.verbose, self.tensorboard_log = verbose, tensorboard_log
 
     def _prepare(self, task: Task, settings: sets.Settings, seed: int) -> None:

@@ -119,6 +119,20 @@ def of_algorithm(name: str, preset: str = "default") -> Settings:
     return change(settings, of[name])
 
 
+def begun(algorithm: str | None, preset: str, settings: Settings | None, changes: Mapping[str, Any]) -> Settings:
+    """Return the settings of an agent: a preset's, of the algorithm or of the actor that is named, or those given."""
+    if settings is None:
+        actor = changes.get("actor")
+        own = algorithm or (actor if isinstance(actor, str) else getattr(actor, "name", None))
+        if own == actor:  # which the preset has as it should be
+            changes = {name: value for name, value in changes.items() if name != "actor"}
+        return change(of_algorithm(own if own in ACTORS else "sac_isfm", preset), changes)
+    if preset != "default":
+        remedy = f"change those, by entroflow.agents.settings.of_algorithm(…, {preset!r})"
+        raise checks.error("preset", f"{preset!r} beside settings", "one of the two", remedy)
+    return change(settings, changes)
+
+
 def single(settings: Settings) -> dict[str, tuple[int, Any, dataclasses.Field]]:
     """Return every single setting by name: its level (0 outermost, 1, 2 actor, 3 critic), what has it, its field."""
     found: dict[str, tuple[int, Any, dataclasses.Field]] = {}
@@ -164,9 +178,9 @@ def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """Return settings with some changed, by name, wherever in the settings the names are.
 
     Of names that several have the outermost one counts; those of the critic have "critic_" before them; `actor` and
-    `critic` change these altogether.
+    `critic` change these altogether. An object may stand in the form in which files have it, see `to_json`.
     """
-    changes = dict(changes)
+    changes = {name: _value(name, value, {}) if isinstance(value, dict) else value for name, value in changes.items()}
     whole = {name: changes.pop(name) for name in ("actor", "critic") if name in changes}
     settings = dataclasses.replace(settings, config=dataclasses.replace(settings.config, **whole))
     levels = _levels(settings)
