@@ -40,6 +40,7 @@ SOLVERS: dict[str, Solver] = {
     "rk4, 4 graded steps": RungeKutta("rk4", 4, grading=1.5),
     "rk4, 6 graded steps": RungeKutta("rk4", 6, grading=1.5),
     "rk4, 8 graded steps": RungeKutta("rk4", 8, grading=1.5),
+    "rk4, 12 graded steps": RungeKutta("rk4", 12, grading=1.5),
 }
 REFERENCE = AdaptiveSolver(1e-9, 1e-9)
 GRID = 4001  # actions at which a density of one dimension is summed up
