@@ -63,7 +63,7 @@ del PLANTS["CAREX 8"]  # R is within 1e-6 of singular, and the doubling algorith
 
 
 def doubled(A: np.ndarray, B: np.ndarray, Q: np.ndarray, R: np.ndarray, continuous: bool) -> np.ndarray:
-    """P by the structure-preserving doubling algorithm (Chu, Fan, Lin and Wang 2004), which no library here uses."""
+    """P by the structure-preserving doubling algorithm (Chu, Fan, Lin and Wang 2004), the library's second resort."""
     one, G = np.eye(len(A)), B @ np.linalg.solve(R, B.T)
     if continuous:  # Cayley's transform
         shift = 0.5 * np.linalg.norm(A, 2) + 1
@@ -105,3 +105,21 @@ def test_textbook_plants_in_any_units(name: str) -> None:
 def test_closed_forms_belong_to_plants_of_the_table() -> None:
     """No solution is left unused by a name that is not there."""
     assert KNOWN.keys() <= {plant["name"] for plant in TABLE}
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("share", [1e-6, 1e-10, 1e-14, 1e-18])
+def test_a_cheap_growing_mode_beside_a_dear_one(share: float, continuous: bool) -> None:
+    """P solves the Riccati equation and stabilises, as one matrix alone does; if nothing mixes them, mode by mode."""
+    growth, Q, one = np.array([0.2, 0.3]), np.diag([1.0, share]), np.eye(2)
+    A, B = np.diag(growth) if continuous else one + np.diag(growth), np.array([[1.0, 1.0], [1.0, 2.0]])
+    found = design(A, B, Q, one, temperature=1.0, continuous=continuous)
+    P, K = found.cost_matrix, found.gain
+    change = A.T @ P + P @ A - P @ B @ K if continuous else A.T @ P @ (A - B @ K) - P
+    np.testing.assert_allclose(Q + change, 0, atol=1e-12)
+    np.testing.assert_allclose(B.T @ P if continuous else B.T @ P @ (A - B @ K), K, rtol=1e-10)
+    assert (found.poles[0].real if continuous else abs(found.poles[0])) < -0.01 + (not continuous)
+    half = (np.diag(Q) - 1 + np.diag(A) ** 2) / 2
+    alone = growth + np.sqrt(growth**2 + np.diag(Q)) if continuous else half + np.sqrt(half**2 + np.diag(Q))
+    apart = design(A, B, Q, B.T @ B, temperature=1.0, continuous=continuous)
+    np.testing.assert_allclose(apart.cost_matrix, np.diag(alone), rtol=1e-9, atol=1e-12)

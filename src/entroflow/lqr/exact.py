@@ -20,7 +20,17 @@ from scipy import linalg
 
 from entroflow import checks
 from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic, Returns
-from entroflow.lqr.matrices import gaussian_entropy, spectral_radius, stage_cost, symmetric, uncontrollable_mode, units
+from entroflow.lqr.matrices import (
+    doubled,
+    gaussian_entropy,
+    spectral_radius,
+    stage_cost,
+    state_units,
+    symmetric,
+    uncontrollable_mode,
+    units,
+    without_cross,
+)
 
 LARGEST = 1e75  # of a system's numbers in units of its own
 _MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov", "cross")
@@ -94,7 +104,7 @@ class LQR:
     def _check_solvable(self) -> None:
         """Refuse a system whose optimum does not exist or does not stabilise √γ(A − BK)."""
         with np.errstate(all="ignore"):
-            A, B, Q, R, N = balanced = self._balanced
+            A, B, Q, _ = balanced = self._balanced
         if not all(np.abs(part).max() < LARGEST for part in balanced):  # or not a number
             given, expected = "numbers that overflow within a few steps", "ones to calculate with"
             raise checks.error("A, B, Q, R", given, expected, "make the largest ones smaller")
@@ -103,35 +113,27 @@ class LQR:
         if (mode := uncontrollable_mode(A, B / np.where(sizes > 0, sizes, 1.0))) is not None:
             given = f"a mode of size {mode:.4g} that B cannot reach (not stabilisable)"
             raise checks.error("A, B", given, expected, "change B or lower the discount")
-        free = np.linalg.solve(R, N.T)  # the input that the cross term asks for
-        if (mode := uncontrollable_mode((A - B @ free).T, Q - N @ free)) is not None:
+        if (mode := uncontrollable_mode(A.T, Q)) is not None:
             given = f"a mode of size {mode:.4g} that costs nothing (not detectable)"
             raise checks.error("A, Q", given, expected, "give it weight in Q or lower the discount")
 
     @cached_property
     def _weights(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " d"]]:
-        """Powers of two w that make states w s and actions w a the same in all units: by what they cost in n steps.
-
-        A state that never costs anything is weighed by what moves it, from states that are weighed.
-        """
-        cost, action = self.Q, units(self.R)
+        """Weights of states and actions: by what they cost in n steps, see `state_units`."""
+        cost = self.Q
         for _ in self.A:
             cost = self.Q + self.discount * self.A.T @ cost @ self.A
-        state, idle = units(cost), np.diag(cost) <= 0
-        for _ in self.A:
-            moves = np.hstack([self.A / state * ~idle, self.B / action])
-            square = moves @ moves.T
-            moved = idle & (np.diag(square) > 0)
-            state, idle = np.where(moved, 1 / units(square), state), idle & ~moved
-        return state, action
+        return state_units(cost, self.A, self.B, self.R), units(self.R)
 
     @cached_property
     def _balanced(self) -> tuple[np.ndarray, ...]:
-        """√γ A, √γ B, whose undiscounted problem is this one, Q, R and N, for states and actions in these weights."""
+        """√γ A, √γ B, Q and R of this problem without discount or cross term, for states and actions so weighed."""
         (state, action), root = self._weights, np.sqrt(self.discount)
         A, B = state[:, None] * root * self.A / state, state[:, None] * root * self.B / action
         forms = (self.Q, state, state), (self.R, action, action), (self.cross, state, action)
-        return A, B, *(part / np.outer(*weights) for part, *weights in forms)
+        Q, R, N = (part / np.outer(*weights) for part, *weights in forms)
+        A, Q = without_cross(A, B, Q, R, N)
+        return A, B, Q, R
 
     @classmethod
     def from_json(cls, path: str | Path) -> "LQR":
@@ -195,31 +197,42 @@ class LQR:
 
     @cached_property
     def _riccati(self) -> Float[np.ndarray, "n n"]:
-        """P = Q + γAᵀPA − K*ᵀ M_P K*, the discrete algebraic Riccati equation of (√γ A, √γ B)."""
-        weight = np.outer(self._weights[0], self._weights[0])
-        try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():  # what overflows does not converge
-                warnings.simplefilter("error", linalg.LinAlgWarning)
-                A, B, Q, R, N = self._balanced
-                P = linalg.solve_discrete_are(A, B, Q, R, s=N) * weight
-                change = np.inf
-                for _ in range(10):  # policy iteration removes the solver's rounding; its change of P is the residual
-                    previous, last, P = P, change, self._value_matrix(self._gain(P))
-                    change, size = np.abs((P - previous) / weight).max(), np.abs(P / weight).max()
-                    if change <= 1e-10 * size or last <= change <= 1e-8 * size:  # as far as rounding lets it
-                        return P
-            failure = "no convergence to rounding"
-        except (ValueError, linalg.LinAlgWarning) as exception:  # LinAlgError included
-            failure = str(exception)
+        """P = Q + γAᵀPA − K*ᵀ M_P K*, the discrete algebraic Riccati equation of (√γ A, √γ B).
+
+        By SciPy, which does not see a growing mode that is cheap beside another, or else by doubling, which does not
+        see states beside inputs that cost next to nothing.
+        """
+        weight, failure = np.outer(self._weights[0], self._weights[0]), ""
+        for solver in (linalg.solve_discrete_are, doubled):
+            try:
+                with np.errstate(all="ignore"), warnings.catch_warnings():  # what overflows does not converge
+                    warnings.simplefilter("error", linalg.LinAlgWarning)
+                    return self._refined(solver(*self._balanced) * weight)
+            except (ValueError, linalg.LinAlgWarning) as exception:  # LinAlgError included
+                failure = failure or str(exception)
         remedy = "give B and Q entries that are not so small where A grows"
         raise checks.error(self.name, f"'{failure}'", "a Riccati equation that can be solved", remedy)
+
+    def _refined(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+        """P without its solver's rounding, by policy iteration, whose change of P is the residual."""
+        change = np.inf
+        for _ in range(10):
+            K = self._gain(P)
+            if not np.sqrt(self.discount) * spectral_radius(self.A - self.B @ K) < 1:
+                raise ValueError("a gain that does not stabilise")
+            previous, last, P = P, change, self._value_matrix(K, P)
+            unit = units(self.Q + P)
+            change = np.abs((P - previous) / np.outer(unit, unit)).max()
+            if change <= 1e-10 or last <= change <= 1e-8:  # as far as rounding lets it
+                return P
+        raise ValueError("no convergence to rounding")
 
     def policy_iteration_step(self, K: ArrayLike, temperature: SupportsFloat) -> LinearGaussian:
         """One exact step of soft policy iteration (Lemma 1): K₊ = M⁻¹(γ BᵀP_K A + Nᵀ), Σ₊ = (α/2) M⁻¹, M = M_{P_K}.
 
         The current policy's covariance does not matter; for the arguments see `LQR.evaluate`.
         """
-        return self._improve(self._value_matrix(self.checked_gain(K)), temperature)
+        return self._improve(self._value_matrix(self.checked_gain(K), self._riccati), temperature)
 
     def _improve(self, P: Float[np.ndarray, "n n"], temperature: SupportsFloat) -> LinearGaussian:
         """The policy exp(Q/α)/Z for the soft Q whose next-state value is −sᵀPs + constant."""
@@ -245,7 +258,7 @@ class LQR:
             ValueError: if √γ(A − BK) is not stable, or an argument is not what it must be.
         """
         alpha, gamma = checks.positive_number("temperature", temperature), self.discount
-        P, Sigma = self._value_matrix(self.checked_gain(K)), self.checked_covariance(covariance)
+        P, Sigma = self._value_matrix(self.checked_gain(K), self._riccati), self.checked_covariance(covariance)
         per_step = np.sum(Sigma * self._curvature(P)) + gamma * np.sum(P * self.noise_cov)
         standard = -float(np.sum(P * self.initial_cov) + per_step / (1 - gamma))
         return Evaluation(P, standard, standard + alpha * gaussian_entropy(Sigma) / (1 - gamma))
@@ -304,13 +317,13 @@ class LQR:
         """K = M_P⁻¹(γ BᵀPA + Nᵀ), the action that maximises Q."""
         return np.linalg.solve(self._curvature(P), self.discount * self.B.T @ P @ self.A + self.cross.T)
 
-    def _value_matrix(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
-        """P_K = Q − NK − KᵀNᵀ + KᵀRK + γ(A−BK)ᵀP_K(A−BK), a discrete Lyapunov equation."""
-        weight = self._weights[0]
-        closed = weight[:, None] * np.sqrt(self.discount) * (self.A - self.B @ K) / weight
-        cost = stage_cost(self.Q, self.R, self.cross, K) / np.outer(weight, weight)
+    def _value_matrix(self, K: Float[np.ndarray, "d n"], size: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+        """P_K = Q − NK − KᵀNᵀ + KᵀRK + γ(A−BK)ᵀP_K(A−BK), a discrete Lyapunov equation, in units of a P like it."""
+        unit = state_units(self.Q + size, self.A, self.B, self.R)
+        closed = unit[:, None] * np.sqrt(self.discount) * (self.A - self.B @ K) / unit
+        cost = stage_cost(self.Q, self.R, self.cross, K) / np.outer(unit, unit)
         P = linalg.solve_discrete_lyapunov(closed.T, cost)
-        return (P + P.T) / 2 * np.outer(weight, weight)
+        return (P + P.T) / 2 * np.outer(unit, unit)
 
     def checked_gain(self, K: ArrayLike, stabilising: bool = True) -> Float[np.ndarray, "d n"]:
         """K in float64.

@@ -35,6 +35,25 @@ def units(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n"]:
     return np.exp2(np.floor(np.log2(positive) / 2))
 
 
+def state_units(
+    cost: Float[np.ndarray, "n n"],
+    A: Float[np.ndarray, "n n"],
+    B: Float[np.ndarray, "n d"],
+    R: Float[np.ndarray, "d d"],
+) -> Float[np.ndarray, " n"]:
+    """Powers of two w such that states w s are the same in all units: by what they cost, see `units`.
+
+    A state that never costs anything is weighed by what moves it, from states that are weighed and inputs.
+    """
+    state, idle = units(cost), np.diag(cost) <= 0
+    for _ in A:
+        moves = np.hstack([A / state * ~idle, B / units(R)])
+        square = moves @ moves.T
+        moved = idle & (np.diag(square) > 0)
+        state, idle = np.where(moved, 1 / units(square), state), idle & ~moved
+    return state
+
+
 def spectral_radius(matrix: Float[np.ndarray, "n n"]) -> float:
     """The largest absolute eigenvalue; below one, s' = matrix s decays."""
     return float(np.abs(np.linalg.eigvals(matrix)).max())
@@ -72,8 +91,45 @@ def stage_cost(
     return Q - cross @ K - K.T @ cross.T + K.T @ R @ K
 
 
+def without_cross(
+    A: Float[np.ndarray, "n n"],
+    B: Float[np.ndarray, "n d"],
+    Q: Float[np.ndarray, "n n"],
+    R: Float[np.ndarray, "d d"],
+    cross: Float[np.ndarray, "n d"],
+) -> tuple[Float[np.ndarray, "n n"], Float[np.ndarray, "n n"]]:
+    """A and Q of the plant whose input is u + R⁻¹Nᵀx: the same problem without cross term."""
+    if not cross.any():
+        return A, Q
+    shift, unit = np.linalg.solve(R, cross.T), units(Q)
+    values, vectors = np.linalg.eigh((Q - cross @ shift) / np.outer(unit, unit))
+    values[values < 1e-13] = 0  # rounding, which must not look like a cost
+    Q = (vectors * values) @ vectors.T * np.outer(unit, unit)
+    return A - B @ shift, (Q + Q.T) / 2
+
+
 def gaussian_entropy(covariance: Float[np.ndarray, "d d"]) -> float:
     """Entropy ½ log det(2πe Σ) in nats; −∞ for a singular covariance."""
     unit = units(covariance)
     sign, log_det = np.linalg.slogdet(2 * np.pi * np.e * covariance / np.outer(unit, unit))
     return 0.5 * float(log_det) + float(np.log(unit).sum()) if sign > 0 else -np.inf
+
+
+def doubled(
+    A: Float[np.ndarray, "n n"],
+    B: Float[np.ndarray, "n d"],
+    Q: Float[np.ndarray, "n n"],
+    R: Float[np.ndarray, "d d"],
+) -> Float[np.ndarray, "n n"]:
+    """P of the Riccati equation, as by SciPy's `solve_discrete_are`, by doubling (Chu, Fan, Lin and Wang 2004).
+
+    P is what 2^k steps cost, A what they make of states, G what inputs can do at a price of one.
+    """
+    P, G = Q, B @ np.linalg.solve(R, B.T)
+    for _ in range(64):
+        X, Y = np.split(np.linalg.solve(np.eye(len(A)) + G @ P, np.hstack([A, G])), 2, axis=1)
+        more, unit = A.T @ P @ X, units(P)
+        P, G, A = P + (more + more.T) / 2, G + A @ Y @ A.T, A @ X
+        if np.abs(more / np.outer(unit, unit)).max() < 1e-14:
+            break
+    return P

@@ -17,7 +17,7 @@ from scipy import linalg
 
 from entroflow import checks
 from entroflow.lqr.exact import LQR
-from entroflow.lqr.matrices import spectral_radius, units
+from entroflow.lqr.matrices import spectral_radius, state_units, units, without_cross
 from entroflow.lqr.plant import Plant
 
 SMALLEST = 1e-3  # step in the intensity of multiplicative noise
@@ -67,7 +67,7 @@ def stabilises(plant: Plant, K: Float[np.ndarray, "d n"]) -> bool:
 def solve(plant: Plant) -> Float[np.ndarray, "n n"]:
     """The optimum's P, the stabilising solution of the Riccati equation; a `ValueError` if there is none."""
     P = (_continuous if plant.continuous else _discrete)(plant)
-    x, u = 1 / units(P), 1 / units(improve(plant, P)[1])
+    x, u = 1 / state_units(P, plant.A, plant.B, plant.R), 1 / units(improve(plant, P)[1])
     scaled = plant.in_units(x, u)
     K, level, step = improve(scaled, P * np.outer(x, x))[0], 0.0, 1.0
     while level < 1:  # let multiplicative noise grow while the gain bears it
@@ -97,21 +97,11 @@ def _policy_iteration(plant: Plant, K: np.ndarray) -> np.ndarray:
     raise checks.error("the plant", "no convergence to rounding", "a Riccati equation that can be solved", remedy)
 
 
-def _without_cross(plant: Plant) -> tuple[np.ndarray, np.ndarray]:
-    """A and Q of the plant whose input is u + R⁻¹Nᵀx: the same problem without cross term."""
-    shift = np.linalg.solve(plant.R, plant.cross.T)
-    unit = units(plant.Q)
-    values, vectors = np.linalg.eigh((plant.Q - plant.cross @ shift) / np.outer(unit, unit))
-    values[values < 1e-13] = 0  # rounding, which must not look like a cost
-    Q = (vectors * values) @ vectors.T * np.outer(unit, unit)
-    return plant.A - plant.B @ shift, (Q + Q.T) / 2 if plant.cross.any() else plant.Q
-
-
 def _discrete(plant: Plant) -> np.ndarray:
     """P in discrete time without multiplicative noise: a discount of a quarter on a plant twice as large is none."""
-    A, Q = _without_cross(plant)
-    root, none = 2 * np.sqrt(plant.discount), 0 * Q
-    return LQR(root * A, root * plant.B, Q, plant.R, none, none, 0.25, "the plant").optimal(1.0).P
+    root, none = 2 * np.sqrt(plant.discount), 0 * plant.Q
+    parts = root * plant.A, root * plant.B, plant.Q, plant.R, none, none
+    return LQR(*parts, 0.25, "the plant", plant.cross).optimal(1.0).P
 
 
 def _continuous(plant: Plant) -> np.ndarray:
@@ -120,7 +110,7 @@ def _continuous(plant: Plant) -> np.ndarray:
     Along x' = x + hv with v = Az + Bu at z = (x + x')/2 the change of xᵀPx is 2h zᵀPv, without error.
     """
     one, pull = np.eye(len(plant.A)), plant.B @ np.linalg.solve(plant.R, plant.B.T)
-    free, Q = _without_cross(replace(plant, A=plant.A - plant.rate / 2 * one))
+    free, Q = without_cross(plant.A - plant.rate / 2 * one, plant.B, plant.Q, plant.R, plant.cross)
     half = 0.5 / (spectral_radius(np.block([[free, -pull], [-Q, -free.T]])) or 1.0)  # the fastest pole's time
     middle = np.linalg.inv(one - half * free)
     B = half * middle @ plant.B
