@@ -108,6 +108,22 @@ def test_any_units_are_accepted(Q: Any, R: Any, state: Any, action: Any, gain: A
     np.testing.assert_allclose(K, np.diag(gain), rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("unit", 10.0 ** np.arange(-9, 13, 3))
+def test_a_cost_is_semidefinite_in_all_units_or_in_none(unit: float) -> None:
+    """A state that costs nothing by itself cannot cost anything beside others; what is but rounding may be there."""
+    units, rest = np.outer([unit, 1.0], [unit, 1.0]), {key: GOOD[key] for key in GOOD if key != "Q"}
+    for matrix in ([[0, 1], [1, 5]], [[0, -1e-3], [-1e-3, 5]], [[1, 2], [2, 3]]):
+        for name in ("Q", "noise_cov", "initial_cov"):
+            with pytest.raises(ValueError, match=f"^{name}: got a smallest eigenvalue of -"):
+                LQR.from_dict(GOOD | {name: matrix * units})
+        with pytest.raises(ValueError, match="^Q: got a smallest eigenvalue of -"):
+            design(GOOD["A"], GOOD["B"], matrix * units, np.eye(2), temperature=1.0)
+    for matrix in ([[0, 0], [0, 5]], [[1, 2], [2, 4 - 1e-12]], [[0, 0], [0, 1e-30]], [[1 / 9, 1 / 3], [1 / 3, 1]]):
+        LQR.from_dict(rest | {"Q": matrix * units})
+    kept = LQR.from_dict(rest | {"Q": [[-3e-17, 1e-16], [1e-16, 1.0]]}).in_units([unit, 1.0], [1.0, 1.0])
+    np.testing.assert_array_equal(kept.Q, np.diag([0.0, 1.0]))
+
+
 @pytest.mark.parametrize("temperature", [0, 0.0, -1.0, NAN, INF])
 def test_bad_temperature_is_refused(temperature: float) -> None:
     """Every method that takes a temperature refuses one that is not positive and finite."""

@@ -8,7 +8,9 @@ from entroflow import checks
 
 def symmetric(name: str, matrix: Float[np.ndarray, "n n"], definite: bool = False) -> Float[np.ndarray, "n n"]:
     """The matrix, exactly symmetric, if it is so and positive (semi)definite but for rounding; else a `ValueError`."""
-    unit = units(matrix)
+    unit, flat = units(matrix), np.diag(matrix) <= 0  # beside such an entry a semidefinite matrix has rounding alone
+    rounding = (flat | flat[:, None]) & (np.abs(matrix) <= 1e-14 * np.abs(matrix).max())
+    matrix = np.where(rounding, 0.0, matrix)
     scaled = matrix / np.outer(unit, unit)  # the verdict must not depend on units
     size = np.abs(scaled).max()
     if np.abs(scaled - scaled.T).max() > 1e-8 * size:
@@ -19,7 +21,7 @@ def symmetric(name: str, matrix: Float[np.ndarray, "n n"], definite: bool = Fals
     if definite and smallest <= 1e-12 * size:
         remedy = "every action must cost something" if name == "R" else "every direction must vary"
         raise checks.error(name, given, "a positive definite matrix", remedy)
-    if smallest < -1e-8 * size:
+    if smallest < -1e-8 * size or matrix[flat].any():
         raise checks.error(name, given, "a positive semidefinite matrix", "no direction may count negatively")
     return (matrix + matrix.T) / 2
 
