@@ -8,7 +8,7 @@ from pathlib import Path
 import control
 import numpy as np
 import pytest
-from scipy import integrate, linalg
+from scipy import integrate, linalg, signal
 
 from entroflow import lqr
 from entroflow.lqr import design
@@ -306,6 +306,18 @@ def test_numbers_columns_and_systems_of_python_control() -> None:
     np.testing.assert_array_equal(sampled.gain, design(A, B, Q, R, temperature=1.0).gain)
     assert sampled.response(steps=5).time[-1] == pytest.approx(1.0)
     assert design(control.ss(A, B, np.eye(3), np.zeros((3, 2)), True), Q, R, temperature=1.0).plant.dt is None
+
+
+def test_systems_of_scipy_know_their_kind_of_time() -> None:
+    """Those in continuous time have no time step, and are not taken for discrete ones."""
+    system = signal.StateSpace(F, B, np.eye(3), np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="got a continuous-time system.*pass continuous=True, and dt"):
+        design(system, Q, R, temperature=1.0)
+    found = design(system, Q, R, temperature=1.0, continuous=True)
+    np.testing.assert_array_equal(found.gain, design(F, B, Q, R, temperature=1.0, continuous=True).gain)
+    sampled = design(system.to_discrete(0.2), Q, R, temperature=1.0)
+    np.testing.assert_allclose(sampled.plant.A, linalg.expm(0.2 * F))
+    assert sampled.plant.dt == 0.2
 
 
 def test_json(tmp_path: Path) -> None:

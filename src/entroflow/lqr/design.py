@@ -39,7 +39,8 @@ def design(
     the columns of a plant with one input.
 
     Args:
-        A: (n, n) state matrix; or a system of python-control, in the place of A and B: `design(system, Q, R, …)`.
+        A: (n, n) state matrix; or a StateSpace of python-control or SciPy in the place of A and B:
+            `design(system, Q, R, …)`.
         B: (n, d) input matrix.
         Q: (n, n) state cost, positive semidefinite; per unit of time if time is continuous.
         R: (d, d) input cost, positive definite.
@@ -66,14 +67,14 @@ def design(
     """
     if not isinstance(continuous, bool | np.bool_):  # "no" would be true
         raise checks.error("continuous", repr(continuous), "True or False", "pass continuous=True for dx/dt = Ax + Bu")
-    if hasattr(A, "A") and hasattr(A, "B"):  # python-control's StateSpace
+    if all(hasattr(A, part) for part in ("A", "B", "C", "D", "dt")):  # python-control's or SciPy's StateSpace
         if R is not None:
             raise checks.error("B", "an input matrix beside a system", "(system, Q, R)", "leave B out")
-        dt = _time_step(A.dt, continuous, dt)
+        dt = _time_step(0 if hasattr(A, "to_discrete") else A.dt, continuous, dt)  # SciPy tells kinds by their class
         A, B, Q, R = A.A, A.B, B, Q
-    if hasattr(A, "num") and hasattr(A, "den"):  # its TransferFunction
-        given, remedy = f"a {type(A).__name__}", "convert it: control.ss(system)"
-        raise checks.error("system", given, "a state-space system", remedy)
+    elif not (np.isscalar(A) or hasattr(A, "__array__") or isinstance(A, Sequence)):  # such as a TransferFunction
+        remedy = "convert it by control.ss(system) or system.to_ss(), or pass its A, B, Q and R"
+        raise checks.error("system", f"a {type(A).__name__}", "a state-space system, or a matrix A", remedy)
     if R is None:
         raise checks.error("R", "none", "the cost of the inputs", "pass (A, B, Q, R), or (system, Q, R)")
     n = len(_matrix("A", A, (None, None), "one row and one column per state"))
@@ -132,7 +133,7 @@ def load_design(path: str | Path, **changes: Any) -> Design:
 
 
 def _time_step(own: Any, continuous: bool, dt: Any) -> Any:
-    """The time step of a python-control system: 0 for a continuous one, None or True for one that is not known."""
+    """The time step of such a system: 0 for a continuous one, None or True for one that is not known."""
     kinds = "a discrete-time system", "a continuous-time system"
     if own is not None and (own == 0) != continuous:
         remedy = "leave continuous=True out" if continuous else "pass continuous=True, and dt to sample it"
