@@ -160,6 +160,13 @@ def finite_array(name: str, value: Any, shape: tuple[int | None, ...], meaning: 
     return entries.astype(np.float64)
 
 
+def kind(name: str, value: Any, wanted: Any, expected: str, remedy: str) -> Any:
+    """An object of one class."""
+    if not isinstance(value, wanted):
+        raise error(name, f"a {type(value).__name__}", expected, remedy)
+    return value
+
+
 LARGEST = 2**28  # bytes of a file that is read whole
 DIGITS = 400  # of a whole number in a file
 
@@ -176,6 +183,7 @@ def reachable(path: str | Path, expected: str = "a folder that can be read") -> 
 
 def content(path: str | Path, expected: str) -> bytes:
     """The bytes of a file that is one, and no larger than fits into memory; see `reachable`."""
+    kind("path", path, str | os.PathLike, "the path of a file", "pass a text")
     with reachable(path, expected):
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a pipe: reading would wait

@@ -147,14 +147,35 @@ def test_noise_on_actions_is_in_units_of_half_their_range(bound, unit):
 CALLS = {  # which the type checker of the tests would refuse in its own words
     "agent.evaluate(1, perturbation={'action_noise': 0.1})": "perturbation: got {'action_noise': 0.1}, expected a Pert",
     "lqr.finite_horizon(([[1.0]], [[1.0]]), 3)": "plant: got a tuple, expected a design, or its plant",
+    "lqr.track(made.plant, [1.0])": "design: got a Plant, expected a design",
+    "lqr.worst_cost(made.plant)": "design: got a Plant, expected a design",
+    "lqr.observe(known, [[1.0]], 1.0)": "design: got a LQR, expected a design",
+    "lqr.risk_seeking_cost(known, [1.0], 3)": "plant: got a LQR, expected a design, or its plant",
+    "lqr.sample_noise(made, default_rng(0), 3, 4)": "lqr: got a Design, expected an LQR",
+    "lqr.sample_noise(known, 0, 3, 4)": "rng: got a int, expected a generator",
+    "lqr.simulate(made, made.gain, made.covariance, None)": "lqr: got a Design, expected an LQR",
+    "lqr.simulate(known, 0 * known.A, known.R, 3)": "noise: got a int, expected draws",
+    "LQREnv(made)": "lqr: got a Design, expected an LQR",
+    "lqr.design(known, [[1.0]], [[1.0]], temperature=1.0)": "system: got a LQR, expected a state-space system, or a",
+    "lqr.design(made, [[1.0]], [[1.0]], temperature=1.0)": "system: got a Design, expected a state-space system, or a",
+    "lqr.load_design(made)": "path: got a Design, expected the path of a file",
+    "lqr.LQR.from_json(3)": "path: got a int, expected the path of a file",
+    "lqr.LQR.from_dict(3)": "system: got a int, expected a dictionary",
+    "lqr.systems.load(made)": "system: got a Design, expected an LQR, a name or the path of a file",
+    "made.to_json(3)": "path: got a int, expected the path of a file",
+    "known.in_units(1.0, [1.0, 1.0])": "state: got shape (), expected finite numbers in an array of shape (2,)",
+    "known.in_units([1.0, 1.0], [1.0, 1.0], -1.0)": "reward: got -1.0, expected a finite number above 0",
     "solve('Pendulum-v1', [9], temperature=1.0, discount=0.9)": "env: got 'Pendulum-v1', expected a FunctionalEnv",
     "lqr.design(TransferFunction(), [[1.0]], [[1.0]], temperature=1.0)": "system: got a TransferFunction, expected a",
 }
 SCRIPT = """
 import sys, entroflow
 from entroflow import lqr
+from numpy.random import default_rng
+from entroflow.envs import LQREnv
 from entroflow.exact import solve
 agent = entroflow.GaussianSAC("Pendulum-v1")
+made, known = lqr.design(2.0, 1.0, 1.0, 1.0, temperature=1.0), lqr.systems.get("coupled")
 TransferFunction = type("TransferFunction", (), {"num": (), "den": ()})
 for call in sys.argv[1:]:
     try:

@@ -50,6 +50,7 @@ class LQREnv(FunctionalEnv):
     obs_size: int = eqx.field(static=True)
 
     def __init__(self, lqr: LQR, time_limit: int = 100):
+        checks.kind("lqr", lqr, LQR, "an LQR", "pass for example systems.get('coupled')")
         self.time_limit = checks.positive_int("time_limit", time_limit)
         self.obs_size, d = lqr.B.shape
         self.gain = self.root = None

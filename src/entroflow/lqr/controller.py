@@ -7,8 +7,9 @@ the policy N(−Kx, Σ); α is the temperature, paid per nat of the input's entr
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -161,7 +162,7 @@ class Design:
         found = {key: getattr(self, key).tolist() for key in ("gain", "covariance", "cost_matrix")}
         text = json.dumps({**self.given.to_dict(), "design": found}, indent=1)
         if path is not None:
-            files.replace(Path(path), text)
+            files.replace(Path(checks.kind("path", path, str | PathLike, "the path of a file", "pass a text")), text)
         return text
 
     def _cost(self, P: np.ndarray, covariance: np.ndarray) -> Cost:
@@ -179,3 +180,14 @@ class Design:
             raise checks.error("gain", "one that does not stabilise the plant", expected, "start from the design's")
         x = 1 / state_units(self.cost_matrix, self.plant.A, self.plant.B, self.plant.R)
         return evaluate(self.plant.in_units(x, np.ones(len(K))), K * x) / np.outer(x, x)
+
+
+def designed(given: Any) -> Design:
+    """What is given, if it is a design."""
+    return checks.kind("design", given, Design, "a design", "pass what lqr.design(…) returns")
+
+
+def plant_of(given: Any) -> Plant:
+    """The plant of a design, or a plant itself."""
+    plant = given.plant if isinstance(given, Design) else given
+    return checks.kind("plant", plant, Plant, "a design, or its plant", "pass what lqr.design(…) returns")

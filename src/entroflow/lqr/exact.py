@@ -104,8 +104,8 @@ class LQR:
     def _check_solvable(self) -> None:
         """Refuse a system whose optimum does not exist or does not stabilise √γ(A − BK)."""
         with np.errstate(all="ignore"):
-            A, B, Q, _ = balanced = self._balanced
-        if not all(np.abs(part).max() < LARGEST for part in balanced):  # or not a number
+            _, A, B, Q, R = self._balanced
+        if not all(np.abs(part).max() < LARGEST for part in (A, B, Q, R)):  # or not a number
             given, expected = "numbers that overflow within a few steps", "ones to calculate with"
             raise checks.error("A, B, Q, R", given, expected, "make the largest ones smaller")
         expected = "none among the modes of sqrt(discount)*A of size 1 or more"
@@ -118,22 +118,17 @@ class LQR:
             raise checks.error("A, Q", given, expected, "give it weight in Q or lower the discount")
 
     @cached_property
-    def _weights(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " d"]]:
-        """Weights of states and actions: by what they cost in n steps, see `state_units`."""
-        cost = self.Q
+    def _balanced(self) -> tuple[np.ndarray, ...]:
+        """What states cost in n steps as `state_units`, and, so weighed, √γ A, √γ B, Q and R without cross term."""
+        cost, root, action = self.Q, np.sqrt(self.discount), units(self.R)
         for _ in self.A:
             cost = self.Q + self.discount * self.A.T @ cost @ self.A
-        return state_units(cost, self.A, self.B, self.R), units(self.R)
-
-    @cached_property
-    def _balanced(self) -> tuple[np.ndarray, ...]:
-        """√γ A, √γ B, Q and R of this problem without discount or cross term, for states and actions so weighed."""
-        (state, action), root = self._weights, np.sqrt(self.discount)
+        state = state_units(cost, self.A, self.B, self.R)
         A, B = state[:, None] * root * self.A / state, state[:, None] * root * self.B / action
         forms = (self.Q, state, state), (self.R, action, action), (self.cross, state, action)
         Q, R, N = (part / np.outer(*weights) for part, *weights in forms)
         A, Q = without_cross(A, B, Q, R, N)
-        return A, B, Q, R
+        return state, A, B, Q, R
 
     @classmethod
     def from_json(cls, path: str | Path) -> "LQR":
@@ -147,6 +142,7 @@ class LQR:
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "LQR":
         """Build a system from its constructor's arguments, lists of rows for matrices; other keys are refused."""
+        checks.kind("system", given, Mapping, "a dictionary", "pass what LQR.to_dict returned")
         known, optional = [field.name for field in fields(cls)], ("name", "cross")
         expected = f"the keys {', '.join(known)} (of which {' and '.join(optional)} are optional)"
         if unknown := sorted(set(given) - set(known)):
@@ -176,7 +172,9 @@ class LQR:
         Returns:
             The system in these units.
         """
-        x, u = np.asarray(state, float), np.asarray(action, float)
+        x = checks.finite_array("state", state, (len(self.A),), "one size per state")
+        u = checks.finite_array("action", action, (len(self.R),), "one size per action")
+        reward = checks.positive_number("reward", reward)
         A, B = self.A * x / x[:, None], self.B * u / x[:, None]
         Q, R, N = (m * np.outer(*v) / reward for m, *v in ((self.Q, x, x), (self.R, u, u), (self.cross, x, u)))
         W, X = self.noise_cov / np.outer(x, x), self.initial_cov / np.outer(x, x)
@@ -202,12 +200,12 @@ class LQR:
         By SciPy, which does not see a growing mode that is cheap beside another, or else by doubling, which does not
         see states beside inputs that cost next to nothing.
         """
-        weight, failure = np.outer(self._weights[0], self._weights[0]), ""
+        (state, *balanced), failure = self._balanced, ""
         for solver in (linalg.solve_discrete_are, doubled):
             try:
                 with np.errstate(all="ignore"), warnings.catch_warnings():  # what overflows does not converge
                     warnings.simplefilter("error", linalg.LinAlgWarning)
-                    return self._refined(solver(*self._balanced) * weight)
+                    return self._refined(solver(*balanced) * np.outer(state, state))
             except (ValueError, linalg.LinAlgWarning) as exception:  # LinAlgError included
                 failure = failure or str(exception)
         remedy = "give B and Q entries that are not so small where A grows"

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from entroflow import checks
-from entroflow.lqr.controller import Cost, Design
+from entroflow.lqr.controller import Cost, Design, plant_of
 from entroflow.lqr.matrices import gaussian_entropy, symmetric
 from entroflow.lqr.plant import Plant
 from entroflow.lqr.riccati import improve
@@ -43,9 +43,7 @@ def finite_horizon(plant: Plant | Design, steps: int, final_cost: ArrayLike | No
     Raises:
         ValueError: for a plant in continuous time, or a wrong shape or number.
     """
-    plant = plant.plant if isinstance(plant, Design) else plant
-    if not isinstance(plant, Plant):
-        raise checks.error("plant", f"a {type(plant).__name__}", "a design, or its plant", "pass lqr.design(…)")
+    plant = plant_of(plant)
     if plant.continuous:
         raise checks.error("plant", "continuous time", "discrete time", "pass dt to design, which samples the plant")
     given = 0 * plant.Q if final_cost is None else final_cost

@@ -12,7 +12,7 @@ from jaxtyping import Complex, Float
 from numpy.typing import ArrayLike
 
 from entroflow import checks
-from entroflow.lqr.controller import Design
+from entroflow.lqr.controller import Design, designed
 from entroflow.lqr.design import design as solve
 from entroflow.lqr.matrices import symmetric
 
@@ -51,7 +51,7 @@ def observe(design: Design, C: ArrayLike, measurement_cov: ArrayLike) -> OutputF
     Raises:
         ValueError: for a wrong shape, multiplicative noise, or a plant that the measurements do not tell enough about.
     """
-    plant, K = design.plant, design.gain
+    plant, K = designed(design).plant, design.gain
     if plant.multiplicative:
         raise checks.error("design", "multiplicative noise", "additive noise alone", "leave it out")
     rows = lambda given: [given] if np.ndim(given) == 1 else [[given]] if np.ndim(given) == 0 else given  # noqa: E731

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from entroflow import checks
-from entroflow.lqr.controller import Design
+from entroflow.lqr.controller import Design, designed, plant_of
 from entroflow.lqr.matrices import symmetric
 from entroflow.lqr.plant import Plant
 from entroflow.lqr.riccati import improve
@@ -53,20 +53,22 @@ def worst_cost(design: Design) -> Plant:
         >>> np.allclose(evaluate(worst_cost(controller), another), controller.cost_matrix)
         True
     """
-    plant = design.plant
+    plant = designed(design).plant
     K, M = improve(plant, design.cost_matrix)
     constant = plant.temperature / 2 * float(np.linalg.slogdet(M / (np.pi * plant.temperature))[1])
     cost = {"Q": plant.Q - K.T @ M @ K, "cross": plant.cross - K.T @ M, "R": plant.R - M}
     return replace(plant, **cost, offset=plant.offset + constant)
 
 
-def risk_seeking_cost(plant: Plant, state: ArrayLike, steps: int, final_cost: ArrayLike | None = None) -> float:
+def risk_seeking_cost(
+    plant: Plant | Design, state: ArrayLike, steps: int, final_cost: ArrayLike | None = None
+) -> float:
     """−α log ∫ exp(−cost/α) over all sequences of inputs, by one determinant and no Riccati equation: see (ii).
 
     It is the optimal soft cost from that state, that of `finite_horizon` without noise and discount.
 
     Args:
-        plant: the plant, in discrete time, without discount or noise.
+        plant: the plant, or its design, in discrete time, without discount or noise.
         state: (n,) the state at first.
         steps: H.
         final_cost: (n, n) cost of the state after the last step, positive semidefinite; None: zero.
@@ -77,6 +79,7 @@ def risk_seeking_cost(plant: Plant, state: ArrayLike, steps: int, final_cost: Ar
     Raises:
         ValueError: for a plant of which the theorem says nothing, or a wrong shape or number.
     """
+    plant = plant_of(plant)
     n, d = plant.B.shape
     noisy = plant.noise_cov.any() or plant.multiplicative or plant.offset
     if plant.continuous or plant.discount != 1 or noisy:

@@ -50,6 +50,8 @@ def sample_noise(lqr: LQR, rng: np.random.Generator, trajectories: int, horizon:
     Raises:
         ValueError: for a number that is not positive.
     """
+    checks.kind("lqr", lqr, LQR, "an LQR", "pass for example systems.get('coupled')")
+    checks.kind("rng", rng, np.random.Generator, "a generator", "pass for example np.random.default_rng(0)")
     trajectories = checks.positive_int("trajectories", trajectories)
     n, d = lqr.B.shape
     steps = (checks.positive_int("horizon", horizon), trajectories)
@@ -80,6 +82,8 @@ def simulate(lqr: LQR, K: ArrayLike, covariance: ArrayLike, noise: Noise) -> Tra
         >>> simulate(lqr, best.K, best.covariance, noise).states.shape
         (51, 8, 2)
     """
+    checks.kind("lqr", lqr, LQR, "an LQR", "pass for example systems.get('coupled')")
+    checks.kind("noise", noise, Noise, "draws", "pass what sample_noise(…) returns")
     gain = lqr.checked_gain(K, stabilising=False)
     root = matrix_root(lqr.checked_covariance(covariance))
     states, actions = [noise.initial_states], []

@@ -89,6 +89,7 @@ def load(system: str | PathLike[str] | LQR) -> LQR:
     """
     if isinstance(system, LQR):
         return system
+    checks.kind("system", system, str | PathLike, "an LQR, a name or the path of a file", "pass for example 'coupled'")
     path = Path(fspath(system))
     if isinstance(system, str) and path.suffix.lower() != ".json" and len(path.parts) <= 1:
         return get(system)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from entroflow import checks
-from entroflow.lqr.controller import Design
+from entroflow.lqr.controller import Design, designed
 
 
 class Tracker(NamedTuple):
@@ -49,7 +49,7 @@ def track(design: Design, reference: ArrayLike, input_reference: ArrayLike | Non
     Raises:
         ValueError: for a wrong shape, or a sampled plant that v does not hold at r, as it moves between the samples.
     """
-    plant, K, P, (n, d) = design.plant, design.gain, design.cost_matrix, design.plant.B.shape
+    plant, K, P, (n, d) = designed(design).plant, design.gain, design.cost_matrix, design.plant.B.shape
     r = checks.finite_array("reference", reference, (n,), "one entry per state")
     v = np.zeros(d) if input_reference is None else input_reference
     v = checks.finite_array("input_reference", v, (d,), "one entry per input")
