@@ -342,6 +342,8 @@ def test_json(tmp_path: Path) -> None:
     path.write_text(json.dumps({"A": 2.0, "B": 1.0, "Q": 1.0}))
     with pytest.raises(ValueError, match="got no R, temperature"):
         lqr.load_design(path)
+    with pytest.raises(ValueError, match=f"^{tmp_path}: got 'Is a directory' from the system"):
+        found.to_json(tmp_path)
 
 
 @pytest.mark.parametrize("continuous", [False, True])
@@ -373,6 +375,9 @@ SYSTEM = control.ss([[0.0]], [[1.0]], [[1.0]], [[0.0]])
         ((0.0, 1.0, 0.0, 1.0), {"continuous": True}, "A, B, Q: got a plant that is not detectable"),
         ((2.0, 1.0, 1.0, 1.0), {"cross": 1.5}, r"the cost \[Q cross; cross.T R\]: got a smallest eigenvalue of -0.5"),
         ((2.0, 1.0, 1.0, 1.0), {"dt": 0.0}, "dt: got 0.0, expected a finite number above 0"),
+        ((1.0, 1.0, 1.0, 1.0), {"dt": 1e3, "continuous": True}, "dt: got 1000, in which the plant grows beyond all n"),
+        ((1.0, 1.0, 1.0, 1.0), {"dt": 1e3, "continuous": True, "discount": 0.01}, "dt: got 1000, in which the plant"),
+        ((1.0, 1.0, 1.0, 1.0), {"dt": 100, "continuous": True}, "A, B, Q, R: got numbers that overflow"),
         ((2.0, 1.0, 1.0, 1.0), {"dt": -1, "continuous": True}, "dt: got -1, expected a finite number above 0"),
         ((SYSTEM, 1.0, 1.0), {}, "system: got a continuous-time system, expected a discrete-time system"),
         ((control.ss(1, 1, 1, 0, 1), 1.0, 1.0), {"continuous": True}, "system: got a discrete-time system, expected a"),

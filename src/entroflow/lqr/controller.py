@@ -162,7 +162,9 @@ class Design:
         found = {key: getattr(self, key).tolist() for key in ("gain", "covariance", "cost_matrix")}
         text = json.dumps({**self.given.to_dict(), "design": found}, indent=1)
         if path is not None:
-            files.replace(Path(checks.kind("path", path, str | PathLike, "the path of a file", "pass a text")), text)
+            path = Path(checks.kind("path", path, str | PathLike, "the path of a file", "pass a text"))
+            with checks.reachable(path, "a file that can be written"):
+                files.replace(path, text)
         return text
 
     def _cost(self, P: np.ndarray, covariance: np.ndarray) -> Cost:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import linalg
 
+from entroflow import checks
 from entroflow.lqr.matrices import units
 from entroflow.lqr.plant import Plant
 
@@ -27,8 +28,12 @@ def sampled(plant: Plant, dt: float) -> Plant:
     scaled, rate = plant.in_units(x, u), plant.rate
     held = np.block([[scaled.A, scaled.B], [np.zeros((d, n + d))]])
     cost = np.block([[scaled.Q, scaled.cross], [scaled.cross.T, scaled.R]])
-    joint = integral(held - rate / 2 * np.eye(n + d), cost, dt)[1]
-    step = integral(held, 0 * cost, dt)[0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        joint = integral(held - rate / 2 * np.eye(n + d), cost, dt)[1]
+        step = integral(held, 0 * cost, dt)[0]
+    if not (np.isfinite(joint).all() and np.isfinite(step).all()):
+        given, expected = f"{dt:g}, in which the plant grows beyond all numbers", "a time between two samples"
+        raise checks.error("dt", given, expected, "pass a shorter one")
     noise = integral(scaled.A.T, scaled.noise_cov, dt)[1]
     # What the noise of time s costs until the next sample is weighed by ∫_s^dt e^{−ρt} dt = φ(dt) − φ(s).
     phi = dt if rate == 0 else -math.expm1(-rate * dt) / rate
