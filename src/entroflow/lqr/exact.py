@@ -171,6 +171,9 @@ class LQR:
 
         Returns:
             The system in these units.
+
+        Raises:
+            ValueError: for a wrong shape or number.
         """
         x = checks.finite_array("state", state, (len(self.A),), "one size per state")
         u = checks.finite_array("action", action, (len(self.R),), "one size per action")
@@ -197,8 +200,7 @@ class LQR:
     def _riccati(self) -> Float[np.ndarray, "n n"]:
         """P = Q + γAᵀPA − K*ᵀ M_P K*, the discrete algebraic Riccati equation of (√γ A, √γ B).
 
-        By SciPy, which does not see a growing mode that is cheap beside another, or else by doubling, which does not
-        see states beside inputs that cost next to nothing.
+        By SciPy, or else by doubling, which sees growing modes that are cheap beside others.
         """
         (state, *balanced), failure = self._balanced, ""
         for solver in (linalg.solve_discrete_are, doubled):
@@ -345,5 +347,6 @@ class LQR:
 
     def checked_covariance(self, covariance: ArrayLike) -> Float[np.ndarray, "d d"]:
         """The action covariance as a (d, d) positive semidefinite matrix."""
-        given = checks.finite_array("covariance", covariance, self.R.shape, "one row per action")
-        return symmetric("covariance", given)
+        return symmetric(
+            "covariance", checks.finite_array("covariance", covariance, self.R.shape, "one row per action")
+        )

@@ -48,7 +48,7 @@ def sample_noise(lqr: LQR, rng: np.random.Generator, trajectories: int, horizon:
         The draws; time is the first axis of `process` and `action`.
 
     Raises:
-        ValueError: for a number that is not positive.
+        ValueError: for a number that is not positive, or what is not a system or a generator.
     """
     checks.kind("lqr", lqr, LQR, "an LQR", "pass for example systems.get('coupled')")
     checks.kind("rng", rng, np.random.Generator, "a generator", "pass for example np.random.default_rng(0)")
@@ -73,6 +73,9 @@ def simulate(lqr: LQR, K: ArrayLike, covariance: ArrayLike, noise: Noise) -> Tra
 
     Returns:
         States, actions, rewards and discounted returns.
+
+    Raises:
+        ValueError: for what is not a system, a policy of it, or draws.
 
     Example:
         >>> from entroflow.lqr import systems
