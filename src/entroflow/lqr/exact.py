@@ -217,12 +217,10 @@ class LQR:
         """P without its solver's rounding, by policy iteration, whose change of P is the residual."""
         change = np.inf
         for _ in range(10):
-            K = self._gain(P)
-            if not np.sqrt(self.discount) * spectral_radius(self.A - self.B @ K) < 1:
+            if not np.sqrt(self.discount) * spectral_radius(self.A - self.B @ (K := self._gain(P))) < 1:
                 raise ValueError("a gain that does not stabilise")
             previous, last, P = P, change, self._value_matrix(K, P)
-            unit = units(self.Q + P)
-            change = np.abs((P - previous) / np.outer(unit, unit)).max()
+            change = np.abs((P - previous) / np.outer(unit := units(self.Q + P), unit)).max()
             if change <= 1e-10 or last <= change <= 1e-8:  # as far as rounding lets it
                 return P
         raise ValueError("no convergence to rounding")
