@@ -202,12 +202,12 @@ class LQR:
 
         By SciPy, or else by doubling, which sees growing modes that are cheap beside others.
         """
-        (state, *balanced), failure = self._balanced, ""
+        (state, A, B, Q, R), failure = self._balanced, ""
         for solver in (linalg.solve_discrete_are, doubled):
             try:
                 with np.errstate(all="ignore"), warnings.catch_warnings():  # what overflows does not converge
                     warnings.simplefilter("error", linalg.LinAlgWarning)
-                    return self._refined(solver(*balanced) * np.outer(state, state))
+                    return self._refined(solver(A, B, Q, R) * np.outer(state, state))
             except (ValueError, linalg.LinAlgWarning) as exception:  # LinAlgError included
                 failure = failure or str(exception)
         remedy = "give B and Q entries that are not so small where A grows"
