@@ -165,9 +165,11 @@ def test_a_run_is_resumed_by_a_plan_alone(plan, capsys, tmp_path):
     config = {"format": 1, "algorithm": "gaussian_sac", "env": "Pendulum-v1", "seeds": [0], "steps": 10}
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config | {"settings": {}, "evaluation": PLANS[plan]}))
-    assert cli.main(["resume", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert "evaluat" in said and said.count("\n") == 1
+    again = ["train", "Pendulum-v1", "--algorithm", "gaussian_sac", "--resume", "auto", "--evaluate-every", "7"]
+    for command in (["resume", str(tmp_path)], [*again, "--steps", "20", "--out", str(tmp_path)]):
+        assert cli.main(command) == 2
+        said = capsys.readouterr().err
+        assert "evaluat" in said and said.count("\n") == 1
     assert [part.name for part in tmp_path.iterdir()] == ["config.json"]
 
 

@@ -132,7 +132,7 @@ def test_bad_files_folders_and_machines_are_refused(tmp_path, capsys, monkeypatc
     assert "needs: cores: got 4096 for one trial" in refused(capsys, many, "--out", tmp_path / "many")
     (begun := other / "trials" / "Pendulum-v1-gaussian_sac-seed=0").mkdir(parents=True)
     config = {"format": 1, "algorithm": "gaussian_sac", "env": "Pendulum-v1", "seeds": [0], "steps": 9}
-    for settings, evaluation, told in ([1, {}, "other settings"], [0, {"every": 1}, "got evaluation"]):
+    for settings, evaluation, told in ([1, {}, "other settings"], [0, {"every": 1, "episodes": 10}, "got evaluation"]):
         config |= {"settings": to_json(settings_of(read(STUDY).trials[0])) | {"num_envs": 1 + settings}}
         (begun / "config.json").write_text(json.dumps(config | {"evaluation": evaluation}))
         assert told in refused(capsys, file, "--out", other, "--resume")

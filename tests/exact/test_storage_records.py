@@ -179,6 +179,15 @@ def test_foreign_and_newer_configurations_are_refused(folder, change, message, u
     assert (folder / "metrics.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("plan", [None, [1], {}, {"every": 0, "episodes": 1}, {"every": "x", "episodes": 1}])
+def test_a_run_goes_on_by_a_plan_of_evaluations(folder, plan):
+    """From Python and in a sweep, too."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"evaluation": plan}))
+    with pytest.raises(ValueError, match="config.json.* evaluation"):
+        records.begun(folder, {}, True, ("log", "resume", "settings"), "resume=True")
+
+
 def test_what_is_no_run_is_refused(folder, tmp_path):
     """A missing folder, an empty one, a file, another study's, a truncated config.json."""
     (tmp_path / "empty").mkdir()

@@ -68,11 +68,7 @@ def _train(out: Path, found: "Task", config: dict[str, Any], settings: "Settings
     from ..stopping import Stop
     from ..storage.folder import cache_compilations
 
-    plan = config.get("evaluation")
-    if not isinstance(plan, dict):
-        given, remedy = "no plan of evaluations", "begin anew in another folder"
-        raise checks.error(str(out / records.CONFIG), given, "a run of this version", remedy)
-    episodes, _ = (checks.positive_int(f"evaluation: {part}", plan.get(part)) for part in ("episodes", "every"))
+    episodes = records.evaluation_plan(out, config)["episodes"]
     memory.check({"evaluation episodes": len(config["seeds"]) * episodes * memory.ENVIRONMENT})
     console = Console()
     cache_compilations()

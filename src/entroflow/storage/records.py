@@ -158,7 +158,7 @@ def begun(
     if "settings" in config and legacy.settings(known["settings"]) != config["settings"]:
         given = f"{names[2]}, where the run in {out} has other settings"
         raise checks.error(names[1], given, "the same settings", f"leave them out, or pass another {names[0]}")
-    plan = known.get("evaluation") or EVALUATION
+    plan = evaluation_plan(out, known)
     asked = {name: each for name, each in config.get("evaluation", {}).items() if each != EVALUATION[name]}
     if other := [name for name, each in asked.items() if each != plan.get(name)]:
         given = f"evaluations with {other[0]}={asked[other[0]]}, where the run in {out} has {plan.get(other[0])}"
@@ -177,6 +177,15 @@ def read(folder: str | Path) -> Record:
         if len(table["step"]) < rows.get(name, 0):
             raise checkpoint.damaged(folder / name, f"{len(table['step'])} rows, where {rows[name]} were written")
     return Record(folder, config, *tables)
+
+
+def evaluation_plan(folder: Path, config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the plan of evaluations that a run needs to go on, which those of the earliest versions do not have."""
+    plan, place = config.get("evaluation"), str(folder / CONFIG)
+    if not isinstance(plan, dict):
+        remedy = "begin anew in another folder"
+        raise checks.error(place, "no plan of evaluations", "a run of this version", remedy)
+    return {part: checks.positive_int(f"{place}, evaluation: {part}", plan.get(part)) for part in EVALUATION}
 
 
 def made_of(config: Mapping[str, Any]) -> dict[str, Any]:
