@@ -227,6 +227,21 @@ def test_damage_is_named_with_its_line(folder, old, new, message):
         records.read(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("metrics.csv", "7,400,4.0,1e5,20.0,5,0", "got rows of seed 7, which the run does not have"),
+        ("evaluations.csv", "7,400,4.0,0,1e5,9", "got rows of seed 7, which the run does not have"),
+        ("evaluations.csv", "3,400,4.0,1,1e5,9", "got an episode twice"),
+    ],
+)
+def test_rows_that_the_run_cannot_have_are_refused(folder, name, row, message):
+    """They would be averaged with its own."""
+    (folder / name).write_text((folder / name).read_text() + row + "\n")
+    with pytest.raises(ValueError, match=f"{name}: {message}"):
+        records.read(folder)
+
+
 def events(folder):
     """What TensorBoard finds: (tag, step, value), and the step from which older values are hidden."""
     from tensorboardX.proto.event_pb2 import Event

@@ -37,7 +37,8 @@ def bare():
 
 
 def write(folder, rows):
-    with records.create(folder, algorithm="a", env="b", seeds=[0], steps=1, settings={}) as writer:
+    seeds = sorted({row["seed"] for row in rows} | {0})
+    with records.create(folder, algorithm="a", env="b", seeds=seeds, steps=1, settings={}) as writer:
         for row in rows:
             writer.metrics([row])
 

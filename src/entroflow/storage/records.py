@@ -176,6 +176,11 @@ def read(folder: str | Path) -> Record:
     for name, table in zip(TABLES, tables, strict=True):
         if len(table["step"]) < rows.get(name, 0):
             raise checkpoint.damaged(folder / name, f"{len(table['step'])} rows, where {rows[name]} were written")
+        if strange := {*table["seed"].tolist()} - {*config["seeds"]}:
+            raise checkpoint.damaged(folder / name, f"rows of seed {min(strange)}, which the run does not have")
+    episodes = [*zip(*(tables[1][part].tolist() for part in ("seed", "step", "episode")), strict=True)]
+    if len({*episodes}) < len(episodes):
+        raise checkpoint.damaged(folder / "evaluations.csv", "an episode twice")
     return Record(folder, config, *tables)
 
 
