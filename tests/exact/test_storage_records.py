@@ -155,6 +155,13 @@ def test_a_used_folder_is_refused(folder):
     """A new run never overwrites another one."""
     with pytest.raises(ValueError, match="which already holds a run"):
         records.create(folder, **CONFIG)
+    (folder / "config.json").unlink()
+    for left in ("metrics.csv", "evaluations.csv", CHECKPOINTS):  # to which it would be added, or from which go on
+        (folder / CHECKPOINTS).mkdir(exist_ok=True)
+        with pytest.raises(ValueError, match=f"which already holds {left} of another run"):
+            records.create(folder, **CONFIG)
+        (folder / left).unlink() if left.endswith("csv") else (folder / left).rmdir()
+    records.create(folder, **CONFIG).close()
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,10 @@ def create(
     wandb: bool = False,
 ) -> Writer:
     """Write config.json and open the records of a new run."""
-    if (folder / CONFIG).exists():
-        given = f"{str(folder)!r}, which already holds a run"
-        raise checks.error("folder", given, "a folder without config.json", "resume that run or pass another name")
+    if there := [name for name in (CONFIG, *TABLES, checkpoint.CHECKPOINTS) if (folder / name).exists()]:
+        what = "a run" if there[0] == CONFIG else f"{there[0]} of another run"
+        given = f"{str(folder)!r}, which already holds {what}"
+        raise checks.error("folder", given, "a folder without them", "resume that run or pass another name")
     config = {"format": FORMAT, "algorithm": algorithm, "env": env, "seeds": list(seeds), "steps": steps}
     config["spec"] = spec
     config |= {"settings": dict(settings), "evaluation": dict(evaluation or {}), "wandb": wandb, "versions": versions()}
