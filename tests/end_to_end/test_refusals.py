@@ -166,6 +166,7 @@ CALLS = {  # which the type checker of the tests would refuse in its own words
     "known.in_units(1.0, [1.0, 1.0])": "state: got shape (), expected finite numbers in an array of shape (2,)",
     "known.in_units([1.0, 1.0], [1.0, 1.0], -1.0)": "reward: got -1.0, expected a finite number above 0",
     "solve('Pendulum-v1', [9], temperature=1.0, discount=0.9)": "env: got 'Pendulum-v1', expected a FunctionalEnv",
+    "entroflow.sweep(None, 'out/none')": "study: got None, expected a file, or a dict of what it would hold",
     "lqr.design(TransferFunction(), [[1.0]], [[1.0]], temperature=1.0)": "system: got a TransferFunction, expected a",
 }
 SCRIPT = """

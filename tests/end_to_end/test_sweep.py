@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 def test_lists_are_crossed_and_name_the_trials():
     """Tasks × algorithms × lists × seeds, settings of one algorithm for that one alone, presets as algorithms."""
     study = STUDY | {"algorithms": ["paper", "gaussian_sac"], "seeds": [3, 5], "tasks": ["Pendulum-v1", "a/B:c-v0"]}
-    study["settings"] = {"width": [32, 64], "depth": 1, "paper": {"candidates": [4, 8]}}
+    study["settings"] = {"width": (32, 64), "depth": 1, "paper": {"candidates": [4, 8]}}
     trials = read(study).trials
     assert len(trials) == len({trial.name for trial in trials}) == 2 * (2 * 2 + 2) * 2
     assert trials[0].name == "Pendulum-v1-paper-width=32-candidates=4-seed=3"
@@ -79,6 +79,9 @@ WRONG = {
     "flag": ({"one_program": 1}, "true or false"),
     "several": ({"search": {"settings": {"rate": [0.1, 0.2]}}, "tasks": ["Pendulum-v1", "x"]}, "search: got 2 trials"),
     "no range": ({"search": {"trials": 3}}, "search: got no range"),
+    "empty search": ({"search": {}}, "search: got no range"),
+    "both": ({"search": {"settings": {"rate": [1, 2]}}, "settings": {"rate": 1}}, "rate: got a value and a range"),
+    "one folder": ({"tasks": ["a/b", "a_b"]}, "folders of trials: got ['a_b-gaussian_sac-seed=0', 'a_b-"),
     "ends": ({"search": {"settings": {"rate": {"from": 2, "to": 1}}}}, "from 2.0 to 1.0"),
     "log": ({"search": {"settings": {"temperature": {"from": 0, "to": 1, "log": True}}}}, "log = True from 0.0"),
     "beyond": ({"search": {"settings": {"discount": {"from": 0.9, "to": 1.5}}}}, "discount: got 1.5"),
@@ -122,6 +125,10 @@ def test_bad_files_folders_and_machines_are_refused(tmp_path, capsys, monkeypatc
     assert "a study's folder with --resume" in refused(capsys, tmp_path)
     assert "the folder of a study" in refused(capsys, file, "--out", tmp_path / "new", "--resume")
     other.mkdir()
+    for held in ("null", "[]", f'"{file}"'):
+        (other / "study.json").write_text(f'{{"study": {held}}}')
+        assert "study.json: got no study" in refused(capsys, other, "--resume")
+    (other / "study.json").unlink()
     (other / "file").touch()
     assert "already holds another run" in refused(capsys, file, "--out", other)
     (other / "study.json").write_text('{"study": {}, "seconds": 1}')

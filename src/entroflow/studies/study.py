@@ -135,6 +135,8 @@ TABLES = "settings", "needs", "search"
 
 def read(source: str | Path | Mapping[str, Any]) -> Study:
     """Read a study, from its file or what that would hold, as far as it goes without JAX; else it is a `ValueError`."""
+    if not isinstance(source, str | Path | Mapping):
+        raise checks.error("study", repr(source), "a file, or a dict of what it would hold", "pass one of these")
     place = "study" if isinstance(source, Mapping) else str(source)
     document = dict(source) if isinstance(source, Mapping) else checks.toml_table(source)
     for key in document:
@@ -158,13 +160,16 @@ def read(source: str | Path | Mapping[str, Any]) -> Study:
         given = {name: value for name, value in settings.items() if name not in algorithms}
         given |= _table(f"settings.{algorithm}", settings.get(algorithm, {}))
         every_one = {_known(name): _several(name, value, "values") for name, value in given.items()}
-        crossed = [*(name for name, value in given.items() if isinstance(value, list)), *ranges]
+        if both := [name for name in ranges if name in given]:
+            raise checks.error(both[0], "a value and a range", "one of the two", "leave one of them out")
+        crossed = [*(name for name, value in given.items() if isinstance(value, list | tuple)), *ranges]
         for values in itertools.product(*every_one.values()):
             combined = dict(zip(every_one, map(plainly, values), strict=True))
             for part in [seeds] if together else [[seed] for seed in seeds]:
                 trials.append(Trial("", task, algorithm, combined, crossed, part, steps, evaluation))
     trials = [trial._replace(name=name_of(trial)) for trial in trials]
-    if (search or ranges) and (len(trials) > 1 or not ranges):
+    checks.distinct("folders of trials", [trial.name for trial in trials], "names")
+    if "search" in document and (len(trials) > 1 or not ranges):
         given = f"{len(trials)} trials" if ranges else "no range"
         remedy = "write a study for each" if ranges else "write for example rate = { from = 1e-4, to = 1e-3 }"
         raise checks.error(
