@@ -163,6 +163,44 @@ def test_the_best_trial_is_that_of_the_best_score(monkeypatch, tmp_path):
     assert [one.trial.name for one in found] == ["b", "a", "d", "c"]
 
 
+@pytest.fixture
+def ended(tmp_path):
+    """A study with three trials that have come to their end."""
+    study = read(STUDY | {"seeds": 3})
+    for one in study.trials:
+        folder = tmp_path / "trials" / one.name
+        config = {"format": 1, "algorithm": one.algorithm, "env": one.task, "seeds": one.seeds, "steps": 100}
+        (folder / "checkpoints" / "step=100").mkdir(parents=True)
+        for file in ("learning_curve.png", "checkpoints/step=100/checkpoint.json"):
+            (folder / file).touch()
+        (folder / "config.json").write_text(json.dumps(config | {"settings": {"width": one.seeds[0]}}))
+        rows = [f"{one.seeds[0]},100,9.5,{episode},{episode},7" for episode in (1, 2)]
+        (folder / "evaluations.csv").write_text("\n".join(["seed,step,seconds,episode,return,length", *rows, ""]))
+    return study, tmp_path
+
+
+def test_a_damaged_folder_is_one_trial_that_failed(ended):
+    """Its sentence stands in study.json, with what became of all others."""
+    study, out = ended
+    (out / "trials" / study.trials[1].name / "evaluations.csv").write_text("seed\n")
+    (out / "trials" / study.trials[2].name / "config.json").write_text("{")
+    found = studies_report.outcomes(study, study.trials, out, {})
+    assert [one.state for one in found] == ["finished", "failed", "failed"]
+    assert "evaluations.csv: got a header" in found[1].failed and "malformed JSON" in found[2].failed
+    studies_report.write_study(study, out, found, 1.0, 1)
+    told = json.loads((out / "study.json").read_text())["trials"]
+    assert [trial.get("settings") for trial in told] == [{"width": 0}, {"width": 1}, {}]
+    assert (told[0]["score"], told[0]["step"], told[1]["failed"]) == (1.5, 100, found[1].failed)
+
+
+def test_a_trial_that_failed_before_and_is_finished_now_has_not_failed(ended):
+    """As where Ray's record tells of the failure, and the trial was tried again."""
+    study, out = ended
+    (out / "trials" / study.trials[1].name / "learning_curve.png").unlink()
+    found = studies_report.outcomes(study, study.trials, out, {one.name: "it broke." for one in study.trials[:2]})
+    assert [(one.state, one.failed) for one in found] == [("finished", ""), ("failed", "it broke."), ("finished", "")]
+
+
 def test_a_search_is_optuna_s_and_asha_s():
     """Its ranges, ends included; its seed; its length; when it stops trials, and at which evaluation first."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

@@ -1,5 +1,7 @@
 """What is left of a study: what became of every trial, the comparison of all, and study.json."""
 
+import contextlib
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,10 +49,17 @@ def outcomes(study: Study, trials: Sequence[Trial], out: Path, failed: Mapping[s
     """Return what became of the trials, as their folders tell and as they `failed`; of a search, the best first."""
     told = []
     for trial in trials:
-        folder, why = out / "trials" / trial.name, failed.get(trial.name, "")
-        step, value, seconds = score(folder, study.search.objective if study.search else "final")
+        folder = out / "trials" / trial.name
+        done, (step, value, seconds) = finished(trial, folder), (0, math.nan, 0.0)
+        why = "" if done else failed.get(trial.name, "")  # it may have failed before it was tried again
+        try:
+            if (folder / records.CONFIG).exists():
+                records.read(folder)
+            step, value, seconds = score(folder, study.search.objective if study.search else "final")
+        except ValueError as problem:  # a damaged folder stops the report of no other trial
+            why = why or str(problem)
         left = "stopped" if study.search and step else "waiting"
-        state = "failed" if why else "finished" if finished(trial, folder) else left
+        state = "failed" if why else "finished" if done else left
         told.append(Outcome(trial, state, step, value, seconds, why, folder))
     if study.search:
         # Steps are rounded up to a multiple of the environments: no trial is ahead for that.
@@ -64,7 +73,7 @@ def write_study(study: Study, out: Path, outcomes: Sequence[Outcome], seconds: f
     trials: list[dict[str, Any]] = []
     for one in outcomes:
         told = one.trial._asdict() | one._asdict() | {"trial": one.trial.name, "folder": f"trials/{one.trial.name}"}
-        if (one.folder / records.CONFIG).exists():
+        with contextlib.suppress(ValueError):  # it was not begun, or is damaged
             told["settings"] = records.read_config(one.folder)["settings"]
         trials.append(told)
     document = {"format": FORMAT, "study": study.document, "seconds": round(seconds, 1), "memory": memory}
