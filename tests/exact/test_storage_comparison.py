@@ -82,6 +82,14 @@ def test_runs_are_compared_up_to_the_shortest():
     assert [curve.minutes for curve in found.curves] == pytest.approx([2 / 3, 4])
 
 
+def test_a_line_that_is_cut_at_its_own_shortest_run_is_named():
+    """Also where no other line is longer than that."""
+    longer, shorter = run([[1, 2, 9]]), run([[1, 3]], steps=(100, 200), seeds=[1])
+    found = compare([longer, shorter])
+    assert found.curves[0].final.value == 2.5
+    assert found.notes[0] == "A-v0: compared up to step 200, where the shortest run ends; flow goes on to 300"
+
+
 def test_different_steps_are_interpolated():
     """The run with fewest evaluations gives the steps; a straight line stays one."""
     dense = run([[10, 15, 20, 25, 30]] * 2, steps=(100, 150, 200, 250, 300))

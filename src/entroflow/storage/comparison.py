@@ -194,8 +194,8 @@ def _task_curves(task: str, groups: dict[str, _Group], notes: list[str]) -> list
     """Bring all runs on a task to the same steps."""
     lines = {name: [part for folder in group for part in folder.values()] for name, group in groups.items()}
     every = [part for parts in lines.values() for part in parts]
-    last = {name: min(part.steps[-1] for part in parts) for name, parts in lines.items()}
-    begin, end = max(part.steps[0] for part in every), min(last.values())
+    last = {name: max(part.steps[-1] for part in parts) for name, parts in lines.items()}
+    begin, end = max(part.steps[0] for part in every), min(part.steps[-1] for part in every)
     if begin > end:
         raise checks.error(task, f"runs up to step {end} and from step {begin} on", "steps in common", "train longer")
     if longest := [f"{name} goes on to {step:,}" for name, step in last.items() if step > end]:
