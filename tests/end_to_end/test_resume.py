@@ -347,6 +347,14 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
         assert "expected the folder of a training run" in capsys.readouterr().err
 
 
+def test_a_job_of_lqr_is_resumed_as_it_was_planned(tmp_path, capsys):
+    """Options of a training are not ignored."""
+    (tmp_path / "config.json").write_text('{"format": 1, "command": "lqr", "options": {}, "facts": {}}')
+    for option, value in (("--steps", "5"), ("--task", "module:Name")):
+        assert main(["resume", str(tmp_path), option, value]) == 2
+        assert f"{option}: got {value}, expected none: a study has a plan" in capsys.readouterr().err
+
+
 def test_a_second_process_is_refused(whole, tmp_path, capsys):
     """While one process works in a folder, no other does; nothing has to be cleaned up after a kill."""
     out = copied(whole, tmp_path)

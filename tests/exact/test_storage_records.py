@@ -195,6 +195,19 @@ def test_a_run_goes_on_by_a_plan_of_evaluations(folder, plan):
         records.begun(folder, {}, True, ("log", "resume", "settings"), "resume=True")
 
 
+def test_a_run_without_weights_and_biases_stays_without(folder):
+    """Who asks for it is told; who does not goes on with what the run has."""
+    path = folder / "config.json"
+    known = json.loads(path.read_text()) | {"evaluation": records.EVALUATION}
+    for has, asks in ((False, False), (True, True), (True, False), (False, True)):
+        path.write_text(json.dumps(known | {"wandb": has}))
+        goes_on = (folder, {"wandb": asks}, True, ("--out", "--resume", "--set"), "")
+        if has >= asks:
+            assert records.begun(*goes_on) == known | {"wandb": has}
+    with pytest.raises(ValueError, match="--resume: got wandb, where the run in .* goes without"):
+        records.begun(*goes_on)
+
+
 def test_what_is_no_run_is_refused(folder, tmp_path):
     """A missing folder, an empty one, a file, another study's, a truncated config.json."""
     (tmp_path / "empty").mkdir()
@@ -317,3 +330,18 @@ def test_agents_are_found_in_the_order_of_their_numbers(tmp_path):
     for name in policies:
         (tmp_path / "lqr" / name).mkdir(parents=True)
     assert [path.name for path in agents_in(tmp_path / "lqr")] == [Path(name).name for name in policies]
+
+
+def test_what_is_no_training_has_no_best_agent(tmp_path):
+    """An agent alone, the policies of lqr, and a training before its first evaluation are not taken for one."""
+    places = ["alone", "lqr/policies/alpha=1_seed=0", "run/checkpoints/last/seed=0"]
+    for place in places:
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "alone" / "agent.json").touch()
+    for place in places:
+        folder = tmp_path / place.partition("/")[0]
+        assert agents_in(folder) == [tmp_path / place]
+        with pytest.raises(ValueError, match="which holds no best agent, expected the folder of a training"):
+            agents_in(folder, "best")
+    (best := tmp_path / "run" / "checkpoints" / "best" / "seed=0").mkdir(parents=True)
+    assert agents_in(tmp_path / "run", "best") == [best]

@@ -21,9 +21,9 @@ def resume(options: ResumeOptions) -> int:
 
         return train.go_on(options.folder, config, options.steps, task(options.task))
     place = str(options.folder / records.CONFIG)
-    if options.steps is not None:
-        remedy = "leave it out, or begin anew in another folder"
-        raise checks.error("--steps", f"{options.steps}", "none: a study's length is part of its plan", remedy)
+    if given := [name for name in ("steps", "task") if getattr(options, name) is not None]:
+        told, remedy = f"{getattr(options, given[0])}", "leave it out, or begin anew in another folder"
+        raise checks.error(f"--{given[0]}", told, "none: a study has a plan, which tells all", remedy)
     if plan["command"] != "lqr" or not isinstance(facts := plan.get("facts"), dict):
         expected, remedy = "a training or a study of lqr", "go on with the command that began it"
         raise checks.error(place, f"a study of {plan['command']!r}", expected, remedy)

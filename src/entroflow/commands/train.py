@@ -24,6 +24,7 @@ def train(command: TrainOptions) -> int:
     out = command.out or Path("out") / f"{command.env.replace('/', '_')}-{command.algorithm}"
     plan = {"every": command.evaluate_every, "episodes": command.evaluation_episodes}
     config = {"algorithm": command.algorithm, "env": command.env, "seeds": seeds, "evaluation": plan}
+    config["wandb"] = command.wandb
     names = "--out", "--resume", f"--set {' '.join(command.set)}"
     from ..agents.tasks import task
 

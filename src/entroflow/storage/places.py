@@ -17,16 +17,21 @@ NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
     """Return the folders of the agents in a folder, which may be that of one agent itself; what they hold is not read.
 
-    Of a training these are its "last" or its "best" agents. A `ValueError` says that there is none.
+    Of a training these are its "last" or its "best" agents; nothing else has a best one. If there is none, that is a
+    `ValueError`.
     """
+    is_last = checkpoint == "last"
     with checks.reachable(folder):
-        if any((folder / name).is_file() for name in (AGENT, POLICY)):
+        if is_last and any((folder / name).is_file() for name in (AGENT, POLICY)):
             return [folder]
-        found = [*(folder / CHECKPOINTS / checkpoint).glob("seed=*"), *(folder / POLICIES).glob("alpha=*")]
+        found = [*(folder / CHECKPOINTS / checkpoint).glob("seed=*")]
+        found += (folder / POLICIES).glob("alpha=*") if is_last else ()
         found.sort(key=lambda path: [float(part) for part in re.findall(NUMBER, path.name)])
     if not found:
         expected = "the folder of an agent, of a training, or an output folder of entroflow lqr"
-        raise checks.error("folder", f"{str(folder)!r}, which holds no agent", expected, "check the path")
+        expected = expected if is_last else "the folder of a training that was evaluated"
+        given = f"{str(folder)!r}, which holds no {'' if is_last else f'{checkpoint} '}agent"
+        raise checks.error("folder", given, expected, "check the path")
     return found
 
 

@@ -159,6 +159,9 @@ def begun(
     if "settings" in config and legacy.settings(known["settings"]) != config["settings"]:
         given = f"{names[2]}, where the run in {out} has other settings"
         raise checks.error(names[1], given, "the same settings", f"leave them out, or pass another {names[0]}")
+    if config.get("wandb") and not known.get("wandb"):
+        given = f"wandb, where the run in {out} goes without"
+        raise checks.error(names[1], given, "the same run", f"leave it out, or pass another {names[0]}")
     plan = evaluation_plan(out, known)
     asked = {name: each for name, each in config.get("evaluation", {}).items() if each != EVALUATION[name]}
     if other := [name for name, each in asked.items() if each != plan.get(name)]:
