@@ -79,6 +79,7 @@ def test_a_comparison_can_be_repeated(runs, tmp_path, capsys):
     out = tmp_path / "out"
     for metric in ("return", "entropy"):
         assert cli.main(["compare", runs[0], "--metric", metric, "--out", str(out)]) == 0
+        (out / ".partial-0123456789abcdef").touch()  # which a kill would leave
     assert json.loads((out / "compare.json").read_text())["metric"] == "entropy"
     (out / "thesis.tex").write_text("mine")
     assert cli.main(["compare", runs[0], "--out", str(out)]) == 2

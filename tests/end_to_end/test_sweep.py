@@ -147,6 +147,19 @@ def test_bad_files_folders_and_machines_are_refused(tmp_path, capsys, monkeypatc
     assert refused(capsys, file).endswith('run: pip install "optuna<6,>=5" "ray[default,tune]<3,>=2.60".')
 
 
+def test_a_study_that_is_killed_while_it_begins_can_be_gone_on_with(tmp_path, monkeypatch):
+    """Its folder is known as that of a study from the first file on."""
+    out = tmp_path / "out"
+
+    def killed(path, _):
+        (out / "seen").write_text(" ".join(sorted(path.name for path in out.iterdir())))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("entroflow.studies.sweep.replace", killed)
+    assert main(["sweep", str(written(tmp_path / "study.toml")), "--out", str(out)]) == 130
+    assert (out / "seen").read_text() == ".lock study.json"
+
+
 RANGES = {"width": {"from": 4, "to": 8}, "batch_size": {"from": 8, "to": 64, "log": True}, "depth": [1, 2]}
 RANGES |= {"rate": {"from": 1e-4, "to": 1e-2, "log": True}, "temperature": {"from": 1, "to": 2}}
 RANGES |= {"target_entropy": {"from": -6, "to": -1}}

@@ -13,7 +13,7 @@ from entroflow import files, plotting
 from entroflow.export import programs
 from entroflow.storage import checkpoint, keeping, records
 from entroflow.storage import trackers as sinks
-from entroflow.storage.folder import RESULTS, lock, write_results
+from entroflow.storage.folder import RESULTS, claim, lock, write_results
 
 CONFIG = {"algorithm": "sac_isfm", "env": "Task-v0", "seeds": [0], "steps": 4, "settings": {}}
 ROW = {"seed": 0, "step": 1, "seconds": 0.5, "episodes": 0}
@@ -130,3 +130,13 @@ def test_a_file_is_no_folder(tmp_path):
         with pytest.raises(ValueError, match="taken.*: got a file, expected a folder"):
             files.replace(path, "")
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_what_a_kill_left_before_anything_was_written_is_no_run(tmp_path):
+    """A job that is killed while it begins may be begun again in its folder."""
+    for name in (".lock", ".partial-0123456789abcdef"):
+        (tmp_path / name).touch()
+    claim(tmp_path)
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="expected a new or an empty folder"):
+        claim(tmp_path)

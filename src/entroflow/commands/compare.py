@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from ..options import CompareOptions
-from ..storage.folder import claim
+from ..storage.folder import claim, contents
 from ..storage.records import read
 
 FILES = frozenset(f"compare.{ending}" for ending in ("png", "pdf", "json", "csv"))
@@ -17,7 +17,7 @@ def run(command: CompareOptions) -> int:
     from ..storage.curves import draw, table, write
 
     found = compare(records, metric=command.metric, labels=command.labels or None)
-    if not (command.out.is_dir() and {path.name for path in command.out.iterdir()} <= FILES):  # else: compare again
+    if not (command.out.is_dir() and contents(command.out) <= FILES):  # else: compare again
         claim(command.out)
     write(command.out, found)
     plotting.save(command.out, "compare", draw(found))

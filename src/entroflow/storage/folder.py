@@ -21,12 +21,18 @@ from ..files import PARTIAL, replace
 
 PACKAGES = ("entroflow", "jax", "equinox", "optax", "numpy", "scipy")
 RESULTS = "results.json"
+LOCK = ".lock"
+
+
+def contents(folder: Path) -> set[str]:
+    """Return the names in a folder, without what a process leaves that was killed before it wrote anything whole."""
+    return {path.name for path in folder.iterdir() if path.name != LOCK and not path.name.startswith(PARTIAL)}
 
 
 def unused(folder: Path) -> None:
     """Refuse an output folder that holds anything, with a `ValueError`."""
     with checks.reachable(folder, "a folder to write to"):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or contents(folder)):
             given = f"{str(folder)!r}, which {'already holds another run' if folder.is_dir() else 'is a file'}"
             raise checks.error("--out", given, "a new or an empty folder", "pass another name or remove it")
 
@@ -49,7 +55,7 @@ def lock(folder: Path) -> Iterator[None]:
         with checks.reachable(folder, "a folder to write to"):
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                held.enter_context(filelock.FileLock(folder / ".lock", timeout=0))
+                held.enter_context(filelock.FileLock(folder / LOCK, timeout=0))
             except filelock.Timeout:
                 given = f"{str(folder)!r}, where another process is at work"
                 remedy = "wait for it, or pass another folder"

@@ -70,11 +70,11 @@ def sweep(
     from .running import conduct, joined  # brings Ray
 
     with lock(out):
-        if not isinstance(study, Mapping):
-            replace(out / FILE, checks.content(study, "a study"))
         started = time.perf_counter()
         seconds = lambda: (before or 0.0) + time.perf_counter() - started  # noqa: E731
-        write_study(plan, out, [], seconds(), memory)
+        write_study(plan, out, [], seconds(), memory)  # first, for by it the folder is known as a study's
+        if not isinstance(study, Mapping):
+            replace(out / FILE, checks.content(study, "a study"))
         done = {trial.name for trial in plan.trials if one.finished(trial, out / "trials" / trial.name)}
         count = plan.search.trials if plan.search else len(plan.trials)
         display = Display(plan.trials[0].steps, done, count, console)
