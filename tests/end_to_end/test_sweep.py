@@ -55,6 +55,14 @@ def test_names_tell_trials_apart():
     assert len(names) == 5 and max(map(len, names)) <= LONGEST
 
 
+def test_a_search_asks_for_the_memory_of_its_largest_trial():
+    """That of a study whose settings are its ranges' largest."""
+    sizes, ranges = {"num_envs": 2**17, "batch_size": 2**19}, {"num_envs": {"from": 1, "to": 2**17}}
+    alone = check(read(STUDY | {"settings": sizes, "one_program": True}))
+    found = check(read(STUDY | {"search": {"settings": ranges | {"batch_size": [2**19, 64]}}}))
+    assert found == pytest.approx(alone, abs=0.1) and found > check(read(STUDY)) + 1
+
+
 def test_seeds_may_share_one_program():
     """As `train --seeds` has it."""
     (trial,) = read(STUDY | {"seeds": 3, "one_program": True}).trials

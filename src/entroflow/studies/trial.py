@@ -46,15 +46,19 @@ def check(study: Study) -> float:
     from ..agents.tasks import task
 
     tasks = {name: task(name) for name in dict.fromkeys(trial.task for trial in study.trials)}
+
+    def needed(settings: "Settings") -> float:
+        plan = SimpleNamespace(task=tasks[trial.task], settings=settings, seeds=trial.seeds)
+        return sum(memory.of_training(plan, (), min(settings.buffer_size, trial.steps + settings.num_envs)).values())
+
     most = 0.0
     for trial in study.trials:
         settings = settings_of(trial)
+        here = total = needed(settings)
         for name, given in study.ranges.items():
-            for value in given if isinstance(given, list) else (given["from"], given["to"]):
-                change(settings, {name: plainly(value)})
-        plan = SimpleNamespace(task=tasks[trial.task], settings=settings, seeds=trial.seeds)
-        parts = memory.of_training(plan, (), min(settings.buffer_size, trial.steps + settings.num_envs))
-        most = max(most, sum(parts.values()) / 2**30)
+            ends = given if isinstance(given, list) else (given["from"], given["to"])
+            total += max(needed(change(settings, {name: plainly(value)})) for value in ends) - here
+        most = max(most, total / 2**30)
     return study.needs.memory or math.ceil(10 * (PROCESS + 2 * most)) / 10  # a checkpoint is a copy
 
 
