@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -266,6 +267,29 @@ def test_what_no_machine_has_room_for_is_refused():
     ):
         with pytest.raises(ValueError, match=told):
             check_machines(needs, memory, machines)
+
+
+def test_what_a_search_suggests_twice_is_trained_once_at_a_time(tmp_path, monkeypatch):
+    """The second waits for the first, however long that takes, and goes on from there."""
+    from ray import tune
+
+    study, begun, ended = read(STUDY | {"search": {"settings": {"depth": [1, 2]}}}), [], []
+
+    def run(one, folder, kept):
+        begun.append(len(ended))
+        time.sleep(0.3)
+        ended.append(one.name)
+
+    monkeypatch.setattr(trial, "run", run)
+    monkeypatch.setattr(tune, "report", lambda *_, **__: None)
+    config = {"trial": study.trials[0]._asdict(), "search": {"depth": 1}, "out": str(tmp_path), "shared": True}
+    config |= {"cores": 1, "objective": "final"}
+    workers = [threading.Thread(target=trial.work, args=[config]) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert begun == [0, 1, 2] and len(set(ended)) == 1
 
 
 def test_settings_come_from_a_file(tmp_path, capsys):

@@ -154,7 +154,7 @@ def read(source: str | Path | Mapping[str, Any]) -> Study:
             raise checks.error(f"settings.{name}", given, f"one of {', '.join(algorithms)}", remedy)
     ranges = _ranges(_table("search.settings", search.pop("settings", {}))) if search else {}
     together = checked("one_program", document.get("one_program", bool(ranges)), bool)
-    storage = checked("storage", document.get("storage"), str | None)
+    storage = checked("storage", document.get("storage"), str | None) or None
     trials = []
     for task, algorithm in itertools.product(tasks, algorithms):
         given = {name: value for name, value in settings.items() if name not in algorithms}

@@ -135,9 +135,12 @@ def work(config: dict[str, Any]) -> None:
         tune.report(found, checkpoint=tune.Checkpoint.from_directory(folder) if travels else None)
 
     try:
-        if not finished(trial, folder):
-            run(trial, folder, lambda step: report(step) if step < trial.steps else None)
-        report(trial.steps)
+        folder.mkdir(parents=True, exist_ok=True)
+        # What a search suggests twice is one folder, in which the second waits for the first.
+        with filelock.FileLock(folder / ".turn") if "search" in config else contextlib.nullcontext():
+            if not finished(trial, folder):
+                run(trial, folder, lambda step: report(step) if step < trial.steps else None)
+            report(trial.steps)
     except Exception as problem:
         kind = "" if isinstance(problem, ValueError | FloatingPointError) else f"{type(problem).__name__}: "
         report(0, failed=f"{kind}{problem}")
