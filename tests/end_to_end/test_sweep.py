@@ -310,7 +310,7 @@ def test_settings_come_from_a_file(tmp_path, capsys):
     assert main(["train", "Pendulum-v1", "--algorithm", "gaussian_sac", "--settings", str(tmp_path / "b.toml")]) == 2
     assert "b.toml: got 'candidates'" in capsys.readouterr().err
     (tmp_path / "b.toml").write_text('actor = "gaussian_sac"\n')
-    assert main(["train", "Pendulum-v1", "--settings", str(tmp_path / "b.toml")]) == 2
+    assert main(["train", "Pendulum-v1", "--settings", str(tmp_path / "b.toml"), "--out", str(tmp_path / "none")]) == 2
     assert "choose it by --algorithm" in capsys.readouterr().err
 
 
