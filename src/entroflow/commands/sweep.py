@@ -23,7 +23,7 @@ def sweep(command: SweepOptions) -> int:
             raise checks.error("study", given, "a file, or a study's folder with --resume", "pass the study's file")
         source = command.study / FILE
         if not source.exists():  # begun in Python
-            source = checks.json_object(place := command.study / STUDY).get("study")
+            source = checks.json_object(place := command.study / STUDY).get("study", "")
             if not isinstance(source, dict):  # a name would have another file read
                 raise checks.error(str(place), "no study", "a study as entroflow wrote it", "pass the study's file")
     found = run(source, out, resume=command.resume, address=command.address, console=Console())
