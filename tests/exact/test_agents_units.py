@@ -58,7 +58,7 @@ def test_sizes_of_actions_are_those_of_the_closed_form(counted):
 def test_sizes_of_actions_end_where_the_task_does_and_are_one_where_nothing_costs():
     """An action that the task does not take counts as dear; one that nobody feels has no size."""
     lqr = systems.get("double_integrator")
-    free = lqr.in_units(np.ones(2), 2.0**-80)
+    free = lqr.in_units(np.ones(2), np.array([2.0**-80]))
     assert units.action_sizes(Plant(lqr, breaks=2.0**-5), 0.9, 0.3) == 2.0**-6
     assert units.action_sizes(Plant(free), 0.9, 0.3) == 1.0
 
