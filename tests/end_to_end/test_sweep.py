@@ -440,10 +440,11 @@ def test_a_study_goes_on_after_its_driver_died(place, storage):
     first, last = read(file).trials
     driver = started(place, file, "--out", out)
     if storage:
-        while not list((place / "storage" / "ray-0" / last.name).glob("checkpoint_000002")):
+        going, ended = place / "storage" / "ray-0" / last.name, out / "trials" / first.name / "config.json"
+        while not (list(going.glob("checkpoint_000002")) and ended.exists()):
             assert driver.poll() is None
             time.sleep(0.02)
-        assert (out / "trials" / first.name / "config.json").exists() and not (out / "trials" / last.name).exists()
+        assert not (out / "trials" / last.name).exists()
     else:
         await_step(driver, out / "trials" / last.name, 40)
     begun = next(iter(place.glob(f"storage/ray-0/{last.name}/*1" if storage else f"out/trials/{last.name}")))

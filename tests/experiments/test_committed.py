@@ -54,6 +54,7 @@ def variance_table():
         ("adaptive/fresh.md", lambda: adaptive.tables()["fresh.md"]),
         ("adaptive/lqr.md", lambda: adaptive.tables()["lqr.md"]),
         ("robustness/table.md", lambda: robustness.table(rows("robustness/results.csv"))),
+        ("robustness/preset/table.md", lambda: robustness.table(rows("robustness/preset/results.csv"))),
         ("changes/screen.md", lambda: changes.screened(rows("changes/screen.csv"))),
         ("changes/table.md", lambda: changes.table(rows("changes/results.csv"))),
         ("examples/table.md", lambda: examples.table(document("examples/results.json")["examples"])),
