@@ -159,4 +159,4 @@ def _concerns(value: Any, hint: Any) -> int:
         return 2 if isinstance(value, int | float) and not isinstance(value, bool) else not isinstance(value, type)
     if hint is types.NoneType:
         return -1
-    return 3 if isinstance(hint, type) and _is_one(value, hint) else isinstance(value, type)
+    return 3 if hint is not Any and isinstance(hint, type) and _is_one(value, hint) else isinstance(value, type)

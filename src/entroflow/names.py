@@ -96,7 +96,9 @@ def check(changes: Mapping[str, Any], option: str = "setting") -> None:
 
     hints = get_type_hints(Changes, localns=vars(fields), include_extras=True)
     for name, value in changes.items():
-        fields.checked(name, value, hints[known(name, hints, option)])
+        hint = hints[known(name, hints, option)]
+        if hint is not Any or not isinstance(value, dict):  # the form of an object in files, which is made later
+            fields.checked(name, value, hint)
 
 
 def known(name: str, names: Collection[str], option: str = "setting") -> str:

@@ -59,6 +59,9 @@ def test_a_settings_file_may_set_objects(tmp_path):
     assert run(out, "--settings", str(tmp_path / "mine.toml"), steps=5) == 0
     critic = json.loads((out / "config.json").read_text())["settings"]["config"]["critic"]
     assert (critic["kind"], critic["members"], critic["width"]) == ("MLPCritic", 3, 8)
+    options = ["--algorithm", "gaussian_sac", "--steps", "5", "--out", str(tmp_path / "other"), "--set"]
+    assert main(["train", "Reach-v0", *options, 'critic={"kind": "MLPCritic", "width": 4}', "learning_starts=20"]) == 0
+    assert main(["train", "Reach-v0", *options, 'critic={"kind": "Mine"}']) == 2
 
 
 def test_training_leaves_records_and_agents(trained):

@@ -95,6 +95,9 @@ def test_objects_are_set_in_the_form_in_which_files_have_them():
     settings, solver = of_algorithm("sac_isfm"), RungeKutta("midpoint", 4, grading=1.5)
     for name, value in {"solver": solver, "critic": CrossQ(width=16)}.items():
         assert change(settings, {name: to_json(value)}) == change(settings, {name: value})
+    assert entroflow.SACISFM("Pendulum-v1", solver=to_json(solver)).settings == change(settings, {"solver": solver})
+    with pytest.raises(ValueError, match="^solver: got list, which has no hash"):
+        entroflow.SACISFM("Pendulum-v1", solver=[1])
     for wrong, message in (
         ({"steps": 4}, "kind of solver: got None, expected one of"),
         ({"kind": "RungeKutta", "step": 4}, "setting: got 'step', expected one of method, steps, grading"),

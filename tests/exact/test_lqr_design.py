@@ -306,6 +306,12 @@ def test_numbers_columns_and_systems_of_python_control() -> None:
     np.testing.assert_array_equal(sampled.gain, design(A, B, Q, R, temperature=1.0).gain)
     assert sampled.response(steps=5).time[-1] == pytest.approx(1.0)
     assert design(control.ss(A, B, np.eye(3), np.zeros((3, 2)), True), Q, R, temperature=1.0).plant.dt is None
+    for own, named in (((Q,), {"R": R}), ((), {"Q": Q, "R": R})):
+        again = design(system, *own, **named, temperature=1.0, continuous=True)
+        np.testing.assert_array_equal(again.gain, found.gain)
+    for parts, lacks in (((system, Q), "R"), ((A, B), "R"), ((A,), "R"), ((A, None, Q, R), "B")):
+        with pytest.raises(ValueError, match=f"^{lacks}: got none, expected one; pass"):
+            design(*parts, temperature=1.0, continuous=parts[0] is system)
 
 
 def test_systems_of_scipy_know_their_kind_of_time() -> None:

@@ -20,8 +20,8 @@ from entroflow.lqr.sampling import sampled
 
 def design(
     A: Any,
-    B: ArrayLike,
-    Q: ArrayLike,
+    B: ArrayLike | None = None,
+    Q: ArrayLike | None = None,
     R: ArrayLike | None = None,
     *,
     temperature: SupportsFloat,
@@ -68,15 +68,16 @@ def design(
     if not isinstance(continuous, bool | np.bool_):  # "no" would be true
         raise checks.error("continuous", repr(continuous), "True or False", "pass continuous=True for dx/dt = Ax + Bu")
     if all(hasattr(A, part) for part in ("A", "B", "C", "D", "dt")):  # python-control's or SciPy's StateSpace
-        if R is not None:
+        costs = [part for part in (B, Q, R) if part is not None]
+        if len(costs) > 2:
             raise checks.error("B", "an input matrix beside a system", "(system, Q, R)", "leave B out")
         dt = _time_step(0 if hasattr(A, "to_discrete") else A.dt, continuous, dt)  # SciPy tells kinds by their class
-        A, B, Q, R = A.A, A.B, B, Q
+        A, B, Q, R = A.A, A.B, *costs, *[None] * (2 - len(costs))
     elif not (np.isscalar(A) or hasattr(A, "__array__") or isinstance(A, Sequence)):  # such as a TransferFunction
         remedy = "convert it by control.ss(system) or system.to_ss(), or pass its A, B, Q and R"
         raise checks.error("system", f"a {type(A).__name__}", "a state-space system, or a matrix A", remedy)
-    if R is None:
-        raise checks.error("R", "none", "the cost of the inputs", "pass (A, B, Q, R), or (system, Q, R)")
+    if lacking := [name for name, part in {"B": B, "Q": Q, "R": R}.items() if part is None]:
+        raise checks.error(lacking[-1], "none", "one", "pass (A, B, Q, R), or (system, Q, R)")
     n = len(_matrix("A", A, (None, None), "one row and one column per state"))
     A = _matrix("A", A, (n, n), "one row and one column per state")
     B = _matrix("B", B, (n, None), "one row per state of A, one column per input")
