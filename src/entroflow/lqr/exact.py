@@ -345,6 +345,5 @@ class LQR:
 
     def checked_covariance(self, covariance: ArrayLike) -> Float[np.ndarray, "d d"]:
         """The action covariance as a (d, d) positive semidefinite matrix."""
-        return symmetric(
-            "covariance", checks.finite_array("covariance", covariance, self.R.shape, "one row per action")
-        )
+        given = checks.finite_array("covariance", covariance, self.R.shape, "one row per action")
+        return symmetric("covariance", given)
