@@ -30,7 +30,7 @@ def table(
     marks: Sequence[int] = MARKS,
     names: dict[str, str] | None = None,
 ) -> str:
-    """Return in Markdown the mean return at the marks, and of several seeds the lowest and the highest, too.
+    """Return in Markdown the mean return at the marks and the minutes to the last, with the lowest and highest seed.
 
     Args:
         folder: what holds TASK/RUN/evaluations.csv.
@@ -46,8 +46,9 @@ def table(
         found = [[means(rows, seed, mark) for seed in seeds] for mark in marks]
         task, change = path.parts[-3:-1]
         found += [[late(rows, seed, what, marks) for seed in seeds] for what in ("return", "length")]
+        found.append(minutes(path.with_name("metrics.csv"), seeds, marks[-1]))
         lines.append([TASKS[task], (names or {}).get(change, change), str(len(seeds)), *map(_cell, found)])
-    steps = [*(f"{mark:,}" for mark in marks), f"from {marks[-2]:,} on", "steps an episode then"]
+    steps = [*(f"{mark:,}" for mark in marks), f"from {marks[-2]:,} on", "steps an episode then", "minutes"]
     return frame.markdown(["task", "run" if names is None else "", "seeds", *steps], lines)
 
 
@@ -63,6 +64,12 @@ def _cell(found: Sequence[float | None]) -> str:
         return "–"
     some = f" ({len(known)} of {len(found)})" if len(known) < len(found) else ""
     return frame.told(known, "{:.0f}").removesuffix(" (one seed)") + some
+
+
+def minutes(path: Path, seeds: Sequence[str], step: int) -> list[float | None]:
+    """Return how long each seed took to a step, if it came there, by the clock and whatever ran beside it."""
+    took = {row["seed"]: float(row["seconds"]) / 60 for row in frame.read_rows(path) if int(row["step"]) == step}
+    return [took.get(seed) for seed in seeds]
 
 
 def means(rows: list[dict[str, str]], seed: str, step: int, what: str = "return") -> float | None:

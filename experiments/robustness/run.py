@@ -41,12 +41,21 @@ class Options(frame.Options):
 
 def plan(options: Options) -> frame.Work:
     """Check the options; return the work."""
+    return functools.partial(run, agents_of(options.folders))
+
+
+def agents_of(folders: Sequence[Path]) -> list[Path]:
+    """Return the last agents of runs of `entroflow train`.
+
+    Raises:
+        ValueError: for a folder that has none, or is named twice.
+    """
     agents = []
-    for folder in checks.distinct("folders", options.folders, "folders of runs"):
+    for folder in checks.distinct("folders", folders, "folders of runs"):
         agents += (found := sorted((folder / LAST).glob("seed=*")))
         if not found:
             raise checks.error("folders", repr(str(folder)), "a folder with trained agents", "make it: entroflow train")
-    return functools.partial(run, agents)
+    return agents
 
 
 def run(agents: Sequence[Path], job: frame.Job) -> tuple[frame.Row, list[Any]]:

@@ -9,6 +9,7 @@ import experiments
 from experiments import frame, summary
 from experiments.ablations import run as ablations
 from experiments.adaptive import table as adaptive
+from experiments.best_of import run as best_of
 from experiments.changes import report as changes
 from experiments.densities import table as densities
 from experiments.examples import run as examples
@@ -53,6 +54,7 @@ def variance_table():
         ("adaptive/table.md", lambda: adaptive.tables()["table.md"]),
         ("adaptive/fresh.md", lambda: adaptive.tables()["fresh.md"]),
         ("adaptive/lqr.md", lambda: adaptive.tables()["lqr.md"]),
+        ("best_of/table.md", lambda: best_of.table(rows("best_of/results.csv"))),
         ("robustness/table.md", lambda: robustness.table(rows("robustness/results.csv"))),
         ("robustness/preset/table.md", lambda: robustness.table(rows("robustness/preset/results.csv"))),
         ("changes/screen.md", lambda: changes.screened(rows("changes/screen.csv"))),
@@ -107,7 +109,9 @@ def test_the_pages_of_mujoco_have_the_long_runs():
     ("path", "make"),
     [
         ("mujoco/README.md", mujoco.table),
+        ("../docs/results.md", summary.of_defaults),
         ("../docs/results.md", summary.of_crossq),
+        ("../docs/results.md", lambda: summary.of_crossq(late=True)),
         ("mujoco/history.md", mujoco.learned),
         ("mujoco/history.md", wide.table),
         ("pendulum/README.md", pendulum.table),

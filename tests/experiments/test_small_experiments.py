@@ -22,6 +22,7 @@ from entroflow.rl import loop_gym
 from entroflow.storage import checkpoint, keeping
 from experiments import frame
 from experiments.ablations import run as ablations
+from experiments.best_of import run as best_of
 from experiments.mujoco import average, held
 from experiments.proposals import run as proposals
 from experiments.resume import run as resume
@@ -150,6 +151,24 @@ def test_robustness(tmp_path, monkeypatch, capsys):
     assert line.count("(1.00)") == 2
     assert robustness.main([str(tmp_path), "--out", str(tmp_path / "other")]) == 2
     assert "expected a folder with trained agents" in capsys.readouterr().err
+
+
+def test_best_of(tmp_path, monkeypatch):
+    """Every number of draws, all episodes; the best of one is a draw, and noise on observations is heard of."""
+    monkeypatch.setattr(best_of, "EPISODES", 2)
+    agent = entroflow.GaussianSAC("Pendulum-v1", seed=3, width=8, critic_width=8, depth=1)
+    agent.save(tmp_path / "run" / robustness.LAST / "seed=3")
+    for name, noise in (("plain", "0"), ("noisy", "0.1")):
+        out = ["--out", str(tmp_path / name), "--observation-noise", noise]
+        assert best_of.main([str(tmp_path / "run"), *out]) == 0
+    plain, noisy = (frame.read_rows(tmp_path / name / "results.csv") for name in ("plain", "noisy"))
+    assert [int(row["draws"]) for row in plain] == [draws for draws in best_of.DRAWS for _ in range(2)]
+    drawn = agent.evaluate(2, deterministic=False, seed=best_of.FIRST_EPISODE).returns
+    assert [float(row["return"]) for row in plain[:2]] == pytest.approx(drawn, abs=0.01)
+    best = agent.evaluate(2, seed=best_of.FIRST_EPISODE).returns
+    assert [float(row["return"]) for row in plain if row["draws"] == "16"] == pytest.approx(best, abs=0.01)
+    assert {row["return"] for row in plain}.isdisjoint(row["return"] for row in noisy)
+    assert "| Pendulum-v1 | 0 | 0.1 | Gaussian SAC | 1 |" in (tmp_path / "noisy" / "table.md").read_text()
 
 
 def test_resume_finds_what_is_different(tmp_path, monkeypatch):
