@@ -102,11 +102,15 @@ def check(changes: Mapping[str, Any], option: str = "setting") -> None:
 
 
 def known(name: str, names: Collection[str], option: str = "setting") -> str:
-    """Return a setting's name if it is one of these; else a `ValueError` says what it is called here, or is like."""
+    """Return a setting's name if it is one of these; else a `ValueError` says who has it, or what is like it."""
     import difflib
 
     from . import checks
 
+    if name in Changes.__annotations__ and name not in names:
+        theirs = [f" (elsewhere {there!r})" for there, here in ELSEWHERE.items() if here == name]
+        remedy = "leave it out, or choose others"
+        raise checks.error(option, f"{name!r}{''.join(theirs[:1])}", "one that this actor or this critic has", remedy)
     near = [] if name in names else difflib.get_close_matches(name, [*names, *ELSEWHERE], 1, 0.85)
     if near and (here := ELSEWHERE.get(near[0])) in names:
         raise checks.error(option, repr(name), "a name of these settings", f"here it is {here!r}")

@@ -36,7 +36,7 @@ def drive():
     with pytest.raises(ValueError, match="callback: got a StopTrainingOnMaxEpisodes, .*stop_at"):
         inspect.unwrap(callbacks.together)(their.StopTrainingOnMaxEpisodes(1))
     with pytest.raises(ValueError, match="env: got a DummyVecEnv, .*num_envs=3"):
-        sb3.environment(several, ())
+        sb3.environment([several])
 
 
 if INSTALLED:

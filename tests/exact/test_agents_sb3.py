@@ -14,6 +14,8 @@ from entroflow.agents.settings import change, of_algorithm, single, values
 from entroflow.names import ALGORITHMS, ELSEWHERE, Changes, Named, known
 from entroflow.rl import ACTORS
 
+TINY: dict[str, Any] = {"width": 8, "depth": 1, "critic_width": 8, "buffer_size": 300}
+
 
 @pytest.mark.parametrize(
     ("given", "expected"),
@@ -74,16 +76,33 @@ def test_what_is_refused_says_what_to_do(given, message):
 
 def test_the_policy_may_stand_before_the_environment():
     """As a name, in both positions and by keyword; what is none of the policies here is refused."""
-    assert sb3.environment("MlpPolicy", ("Pendulum-v1",)) == "Pendulum-v1"
-    assert sb3.environment("Pendulum-v1", (), "MultiInputPolicy") == "Pendulum-v1"
-    for arguments, message in [
-        (("MlpPolicy", ()), "leave the policy out"),
-        (("CnnPolicy", ("Pendulum-v1",)), "policy: got 'CnnPolicy'"),
-        (("Pendulum-v1", (3,)), "arguments: got 3, expected the environment alone"),
-        ((SimpleNamespace(num_envs=4), ()), "and num_envs=4"),
+    assert sb3.environment(("MlpPolicy", "Pendulum-v1")) == "Pendulum-v1"
+    assert sb3.environment(["Pendulum-v1"], "MultiInputPolicy") == "Pendulum-v1"
+    for given, message in [
+        (["MlpPolicy"], "leave the policy out"),
+        ([], "env: got none, expected an environment"),
+        (["CnnPolicy", "Pendulum-v1"], "policy: got 'CnnPolicy'"),
+        (["Pendulum-v1", 3], "arguments: got 3, expected the environment alone"),
+        ([SimpleNamespace(num_envs=4)], "and num_envs=4"),
     ]:
         with pytest.raises(ValueError, match=message):
-            sb3.environment(*arguments)
+            sb3.environment(given)
+
+
+def test_the_environment_may_be_named_as_there():
+    """Behind the policy, in its place or by its name, and one alone; none is a sentence, too."""
+    for agent in (
+        entroflow.GaussianSAC("MlpPolicy", env="Pendulum-v1", **TINY),
+        entroflow.GaussianSAC(policy="MlpPolicy", env="Pendulum-v1", **TINY),
+        entroflow.GaussianSAC(env="Pendulum-v1", **TINY),
+    ):
+        assert agent.task.name == "Pendulum-v1"
+    with pytest.raises(ValueError, match="^env: got none, expected an environment"):
+        entroflow.SAC("MlpPolicy")
+    with pytest.raises(ValueError, match="^env: got none, expected an environment"):
+        entroflow.SAC(policy="MlpPolicy")
+    with pytest.raises(ValueError, match="^arguments: got 'Hopper-v5', expected the environment alone"):
+        entroflow.SAC("Pendulum-v1", env="Hopper-v5")
 
 
 def test_the_types_without_jax_are_those_of_the_settings():
@@ -141,3 +160,14 @@ def test_what_agents_have_there_is_answered_by_what_does_it_here():
         _ = agent.nonsense
     assert agent.task.observation_space.shape == (3,) and agent.task.action_space.shape == (1,)
     assert agent.settings.discount == 0.99 and agent.state.temperature > 0 and agent.state.actor and agent.state.critic
+
+
+def test_a_setting_of_others_is_refused_by_the_name_that_was_given():
+    """The critic of CrossQ has no target networks: its refusal of `tau` hints at no other setting of its own."""
+    for how in ({"critic": "crossq"}, {"preset": "crossq"}):
+        with pytest.raises(ValueError, match=r"got 'critic_target_rate' \(elsewhere 'tau'\), .*; leave it out"):
+            entroflow.SACISFM("Pendulum-v1", tau=0.005, **how)
+    with pytest.raises(
+        ValueError, match="^setting: got 'candidates', expected one that this actor or this critic has;"
+    ):
+        entroflow.GaussianSAC("Pendulum-v1", candidates=8)

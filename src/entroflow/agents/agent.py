@@ -40,9 +40,9 @@ class SAC:
     `SACISFM`, `GaussianSAC` and `DenoisingSAC` are this with an actor of their own; so is `SAC(env, actor=mine)`.
 
     Args:
+        *given: the environment, `env`, alone; Stable-Baselines3's "MlpPolicy" may stand before it.
         env: the id of a registered environment, an environment from `gymnasium.make`, a function that makes one, or a
-            `FunctionalEnv`, with which all is compiled; Stable-Baselines3's "MlpPolicy" may stand before it.
-        *more: nothing else.
+            `FunctionalEnv`, with which all is compiled.
         seed: seed of everything random.
         preset: settings that belong together: one of `entroflow.agents.settings.PRESETS`.
         settings: all settings, in place of a preset.
@@ -64,8 +64,8 @@ class SAC:
 
     def __init__(
         self,
-        env: Env,
-        *more: Env,
+        *given: Env,
+        env: Env | None = None,
         seed: int = 0,
         preset: str = "default",
         settings: sets.Settings | None = None,
@@ -73,7 +73,8 @@ class SAC:
         tensorboard_log: str | Path | None = None,
         **changes: Unpack[names.Named],
     ):
-        found, seed = task(sb3.environment(env, more, changes.get("policy"))), checks.seed("seed", seed)
+        given = given if env is None else (*given, env)
+        found, seed = task(sb3.environment(given, changes.get("policy"))), checks.seed("seed", seed)
         named = sb3.translated(changes, 1 if settings is None else settings.num_envs)
         if settings is None and not named.keys() & {"actor", "critic"}:  # which may have settings of their own
             names.check(named)

@@ -1,6 +1,6 @@
 """The names that people bring from Stable-Baselines3: each does what it does there, or is refused with what does."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import gymnasium
@@ -42,18 +42,19 @@ def explained(agent: Any, name: str) -> NoReturn:
     raise AttributeError(f"{type(agent).__name__!r} object has no attribute {name!r}{here}", name=name, obj=agent)
 
 
-def environment(env: Any, more: tuple[Any, ...], policy: Any = None) -> Env:
+def environment(given: Sequence[Any], policy: Any = None) -> Env:
     """Return the environment among the arguments of `SAC(policy, env)` or `SAC(env)`.
 
-    A `ValueError` refuses policies that do not exist here, vector environments, and an argument too many.
+    A `ValueError` refuses policies that do not exist here, vector environments, and an argument too many or too few.
     """
-    if isinstance(env, str) and env.endswith("Policy"):
-        if not more:
-            raise checks.error("env", repr(env), "an environment", "pass 'Pendulum-v1', and leave the policy out")
-        policy, env, more = env, more[0], more[1:]
+    if given and isinstance(given[0], str) and given[0].endswith("Policy"):
+        policy, *given = given
     if policy is not None and policy not in POLICIES:
         remedy = "leave it out; a policy of your own is an actor, SAC(env, actor=mine)"
         raise checks.error("policy", f"{policy!r}", f"one of {', '.join(POLICIES)}", remedy)
+    if not given:
+        raise checks.error("env", "none", "an environment", "pass 'Pendulum-v1', and leave the policy out")
+    env, *more = given
     if more:
         raise checks.error("arguments", repr(more[0]), "the environment alone", "name all else, as in batch_size=512")
     if (count := getattr(env, "num_envs", None)) is not None and not isinstance(env, gymnasium.Env):

@@ -158,11 +158,11 @@ def changed(settings: Settings) -> dict[str, Any]:
 
 def signature(function: Callable[..., Any], algorithm: str) -> inspect.Signature:
     """Return a constructor's signature with every single setting in it, for editors and `help`."""
-    keyword = inspect.Parameter.KEYWORD_ONLY
+    keyword, either = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     own = {
-        part.name: part
+        part.name: inspect.Parameter(part.name, either) if part.name == "env" else part  # which may stand alone
         for part in list(inspect.signature(function).parameters.values())[1:]
-        if part.kind in (keyword, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        if part.kind in (keyword, either)
     }
     more = [inspect.Parameter(name, keyword, default=value) for name, value in values(of_algorithm(algorithm)).items()]
     return inspect.Signature([*own.values(), *more])
