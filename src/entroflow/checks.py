@@ -174,6 +174,8 @@ DIGITS = 400  # of a whole number in a file
 @contextlib.contextmanager
 def reachable(path: str | Path, expected: str = "a folder that can be read") -> Iterator[None]:
     """Say in one sentence that the system does not let a file or a folder be reached."""
+    if "\0" in str(path):  # of which Python says that a byte is embedded, and not where
+        raise error(str(path), "a NUL character in the name", expected, "leave it out")
     try:
         yield
     except OSError as problem:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import entroflow
 from entroflow import files, plotting
 from entroflow.export import programs
 from entroflow.storage import checkpoint, keeping, records
@@ -54,6 +55,12 @@ WRITERS = {
 def bare(monkeypatch):
     """As if TensorBoard were not installed."""
     monkeypatch.setattr(sinks, "find_spec", lambda name: None)
+
+
+@pytest.fixture(scope="module")
+def agent():
+    """An agent that has learned nothing."""
+    return entroflow.GaussianSAC("Pendulum-v1", width=8, depth=1, critic_width=8, buffer_size=300)
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -140,3 +147,22 @@ def test_what_a_kill_left_before_anything_was_written_is_no_run(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match="expected a new or an empty folder"):
         claim(tmp_path)
+
+
+NUL = "a\0b"
+PLACES = {
+    "system": lambda agent: entroflow.LQR.from_json(NUL),
+    "study": lambda agent: entroflow.sweep(NUL, "out"),
+    "study's folder": lambda agent: entroflow.sweep({"tasks": ["T-v0"], "algorithms": ["sac_isfm"], "steps": 9}, NUL),
+    "save": lambda agent: agent.save(NUL),
+    "export": lambda agent: agent.export(f"{NUL}.h"),
+    "log": lambda agent: agent.learn(9, log=NUL),
+    "controller": lambda agent: entroflow.lqr.design(*[[[1.0]]] * 4, temperature=1.0).to_json(f"{NUL}.json"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_name_with_a_nul_character_is_refused_in_one_sentence(name, agent):
+    """Python says that a byte is embedded, and not where."""
+    with pytest.raises(ValueError, match=r"^a\\x00b.*: got a NUL character in the name, expected .*; leave it out\.$"):
+        PLACES[name](agent)

@@ -37,7 +37,9 @@ def agents_in(folder: Path, checkpoint: str = "last") -> list[Path]:
 
 def refuse_runs(folder: Path) -> None:
     """Raise if a folder holds a run, of which an agent beside its files would be taken for the run's."""
-    if any((folder / name).exists() for name in (CONFIG, POLICIES)):
+    with checks.reachable(folder, "a folder to write to"):
+        holds = any((folder / name).exists() for name in (CONFIG, POLICIES))
+    if holds:
         remedy = f"pass for example {str(folder / 'agent')!r}"
         raise checks.error("path", f"{str(folder)!r}, which holds a run", "a folder of its own for the agent", remedy)
 

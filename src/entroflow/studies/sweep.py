@@ -53,7 +53,9 @@ def sweep(
         study = {"tasks": ["Pendulum-v1"], "algorithms": ["sac_isfm", "gaussian_sac"], "seeds": 5, "steps": 20_000}
         entroflow.sweep(study, "out/pendulum")
     """
-    plan, out, console = read(study), Path(out).resolve(), console or Console(quiet=True)
+    plan, console = read(study), console or Console(quiet=True)
+    with checks.reachable(out, "a folder to write to"):
+        out = Path(out).resolve()
     if missing := [name for name in ("ray", *["optuna"] * bool(plan.search)) if find_spec(name) is None]:
         remedy = f"run: {checks.install('ray')}"
         raise checks.error("sweep", f"no package {missing[0]}", "what the extra ray brings", remedy)
