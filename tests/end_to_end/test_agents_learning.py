@@ -17,6 +17,7 @@ import entroflow
 from entroflow.agents import callbacks, compiled, learning, progress
 from entroflow.cli import main
 from entroflow.rl import MLPCritic, loop_gym, loop_scheduled
+from entroflow.storage import curves
 
 from .reach import Reach
 
@@ -79,6 +80,18 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(recorded, tmp_path, wa
         assert main(["resume", str(out)]) == 0
     for name in ("metrics.csv", "evaluations.csv"):
         assert table(out / name) == table(recorded[0] / name)
+
+
+def test_a_run_that_was_made_longer_has_no_old_figure(tmp_path, monkeypatch):
+    """Killed between its last checkpoint and the new figure, it has not come to its end, which a study is to see."""
+    out = tmp_path / "run"
+    made(TASK).learn(22, log=out, **EVERY)
+    assert (out / "learning_curve.png").exists()
+    monkeypatch.setattr(curves, "draw_learning_curve", lambda folder: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        made(TASK).learn(25, log=out, resume=True, **EVERY)
+    assert table(out / "evaluations.csv")[-1]["step"] == "25"
+    assert not list(out.glob("learning_curve.*"))
 
 
 def test_a_folder_with_another_run_is_refused(recorded):

@@ -147,6 +147,8 @@ class Run:
         there or the checkpoints do not fit.
         """
         with lock(self.out):
+            for kind in ("png", "pdf"):  # of a run that is made longer: a study knows by it what came to its end
+                (self.out / f"learning_curve.{kind}").unlink(missing_ok=True)
             writer = records.create(self.out, **self.config) if new else self.restore()
             with writer, display(self.training, self.steps, self.console) as live:
                 finished = self.train(writer, live)
