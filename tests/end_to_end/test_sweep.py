@@ -292,6 +292,72 @@ def test_what_a_search_suggests_twice_is_trained_once_at_a_time(tmp_path, monkey
     assert begun == [0, 1, 2] and len(set(ended)) == 1
 
 
+@pytest.fixture
+def noted(monkeypatch):
+    """What Ray is asked to run, which is only noted; it goes on with what lies in a folder ray-0."""
+    from ray import tune
+
+    from entroflow.studies import running
+
+    found: list[dict] = []
+
+    class Tuner(tune.Tuner):
+        def __init__(self, _, **given):
+            found.append(given)
+
+        @classmethod
+        def can_restore(cls, path):
+            return path.endswith("ray-0")
+
+        @classmethod
+        def restore(cls, path, *_, **__):
+            folders = Path(path.removeprefix("file://")).glob("*/checkpoint_*")
+            told = [(json.loads((folder / "trial.json").read_text()), folder) for folder in folders]
+            results = [SimpleNamespace(config={"trial": one}, checkpoint=SimpleNamespace(path=at)) for one, at in told]
+            return SimpleNamespace(get_results=lambda: results)
+
+    monkeypatch.setattr(tune, "Tuner", Tuner)
+    monkeypatch.setattr(tune, "report", lambda *_, **__: None)
+    monkeypatch.setattr(tune, "get_checkpoint", lambda: None)
+    return running, found
+
+
+def test_a_study_that_is_made_longer_goes_on_from_its_storage(tmp_path, monkeypatch, noted):
+    """Where its machines share no disk, a trial begins from what the shorter one left there, a new one from nothing."""
+    (running, asked), place = noted, tmp_path / "storage"
+    study = read(STUDY | {"storage": f"file://{place}", "seeds": 2})
+    left = place / "ray-0" / study.trials[0].name / "checkpoint_000004"
+    left.mkdir(parents=True)
+    (left / "trial.json").write_text(json.dumps(study.trials[0]._replace(steps=50)._asdict()))
+    assert len(list(running.tuners(study, tmp_path / "out", 1, resume=True))) == 2
+    config, begun = asked[0]["param_space"], {}
+    monkeypatch.setattr(trial, "run", lambda one, folder, _: begun.update({one.name: os.listdir(folder)}))
+    for told in config["trial"]["grid_search"]:
+        trial.work(config | {"trial": told})
+    assert begun == {study.trials[0].name: ["trial.json"], study.trials[1].name: []}
+
+
+def test_what_a_search_suggests_twice_shares_no_folder_of_the_storage(tmp_path, noted):
+    """Checkpoints of one are not written among those of the other; home comes the one that was trained to its end."""
+    from ray import tune
+
+    (running, asked), place = noted, f"file://{tmp_path}/storage"
+    study = read(STUDY | {"search": {"settings": {"depth": [1, 2]}}, "storage": place})
+    running.new_tuner(study, tmp_path, study.trials, 1, "ray-1", {})
+    config = asked[0]["param_space"] | {"search": {"depth": 1}}
+    ended = [SimpleNamespace(config=config, trial_id=f"{i}", last_result={}, checkpoint=None) for i in range(2)]
+    assert len({asked[0]["tune_config"].trial_dirname_creator(one) for one in ended}) == 2
+    home = tmp_path / "trials" / trial.of_config(config).name
+    for one, step in zip(ended, (100, 40), strict=True):
+        (folder := tmp_path / f"{step}" / f"checkpoints/step={step}").mkdir(parents=True)
+        (folder / "checkpoint.json").touch()
+        (tmp_path / f"{step}" / "evaluations.csv").write_text(f"{step}")
+        (tmp_path / "100" / "learning_curve.png").touch()
+        one.checkpoint = tune.Checkpoint.from_directory(tmp_path / f"{step}")
+        running.Watch().on_trial_complete(1, [], one)
+    assert (home / "evaluations.csv").read_text() == "100"
+
+
 def test_settings_come_from_a_file(tmp_path, capsys):
     """JSON or TOML; what is set on the command line counts before them; another one's settings are refused."""
     (tmp_path / "a.json").write_text('{"width": 8, "batch_size": 16, "target_entropy": null}')

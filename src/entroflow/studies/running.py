@@ -75,9 +75,11 @@ class Watch(tune.Callback):
         _displays[-1].show([(each.status, each.config, each.last_result or {}) for each in trials])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Bring a trial's folder home."""
+        """Bring a trial's folder home; one that was stopped takes not the place of the same one at its end."""
         if trial.checkpoint and not trial.config["shared"] and not trial.last_result.get("failed"):
-            trial.checkpoint.to_directory(Path(trial.config["out"], one.of_config(trial.config).name))
+            found = one.of_config(trial.config)
+            if not one.finished(found, folder := Path(trial.config["out"], found.name)):
+                trial.checkpoint.to_directory(folder)
 
 
 def conduct(study: Study, out: Path, memory: int, display: Display, *, resume: bool) -> list[Trial]:
@@ -99,28 +101,40 @@ def conduct(study: Study, out: Path, memory: int, display: Display, *, resume: b
 def tuners(study: Study, out: Path, memory: int, *, resume: bool) -> Iterator[tune.Tuner]:
     """Yield what goes on with earlier processes' work, where that is Ray's to know, then what runs the rest."""
     root, number = study.storage or str(out), 0
+    before: dict[str, str] = {}  # by trial, its last checkpoint in the storage
     if study.search or study.storage:
         while tune.Tuner.can_restore(path := f"{root}/ray-{number}"):
             if not resume:
                 raise checks.error("storage", repr(path), "a place without a study", "name another one, or --resume")
-            yield tune.Tuner.restore(path, worker(study, memory), resume_unfinished=True, resume_errored=True)
+            tuner = tune.Tuner.restore(path, worker(study, memory), resume_unfinished=True, resume_errored=True)
+            yield tuner
+            for result in tuner.get_results():
+                if result.checkpoint:
+                    places = [path, *Path(result.checkpoint.path).parts[-2:]]
+                    before[one.of_config(result.config or {}).name] = "/".join(places)
             number += 1
         if study.search and number:
             return
     else:
         shutil.rmtree(out / "ray-0", ignore_errors=True)
     if waiting := [trial for trial in study.trials if not one.finished(trial, out / "trials" / trial.name)]:
-        yield new_tuner(study, out, waiting, memory, f"ray-{number}")
+        yield new_tuner(study, out, waiting, memory, f"ray-{number}", before)
     if not study.search and not study.storage:
         shutil.rmtree(out / "ray-0", ignore_errors=True)
 
 
-def new_tuner(study: Study, out: Path, waiting: list[Trial], memory: int, name: str) -> tune.Tuner:
-    """Return what runs the waiting trials, or searches settings; `name` is that of Ray's own folder."""
+def new_tuner(
+    study: Study, out: Path, waiting: list[Trial], memory: int, name: str, before: dict[str, str]
+) -> tune.Tuner:
+    """Return what runs the waiting trials, or searches settings.
+
+    `name` is that of Ray's own folder; `before` are, by trial, the checkpoints to begin from.
+    """
     config: dict[str, Any] = {"out": str(out / "trials"), "shared": study.storage is None, "cores": study.needs.cores}
-    config["objective"] = study.search.objective if study.search else "final"
+    config |= {"before": before, "objective": study.search.objective if study.search else "final"}
     how: dict[str, Any] = {"reuse_actors": True}
-    how["trial_dirname_creator"] = lambda trial: one.of_config(trial.config).name
+    twice = study.search is not None  # the same settings may be suggested; a folder of Ray's is of one trial
+    how["trial_dirname_creator"] = lambda trial: one.of_config(trial.config).name + f"-{trial.trial_id}" * twice
     if study.search:
         from .search import searched, space
 
