@@ -209,3 +209,35 @@ def test_mujocos_camera_follows():
     assert followed({"distance": 4.0}, Model()) == followed(None, Model()) == 5
     assert followed({"trackbodyid": 2}, Model()) == -1
     video._follow(gymnasium.Env())  # has no such camera
+
+
+def test_an_environment_that_fails_is_told_in_one_sentence(tmp_path, monkeypatch):
+    """In a reset and in a step, as where it is trained on; no half of a film is left."""
+    monkeypatch.setattr(Painter, "step", lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match=r"^Painter.step failed \(ZeroDivisionError: division by zero\)"):
+        record("Painter-v0", act, tmp_path / "film.gif")
+    monkeypatch.setattr(Painter, "reset", lambda self, **_: self.missing)
+    with pytest.raises(ValueError, match=r"^Painter.reset failed \(AttributeError: .*'missing'\)"):
+        record("Painter-v0", act, tmp_path / "film.gif")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", [".", "..", "films"])
+def test_a_folder_is_no_film(tmp_path, place):
+    """What is above has no name, to which an ending could be added."""
+    (tmp_path / "films").mkdir()
+    with pytest.raises(ValueError, match="^path: got the folder .*, expected the name of a film; add one, such as"):
+        record("Painter-v0", act, tmp_path / place)
+
+
+@pytest.mark.parametrize("fps", [7, 24, 30, 60])
+def test_a_gif_lasts_as_long_as_what_it_shows(tmp_path, monkeypatch, fps):
+    """Its frames last whole hundredths of a second, of which 30 a second are no multiple: on average they are right."""
+    monkeypatch.setitem(Painter.metadata, "render_fps", fps)
+    with Image.open(record("Painter-v0", act, tmp_path / "film.gif", episodes=4).path) as film:
+        seconds = 0.0
+        for i in range(film.n_frames):
+            film.seek(i)
+            seconds += film.info["duration"] / 1000
+    kept = range(0, 4 * (LENGTH + 1), int(np.ceil(fps / video.GIF_FPS)))
+    assert abs(seconds - len(kept) * kept.step / fps) <= 0.006

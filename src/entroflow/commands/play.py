@@ -7,6 +7,7 @@ from ctypes.util import find_library
 from rich.console import Console
 from rich.table import Table
 
+from .. import checks
 from ..options import EvalOptions, ExportOptions, WatchOptions
 from ..storage.folder import cache_compilations
 from ..storage.places import agents_in
@@ -58,6 +59,8 @@ def watch(command: WatchOptions) -> int:
 def export(command: ExportOptions) -> int:
     """Write a policy as a file that runs without this library; return the exit code."""
     agents_in(command.folder)
+    if command.out.is_dir():
+        raise checks.error("--out", f"the folder {str(command.out)!r}", "the name of a file", "add one")
     from ..agents import load
     from ..export import acting, write
     from ..export.programs import NEEDS

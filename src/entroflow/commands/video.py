@@ -15,6 +15,7 @@ from PIL import Image
 from .. import checks, files
 from ..agents import specification
 from ..agents.refusals import install
+from ..envs.episodes import watching
 from ..names import COMPILED
 
 STEPS, SIDE = 1000, 640  # of an episode, and pixels of the longest side, at most
@@ -53,13 +54,16 @@ def record(
 
     def frames() -> Iterator[Image.Image]:
         for episode in range(episodes):
-            obs, _ = env.reset(seed=seed + episode)
+            with watching(env, "reset"):
+                obs, _ = env.reset(seed=seed + episode)
             yield _render(env, env_id)
             rewards.append([])
             ended = False
             while not ended and len(rewards[-1]) < STEPS:
-                obs, reward, terminated, truncated, _ = env.step(act(obs))
-                rewards[-1].append(float(reward))
+                action = act(obs)
+                with watching(env, "step"):
+                    obs, reward, terminated, truncated, _ = env.step(action)
+                    rewards[-1].append(float(reward))
                 ended = terminated or truncated
                 yield _render(env, env_id)
 
@@ -77,6 +81,8 @@ def record(
 def _film(path: Path) -> Path:
     """Choose the format by the ending, or by what is installed."""
     ffmpeg = _ffmpeg()
+    if path.is_dir():
+        raise checks.error("path", f"the folder {str(path)!r}", "the name of a film", "add one, such as film.gif")
     if not path.suffix:
         return path.with_suffix(".mp4" if ffmpeg else ".gif")
     if path.suffix not in (".mp4", ".gif"):
@@ -170,7 +176,7 @@ def _mp4(path: Path, fps: float, frames: Iterator[Image.Image]) -> None:
 
 
 def _gif(path: Path, fps: float, frames: Iterator[Image.Image]) -> None:
-    """Write a GIF; frames that come too fast for GIFs are left out."""
+    """Write a GIF; frames that come too fast for GIFs are left out, and they count hundredths of a second."""
     stride = int(np.ceil(fps / GIF_FPS))
 
     def small(image: Image.Image) -> Image.Image:
@@ -178,4 +184,5 @@ def _gif(path: Path, fps: float, frames: Iterator[Image.Image]) -> None:
         return image.quantize(128, dither=Image.Dither.NONE)
 
     first, *others = [small(image) for i, image in enumerate(frames) if i % stride == 0]
-    first.save(path, save_all=True, append_images=others, duration=1000 * stride / fps, loop=0)
+    ends = 10 * np.rint(100 * stride / fps * np.arange(len(others) + 2))  # milliseconds, in real time on the whole
+    first.save(path, save_all=True, append_images=others, duration=np.diff(ends).tolist(), loop=0)

@@ -27,14 +27,14 @@ class NotCopied(Exception):
 
 def reset(env: gymnasium.Env, seed: int | None = None) -> Float[np.ndarray, " n"]:
     """Begin an episode."""
-    with _watching(env, "reset"):
+    with watching(env, "reset"):
         obs, _ = _parts(env.reset() if seed is None else env.reset(seed=seed), "observation, info")
         return _single(env, obs)
 
 
 def step(env: gymnasium.Env, action: Float[np.ndarray, "..."]) -> tuple[Float[np.ndarray, " n"], float, bool, bool]:
     """Take one step."""
-    with _watching(env, "step"):
+    with watching(env, "step"):
         given = env.step(action.copy())
         obs, reward, *ends, _ = _parts(given, "observation, reward, terminated, truncated, info")
         if np.ndim(reward) or np.asarray(reward).dtype.kind not in "biuf":
@@ -81,7 +81,8 @@ def _deepcopy(env: gymnasium.Env, memo: dict[int, Any]) -> gymnasium.Env:
 
 
 @contextlib.contextmanager
-def _watching(env: gymnasium.Env, method: str) -> Iterator[None]:
+def watching(env: gymnasium.Env, method: str) -> Iterator[None]:
+    """Say in one sentence what went wrong in an environment's method."""
     try:
         yield
     except Exception as problem:
