@@ -133,6 +133,22 @@ def test_the_policies_of_these_tests_are_no_gaussians(folder, name):
     assert np.abs(log_prob - still).max() > 0.05
 
 
+@pytest.mark.parametrize("algorithm", ["SACISFM", "DenoisingSAC"])
+def test_files_are_in_single_precision_also_under_64_bit_jax(tmp_path, algorithm):
+    """And give the actions of the policy, of a single draw and of the best of several."""
+    with jax.enable_x64(True):
+        agent = getattr(entroflow, algorithm)("Reach-v0", width=8, depth=1, critic_width=8)
+        for kind in ("onnx", "stablehlo"):
+            agent.export(tmp_path / f"best.{kind}", best_of=2)
+        agent.export(tmp_path / "one.onnx")
+        noise = inputs(export.acting(agent.config, agent.state, 1), 1)[1]
+        expected = agent.policy.push(jnp.zeros(2), jnp.asarray(noise[0], float))
+    session = onnxruntime.InferenceSession(tmp_path / "one.onnx")
+    action = session.run(None, {"obs": np.zeros((1, 2), np.float32), "noise": noise})[0]
+    assert action.dtype == np.float32
+    np.testing.assert_allclose(action[0], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_agents_export_what_they_draw(tmp_path):
     """`agent.export` writes the policy whose density `log_prob` gives, and the command writes the same file."""
     agent = entroflow.SACISFM("Reach-v0", width=8, depth=1, critic_width=8)
@@ -191,3 +207,13 @@ def test_half_a_file_is_refused(folder, share):
     with pytest.raises(Exception, match="(?i)protobuf|parse"):
         onnxruntime.InferenceSession(whole[: int(share * len(whole))])
     assert onnx.load_from_string(whole).producer_name == "entroflow"
+
+
+def test_a_folder_is_no_name_of_a_file(tmp_path, monkeypatch, capsys):
+    """Refused before anything is loaded; what stands above has no name, to which an ending could be added."""
+    monkeypatch.chdir(tmp_path)
+    entroflow.GaussianSAC("Reach-v0", width=8, depth=1, critic_width=8).save("agent")
+    for out in (".", "..", "agent"):
+        assert cli.main(["export", "agent", "--format", "c", "--out", out]) == 2
+        assert f"--out: got the folder '{out}', expected the name of a file; add one." in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["agent"]

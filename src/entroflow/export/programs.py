@@ -61,6 +61,7 @@ def sampling(policy: Any) -> Program:
         missing = [part for part in ("noise_shape", "push", "obs_units") if not hasattr(policy, part)]
         remedy = f"give it {' and '.join(missing) or 'what is missing'}, see NoisePolicy"
         raise checks.error("policy", type(policy).__name__, "one that makes actions of given noise", remedy)
+    policy = jax.tree.map(_single, policy)
     obs_size = policy.obs_units.mean.shape[0]
     if isinstance(policy, NoiseDensityPolicy):
         return Program(policy.push_and_log_prob, obs_size, policy.noise_shape, ("action", "log_prob"))
@@ -69,6 +70,7 @@ def sampling(policy: Any) -> Program:
 
 def acting(config: sac.Config, state: sac.State, best_of: int) -> Program:
     """Return what draws actions from an agent's policy and takes the best by Q; of one, `sampling`."""
+    state = jax.tree.map(_single, state)
     one = sampling(sac.policy(config, state, average=True))
     if checks.positive_int("best_of", best_of) == 1:
         return one
@@ -94,17 +96,23 @@ def write(path: str | Path, program: Program) -> Path:
         given = f"{str(path)!r} without the package {NEEDS[path.suffix]}"
         raise checks.error("format", given, "it installed", checks.install("export")) from None
     parts = program.function, program.inputs, program.outputs
-    if path.suffix == ".stablehlo":
-        content = _stablehlo(program)
-    elif path.suffix == ".onnx":
-        from .onnx_graph import to_onnx  # brings ONNX
+    with jax.enable_x64(False):  # files are in single precision
+        if path.suffix == ".stablehlo":
+            content = _stablehlo(program)
+        elif path.suffix == ".onnx":
+            from .onnx_graph import to_onnx  # brings ONNX
 
-        content = to_onnx(*parts).SerializeToString()
-    else:
-        content = to_c(*parts, path.stem)
+            content = to_onnx(*parts).SerializeToString()
+        else:
+            content = to_c(*parts, path.stem)
     with checks.reachable(path, "a file to write to"):
         replace(path, content)
     return path
+
+
+def _single(leaf: Any) -> Any:
+    """Return numbers in the precision of files."""
+    return leaf.astype(np.float32) if getattr(leaf, "dtype", None) == np.float64 else leaf
 
 
 def _stablehlo(program: Program) -> bytes:
