@@ -574,6 +574,8 @@ def test_unreadable_systems_are_refused(capsys, tmp_path, content, words):
         (["--candidates", "1025"], "--candidates: got '1025'"),
         (["--candidates", "99999999999"], "--candidates: got '99999999999'"),
         (["--candidates", ""], "--candidates: got ''"),
+        (["--candidates", "00512345"], "--candidates: got '00512345'"),
+        (["--algorithm", "gaussian_sac", "--candidates", "16"], "--candidates: got 16 with gaussian_sac, expected 8;"),
         (["--stepss", "3"], "--steps"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

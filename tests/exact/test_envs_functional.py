@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from entroflow.envs import EnvState, FunctionalEnv, GymAdapter, LQREnv, reset, step
+from entroflow.envs import EnvState, FunctionalEnv, GymAdapter, LQREnv, make_compiled, reset, step
 from entroflow.envs.episodes import time_limit
 from entroflow.envs.functional import check
 from entroflow.lqr import LQR, sample_noise, simulate, systems
@@ -219,3 +219,9 @@ def test_gymnasium_is_told_the_time_limit() -> None:
     """So that evaluations of long episodes are not cut off."""
     env = Counter(end=jnp.float32(5), action_low=-jnp.ones(1), action_high=jnp.ones(1), time_limit=12_345)
     assert time_limit(GymAdapter(env)) == 12_345
+
+
+def test_a_task_in_jax_that_is_misspelt_is_answered_by_the_names():
+    """As everywhere else."""
+    with pytest.raises(ValueError, match=r"^env: got 'mjx/Hoper', expected one of .*; did you mean 'mjx/Hopper'\.$"):
+        make_compiled("mjx/Hoper")

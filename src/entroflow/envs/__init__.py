@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import gymnasium
 
-from entroflow import later
+from entroflow import checks, later
 from entroflow.names import COMPILED
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ for _name, _maker in {"entroflow/LQR-v0": "make_lqr", "entroflow/MultiGoal-v0": 
 
 def make_compiled(name: str) -> "FunctionalEnv":
     """Make one of our tasks in JAX by its id, one of `entroflow.names.COMPILED`; a `ValueError` says what it lacks."""
-    if name == "jax/Pendulum":
+    if checks.choice("env", name, COMPILED) == "jax/Pendulum":
         from entroflow.envs.pendulum import PendulumEnv
 
         return PendulumEnv()

@@ -64,8 +64,10 @@ def settings(
     if preset == "paper":
         actor, one["soft_value"] = dataclasses.replace(actor, ess_floor=0.0), "action"
     if algorithm == "gaussian_sac":
-        if preset != "default":
-            raise checks.error("--preset", f"{preset!r} with {algorithm}", "'default'", "choose sac_isfm, whose it is")
+        for option, given, none in (("preset", preset, "default"), ("candidates", candidates, 8)):
+            if given != none:
+                told = f"{given!r} with {algorithm}"
+                raise checks.error(f"--{option}", told, repr(none), "choose sac_isfm, whose it is")
         actor = Gaussian(width=64, depth=2, states=512, rate=1e-2, average=0.1)
     if begun:
         one["width"] = 128
@@ -104,7 +106,7 @@ def plan(options: LQROptions, lqr: LQR) -> list[Run]:
 
 def candidates(given: str) -> int:
     """Read the option `--candidates`; raise a ValueError if it is no number of candidates."""
-    if given.isdecimal() and 2 <= int(given[:5]) <= MOST_CANDIDATES:
+    if given.isdecimal() and len(given) < 5 and 2 <= int(given) <= MOST_CANDIDATES:
         return int(given)
     expected = f"a whole number from 2 to {MOST_CANDIDATES}"
     raise checks.error("--candidates", repr(given), expected, "pass for example 8")
