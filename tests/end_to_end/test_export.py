@@ -144,7 +144,7 @@ def test_files_are_in_single_precision_also_under_64_bit_jax(tmp_path, algorithm
         noise = inputs(export.acting(agent.config, agent.state, 1), 1)[1]
         expected = agent.policy.push(jnp.zeros(2), jnp.asarray(noise[0], float))
     session = onnxruntime.InferenceSession(tmp_path / "one.onnx")
-    action = session.run(None, {"obs": np.zeros((1, 2), np.float32), "noise": noise})[0]
+    action = np.asarray(session.run(None, {"obs": np.zeros((1, 2), np.float32), "noise": noise})[0])
     assert action.dtype == np.float32
     np.testing.assert_allclose(action[0], expected, rtol=1e-5, atol=1e-5)
 

@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -299,9 +300,9 @@ def noted(monkeypatch):
 
     from entroflow.studies import running
 
-    found: list[dict] = []
+    found, real = list[dict](), cast(Any, tune.Tuner)
 
-    class Tuner(tune.Tuner):
+    class Tuner(real):
         def __init__(self, _, **given):
             found.append(given)
 
