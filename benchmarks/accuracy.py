@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from entroflow.densities import Density, get
 from entroflow.flow import AdaptiveSolver, ClosedForm, FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.flow.divergence import DivergenceMethod, ExactJVP, Hutchinson
 from entroflow.isfm import FitConfig, improve
+from experiments.densities.targets import Density, get
 
 from .measure import Row, in_turns
 
@@ -48,7 +48,7 @@ def measure(name: str, rounds: int) -> Row:
     """Measure errors and times of log π of given actions, for a flow that ISFM has fitted to a multimodal density.
 
     Args:
-        name: the density's name, see `entroflow.densities`.
+        name: the density's name, see `experiments.densities.targets`.
         rounds: number of rounds over all settings.
 
     Returns:

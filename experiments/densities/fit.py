@@ -22,7 +22,6 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from entroflow import optimise
-from entroflow.densities import Density
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.flow.velocity import VelocityField
 from entroflow.isfm import (
@@ -33,6 +32,8 @@ from entroflow.isfm import (
     stein_control,
 )
 from entroflow.isfm.regression import LEAST_FISHER
+
+from .targets import Density
 
 OBS = (0.0,)  # the single state
 

@@ -19,13 +19,13 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 from rich.table import Table
 
 from entroflow import checks
-from entroflow.densities import Density, get, names
 from entroflow.diagnostics import sample_w2
 from entroflow.flow import FlowPolicy, RungeKutta
 
 from .. import frame
 from . import fit as fitting
 from .figures import Picture, density_figure
+from .targets import Density, get, names
 
 EVALUATIONS = 20  # rows of metrics.csv per target and seed
 ESTIMATE = 2000  # samples of one estimate of log Z, as peers use

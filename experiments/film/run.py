@@ -18,12 +18,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from entroflow.envs.multigoal import MultiGoal
 from entroflow.flow import Box, FlowPolicy, RungeKutta, VelocityNetwork
 from entroflow.isfm import FitConfig, Fitted, UniformProposal, improve
-from entroflow.multigoal import MultiGoal, Solution, solve
 from entroflow.plotting import LEARNED, OTHER, STYLE, new_figure
 
 from .. import frame
+from ..multigoal.exact import Solution, solve
 
 ALPHA, ORIGIN = 0.5, np.zeros(2)
 STEPS, CANDIDATES, WIDTH = 1500, 256, 64

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from entroflow.multigoal.exact import Solution
-from entroflow.multigoal.world import GOALS
+from entroflow.envs.multigoal import GOALS
+
+from .exact import Solution
 
 CELLS = 16  # of a histogram, in each direction
 

@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from entroflow.envs import MultiGoalEnv
 from entroflow.flow import FlowPolicy, RungeKutta
-from entroflow.multigoal import Solution
 from entroflow.rl import sac
 
 from .. import frame
@@ -32,6 +31,7 @@ from .distance import (
     soft_return_gap,
     total_variation,
 )
+from .exact import Solution
 
 STATES = 24  # visited by the optimal policy, at which policies are compared
 POINTS = 48  # of the grid of actions on which densities are compared, in each direction; a multiple of CELLS

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from rich.table import Table
 
-from entroflow.multigoal import MultiGoal, Solution
-from entroflow.multigoal.world import GOALS
+from entroflow.envs.multigoal import GOALS, MultiGoal
 from entroflow.plotting import LEARNED, NAMES, QUIET, STYLE, new_figure, save
 
 from .. import frame
+from .exact import Solution
 from .measure import Measured
 
 SHOWN = 60  # trajectories of a picture

@@ -22,13 +22,14 @@ from jaxtyping import Array, Key
 from entroflow import checks
 from entroflow.devices import mesh_of, use_all_cores
 from entroflow.envs import MultiGoalEnv
+from entroflow.envs.multigoal import MultiGoal
 from entroflow.flow import Box
-from entroflow.multigoal import MultiGoal, Solution, solve
 from entroflow.rl import MLPCritic, loop_jax, sac
 from entroflow.rl.actors import Actor, Denoising, Flow, Gaussian
 
 from .. import frame
 from . import measure, report
+from .exact import Solution, solve
 
 ENVIRONMENTS = 128  # of each run
 EXPLORATION = 2.0  # noise scale of the most exploratory environment; the others are spread from one to it

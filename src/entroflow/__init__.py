@@ -13,7 +13,6 @@ from entroflow import later
 if TYPE_CHECKING:
     from entroflow import (
         agents,
-        densities,
         diagnostics,
         envs,
         exact,
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
         flow,
         isfm,
         lqr,
-        multigoal,
         rl,
         storage,
         studies,
@@ -39,7 +37,6 @@ __all__ = [
     "GaussianSAC",
     "__version__",
     "agents",
-    "densities",
     "diagnostics",
     "envs",
     "exact",
@@ -48,7 +45,6 @@ __all__ = [
     "isfm",
     "load",
     "lqr",
-    "multigoal",
     "rl",
     "storage",
     "studies",

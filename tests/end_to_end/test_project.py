@@ -26,7 +26,7 @@ LAYERS = [
     {"files", "later"},
     {"checks", "stopping", "types", "devices", "plotting"},
     {"compiling", "kept", "staging"},
-    {"memory", "moments", "fields", "optimise", "lqr", "densities", "multigoal"},
+    {"memory", "moments", "fields", "optimise", "lqr"},
     {"names"},
     {"options"},
     {"diagnostics", "flow", "envs"},

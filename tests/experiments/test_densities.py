@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from entroflow.densities import get
 from entroflow.storage import keeping
 from experiments import frame
 from experiments.densities import fit, run
+from experiments.densities.targets import get
 
 SMALL = {"EVALUATIONS": 4, "ESTIMATE": 200, "REPETITIONS": 3, "W2_SAMPLES": 100, "FLOORS": 2, "GRID": 21, "PATHS": 8}
 CONFIG = functools.partial(

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from entroflow.densities import double_well, two_moons
 from entroflow.isfm import Control
 from experiments.densities import fit as densities_fit
 from experiments.densities import run as densities_study
+from experiments.densities.targets import double_well, two_moons
 
 CONFIG = densities_fit.Config(points=24, times=6, width=8)
 

@@ -9,8 +9,9 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from entroflow.multigoal import MultiGoal, solve
+from entroflow.envs.multigoal import MultiGoal
 from experiments.film import run as film
+from experiments.multigoal.exact import solve
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from entroflow.multigoal import MultiGoal, solve
-from entroflow.multigoal.world import GOALS
+from entroflow.envs.multigoal import GOALS, MultiGoal
 from experiments.multigoal import distance
+from experiments.multigoal.exact import solve
 
 ALPHA, POINTS = 0.5, 100
 

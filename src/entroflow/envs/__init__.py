@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from entroflow.envs.functional import EnvState, FunctionalEnv, advance, reset, step
     from entroflow.envs.gym_adapter import GymAdapter, make_lqr, make_multigoal
     from entroflow.envs.lqr import LQREnv
-    from entroflow.envs.multigoal import MultiGoalEnv
+    from entroflow.envs.multigoal import MultiGoal, MultiGoalEnv
     from entroflow.envs.pendulum import PendulumEnv
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "FunctionalEnv",
     "GymAdapter",
     "LQREnv",
+    "MultiGoal",
     "MultiGoalEnv",
     "PendulumEnv",
     "SwingUp",
@@ -38,7 +39,8 @@ __all__ = [
     "step",
 ]
 
-_HOMES = {"LQREnv": ".lqr", "MultiGoalEnv": ".multigoal", "PendulumEnv": ".pendulum"}
+_HOMES = {"LQREnv": ".lqr", "PendulumEnv": ".pendulum"}
+_HOMES |= dict.fromkeys(("MultiGoal", "MultiGoalEnv"), ".multigoal")
 _HOMES |= dict.fromkeys(("ControlEnv", "DeadBand", "DoubleWell", "SwingUp"), ".control")
 _HOMES |= dict.fromkeys(("EnvState", "FunctionalEnv", "advance", "reset", "step"), ".functional")
 _HOMES |= dict.fromkeys(("GymAdapter", "make_lqr", "make_multigoal"), ".gym_adapter")

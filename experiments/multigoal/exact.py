@@ -6,7 +6,7 @@ The future depends on the next state s' = clip(s + a) only, so that the soft Bel
     V(s)  = α log ∫ exp( (U(clip(s + a)) − c ‖a‖²) / α ) da,     c the scaled action cost,
 
 that is, exp(U/α), continued past the walls by its values there, is convolved with a Gaussian kernel cut off at the box
-of actions: one coordinate at a time. Iterated to its fixed point. NumPy in float64, no JAX.
+of actions: one coordinate at a time. Iterated to its fixed point. NumPy in float64.
 """
 
 import math
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.interpolate import RegularGridInterpolator
+from scipy.ndimage import convolve1d
 
 from entroflow import checks
-from entroflow.multigoal.world import GOALS, MultiGoal
+from entroflow.envs.multigoal import GOALS, MultiGoal
 
 LARGEST_SPAN = 600.0  # of U/α, beyond which exp underflows in float64
 SUBCELLS = 8  # per direction
@@ -37,9 +39,6 @@ class Solution:
 
     def v(self, states: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
         """Soft value V(s), linear between the grid's points."""
-        # SciPy's parts take a second to import, which agents on other tasks need not wait for.
-        from scipy.interpolate import RegularGridInterpolator
-
         return RegularGridInterpolator((self.axis, self.axis), self.value)(states).reshape(states.shape[:-1])
 
     def q(
@@ -116,8 +115,6 @@ def solve(
         >>> solution.mode_weights(np.zeros(2)).round(2)
         array([0.25, 0.25, 0.25, 0.25])
     """
-    from scipy.ndimage import convolve1d
-
     alpha = checks.positive_number("temperature", temperature)
     count = checks.positive_int("steps_per_unit", steps_per_unit)
     cells = round(2 * world.size * count)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from entroflow.densities import double_well, gaussian, get, gmm40, many_well, names
+from experiments.densities.targets import double_well, gaussian, get, gmm40, many_well, names
 
 PLANE = [name for name in names() if get(name).size == 2]
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from entroflow.densities import get, names
+from experiments.densities.targets import get, names
 
 SAMPLES = 40_000
 PLANE = [name for name in names() if get(name).size == 2]

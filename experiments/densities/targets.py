@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from scipy import integrate, special
 from scipy.spatial import KDTree
 
-from .. import checks
+from entroflow import checks
 
 GRID = 20_001  # points of tabulated distribution functions
 CELLS = 128  # along each axis, of the mode weights of mixtures

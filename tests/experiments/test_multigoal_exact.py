@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from entroflow.envs import MultiGoalEnv, reset, step
-from entroflow.multigoal import MultiGoal, solve
-from entroflow.multigoal.world import GOALS
+from entroflow.envs.multigoal import GOALS, MultiGoal
+from experiments.multigoal.exact import solve
 
 WORLD, ALPHA = MultiGoal(), 0.5
 ORIGIN = np.zeros(2)
