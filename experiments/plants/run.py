@@ -25,6 +25,7 @@ from entroflow.plotting import save
 
 from .. import frame
 from . import report
+from .horizon import state_covariances
 
 HERE = Path(__file__).parent
 PLANTS = {plant["name"]: plant for plant in json.loads((HERE / "plants.json").read_text(encoding="utf-8"))}
@@ -81,7 +82,7 @@ def system(name: str) -> tuple[LQR, np.ndarray]:
 def distance(lqr: LQR, gain: np.ndarray) -> float:
     """Return how far the means of a gain are from the best ones, relatively, where the best gain brings the plant."""
     best = lqr.optimal(1.0)
-    visited = lqr.state_covariances(best.K, 0 * best.covariance, 100).mean(axis=0)
+    visited = state_covariances(lqr, best.K, 0 * best.covariance, 100).mean(axis=0)
     root = np.linalg.cholesky(visited)
     return float(np.linalg.norm((gain - best.K) @ root) / np.linalg.norm(best.K @ root))
 
@@ -89,7 +90,7 @@ def distance(lqr: LQR, gain: np.ndarray) -> float:
 def signal(lqr: LQR, alpha: float) -> float:
     """Return the best mean action in deviations of the best exploration: root mean square over 101 visited states."""
     best = lqr.optimal(alpha)
-    visited = lqr.state_covariances(best.K, best.covariance, 100).mean(axis=0)
+    visited = state_covariances(lqr, best.K, best.covariance, 100).mean(axis=0)
     return float(np.sqrt(np.trace(np.linalg.solve(best.covariance, best.K @ visited @ best.K.T)) / len(lqr.R)))
 
 

@@ -9,6 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from entroflow.lqr import systems
+from experiments.plants.horizon import finite_horizon_return
 
 ID = "entroflow.envs:entroflow/LQR-v0"
 
@@ -43,7 +44,7 @@ def test_optimal_policy_earns_its_return() -> None:
             returns[episode] += lqr.discount**h * float(reward)
             assert not terminated
             assert truncated == (h == horizon - 1)
-    expected = lqr.finite_horizon_return(optimum.K, optimum.covariance, 0.5, horizon).standard_return
+    expected = finite_horizon_return(lqr, optimum.K, optimum.covariance, 0.5, horizon).standard_return
     error = returns.std(ddof=1) / np.sqrt(episodes)
     assert error < 0.1 * abs(expected)
     assert abs(returns.mean() - expected) < 4 * error

@@ -14,6 +14,7 @@ from entroflow.flow import FlowPolicy, RungeKutta, Unbounded
 from entroflow.lqr import sample_noise, systems
 from entroflow.lqr.matrices import matrix_root
 from entroflow.options import LQROptions
+from experiments.plants.horizon import finite_horizon_return
 
 LQR, ALPHA = systems.get("coupled"), 0.5
 STEPS, COUNT, SCALE = 5, 3, np.array([0.7, 1.6])
@@ -88,7 +89,7 @@ def test_the_dashed_line_is_the_optimal_policy_s_return_on_the_same_noise():
     given = noise(LQR)
     returns, _ = returns_by_hand(given, lambda states, draws: -states @ run.K.T + draws @ root)
     assert run.best_return == pytest.approx(returns.mean(), rel=1e-9)
-    exact = [LQR.finite_horizon_return(run.K, c, ALPHA, HORIZON) for c in (run.covariance, 1e-9 * run.covariance)]
+    exact = [finite_horizon_return(LQR, run.K, c, ALPHA, HORIZON) for c in (run.covariance, 1e-9 * run.covariance)]
     error = returns.std(ddof=1) / np.sqrt(len(returns))
     assert abs(run.best_return - exact[0].standard_return) < 4 * error
     assert abs(exact[0].standard_return - exact[1].standard_return) > 8 * error

@@ -13,6 +13,7 @@ from entroflow.envs import EnvState, FunctionalEnv, GymAdapter, LQREnv, make_com
 from entroflow.envs.episodes import time_limit
 from entroflow.envs.functional import check
 from entroflow.lqr import LQR, sample_noise, simulate, systems
+from experiments.plants.horizon import state_covariances
 
 
 class Counter(FunctionalEnv):
@@ -154,7 +155,7 @@ def test_region_is_generous_for_the_optimum(name: str, temperature: float) -> No
     """At the study's temperatures the optimal policy's states leave the region only beyond three deviations."""
     lqr = systems.get(name)
     optimum = lqr.optimal(temperature)
-    spread = np.sqrt(np.max([np.diag(c) for c in lqr.state_covariances(optimum.K, optimum.covariance, 100)], axis=0))
+    spread = np.sqrt(np.max([np.diag(c) for c in state_covariances(lqr, optimum.K, optimum.covariance, 100)], axis=0))
     assert np.all(LQREnv(lqr).bound >= 3 * spread)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from entroflow.envs import LQREnv
 from entroflow.lqr import LQR, Noise, design, simulate, systems
+from experiments.plants.horizon import finite_horizon_return
 
 ALPHA = 0.3
 
@@ -83,7 +84,7 @@ def test_returns_of_a_finite_horizon_are_those_of_covariances():
         total -= lqr.discount**h * np.sum(cost * both)
         closed = lqr.A - lqr.B @ K
         X = closed @ X @ closed.T + lqr.B @ Sigma @ lqr.B.T + lqr.noise_cov
-    assert lqr.finite_horizon_return(K, Sigma, ALPHA, 5).standard_return == pytest.approx(total, rel=1e-10)
+    assert finite_horizon_return(lqr, K, Sigma, ALPHA, 5).standard_return == pytest.approx(total, rel=1e-10)
 
 
 def test_units_and_files_keep_it():

@@ -133,7 +133,6 @@ def test_bad_temperature_is_refused(temperature: float) -> None:
         lambda: lqr.optimal(temperature),
         lambda: lqr.policy_iteration_step(K, temperature),
         lambda: lqr.evaluate(K, covariance, temperature),
-        lambda: lqr.finite_horizon_return(K, covariance, temperature, 3),
     )
     for call in calls:
         with pytest.raises(ValueError, match="^temperature: got "):
@@ -141,7 +140,7 @@ def test_bad_temperature_is_refused(temperature: float) -> None:
 
 
 def test_bad_policy_is_refused() -> None:
-    """A gain that does not stabilise, a wrong shape and a bad covariance are named; finite sums need no stability."""
+    """A gain that does not stabilise, a wrong shape and a bad covariance are named."""
     lqr = systems.get("unstable")
     idle, identity = np.zeros((3, 3)), np.eye(3)
     with pytest.raises(ValueError, match=r"^K: got a closed loop .* spectral radius 1\.20999"):
@@ -152,9 +151,6 @@ def test_bad_policy_is_refused() -> None:
         lqr.evaluate(np.zeros((2, 3)), identity, 1.0)
     with pytest.raises(ValueError, match="^covariance: got a smallest eigenvalue of -1"):
         lqr.evaluate(identity, -identity, 1.0)
-    with pytest.raises(ValueError, match="^horizon: got 0, expected a whole number above 0"):
-        lqr.finite_horizon_return(idle, identity, 1.0, 0)
-    assert lqr.finite_horizon_return(idle, identity, 1.0, 5).standard_return < 0
 
 
 def test_arrays_cannot_be_changed() -> None:

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from entroflow.lqr import LQR, Noise, simulate, systems
+from experiments.plants.horizon import finite_horizon_return, state_covariances
 
 ALL = list(systems.CATALOGUE)
 
@@ -173,8 +174,8 @@ def test_finite_and_infinite_horizons_fit_together(horizon: int) -> None:
     lqr, alpha = systems.get("cartpole"), 0.5
     K, covariance = far_gain(lqr), np.array([[0.4]])
     whole = lqr.evaluate(K, covariance, alpha)
-    first = lqr.finite_horizon_return(K, covariance, alpha, horizon)
-    after = replace(lqr, initial_cov=lqr.state_covariances(K, covariance, horizon)[-1])
+    first = finite_horizon_return(lqr, K, covariance, alpha, horizon)
+    after = replace(lqr, initial_cov=state_covariances(lqr, K, covariance, horizon)[-1])
     rest = after.evaluate(K, covariance, alpha)
     weight = lqr.discount**horizon
     assert first.standard_return + weight * rest.standard_return == pytest.approx(whole.standard_return, rel=1e-9)
@@ -184,7 +185,7 @@ def test_finite_and_infinite_horizons_fit_together(horizon: int) -> None:
 def test_one_step_return_by_hand() -> None:
     """One step of a scalar system: −(q + k²ρ)x₀ − ρσ², plus α times the entropy."""
     lqr = LQR([[2.0]], [[1.0]], [[3.0]], [[0.5]], [[7.0]], [[4.0]], 0.9)
-    value = lqr.finite_horizon_return([[-2.0]], [[0.3]], 1.5, 1)
+    value = finite_horizon_return(lqr, [[-2.0]], [[0.3]], 1.5, 1)
     assert value.standard_return == pytest.approx(-(3 + 4 * 0.5) * 4 - 0.5 * 0.3)
     assert value.soft_return - value.standard_return == pytest.approx(1.5 * 0.5 * np.log(2 * np.pi * np.e * 0.3))
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from entroflow.lqr import LQR
+from experiments.plants.horizon import finite_horizon_return
 
 temperatures = st.floats(0.05, 5.0)
 
@@ -98,7 +99,7 @@ def test_change_of_state_coordinates(problem: dict[str, Any], temperature: float
     np.testing.assert_allclose(after.covariance, before.covariance, rtol=1e-6, atol=1e-10)
     assert after.soft_return == pytest.approx(before.soft_return, rel=1e-6, abs=1e-6)
     returns = [
-        system.finite_horizon_return(optimum.K, optimum.covariance, temperature, horizon)
+        finite_horizon_return(system, optimum.K, optimum.covariance, temperature, horizon)
         for system, optimum in ((lqr, before), (other, after))
     ]
     assert returns[0].standard_return == pytest.approx(returns[1].standard_return, rel=1e-6, abs=1e-9)

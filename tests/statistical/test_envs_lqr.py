@@ -10,6 +10,7 @@ from scipy import stats
 from entroflow.envs import EnvState, LQREnv, advance, reset
 from entroflow.lqr import LQR, sample_noise, simulate, systems
 from entroflow.lqr.matrices import matrix_root
+from experiments.plants.horizon import finite_horizon_return, state_covariances
 
 TRAJECTORIES, HORIZON, TEMPERATURE = 20_000, 25, 0.5
 
@@ -51,7 +52,7 @@ def test_environment_returns_agree_with_the_closed_form(name: str) -> None:
     z, _, rewards = rollouts(LQREnv(lqr), *arrays, jax.random.split(jax.random.key(3), TRAJECTORIES))
     weights = lqr.discount ** np.arange(HORIZON)
     log_prob = stats.norm.logpdf(np.asarray(z)).sum(-1) - 0.5 * np.linalg.slogdet(covariance).logabsdet
-    exact = lqr.finite_horizon_return(K, covariance, TEMPERATURE, HORIZON)
+    exact = finite_horizon_return(lqr, K, covariance, TEMPERATURE, HORIZON)
     bonus = exact.soft_return - exact.standard_return
     assert_mean(np.asarray(rewards) @ weights, exact.standard_return, exact.standard_return)
     assert_mean((np.asarray(rewards) - TEMPERATURE * log_prob) @ weights, exact.soft_return, bonus)
@@ -80,9 +81,9 @@ def test_simulated_returns_agree_with_the_closed_form() -> None:
     lqr, count = systems.get("double_integrator"), 20_000
     K, covariance = 0.9 * lqr.optimal(TEMPERATURE).K, np.array([[1.3]])
     run = simulate(lqr, K, covariance, sample_noise(lqr, np.random.default_rng(5), count, HORIZON))
-    expected = lqr.finite_horizon_return(K, covariance, TEMPERATURE, HORIZON).standard_return
+    expected = finite_horizon_return(lqr, K, covariance, TEMPERATURE, HORIZON).standard_return
     assert_mean(run.discounted_returns, expected, expected)
-    predicted = lqr.state_covariances(K, covariance, HORIZON)
+    predicted = state_covariances(lqr, K, covariance, HORIZON)
     observed = np.einsum("hni,hnj->hij", run.states, run.states) / count
     variance = np.diagonal(predicted, axis1=1, axis2=2)
     error = np.sqrt((predicted**2 + variance[:, :, None] * variance[:, None, :]) / count)

@@ -1,7 +1,7 @@
 """Max-entropy LQR (Section IV of the paper): exact answers, named systems and shared-noise simulation, without JAX."""
 
 from entroflow.lqr import systems
-from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic, Returns
+from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic
 from entroflow.lqr.controller import Cost, Design
 from entroflow.lqr.design import design, load_design
 from entroflow.lqr.exact import LQR
@@ -23,7 +23,6 @@ __all__ = [
     "OutputFeedback",
     "Plant",
     "Quadratic",
-    "Returns",
     "Schedule",
     "Tracker",
     "Trajectories",

@@ -1,4 +1,4 @@
-"""What the exact answers are given as: policies, returns, values."""
+"""What the exact answers are given as: policies and values."""
 
 from typing import NamedTuple
 
@@ -15,28 +15,19 @@ class LinearGaussian(NamedTuple):
     """Covariance of the action."""
 
 
-class Returns(NamedTuple):
-    """Expected discounted returns over s_0 ~ N(0, initial_cov)."""
-
-    standard_return: float
-    """The sum of rewards."""
-    soft_return: float
-    """The same with temperature × entropy for each step."""
-
-
 class Evaluation(NamedTuple):
-    """A linear Gaussian policy's value, −sᵀPs plus a constant, and its expected returns, see `Returns`."""
+    """The value of N(−K s, Σ), −sᵀPs plus a constant, and its discounted returns over s_0 ~ N(0, initial_cov)."""
 
     P: Float[np.ndarray, "n n"]
     """Value matrix."""
     standard_return: float
     """The expected sum of rewards."""
     soft_return: float
-    """The same with entropy."""
+    """The same with temperature × entropy for each step."""
 
 
 class Optimum(NamedTuple):
-    """The optimal policy N(−K s, covariance) of Theorem 3, and its expected returns, see `Returns`."""
+    """The optimal policy N(−K s, covariance) of Theorem 3, and its discounted returns, see `Evaluation`."""
 
     K: Float[np.ndarray, "d n"]
     """Gain."""
@@ -47,7 +38,7 @@ class Optimum(NamedTuple):
     standard_return: float
     """The expected sum of rewards."""
     soft_return: float
-    """The same with entropy."""
+    """The same with temperature × entropy for each step."""
     entropy: float
     """The policy's entropy in nats, the same at all states."""
 

@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike
 
 from entroflow import checks, files
 from entroflow.lqr.answers import LinearGaussian
-from entroflow.lqr.matrices import gaussian_entropy, state_units, symmetric
+from entroflow.lqr.matrices import gaussian_entropy, symmetric
 from entroflow.lqr.plant import Plant
 from entroflow.lqr.responses import Response, Simulation, State, Step, respond, run
-from entroflow.lqr.riccati import evaluate, improve, stabilises
+from entroflow.lqr.riccati import evaluate_beside, improve, stabilises
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -180,8 +180,7 @@ class Design:
         if not stabilises(self.plant, K):
             expected = "one under which discounted second moments decay"
             raise checks.error("gain", "one that does not stabilise the plant", expected, "start from the design's")
-        x = 1 / state_units(self.cost_matrix, self.plant.A, self.plant.B, self.plant.R)
-        return evaluate(self.plant.in_units(x, np.ones(len(K))), K * x) / np.outer(x, x)
+        return evaluate_beside(self.plant, K, self.cost_matrix)
 
 
 def designed(given: Any) -> Design:

@@ -6,7 +6,6 @@ The discount γ turns the infinite-horizon problem into the undiscounted one of 
 M_P = R + γ BᵀPB. NumPy and SciPy in float64; no JAX.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -16,23 +15,13 @@ from typing import Any, SupportsFloat
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy import linalg
 
 from entroflow import checks
-from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic, Returns
-from entroflow.lqr.matrices import (
-    doubled,
-    gaussian_entropy,
-    spectral_radius,
-    stage_cost,
-    state_units,
-    symmetric,
-    uncontrollable_mode,
-    units,
-    without_cross,
-)
+from entroflow.lqr.answers import Evaluation, LinearGaussian, Optimum, Quadratic
+from entroflow.lqr.matrices import gaussian_entropy, spectral_radius, symmetric
+from entroflow.lqr.plant import Plant
+from entroflow.lqr.riccati import check_solvable, evaluate_beside, improve, solve_discrete
 
-LARGEST = 1e75  # of a system's numbers in units of its own
 _MATRICES = ("A", "B", "Q", "R", "noise_cov", "initial_cov", "cross")
 
 
@@ -99,36 +88,13 @@ class LQR:
             object.__setattr__(self, key, matrix)
         object.__setattr__(self, "discount", checks.discount("discount", discount))
         object.__setattr__(self, "name", name)
-        self._check_solvable()
-
-    def _check_solvable(self) -> None:
-        """Refuse a system whose optimum does not exist or does not stabilise √γ(A − BK)."""
-        with np.errstate(all="ignore"):
-            _, A, B, Q, R = self._balanced
-        if not all(np.abs(part).max() < LARGEST for part in (A, B, Q, R)):  # or not a number
-            given, expected = "numbers that overflow within a few steps", "ones to calculate with"
-            raise checks.error("A, B, Q, R", given, expected, "make the largest ones smaller")
-        expected = "none among the modes of sqrt(discount)*A of size 1 or more"
-        sizes = np.linalg.norm(B, axis=0)
-        if (mode := uncontrollable_mode(A, B / np.where(sizes > 0, sizes, 1.0))) is not None:
-            given = f"a mode of size {mode:.4g} that B cannot reach (not stabilisable)"
-            raise checks.error("A, B", given, expected, "change B or lower the discount")
-        if (mode := uncontrollable_mode(A.T, Q)) is not None:
-            given = f"a mode of size {mode:.4g} that costs nothing (not detectable)"
-            raise checks.error("A, Q", given, expected, "give it weight in Q or lower the discount")
+        check_solvable(self._plant)
 
     @cached_property
-    def _balanced(self) -> tuple[np.ndarray, ...]:
-        """What states cost in n steps as `state_units`, and, so weighed, √γ A, √γ B, Q and R without cross term."""
-        cost, root, action = self.Q, np.sqrt(self.discount), units(self.R)
-        for _ in self.A:
-            cost = self.Q + self.discount * self.A.T @ cost @ self.A
-        state = state_units(cost, self.A, self.B, self.R)
-        A, B = state[:, None] * root * self.A / state, state[:, None] * root * self.B / action
-        forms = (self.Q, state, state), (self.R, action, action), (self.cross, state, action)
-        Q, R, N = (part / np.outer(*weights) for part, *weights in forms)
-        A, Q = without_cross(A, B, Q, R, N)
-        return state, A, B, Q, R
+    def _plant(self) -> Plant:
+        """The same as a plant; a design's temperature has no say in what is asked of it here."""
+        given = self.A, self.B, self.Q, self.R, self.cross, self.noise_cov, self.initial_cov
+        return Plant(*given, temperature=1.0, discount=self.discount, continuous=False, dt=None)
 
     @classmethod
     def from_json(cls, path: str | Path) -> "LQR":
@@ -178,10 +144,9 @@ class LQR:
         x = checks.finite_array("state", state, (len(self.A),), "one size per state")
         u = checks.finite_array("action", action, (len(self.R),), "one size per action")
         reward = checks.positive_number("reward", reward)
-        A, B = self.A * x / x[:, None], self.B * u / x[:, None]
-        Q, R, N = (m * np.outer(*v) / reward for m, *v in ((self.Q, x, x), (self.R, u, u), (self.cross, x, u)))
-        W, X = self.noise_cov / np.outer(x, x), self.initial_cov / np.outer(x, x)
-        return replace(self, A=A, B=B, Q=Q, R=R, noise_cov=W, initial_cov=X, cross=N)
+        scaled = self._plant.in_units(x, u)
+        costs = {key: getattr(scaled, key) / reward for key in ("Q", "R", "cross")}
+        return replace(self, **{key: getattr(scaled, key) for key in _MATRICES} | costs)
 
     def optimal(self, temperature: SupportsFloat) -> Optimum:
         """The optimal max-entropy policy for α > 0 (Theorem 3): Σ* = (α/2) M_P⁻¹, and K* does not depend on α.
@@ -198,45 +163,20 @@ class LQR:
 
     @cached_property
     def _riccati(self) -> Float[np.ndarray, "n n"]:
-        """P = Q + γAᵀPA − K*ᵀ M_P K*, the discrete algebraic Riccati equation of (√γ A, √γ B).
-
-        By SciPy, or else by doubling, which sees growing modes that are cheap beside others.
-        """
-        (state, A, B, Q, R), failure = self._balanced, ""
-        for solver in (linalg.solve_discrete_are, doubled):
-            try:
-                with np.errstate(all="ignore"), warnings.catch_warnings():  # what overflows does not converge
-                    warnings.simplefilter("error", linalg.LinAlgWarning)
-                    return self._refined(solver(A, B, Q, R) * np.outer(state, state))
-            except (ValueError, linalg.LinAlgWarning) as exception:  # LinAlgError included
-                failure = failure or str(exception)
-        remedy = "give B and Q entries that are not so small where A grows"
-        raise checks.error(self.name, f"'{failure}'", "a Riccati equation that can be solved", remedy)
-
-    def _refined(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-        """P without its solver's rounding, by policy iteration, whose change of P is the residual."""
-        change = np.inf
-        for _ in range(10):
-            if not np.sqrt(self.discount) * spectral_radius(self.A - self.B @ (K := self._gain(P))) < 1:
-                raise ValueError("a gain that does not stabilise")
-            previous, last, P = P, change, self._value_matrix(K, P)
-            change = np.abs((P - previous) / np.outer(unit := units(self.Q + P), unit)).max()
-            if change <= 1e-10 or last <= change <= 1e-8:  # as far as rounding lets it
-                return P
-        raise ValueError("no convergence to rounding")
+        return solve_discrete(self._plant, self.name)
 
     def policy_iteration_step(self, K: ArrayLike, temperature: SupportsFloat) -> LinearGaussian:
         """One exact step of soft policy iteration (Lemma 1): K₊ = M⁻¹(γ BᵀP_K A + Nᵀ), Σ₊ = (α/2) M⁻¹, M = M_{P_K}.
 
         The current policy's covariance does not matter; for the arguments see `LQR.evaluate`.
         """
-        return self._improve(self._value_matrix(self.checked_gain(K), self._riccati), temperature)
+        return self._improve(self._value_matrix(self.checked_gain(K)), temperature)
 
     def _improve(self, P: Float[np.ndarray, "n n"], temperature: SupportsFloat) -> LinearGaussian:
         """The policy exp(Q/α)/Z for the soft Q whose next-state value is −sᵀPs + constant."""
-        alpha = checks.positive_number("temperature", temperature)
-        inverse = np.linalg.inv(self._curvature(P))
-        return LinearGaussian(self._gain(P), alpha / 4 * (inverse + inverse.T))
+        alpha, (K, M) = checks.positive_number("temperature", temperature), improve(self._plant, P)
+        inverse = np.linalg.inv(M)
+        return LinearGaussian(K, alpha / 4 * (inverse + inverse.T))
 
     def evaluate(self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat) -> Evaluation:
         """Value and expected returns of the policy N(−K s, covariance).
@@ -256,8 +196,8 @@ class LQR:
             ValueError: if √γ(A − BK) is not stable, or an argument is not what it must be.
         """
         alpha, gamma = checks.positive_number("temperature", temperature), self.discount
-        P, Sigma = self._value_matrix(self.checked_gain(K), self._riccati), self.checked_covariance(covariance)
-        per_step = np.sum(Sigma * self._curvature(P)) + gamma * np.sum(P * self.noise_cov)
+        P, Sigma = self._value_matrix(self.checked_gain(K)), self.checked_covariance(covariance)
+        per_step = np.sum(Sigma * improve(self._plant, P)[1]) + gamma * np.sum(P * self.noise_cov)
         standard = -float(np.sum(P * self.initial_cov) + per_step / (1 - gamma))
         return Evaluation(P, standard, standard + alpha * gaussian_entropy(Sigma) / (1 - gamma))
 
@@ -270,58 +210,13 @@ class LQR:
         """Soft value Q(s, a) = r(s, a) + γ E[V(s')] (Lemma 1), (..., n), (..., d) → (...); see `LQR.evaluate`."""
         P, constant = self.soft_value(K, covariance, temperature)
         cross = self.cross + self.discount * self.A.T @ P @ self.B
-        matrix = np.block([[self.Q + self.discount * self.A.T @ P @ self.A, cross], [cross.T, self._curvature(P)]])
+        of_states, of_actions = self.Q + self.discount * self.A.T @ P @ self.A, improve(self._plant, P)[1]
+        matrix = np.block([[of_states, cross], [cross.T, of_actions]])
         return Quadratic(matrix, self.discount * (constant - float(np.sum(P * self.noise_cov))))
 
-    def state_covariances(self, K: ArrayLike, covariance: ArrayLike, horizon: int) -> Float[np.ndarray, "states n n"]:
-        """Covariances of s_0, …, s_H: X₊ = (A−BK) X (A−BK)ᵀ + BΣBᵀ + W; see `LQR.finite_horizon_return`."""
-        closed = self.A - self.B @ self.checked_gain(K, stabilising=False)
-        spread = self.B @ self.checked_covariance(covariance) @ self.B.T + self.noise_cov
-        covariances = [self.initial_cov]
-        for _ in range(checks.positive_int("horizon", horizon)):
-            covariances.append(closed @ covariances[-1] @ closed.T + spread)
-        return np.stack(covariances)
-
-    def finite_horizon_return(
-        self, K: ArrayLike, covariance: ArrayLike, temperature: SupportsFloat, horizon: int
-    ) -> Returns:
-        """What an average over H-step trajectories of N(−K s, covariance) estimates, unlike `evaluate`'s infinite sum.
-
-        Args:
-            K: (d, n) gain, stabilising or not.
-            covariance: (d, d) covariance of the action.
-            temperature: entropy weight α > 0.
-            horizon: number of rewards H.
-
-        Returns:
-            The expected returns.
-
-        Raises:
-            ValueError: if the temperature or the horizon is not positive.
-        """
-        alpha = checks.positive_number("temperature", temperature)
-        K, Sigma = self.checked_gain(K, stabilising=False), self.checked_covariance(covariance)
-        covariances = self.state_covariances(K, Sigma, horizon)[:-1]
-        weights = self.discount ** np.arange(horizon)
-        per_state = stage_cost(self.Q, self.R, self.cross, K)
-        standard = -float(weights @ (np.einsum("hij,ij->h", covariances, per_state) + np.sum(self.R * Sigma)))
-        return Returns(standard, standard + alpha * gaussian_entropy(Sigma) * float(weights.sum()))
-
-    def _curvature(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "d d"]:
-        """M_P = R + γ BᵀPB, minus half the curvature of Q in the action."""
-        return self.R + self.discount * self.B.T @ P @ self.B
-
-    def _gain(self, P: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "d n"]:
-        """K = M_P⁻¹(γ BᵀPA + Nᵀ), the action that maximises Q."""
-        return np.linalg.solve(self._curvature(P), self.discount * self.B.T @ P @ self.A + self.cross.T)
-
-    def _value_matrix(self, K: Float[np.ndarray, "d n"], size: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-        """P_K = Q − NK − KᵀNᵀ + KᵀRK + γ(A−BK)ᵀP_K(A−BK), a discrete Lyapunov equation, in units of a P like it."""
-        unit = state_units(self.Q + size, self.A, self.B, self.R)
-        closed = unit[:, None] * np.sqrt(self.discount) * (self.A - self.B @ K) / unit
-        cost = stage_cost(self.Q, self.R, self.cross, K) / np.outer(unit, unit)
-        P = linalg.solve_discrete_lyapunov(closed.T, cost)
-        return (P + P.T) / 2 * np.outer(unit, unit)
+    def _value_matrix(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
+        """P_K = Q − NK − KᵀNᵀ + KᵀRK + γ(A−BK)ᵀP_K(A−BK), in units of the optimum's."""
+        return evaluate_beside(self._plant, K, self.Q + self._riccati)
 
     def checked_gain(self, K: ArrayLike, stabilising: bool = True) -> Float[np.ndarray, "d n"]:
         """K in float64.

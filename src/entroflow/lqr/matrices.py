@@ -83,16 +83,6 @@ def matrix_root(covariance: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"
     return unit[:, None] * (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
-def stage_cost(
-    Q: Float[np.ndarray, "n n"],
-    R: Float[np.ndarray, "d d"],
-    cross: Float[np.ndarray, "n d"],
-    K: Float[np.ndarray, "d n"],
-) -> Float[np.ndarray, "n n"]:
-    """What states cost where the action is −Ks, a symmetric matrix: Q − NK − KᵀNᵀ + KᵀRK, N the cross term."""
-    return Q - cross @ K - K.T @ cross.T + K.T @ R @ K
-
-
 def without_cross(
     A: Float[np.ndarray, "n n"],
     B: Float[np.ndarray, "n d"],

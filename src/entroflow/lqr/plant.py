@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from entroflow.lqr.matrices import stage_cost
-
 Pair = tuple[Float[np.ndarray, "n n"], Float[np.ndarray, "n d"]]
 
 
@@ -59,9 +57,8 @@ class Plant:
         )
 
     def stage_cost(self, K: Float[np.ndarray, "d n"]) -> Float[np.ndarray, "n n"]:
-        """The matrix of the cost of u = −Kx."""
-        cost = stage_cost(self.Q, self.R, self.cross, K)
-        return (cost + cost.T) / 2
+        """The matrix of the cost of u = −Kx: Q − NK − KᵀNᵀ + KᵀRK."""
+        return self.Q - self.cross @ K - K.T @ self.cross.T + K.T @ self.R @ K
 
     def in_units(self, state: Float[np.ndarray, " n"], action: Float[np.ndarray, " d"]) -> "Plant":
         """The same plant, with states and inputs of these sizes counted as one, see `LQR.in_units`."""
