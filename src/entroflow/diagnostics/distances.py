@@ -1,7 +1,4 @@
-"""Distances between distributions: closed forms for Gaussians, exact W₂ between samples. NumPy and SciPy, float64.
-
-A Gaussian is given by its mean (d,) and its covariance (d, d), p before q; entropies and divergences are in nats.
-"""
+"""How far apart two distributions are: Rényi divergences of Gaussians, exact W₂ between samples. SciPy, float64."""
 
 import math
 
@@ -18,27 +15,12 @@ from entroflow.lqr import matrices
 ROUNDING = 1e-9
 
 
-def gaussian_entropy(covariance: ArrayLike) -> float:
-    """Differential entropy of a Gaussian, ½ log det(2πe Σ), which may be negative; −∞ for a singular covariance."""
-    return matrices.gaussian_entropy(_covariance("covariance", covariance))
-
-
-def gaussian_kl(mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, covariance_q: ArrayLike) -> float:
-    """KL divergence KL(p‖q) = E_p[log p − log q] between two Gaussians: of order one, see `gaussian_renyi`.
-
-    Example:
-        >>> gaussian_kl([1.0], [[1.0]], [0.0], [[1.0]])
-        0.5
-    """
-    return gaussian_renyi(1.0, mean_p, covariance_p, mean_q, covariance_q)
-
-
 def gaussian_renyi(
     order: float, mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, covariance_q: ArrayLike
 ) -> float:
     """Rényi divergence D_a(p‖q) = log E_q[(p/q)^a] / (a − 1) between two Gaussians (Gil, Alajaji and Linder, 2013).
 
-    Order one is the KL divergence, order infinity the logarithm of the largest density ratio p/q.
+    Order one is the KL divergence KL(p‖q), order infinity the logarithm of the largest density ratio p/q.
 
     Args:
         order: a, from 0 to infinity, both included.
@@ -52,6 +34,10 @@ def gaussian_renyi(
 
     Raises:
         ValueError: for a negative order, or where the Gaussians are not two of one dimension.
+
+    Example:
+        >>> gaussian_renyi(1.0, [1.0], [[1.0]], [0.0], [[1.0]])
+        0.5
     """
     if order != math.inf and checks.number("order", order, remedy="pass for example 2") < 0:
         raise checks.error("order", repr(order), "a number from 0 to infinity", "pass for example 2")
@@ -77,22 +63,6 @@ def gaussian_renyi(
     # log1p keeps its digits where the order is near one and the textbook's difference of logarithms is 0/0.
     spread = 1 - s if order == 1 else np.log1p(mixed) / (order - 1)
     return float(0.5 * np.sum(order * shift**2 / (1 + mixed) - spread - np.log(s)))
-
-
-def gaussian_w2(mean_p: ArrayLike, covariance_p: ArrayLike, mean_q: ArrayLike, covariance_q: ArrayLike) -> float:
-    """Wasserstein-2 distance between two Gaussians, W₂² = ‖m_p − m_q‖² + tr(Σ_p + Σ_q − 2 (Σ_p^½ Σ_q Σ_p^½)^½).
-
-    The result is W₂, not its square; for the arguments see `gaussian_renyi`, but here covariances may be singular.
-
-    Example:
-        >>> round(gaussian_w2([3.0], [[1.0]], [0.0], [[25.0]]), 6)
-        5.0
-    """
-    mean_p, covariance_p, mean_q, covariance_q = _gaussians(mean_p, covariance_p, mean_q, covariance_q)
-    root_p, root_q = matrices.matrix_root(covariance_p), matrices.matrix_root(covariance_q)
-    # The trace is min ‖root_p − root_q U‖² over rotations U (Procrustes): a sum of squares, exact for equal Gaussians.
-    left, _, right = linalg.svd(root_q.T @ root_p)
-    return math.hypot(linalg.norm(mean_p - mean_q), linalg.norm(root_p - root_q @ left @ right))
 
 
 def sample_w2(x: ArrayLike, y: ArrayLike) -> float:
@@ -131,12 +101,9 @@ def _gaussians(*given: ArrayLike) -> tuple[Float[np.ndarray, "..."], ...]:
     """Mean and covariance of two Gaussians of one dimension, checked."""
     mean_p = checks.finite_array("mean_p", given[0], (None,), "pass a vector")
     mean_q = checks.finite_array("mean_q", given[2], mean_p.shape, "pass two Gaussians of the same dimension")
-    covariances = [_covariance(f"covariance_{name}", given[i], len(mean_p)) for name, i in (("p", 1), ("q", 3))]
+    shape, meaning = (len(mean_p), len(mean_p)), "pass one row and one column per dimension"
+    covariances = [
+        matrices.symmetric(name, checks.finite_array(name, value, shape, meaning))
+        for name, value in (("covariance_p", given[1]), ("covariance_q", given[3]))
+    ]
     return mean_p, covariances[0], mean_q, covariances[1]
-
-
-def _covariance(name: str, value: ArrayLike, d: int | None = None) -> Float[np.ndarray, "d d"]:
-    """A symmetric positive semidefinite matrix."""
-    meaning = "pass one row and one column per dimension"
-    d = len(checks.finite_array(name, value, (d, d), meaning))
-    return matrices.symmetric(name, checks.finite_array(name, value, (d, d), meaning))
