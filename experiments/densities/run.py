@@ -19,10 +19,10 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 from rich.table import Table
 
 from entroflow import checks
-from entroflow.diagnostics import sample_w2
 from entroflow.flow import FlowPolicy, RungeKutta
 
 from .. import frame
+from ..distances import sample_w2
 from . import fit as fitting
 from .figures import Picture, density_figure
 from .targets import Density, get, names

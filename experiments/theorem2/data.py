@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import logsumexp
 from scipy.stats import norm, qmc, uniform
 
-from entroflow.diagnostics import sample_w2
+from ..distances import sample_w2
 
 GRID = 40_001  # points of the quadrature and of the quantile function's table
 REACH = 12.0  # of the grid, in standard deviations to either side

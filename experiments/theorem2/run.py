@@ -22,11 +22,11 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 
 from entroflow import checks
-from entroflow.diagnostics import gaussian_renyi
 from entroflow.flow import FlowPolicy
 from entroflow.isfm import Diagnostics, diagnose
 
 from .. import frame
+from ..distances import gaussian_renyi
 from . import fits, report
 from . import weights as weighing
 from .data import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from entroflow.diagnostics import gaussian_renyi
 from entroflow.isfm import diagnose
+from experiments.distances import gaussian_renyi
 from experiments.theorem2 import fits
 from experiments.theorem2 import run as study
 from experiments.theorem2 import weights as weighing

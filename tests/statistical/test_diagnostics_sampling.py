@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from entroflow.diagnostics import bootstrap_interval, gaussian_renyi, sample_w2
+from entroflow.diagnostics import bootstrap_interval
+from experiments.distances import gaussian_renyi, sample_w2
 
 
 def test_samples_approach_the_gaussian_distance():

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entroflow.diagnostics import gaussian_renyi, sample_w2
 from entroflow.lqr.matrices import gaussian_entropy
+from experiments.distances import gaussian_renyi, sample_w2
 
 seeds = st.integers(0, 2**32 - 1)
 dimensions = st.integers(1, 5)

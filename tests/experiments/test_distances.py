@@ -7,8 +7,8 @@ import ot
 import pytest
 from scipy import integrate, stats
 
-from entroflow.diagnostics import gaussian_renyi, sample_w2
 from entroflow.lqr.matrices import gaussian_entropy
+from experiments.distances import gaussian_renyi, sample_w2
 
 ORDERS = [0.3, 0.9, 1.0, 1 + 1e-9, 2.0, 4.0]
 LINE = ([0.7], [[0.5]], [-0.4], [[1.3]])
