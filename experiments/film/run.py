@@ -18,13 +18,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from entroflow.envs.multigoal import MultiGoal
 from entroflow.flow import Box, FlowPolicy, RungeKutta, VelocityNetwork
 from entroflow.isfm import FitConfig, Fitted, UniformProposal, improve
 from entroflow.plotting import LEARNED, OTHER, STYLE, new_figure
 
 from .. import frame
-from ..multigoal.exact import Solution, solve
+from ..multigoal.exact import Solution, World, solve
 
 ALPHA, ORIGIN = 0.5, np.zeros(2)
 STEPS, CANDIDATES, WIDTH = 1500, 256, 64
@@ -135,7 +134,7 @@ def image(figure: Figure) -> Image.Image:
 def run(job: frame.Job) -> tuple[frame.Row, list[Any]]:
     """Fit both, measure both, write film.gif; return results and the table."""
     job.show(0.0, "fitting")
-    solution = solve(MultiGoal(), ALPHA)
+    solution = solve(World(), ALPHA)
     actions, exact = solution.action_density(ORIGIN, GRID)
     fitted = fit(solution)
     log_prob = jax.jit(jax.vmap(fitted.policy.log_prob, (None, 0)))

@@ -24,11 +24,27 @@ LARGEST_SPAN = 600.0  # of U/α, beyond which exp underflows in float64
 SUBCELLS = 8  # per direction
 
 
+class World(MultiGoal):
+    """The world with its rewards in NumPy."""
+
+    def squared_distance(self, states: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
+        """Squared distance from the nearest goal."""
+        return np.min(np.sum((states[..., None, :] - GOALS) ** 2, axis=-1), axis=-1)
+
+    def reached(self, states: Float[np.ndarray, "*batch 2"]) -> Bool[np.ndarray, "*batch"]:
+        """Whether a goal is reached, which ends the episode."""
+        return self.squared_distance(states) < self.goal_radius**2
+
+    def effort(self, actions: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
+        """The cost of an action, scaled."""
+        return self.reward_scale * self.action_cost * np.sum(actions**2, axis=-1)
+
+
 @dataclass(frozen=True)
 class Solution:
     """The soft-optimal value and policy."""
 
-    world: MultiGoal
+    world: World
     """The world solved."""
     temperature: float
     """Entropy weight α."""
@@ -86,7 +102,7 @@ class Solution:
 
 
 def solve(
-    world: MultiGoal,
+    world: World,
     temperature: float,
     *,
     steps_per_unit: int = 20,
@@ -111,7 +127,7 @@ def solve(
         RuntimeError: if the iteration does not converge.
 
     Example:
-        >>> solution = solve(MultiGoal(), 0.5, steps_per_unit=4, tolerance=1e-4)
+        >>> solution = solve(World(), 0.5, steps_per_unit=4, tolerance=1e-4)
         >>> solution.mode_weights(np.zeros(2)).round(2)
         array([0.25, 0.25, 0.25, 0.25])
     """
@@ -148,7 +164,7 @@ def solve(
 
 
 def _arrival_value(
-    world: MultiGoal,
+    world: World,
     arrival: Float[np.ndarray, "*batch 2"],
     value: Float[np.ndarray, "*batch"],
     reached: Bool[np.ndarray, "*batch"] | bool,

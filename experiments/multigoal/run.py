@@ -22,14 +22,13 @@ from jaxtyping import Array, Key
 from entroflow import checks
 from entroflow.devices import mesh_of, use_all_cores
 from entroflow.envs import MultiGoalEnv
-from entroflow.envs.multigoal import MultiGoal
 from entroflow.flow import Box
 from entroflow.rl import MLPCritic, loop_jax, sac
 from entroflow.rl.actors import Actor, Denoising, Flow, Gaussian
 
 from .. import frame
 from . import measure, report
-from .exact import Solution, solve
+from .exact import Solution, World, solve
 
 ENVIRONMENTS = 128  # of each run
 EXPLORATION = 2.0  # noise scale of the most exploratory environment; the others are spread from one to it
@@ -90,7 +89,7 @@ def plan(options: Options) -> frame.Work:
     if options.algorithm != ("all",):
         wanted = checks.distinct("--algorithm", options.algorithm, "algorithms, or all")
         names = [checks.choice("--algorithm", name, ALGORITHMS) for name in wanted]
-    solution = solve(MultiGoal(), options.alpha, steps_per_unit=RESOLUTION)
+    solution = solve(World(), options.alpha, steps_per_unit=RESOLUTION)
     use_all_cores()
     return lambda job: Study(options, solution, job).run(names)
 

@@ -15,9 +15,9 @@ from scipy.special import erf, logsumexp
 
 from entroflow import memory
 from entroflow.envs import DeadBand, DoubleWell, FunctionalEnv, LQREnv, MultiGoalEnv, SwingUp
-from entroflow.envs.multigoal import MultiGoal
 from entroflow.exact import Axis, Table, grid, iterate, linearly_solvable, solve
 from entroflow.lqr import LQR, design, finite_horizon
+from experiments.multigoal.exact import World
 from experiments.multigoal.exact import solve as optimum_of_goals
 
 ALPHA, DISCOUNT = 0.2, 0.7
@@ -199,7 +199,7 @@ def test_three_states_two_inputs_and_three_steps_without_discount():
 
 def test_the_multi_goal_world_by_its_own_solver():
     """Two actions, termination, a jump of the reward: the world's own solver on a finer grid agrees."""
-    world = MultiGoal(discount=0.9)
+    world = World(discount=0.9)
     theirs = optimum_of_goals(world, 0.5, steps_per_unit=10)
     ours = solve(MultiGoalEnv(world), [Axis(-7.0, 7.0, 43)] * 2, temperature=0.5, discount=0.9, nodes=10)
     states = np.random.default_rng(0).uniform(-6.5, 6.5, (200, 2))

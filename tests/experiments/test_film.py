@@ -9,14 +9,13 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from entroflow.envs.multigoal import MultiGoal
 from experiments.film import run as film
-from experiments.multigoal.exact import solve
+from experiments.multigoal.exact import World, solve
 
 
 @pytest.fixture(scope="module")
 def solution():
-    return solve(MultiGoal(), film.ALPHA, steps_per_unit=8, tolerance=1e-5)
+    return solve(World(), film.ALPHA, steps_per_unit=8, tolerance=1e-5)
 
 
 @pytest.mark.slow

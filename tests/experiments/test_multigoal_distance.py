@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from entroflow.envs.multigoal import GOALS, MultiGoal
+from entroflow.envs.multigoal import GOALS
 from experiments.multigoal import distance
-from experiments.multigoal.exact import solve
+from experiments.multigoal.exact import World, solve
 
 ALPHA, POINTS = 0.5, 100
 
 
 @pytest.fixture(scope="module")
 def solution():
-    return solve(MultiGoal(), ALPHA, steps_per_unit=10)
+    return solve(World(), ALPHA, steps_per_unit=10)
 
 
 @pytest.fixture(scope="module")

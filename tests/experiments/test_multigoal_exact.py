@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from entroflow.envs import MultiGoalEnv, reset, step
-from entroflow.envs.multigoal import GOALS, MultiGoal
-from experiments.multigoal.exact import solve
+from entroflow.envs.multigoal import GOALS
+from experiments.multigoal.exact import World, solve
 
-WORLD, ALPHA = MultiGoal(), 0.5
+WORLD, ALPHA = World(), 0.5
 ORIGIN = np.zeros(2)
 
 
@@ -65,7 +65,7 @@ def test_return_of_the_optimal_policy_is_its_value(solution):
 
     The time limit is far beyond what the policy needs, so the return is not cut.
     """
-    env = MultiGoalEnv(MultiGoal(time_limit=400))
+    env = MultiGoalEnv(World(time_limit=400))
     rng, episodes = np.random.default_rng(0), 128
     start = np.array([2.0, 1.0])
     states, going = np.tile(start, (episodes, 1)), np.ones(episodes, bool)
@@ -136,7 +136,7 @@ def test_episodes_start_near_the_origin_and_time_out():
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": 0.01}, "at least about"),
         ({"temperature": 1.0, "steps_per_unit": 0}, "steps_per_unit"),
-        ({"temperature": 1.0, "world": MultiGoal(size=5.05)}, "a whole number of steps across the world"),
+        ({"temperature": 1.0, "world": World(size=5.05)}, "a whole number of steps across the world"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):

@@ -120,12 +120,7 @@ class CompiledTraining(Training):
             running, steps = loop_scheduled.play(*parts, candidates=candidates), steps + CHUNK
         totals = np.asarray(running.totals)
         self._check("a reward or an observation", totals[..., 0])
-        rows = []
-        for run, found in zip(self.seeds, totals.tolist(), strict=True):
-            for i, (total, length) in enumerate(found):
-                row = {"seed": run, "step": self.step, "episode": i}
-                rows.append(row | {"return": total, "length": int(length)})
-        return rows
+        return self._played(totals[..., 0], totals[..., 1])
 
     def state(self) -> tuple[dict[str, Any], checkpoint.Arrays]:
         """Return all that going on needs, see `Training.state`."""

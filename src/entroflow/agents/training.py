@@ -178,9 +178,7 @@ class Training:
                         warnings.warn(f"{told}; give it another limit with gymnasium.wrappers.TimeLimit", stacklevel=3)
                         break
         self._check("a reward", totals[0])
-        rows = [{"seed": run, "step": self.step, "episode": i} for run in self.seeds for i in range(episodes)]
-        pairs = zip(rows, *totals.reshape(2, -1).tolist(), strict=True)
-        return [row | {"return": total, "length": int(length)} for row, total, length in pairs]
+        return self._played(*totals)
 
     @contextlib.contextmanager
     def _for_evaluation(self, task: Task, count: int) -> Iterator[Sequence[gymnasium.Env]]:
@@ -302,6 +300,12 @@ class Training:
         parts = [dict(zip(names, ended, strict=True)) for ended in episodes]
         learned = [{name: float(mean[i]) for name, mean in means.items()} for i in range(len(heads))]
         return [head | part | more | last for head, part, more in zip(heads, parts, learned, strict=True)]
+
+    def _played(self, returns: Float[np.ndarray, "runs n"], lengths: Float[np.ndarray, "runs n"]) -> list[Row]:
+        """Return rows of whole episodes, see `evaluate`."""
+        rows = [{"seed": run, "step": self.step, "episode": i} for run in self.seeds for i in range(returns.shape[1])]
+        pairs = zip(rows, returns.ravel().tolist(), lengths.ravel().tolist(), strict=True)
+        return [row | {"return": total, "length": int(length)} for row, total, length in pairs]
 
     def _check_learner(self) -> None:
         """Stop after the first update that left a number that is not finite, with the last good agents."""

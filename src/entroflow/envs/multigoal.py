@@ -41,18 +41,6 @@ class MultiGoal:
     discount: float = 0.99
     time_limit: int = 30
 
-    def squared_distance(self, states: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
-        """Squared distance from the nearest goal."""
-        return np.min(np.sum((states[..., None, :] - GOALS) ** 2, axis=-1), axis=-1)
-
-    def reached(self, states: Float[np.ndarray, "*batch 2"]) -> Bool[np.ndarray, "*batch"]:
-        """Whether a goal is reached, which ends the episode."""
-        return self.squared_distance(states) < self.goal_radius**2
-
-    def effort(self, actions: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
-        """The cost of an action, scaled."""
-        return self.reward_scale * self.action_cost * np.sum(actions**2, axis=-1)
-
 
 class MultiGoalEnv(FunctionalEnv):
     """A point in the plane that can go to any of four goals; the state is observed, and walls keep it in its square.
