@@ -140,12 +140,12 @@ def solve_discrete(plant: Plant, name: str = "the plant") -> Float[np.ndarray, "
     """
     plant = replace(plant, multiplicative=())
     check_solvable(plant)
-    (state, *parts), failure = _balanced(plant), ""
+    (state, A, B, Q, R), failure = _balanced(plant), ""
     for solver in (linalg.solve_discrete_are, doubled):
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():  # what overflows does not converge
                 warnings.simplefilter("error", linalg.LinAlgWarning)
-                return _refined(plant, solver(*parts) * np.outer(state, state))
+                return _refined(plant, solver(A, B, Q, R) * np.outer(state, state))
         except (ValueError, linalg.LinAlgWarning) as exception:  # LinAlgError included
             failure = failure or str(exception)
     remedy = "give B and Q entries that are not so small where A grows"
