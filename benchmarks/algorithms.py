@@ -21,7 +21,7 @@ from .worker import Block
 OURS, PEERS = ("sac_isfm", "gaussian_sac"), tuple(LIBRARIES)
 QUANTITIES = {  # what a part measures
     "update": ("update",),
-    "act": ("act_1", "act_256", "best_1"),
+    "act": ("act_1", "act_256", "best_1", "best_of_4"),
     "density": ("density",),
     "steps": ("steps",),
 }

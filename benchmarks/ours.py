@@ -50,8 +50,9 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
         jax.block_until_ready((training.loop, metrics))
 
     @functools.cache  # made where it is first used, so that the time to the first update does not hold it
-    def agent() -> SAC:
-        return BY_NAME[algorithm](task, settings=dataclasses.replace(settings, buffer_size=BATCH))
+    def agent(draws: int = settings.action_candidates) -> SAC:
+        small = dataclasses.replace(settings, buffer_size=BATCH, action_candidates=draws)
+        return BY_NAME[algorithm](task, settings=small)
 
     @functools.cache
     def density() -> Callable[[], Array]:
@@ -65,6 +66,7 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
         "act_1": (lambda: agent().predict(one), 1),
         "act_256": (lambda: agent().predict(obs), 1),
         "best_1": (lambda: agent().predict(one, deterministic=True), 1),
+        "best_of_4": (lambda: agent(4).predict(one, deterministic=True), 1),
         "density": (lambda: density()().block_until_ready(), 1),
         "steps": (lambda: training.advance(UNITS), UNITS),
     }

@@ -41,6 +41,7 @@ def make(algorithm: str, task: str) -> tuple[dict[str, tuple[Callable[[], Any], 
         "act_1": (lambda: model.predict(one), 1),
         "act_256": (lambda: model.predict(many), 1),
         "best_1": (lambda: model.predict(one, deterministic=True), 1),
+        "best_of_4": (lambda: model.predict(one, deterministic=True), 1),  # the mean, as before
         "density": (_density(algorithm, model, many), 1),
         "steps": (lambda: model.learn(UNITS, reset_num_timesteps=False, log_interval=None), UNITS),
     }

@@ -106,7 +106,7 @@ def test_the_committed_tables_are_those_of_the_committed_times():
 def test_the_report_sets_ratios_against_their_targets():
     """Ratios are those of the 10th percentiles, and a target is met at equality."""
     times = {"sac_isfm": 6.0, "gaussian_sac": 2.0, "sbx": 1.5, "sbx_alike": 2.5}
-    calls = {"update": ("update",), "act": ("act_1", "act_256", "best_1")}
+    calls = {"update": ("update",), "act": ("act_1", "act_256", "best_1", "best_of_4")}
     found = {
         part: {name: {key: {"cpu": value, "cpu_median": value} for key in keys} for name, value in times.items()}
         for part, keys in calls.items()
@@ -120,6 +120,7 @@ def test_the_report_sets_ratios_against_their_targets():
     assert "| update, Gaussian SAC / SBX with its networks, T | 0.80 | 1.1 | met |" in lines
     assert "| 256 drawn actions, SAC-ISFM / SBX, T | 4.00 | 2.5 | missed |" in lines
     assert "| the deterministic action, SAC-ISFM / SBX, T | 6.00 | 4 | missed |" in lines
+    assert "| the same with `action_candidates=4`, T | 4.00 | 4 | met |" in lines
 
 
 def test_operations_agree_with_xla():
