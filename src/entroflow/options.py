@@ -40,7 +40,8 @@ class LQROptions:
     Writes figures, results.json, metrics.csv and the trained policies into a folder.
     """
 
-    # A named system (double_integrator, coupled, unstable, cartpole, mass_spring) or a JSON file.
+    # A named system (double_integrator, coupled, unstable, cartpole, mass_spring), or a JSON file of the matrices, such
+    # as lqr.design(...).to_json writes.
     system: str = "coupled"
     # Temperatures α > 0, the weights of the entropy.
     temperature: Annotated[tuple[float, ...], arg(name="alpha")] = (0.1, 0.5, 1.0, 2.0)
@@ -49,7 +50,8 @@ class LQROptions:
     seed: Whole = 0  # First seed S; the seeds are S, S+1, ….
     algorithm: Literal["sac_isfm", "gaussian_sac"] = "sac_isfm"  # gaussian_sac: plain SAC on the same critic.
     preset: Preset = "default"  # paper: Algorithm 2 as it is written, and draws of the policy alone as behaviour.
-    # Begin as a controller of one's own: a JSON file of its gain and, if wanted, covariance, or one of lqr.design.
+    # Begin as a controller of your own: a JSON file of its gain and, if wanted, its covariance, or one that
+    # lqr.design(...).to_json wrote.
     initial_gain: str | None = None
     candidates: str = "8"  # Candidates per state of an improvement step: a number from 2 to 1024.
     out: Path = Path("out/lqr")  # Output folder, new or empty.
@@ -59,16 +61,18 @@ class LQROptions:
 class TrainOptions:
     """Train on a Gymnasium task, all seeds at once. Records, checkpoints and figures go into a folder."""
 
-    env: Positional[str]  # Id of the task, such as HalfCheetah-v5.
+    env: Positional[str]  # Id of the task, such as HalfCheetah-v5; one of your own is module:Id.
     algorithm: str = "sac_isfm"  # sac_isfm, gaussian_sac, or denoising (a diffusion policy without a density).
-    preset: TrainPreset = "default"  # paper: Algorithm 2 as it is written; crossq: with the critic of CrossQ.
+    # paper: Algorithm 2 as it is written; crossq: with the critic of CrossQ, for MuJoCo's tasks.
+    preset: TrainPreset = "default"
     steps: Whole = 100_000  # Environment steps of every seed.
     seeds: Whole = 1  # Number of seeds.
     seed: Whole = 0  # First seed S; the seeds are S, S+1, ….
     evaluate_every: Whole = 5000  # Environment steps between evaluations, each with a checkpoint.
     evaluation_episodes: Whole = 10  # Episodes of every evaluation.
-    set: tuple[str, ...] = ()  # Settings to change, such as candidates=32 num_envs=4 learning_starts=500.
-    settings: Path | None = None  # A JSON or TOML file of settings to change; those of --set count before it.
+    # Settings to change, such as candidates=32 num_envs=4; `entroflow settings` lists all.
+    set: tuple[str, ...] = ()
+    settings: Path | None = None  # A JSON or TOML file of settings to change; where --set has one, too, that counts.
     resume: Literal["never", "auto"] = "never"  # auto: go on with the run in the folder, if there is one.
     wandb: bool = False  # Also log to Weights & Biases.
     out: Path | None = None  # Output folder; out/TASK-ALGORITHM if not given.
@@ -79,7 +83,7 @@ class ResumeOptions:
     """Go on with a training, or a job of lqr, from its last checkpoint, as if it had never stopped."""
 
     folder: Positional[Path]  # Folder of the training or job.
-    steps: MaybeWhole = None  # Environment steps of every seed, if a training is to make others than planned.
+    steps: MaybeWhole = None  # Environment steps of every seed in all, if a training is to end elsewhere than planned.
     task: str | None = None  # A training's task, if it is of a module of your own, as module:Name.
 
 
@@ -87,7 +91,7 @@ class ResumeOptions:
 class _ActingOptions:
     folder: Positional[Path]  # Folder of a training, or of one agent.
     checkpoint: Literal["last", "best"] = "last"  # Which agents of a training.
-    stochastic: bool = False  # Draw actions from the policy instead of the best by Q of several draws.
+    stochastic: bool = False  # Draw actions from the policy; otherwise, of several draws, that of the highest Q acts.
     seed: Whole = 0  # Seed of the first episode.
     task: str | None = None  # The task, if it is of a module of your own, as module:Name.
 
@@ -105,7 +109,7 @@ class EvalOptions(_ActingOptions):
 
 @dataclass(frozen=True)
 class WatchOptions(_ActingOptions):
-    """Film a trained agent, of a training that of its first seed."""
+    """Film a trained agent; of a training, that of its first seed."""
 
     episodes: Whole = 1  # Number of episodes.
     out: Path = Path("out/film")  # The film, .mp4 or .gif.
@@ -119,7 +123,7 @@ class ExportOptions:
     out: Path = Path("out/policy.onnx")  # The file, .onnx, .stablehlo or .h.
     # Its format, if its ending does not say it; c is a header that needs nothing but math.h.
     format: Literal["onnx", "stablehlo", "c"] | None = None
-    best_of: Whole = 1  # Actions to draw, of which the best by Q is taken; a single one comes with its log-density.
+    best_of: Whole = 1  # Draws, of which the action with the highest Q is taken; a single one has its log-density.
     # Temperature of the policy, where the folder holds several.
     temperature: Annotated[float | None, arg(name="alpha")] = None
     seed: MaybeWhole = None  # Its seed, likewise.

@@ -44,14 +44,14 @@ class SAC:
         env: the id of a registered environment, an environment from `gymnasium.make`, a function that makes one, or a
             `FunctionalEnv`, with which all is compiled.
         seed: seed of everything random.
-        preset: settings that belong together: one of `entroflow.agents.settings.PRESETS`.
+        preset: settings that belong together: "default", "paper" or "crossq", see docs/algorithm/defaults.md.
         settings: all settings, in place of a preset.
         verbose: what `learn` shows: 0 nothing, 1 a bar or, without a terminal, ten lines; None: a bar or nothing.
         tensorboard_log: folder in which every `learn` makes one of its own, as for `log`.
-        **changes: single settings to change, by the names of `Settings`, `entroflow.rl.Config`, the actor, or the
-            critic with "critic_" before them, such as `num_envs=4`, `candidates=32`, `proposal=mine` or
-            `critic_width=512`; or `actor=` and `critic=` altogether. (`target_entropy`, which several have, is the
-            outermost one's.) Stable-Baselines3's names do what they do there, or are refused.
+        **changes: settings to change, such as `num_envs=4`, `candidates=32`, `proposal=mine` or `critic_width=512`,
+            by the names that `entroflow settings` lists: those of `Settings`, `entroflow.rl.Config`, the actor, and,
+            with "critic_" before them, the critic; or `actor=` and `critic=` altogether. Stable-Baselines3's names do
+            what they do there, or are refused.
 
     Raises:
         ValueError: in one sentence, for a task or a setting that is not possible.
@@ -144,10 +144,10 @@ class SAC:
             reset_num_timesteps: not possible: steps are counted on.
             progress_bar: whether to show a bar, whatever `verbose` says.
             log: folder for records, evaluations, checkpoints and a learning curve, as `entroflow train` writes them.
-            resume: go on from the last checkpoint in `log`, if there is one, with all that was learned and seen there;
-                the agent makes the steps that the run then lacks of those that it had made and `total_timesteps`.
+            resume: go on from the last checkpoint in `log`, if there is one, with all that was learned and seen there.
+                A new agent then ends at step `total_timesteps` of the run, one that has made steps as many later.
             evaluate_every: environment steps between evaluations, each with a checkpoint, where there is a `log`.
-            evaluation_episodes: episodes of each; with `resume` both stay as the run has them, and others are refused.
+            evaluation_episodes: episodes of each. With `resume` both must be as the run has them.
 
         Returns:
             The agent itself.
@@ -178,7 +178,7 @@ class SAC:
             observation: one observation or a batch of them, in the form of the task's observations or flattened.
             state: returned as it is; policies here have no memory.
             episode_start: not used.
-            deterministic: the best by Q of `settings.action_candidates` new draws; otherwise one draw from the policy.
+            deterministic: of `settings.action_candidates` new draws the one with the highest Q; otherwise one draw.
 
         Returns:
             The action or actions, and `state`.
@@ -254,7 +254,7 @@ class SAC:
 
         Args:
             n_episodes: number of episodes.
-            deterministic: the best by Q of `settings.action_candidates` actions; otherwise draws from the policy.
+            deterministic: as in `SAC.predict`.
             seed: seed of the first episode's reset; the next ones count up.
             perturbation: what to change about the task; nothing if not given.
 
@@ -274,8 +274,8 @@ class SAC:
 
         Args:
             path: the folder; an agent that is there is replaced, a file or a run's folder refused (`ValueError`).
-            replay: write what it remembers of the task, too, and where its environments are, as far as these can be
-                captured: once loaded, it learns on as if it had not been saved.
+            replay: write the replay buffer, too, and the state of the environments, as far as that can be captured:
+                once loaded, it learns on as if it had not been saved.
         """
         parts = self.task, self.settings, self.seed, self.num_timesteps, self._training.agents
         saved.write(Path(path), *parts, training=self._training.state() if replay else None)
@@ -297,8 +297,8 @@ class SAC:
     def load(cls: type[A], path: str | Path, env: Env | None = None, **own: Any) -> A:
         """Read an agent, with its statistics of observations, to use it or to train it on.
 
-        Unless its memory was saved, too, it is empty: it acts by its policy until `learning_starts` transitions are
-        stored, then learns again.
+        Unless it was saved with `replay=True`, its replay buffer is empty: when it is trained on, it first acts by its
+        policy until `learning_starts` transitions are stored.
 
         Args:
             path: the folder that `save` wrote.

@@ -55,7 +55,7 @@ def design(
         multiplicative: pairs (A_j, B_j) of noise ξ_j (A_j x + B_j u), of independent ξ_j of variance one.
 
     Returns:
-        The design.
+        The design, with `gain`, `covariance`, `poles` and `cost`; it can `plot`, `simulate` and be saved (`to_json`).
 
     Raises:
         ValueError: for a matrix of the wrong shape or sign, a number that cannot be, a plant that no gain stabilises.
