@@ -49,9 +49,8 @@ class SAC:
         verbose: what `learn` shows: 0 nothing, 1 a bar or, without a terminal, ten lines; None: a bar or nothing.
         tensorboard_log: folder in which every `learn` makes one of its own, as for `log`.
         **changes: settings to change, such as `num_envs=4`, `candidates=32`, `proposal=mine` or `critic_width=512`,
-            by the names that `entroflow settings` lists: those of `Settings`, `entroflow.rl.Config`, the actor, and,
-            with "critic_" before them, the critic; or `actor=` and `critic=` altogether. Stable-Baselines3's names do
-            what they do there, or are refused.
+            by the names that `entroflow settings` lists; or `actor=` and `critic=` altogether. Stable-Baselines3's
+            names do what they do there, or are refused.
 
     Raises:
         ValueError: in one sentence, for a task or a setting that is not possible.
