@@ -29,6 +29,8 @@ WHOLE = PrimitiveConstructorSpec(
 )
 Whole = Annotated[int, WHOLE]
 MaybeWhole = Annotated[int | None, WHOLE]
+Task = Annotated[Positional[str], arg(metavar="TASK")]
+Folder = Annotated[Positional[Path], arg(metavar="FOLDER")]
 Preset = Literal["default", "paper"]
 TrainPreset = Literal["default", "paper", "crossq"]
 
@@ -61,7 +63,7 @@ class LQROptions:
 class TrainOptions:
     """Train on a Gymnasium task, all seeds at once. Records, checkpoints and figures go into a folder."""
 
-    env: Positional[str]  # Id of the task, such as HalfCheetah-v5; one of your own is module:Id.
+    env: Task  # Id of the task, such as HalfCheetah-v5; one of your own is module:Id.
     algorithm: str = "sac_isfm"  # sac_isfm, gaussian_sac, or denoising (a diffusion policy without a density).
     # paper: Algorithm 2 as it is written; crossq: with the critic of CrossQ, for MuJoCo's tasks.
     preset: TrainPreset = "default"
@@ -82,14 +84,14 @@ class TrainOptions:
 class ResumeOptions:
     """Go on with a training, or a job of lqr, from its last checkpoint, as if it had never stopped."""
 
-    folder: Positional[Path]  # Folder of the training or job.
+    folder: Folder  # Folder of the training or job.
     steps: MaybeWhole = None  # Environment steps of every seed in all, if a training is to end elsewhere than planned.
     task: str | None = None  # A training's task, if it is of a module of your own, as module:Name.
 
 
 @dataclass(frozen=True)
 class _ActingOptions:
-    folder: Positional[Path]  # Folder of a training, or of one agent.
+    folder: Folder  # Folder of a training, or of one agent.
     checkpoint: Literal["last", "best"] = "last"  # Which agents of a training.
     stochastic: bool = False  # Draw actions from the policy; otherwise, of several draws, that of the highest Q acts.
     seed: Whole = 0  # Seed of the first episode.
@@ -119,7 +121,7 @@ class WatchOptions(_ActingOptions):
 class ExportOptions:
     """Write a trained policy as one file that runs without this library: observations and noise to actions."""
 
-    folder: Positional[Path]  # Folder of a training, of one agent, or of `entroflow lqr`.
+    folder: Folder  # Folder of a training, of one agent, or of `entroflow lqr`.
     out: Path = Path("out/policy.onnx")  # The file, .onnx, .stablehlo or .h.
     # Its format, if its ending does not say it; c is a header that needs nothing but math.h.
     format: Literal["onnx", "stablehlo", "c"] | None = None
