@@ -208,10 +208,8 @@ class Training:
         parts = vars(self.loop) | {"replay": jax.tree.map(lambda ring: np.asarray(ring)[:, :filled], self.loop.replay)}
         arrays = checkpoint.flatten("loop", parts) | checkpoint.flatten("pending", self._pending)
         arrays |= {f"metrics.{name}": np.stack(parts) for name, parts in self._metrics.items()}
-        numbers = {"step": self.step, "updates": self._updates, "envs": None}
-        ended = []
-        if (rollout := self._rollout) is not None:
-            ended = [(i, *episode) for i, episodes in enumerate(rollout.ended) for episode in episodes]
+        rollout, numbers = self._rollout, {"step": self.step, "updates": self._updates, "envs": None}
+        ended = [(i, *episode) for i, episodes in enumerate(rollout.ended if rollout else []) for episode in episodes]
         if rollout is not None and rollout.running:  # otherwise episodes begin anew, here as after a resumption
             try:
                 numbers["envs"], more = environment_state.capture(rollout.envs)
