@@ -6,6 +6,7 @@ import inspect
 import signal
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
@@ -87,7 +88,7 @@ def test_a_run_that_was_made_longer_has_no_old_figure(tmp_path, monkeypatch):
     out = tmp_path / "run"
     made(TASK).learn(22, log=out, **EVERY)
     assert (out / "learning_curve.png").exists()
-    monkeypatch.setattr(curves, "draw_learning_curve", lambda folder: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(curves, "draw_learning_curve", mock.Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         made(TASK).learn(25, log=out, resume=True, **EVERY)
     assert table(out / "evaluations.csv")[-1]["step"] == "25"
