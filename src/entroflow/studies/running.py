@@ -106,8 +106,10 @@ def tuners(study: Study, out: Path, memory: int, *, resume: bool) -> Iterator[tu
         while tune.Tuner.can_restore(path := f"{root}/ray-{number}"):
             if not resume:
                 raise checks.error("storage", repr(path), "a place without a study", "name another one, or --resume")
-            tuner = tune.Tuner.restore(path, worker(study, memory), resume_unfinished=True, resume_errored=True)
-            yield tuner
+            # Where the process died while Ray wrote down how far it was, Ray begins anew, with what it is told here.
+            anew = None if study.search else asked(study, out, waiting_of(study, out), before)
+            how = {"resume_unfinished": True, "resume_errored": True, "param_space": anew}
+            yield (tuner := tune.Tuner.restore(path, worker(study, memory), **how))
             for result in tuner.get_results():
                 if result.checkpoint:
                     places = [path, *Path(result.checkpoint.path).parts[-2:]]
@@ -117,21 +119,29 @@ def tuners(study: Study, out: Path, memory: int, *, resume: bool) -> Iterator[tu
             return
     else:
         shutil.rmtree(out / "ray-0", ignore_errors=True)
-    if waiting := [trial for trial in study.trials if not one.finished(trial, out / "trials" / trial.name)]:
+    if waiting := waiting_of(study, out):
         yield new_tuner(study, out, waiting, memory, f"ray-{number}", before)
     if not study.search and not study.storage:
         shutil.rmtree(out / "ray-0", ignore_errors=True)
 
 
+def waiting_of(study: Study, out: Path) -> list[Trial]:
+    """Return the trials that are not finished."""
+    return [trial for trial in study.trials if not one.finished(trial, out / "trials" / trial.name)]
+
+
+def asked(study: Study, out: Path, waiting: list[Trial], before: dict[str, str]) -> dict[str, Any]:
+    """Return what Ray is to try; `before` are, by trial, the checkpoints to begin from."""
+    config: dict[str, Any] = {"out": str(out / "trials"), "shared": study.storage is None, "cores": study.needs.cores}
+    config |= {"before": list(before.items()), "objective": study.search.objective if study.search else "final"}
+    return config | {"trial": tune.grid_search([trial._asdict() for trial in waiting])}
+
+
 def new_tuner(
     study: Study, out: Path, waiting: list[Trial], memory: int, name: str, before: dict[str, str]
 ) -> tune.Tuner:
-    """Return what runs the waiting trials, or searches settings.
-
-    `name` is that of Ray's own folder; `before` are, by trial, the checkpoints to begin from.
-    """
-    config: dict[str, Any] = {"out": str(out / "trials"), "shared": study.storage is None, "cores": study.needs.cores}
-    config |= {"before": before, "objective": study.search.objective if study.search else "final"}
+    """Return what runs the waiting trials, or searches settings; `name` is that of Ray's own folder."""
+    config = asked(study, out, waiting, before)
     how: dict[str, Any] = {"reuse_actors": True}
     twice = study.search is not None  # the same settings may be suggested; a folder of Ray's is of one trial
     how["trial_dirname_creator"] = lambda trial: one.of_config(trial.config).name + f"-{trial.trial_id}" * twice
@@ -140,8 +150,6 @@ def new_tuner(
 
         config |= {"trial": waiting[0]._asdict(), "search": space(study)}
         how |= searched(study.search, waiting[0].steps, waiting[0].evaluation["every"])
-    else:
-        config["trial"] = tune.grid_search([trial._asdict() for trial in waiting])
     kept = tune.RunConfig(
         name=name,
         storage_path=study.storage or str(out),

@@ -124,7 +124,7 @@ def work(config: dict[str, Any]) -> None:
     else:
         scratch = tempfile.TemporaryDirectory(prefix="entroflow-")
         folder = Path(scratch.name, trial.name)
-        earlier = config.get("before", {}).get(trial.name)
+        earlier = dict(config.get("before", ())).get(trial.name)
         if before := tune.get_checkpoint() or (tune.Checkpoint(earlier) if earlier else None):
             before.to_directory(folder)
 
