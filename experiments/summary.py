@@ -91,7 +91,7 @@ def _of_run(folder: Path, late: bool) -> str:
     seeds, end = sorted({row["seed"] for row in rows}), long.MARKS[-1]
     found = [long.late(rows, seed) if late else long.means(rows, seed, end) for seed in seeds]
     known = [value for value in found if value is not None]
-    return frame.told(known, "{:,.0f}") + {2: " (two seeds)", 5: " (five seeds)"}.get(len(known), "")
+    return frame.told(known, "{:,.0f}") + {2: " (two seeds)", 4: " (four seeds)", 5: " (five seeds)"}.get(len(known), "")
 
 
 def _is_of(row: dict[str, str], task: str) -> bool:
