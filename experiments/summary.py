@@ -21,6 +21,7 @@ RUNS = {name: of for name, (of, *_) in long.PRESET.items()} | {
     "crossq-gaussian-every": "Gaussian SAC, whole steps",  # of the critic's last layer
     "paper": "SAC-ISFM as in the paper",
 }
+SEEDS = {2: " (two seeds)", 4: " (four seeds)", 5: " (five seeds)"}  # three where nothing is said
 AUTHORS = {"CrossQ": "CrossQ, its authors", "SAC": "SAC, theirs"}
 
 
@@ -91,7 +92,7 @@ def _of_run(folder: Path, late: bool) -> str:
     seeds, end = sorted({row["seed"] for row in rows}), long.MARKS[-1]
     found = [long.late(rows, seed) if late else long.means(rows, seed, end) for seed in seeds]
     known = [value for value in found if value is not None]
-    return frame.told(known, "{:,.0f}") + {2: " (two seeds)", 4: " (four seeds)", 5: " (five seeds)"}.get(len(known), "")
+    return frame.told(known, "{:,.0f}") + SEEDS.get(len(known), "")
 
 
 def _is_of(row: dict[str, str], task: str) -> bool:
