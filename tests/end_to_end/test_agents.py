@@ -207,7 +207,9 @@ def test_agents_of_other_algorithms_and_tasks_are_refused(tmp_path):
     entroflow.GaussianSAC("Reach-v0", **SMALL).save(tmp_path / "agent")
     with pytest.raises(ValueError, match="agent of gaussian_sac, expected one of sac_isfm; load it with GaussianSAC"):
         entroflow.SACISFM.load(tmp_path / "agent")
-    with pytest.raises(ValueError, match="expected a task like Reach-v0 with .*'obs_size': 2.*pass its task as env="):
+    with pytest.raises(
+        ValueError, match="expected a task like Reach-v0 with .*'obs_size': 2.*pass the task itself as env="
+    ):
         entroflow.GaussianSAC.load(tmp_path / "agent", "Pendulum-v1")
     with pytest.raises(ValueError, match="holds no agent"):
         entroflow.SACISFM.load(tmp_path / "nothing")

@@ -131,8 +131,11 @@ def test_modules_and_classes_that_are_no_ids_are_told_what_to_do(module):
 
 def test_going_on_with_a_task_of_ones_own_names_it(module, tmp_path, capsys):
     """No file chooses a module: the messages say which option does."""
-    with pytest.raises(ValueError, match=r"; name the task by --task, as 'module:OwnReach-v0' if a module of yours"):
+    with pytest.raises(ValueError, match=r"exist\), .*; name the task by --task, as 'module:OwnReach-v0' if"):
         rebuilt({"id": "OwnReach-v0", "kwargs": {}, "max_episode_steps": None, "wrappers": []})
+    with pytest.raises(ValueError, match="name the task by --task") as told:
+        rebuilt("Pendulam-v1")
+    assert "Did you mean" not in str(told.value)  # Pendulum-v1, which it is not
     out = tmp_path / "run"
     line = ["train", f"{module}:OwnReach-v0", "--algorithm", "gaussian_sac", "--steps", "2", "--out", str(out)]
     line += ["--evaluation-episodes", "1", "--set", *(f"{name}={value}" for name, value in SMALL.items())]

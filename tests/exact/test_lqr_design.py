@@ -1,6 +1,7 @@
 """`lqr.design` against python-control, published gains, quadrature, closed forms and costs computed another way."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -454,3 +455,19 @@ def test_it_says_what_it_is() -> None:
     entries = [float(part) for part in rows.translate(str.maketrans("[]>", "   ")).split()]
     np.testing.assert_allclose(entries, found.gain.ravel(), atol=1e-4)
     assert repr(design(F, B, Q, R, **GIVEN, continuous=True)).startswith("<Design(temperature=0.3, discount=1): contin")
+
+
+def test_a_cost_says_the_sum_that_counts() -> None:
+    """The average for ever, the total with a discount, whose parts make up the sum as they stand there."""
+    forever = design(A, B, Q, R, **GIVEN).cost
+    whole, noise, exploration, *_ = numbers_in(repr(forever))
+    assert repr(forever).startswith("<Cost(average=") and whole == pytest.approx(forever.average, rel=1e-5)
+    assert noise + exploration == pytest.approx(whole, rel=1e-3)
+    discounted = design(A, B, Q, R, **GIVEN | {"discount": 0.9}).cost
+    whole, control, duration, noise, exploration, *_ = numbers_in(repr(discounted))
+    assert repr(discounted).startswith("<Cost(total=") and whole == pytest.approx(discounted.total, rel=1e-5)
+    assert control + duration * (noise + exploration) == pytest.approx(whole, rel=1e-3)
+
+
+def numbers_in(text: str) -> list[float]:
+    return [float(part) for part in re.findall(r"-?\d+\.?\d*(?:e[-+]\d+)?", text)]

@@ -9,6 +9,7 @@ from ..storage import checkpoint, legacy
 from ..storage.places import AGENT, BEST, LAST, POLICIES, policy_folder, refuse_runs
 from ..storage.records import CONFIG, read_config
 from .settings import Settings, from_json, to_json
+from .specification import REMEDY
 from .tasks import Env, Task, rebuilt, task
 
 FORMAT = 3  # 1 was written by another library, 2 had settings and numbers in another order
@@ -45,7 +46,8 @@ class Header(NamedTuple):
         sizes = {"obs_size": found.obs_size, "action_size": found.action_size}
         if sizes != self.sizes or (self.spaces and found.spaces_as_data() != self.spaces):
             given = f"{found.name} with {sizes}" + (" and other bounds" if sizes == self.sizes else "")
-            raise checks.error(str(path), given, f"a task like {self.env} with {self.sizes}", "pass its task as env=")
+            expected = f"a task like {self.env} with {self.sizes}"
+            raise checks.error(str(path), given, expected, REMEDY)
         return found
 
     def settings_of(self, path: str | Path, own: dict[str, Any]) -> Settings:

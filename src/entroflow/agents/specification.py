@@ -21,7 +21,8 @@ from ..envs import episodes
 OWN = "entroflow.envs:"  # the one module that an id read from a file may name
 # Wrappers that no file tells, or may ask for: they hold more than their arguments, show, or write files.
 REFUSED = ("NormalizeObservation", "NormalizeReward", "RecordVideo", "HumanRendering", "RenderCollection")
-REMEDY = "pass the task itself as env="
+PASS = "pass the task itself as env="
+REMEDY = f"name the task by --task, or {PASS}"
 
 
 def read(spec: Any) -> tuple[str, Callable[[], gymnasium.Env], dict[str, Any]]:
@@ -33,13 +34,14 @@ def read(spec: Any) -> tuple[str, Callable[[], gymnasium.Env], dict[str, Any]]:
         raise checks.error("env", repr(spec), "the specification of a task", REMEDY)
     name, limit = parts["id"], parts["max_episode_steps"]
     if ":" in name.removeprefix(OWN) or not name:
-        given, remedy = f"the id {name!r} in a file", f"name the task by --task, or import its module and {REMEDY}"
+        given, remedy = f"the id {name!r} in a file", f"name the task by --task, or import its module and {PASS}"
         raise checks.error("env", given, "an id without a module", remedy)
     try:
         gymnasium.spec(name)
     except gymnasium.error.UnregisteredEnv as problem:
-        given = f"the id {name!r} in a file ({' '.join(str(problem).split())})"
-        remedy = f"name the task by --task, as 'module:{name}' if a module of yours registers it, or {REMEDY}"
+        told = str(problem).split("Did you mean")[0]  # the file is right: a name like it does not help
+        given = f"the id {name!r} in a file ({' '.join(told.split()).rstrip('.')})"
+        remedy = f"name the task by --task, as 'module:{name}' if a module of yours registers it, or {PASS}"
         raise checks.error("env", given, "the id of a registered environment", remedy) from None
     except gymnasium.error.Error:  # an id that is completed, or refused, when the task is made
         pass

@@ -18,21 +18,23 @@ def evaluate(command: EvalOptions) -> int:
     folders = agents_in(command.folder, command.checkpoint)
     from ..agents import SAC
     from ..agents.evaluation import Perturbation
+    from ..compiling import waiting
 
     change = Perturbation(command.action_noise, command.observation_noise, command.mass, command.friction)
     cache_compilations()
     changed = [f"{name} {value:g}" for name, value in vars(change).items() if value != getattr(Perturbation, name)]
-    title = f"{command.episodes} episodes each" + (f", with {', '.join(changed)}" if changed else "")
-    table = Table(title=title, title_justify="left")
+    title = f"{command.episodes} episodes each, undiscounted" + (f", with {', '.join(changed)}" if changed else "")
+    table, console = Table(title=title, title_justify="left"), Console()
     for name in ("agent", "mean return", "± s.e.", "min", "max", "length"):
         table.add_column(name, justify="left" if name == "agent" else "right")
     for folder in folders:
         agent = SAC.load(folder, env=command.task)
         how = {"deterministic": not command.stochastic, "seed": command.seed}
-        found = agent.evaluate(command.episodes, perturbation=change, **how)
+        with waiting(f"evaluating {folder.name}", console):
+            found = agent.evaluate(command.episodes, perturbation=change, **how)
         cells = [found.mean, found.standard_error, found.returns.min(), found.returns.max(), found.lengths.mean()]
         table.add_row(folder.name, *[f"{cell:.1f}" if cell == cell else "–" for cell in cells])
-    Console().print(table)
+    console.print(table)
     return 0
 
 
@@ -44,15 +46,18 @@ def watch(command: WatchOptions) -> int:
         os.environ["MUJOCO_GL"] = "osmesa" if find_library("OSMesa") else "egl"
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # nor pygame, which would say that there is none
     from ..agents import SAC
+    from ..compiling import waiting
     from .video import record
 
     cache_compilations()
     agent = SAC.load(folder, env=command.task)
     act = lambda obs: agent.predict(obs, deterministic=not command.stochastic)[0]  # noqa: E731
     data = agent.task.data if isinstance(agent.task.data, dict) else None
-    film = record(agent.task.name, act, command.out, episodes=command.episodes, seed=command.seed, data=data)
+    console = Console()
+    with waiting("filming", console):
+        film = record(agent.task.name, act, command.out, episodes=command.episodes, seed=command.seed, data=data)
     returns = ", ".join(f"{value:.1f}" for value in film.returns)
-    Console().print(f"{film.path}: {film.frames} frames, return {returns}", soft_wrap=True)
+    console.print(f"{film.path}: {film.frames} frames, return {returns}", soft_wrap=True)
     return 0
 
 

@@ -46,6 +46,15 @@ class Cost(NamedTuple):
     duration: float
     """1/(1−γ) steps."""
 
+    def __repr__(self) -> str:
+        """Say what the sum is and what it consists of; at discount 1 that is the average cost per step."""
+        each = f"noise {self.noise:.4g} + exploration {self.exploration:.4g}"
+        randomness = f"entropy {self.entropy:.4g} nats at α = {self.temperature:g}"
+        if np.isinf(self.duration):
+            return f"<Cost(average={self.average:.6g}): {each}, control {self.control:.4g}, {randomness}>"
+        sums = f"control {self.control:.4g} + {self.duration:.4g} × ({each})"
+        return f"<Cost(total={self.total:.6g}): {sums}, {randomness}>"
+
     @property
     def average(self) -> float:
         """Noise + exploration: at discount 1 the average cost per step."""
