@@ -8,6 +8,7 @@ import signal
 from collections import namedtuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -18,12 +19,13 @@ from entroflow import optimise
 from entroflow.cli import main
 from entroflow.flow import FlowPolicy, RungeKutta, Unbounded, VelocityNetwork
 from entroflow.isfm import Faults
-from entroflow.rl import loop_gym
+from entroflow.moments import standard
+from entroflow.rl import Experience, loop_gym
 from entroflow.storage import checkpoint, keeping
 from experiments import frame
 from experiments.ablations import run as ablations
 from experiments.best_of import run as best_of
-from experiments.mujoco import average, held
+from experiments.mujoco import average, categorical, held
 from experiments.proposals import run as proposals
 from experiments.resume import run as resume
 from experiments.robustness import run as robustness
@@ -230,6 +232,34 @@ def test_averages_of_actors(tmp_path, monkeypatch):
     assert rows[4]["return"] == round(sum(row["return"] for row in alone) / 2)
     assert len({row["return"] for row in rows[4:]}) > 1
     assert average.table(rows).count("| Pendulum-v1 | 3 | 2 |") == 1
+
+
+@pytest.mark.parametrize("atoms", ["even", "spread"])
+def test_a_categorical_critic_learns_what_it_is_told(atoms):
+    """What is to be predicted has the target as its mean, and so has, after learning, what is predicted."""
+    critic = categorical.Categorical(atoms=atoms, width=64)
+    for target in (-100.0, -3.0, 0.25, 41.0, 640.0):
+        likely = critic.project(jnp.float32(target))
+        assert float(likely @ critic.values) == pytest.approx(target, rel=1e-3) and float(likely.sum()) < 1 + 1e-5
+        assert 1 - 1e-5 < float(likely.sum()) and float(likely.min()) >= 0
+    assert float(critic.project(jnp.float32(1e9)) @ critic.values) > 0.98 * critic.values[-1]
+
+    keys, rng = jax.random.split(jax.random.key(0)), np.random.default_rng(0)
+    state, target = critic.init(keys, standard(2), 1, None), lambda obs: 30.0 + 20.0 * obs[:, 0]
+
+    @jax.jit
+    def step_of(state, obs, action, after, step):
+        told = target(obs)
+        given = Experience(obs, action, after, action, lambda _: told, None, state.obs_units, step, None)
+        return critic.update(state, given)
+
+    for step in range(400):
+        obs, action, after = (rng.normal(size=(64, n)).astype(np.float32) for n in (2, 1, 2))
+        state, metrics = step_of(state, obs, action, after, np.float32(step))
+    assert float(metrics["critic_error"]) < 5 and float(metrics["q"]) == pytest.approx(target(obs).mean(), rel=1e-5)
+    for first in (-1.0, 1.0):
+        told = float(critic.q(state, jnp.array([first, 0.0]), jnp.zeros(1)))
+        assert told == pytest.approx(30 + 20 * first, abs=4)
 
 
 def test_noise_is_held(tmp_path, monkeypatch):
