@@ -112,7 +112,8 @@ def test_evaluation_prints_a_table(trained, capsys):
     """One line for every seed, and the perturbation in the title."""
     assert main(["eval", str(trained), "--episodes", "2", "--action-noise", "0.1"]) == 0
     output = capsys.readouterr().out
-    assert "seed=0" in output and "seed=1" in output and "action_noise 0.1" in output
+    assert "seed=0" in output and "seed=1" in output
+    assert "2 episodes each, undiscounted, with action_noise 0.1" in output
 
 
 @pytest.mark.parametrize(
