@@ -253,6 +253,7 @@ def test_a_categorical_critic_learns_what_it_is_told(atoms):
         given = Experience(obs, action, after, action, lambda _: told, None, state.obs_units, step, None)
         return critic.update(state, given)
 
+    obs, metrics = np.zeros((0, 2), np.float32), {}
     for step in range(400):
         obs, action, after = (rng.normal(size=(64, n)).astype(np.float32) for n in (2, 1, 2))
         state, metrics = step_of(state, obs, action, after, np.float32(step))
