@@ -283,7 +283,7 @@ def test_what_a_search_suggests_twice_is_trained_once_at_a_time(tmp_path, monkey
 
     monkeypatch.setattr(trial, "run", run)
     monkeypatch.setattr(tune, "report", lambda *_, **__: None)
-    config = {"trial": study.trials[0]._asdict(), "search": {"depth": 1}, "out": str(tmp_path), "shared": True}
+    config = {"trial": study.trials[0]._asdict(), "search": {"depth": 1}, "out": str(tmp_path), "storage": None}
     config |= {"cores": 1, "objective": "final"}
     workers = [threading.Thread(target=trial.work, args=[config]) for _ in range(3)]
     for worker in workers:
@@ -295,7 +295,7 @@ def test_what_a_search_suggests_twice_is_trained_once_at_a_time(tmp_path, monkey
 
 @pytest.fixture
 def noted(monkeypatch):
-    """What Ray is asked to run, which is only noted; it goes on with what lies in a folder ray-0."""
+    """What Ray is asked to run, which is only noted."""
     from ray import tune
 
     from entroflow.studies import running
@@ -306,36 +306,41 @@ def noted(monkeypatch):
         def __init__(self, _, **given):
             found.append(given)
 
-        @classmethod
-        def can_restore(cls, path):
-            return path.endswith("ray-0")
-
-        @classmethod
-        def restore(cls, path, *_, **__):
-            folders = Path(path.removeprefix("file://")).glob("*/checkpoint_*")
-            told = [(json.loads((folder / "trial.json").read_text()), folder) for folder in folders]
-            results = [SimpleNamespace(config={"trial": one}, checkpoint=SimpleNamespace(path=at)) for one, at in told]
-            return SimpleNamespace(get_results=lambda: results)
-
     monkeypatch.setattr(tune, "Tuner", Tuner)
-    monkeypatch.setattr(tune, "report", lambda *_, **__: None)
     monkeypatch.setattr(tune, "get_checkpoint", lambda: None)
     return running, found
 
 
-def test_a_study_that_is_made_longer_goes_on_from_its_storage(tmp_path, monkeypatch, noted):
-    """Where its machines share no disk, a trial begins from what the shorter one left there, a new one from nothing."""
-    (running, asked), place = noted, tmp_path / "storage"
-    study = read(STUDY | {"storage": f"file://{place}", "seeds": 2})
-    left = place / "ray-0" / study.trials[0].name / "checkpoint_000004"
-    left.mkdir(parents=True)
-    (left / "trial.json").write_text(json.dumps(study.trials[0]._replace(steps=50)._asdict()))
-    assert len(list(running.tuners(study, tmp_path / "out", 1, resume=True))) == 2
-    config, begun = asked[0]["param_space"], {}
-    monkeypatch.setattr(trial, "run", lambda one, folder, _: begun.update({one.name: os.listdir(folder)}))
+def test_a_study_goes_on_from_what_lies_in_its_storage(tmp_path, monkeypatch, noted):
+    """From the last checkpoint that is whole, or from nothing; what lay there goes once there is a newer one."""
+    from ray import tune
+
+    (running, asked), place, out = noted, tmp_path / "storage", tmp_path / "out"
+    study, begun, reported = read(STUDY | {"storage": f"file://{place}/", "seeds": 2}), {}, list[Any]()
+    first, second = study.trials
+    for number, index, text in ((0, 3, "a"), (0, 4, "b"), (1, 0, "c"), (1, 1, "d"), (1, 2, "cut short")):
+        (folder := place / f"ray-{number}" / first.name / f"checkpoint_{index:06}").mkdir(parents=True)
+        (folder / "config.json").write_text(text)
+        (folder / trial.SIZES).write_text(json.dumps(trial.sizes_of(folder)))
+        (folder / "config.json").write_text(text[:1])
+    (place / "ray-1" / first.name / "checkpoint_000003").mkdir()  # and one that had hardly begun
+    with pytest.raises(ValueError, match="holds a study, expected a place without one"):
+        list(running.tuners(study, out, 1, resume=False))
+    assert len(list(running.tuners(study, out, 1, resume=True))) == 1
+    config = asked[0]["param_space"]
+    assert asked[0]["run_config"].name == "ray-2"
+
+    def report(_, checkpoint):
+        reported.append((checkpoint is not None, len(list(place.rglob("config.json")))))
+
+    monkeypatch.setattr(tune, "report", report)
+    monkeypatch.setattr(trial, "score", lambda *_: (100, 0.0, 0.0))
+    read_all = lambda folder: {path.name: path.read_text() for path in folder.iterdir() if path.name != trial.SIZES}  # noqa: E731
+    monkeypatch.setattr(trial, "run", lambda one, folder, _: begun.update({one.name: read_all(folder)}))
     for told in config["trial"]["grid_search"]:
         trial.work(config | {"trial": told})
-    assert begun == {study.trials[0].name: ["trial.json"], study.trials[1].name: []}
+    assert begun == {first.name: {"config.json": "d"}, second.name: {}}
+    assert reported == [(True, 5), (False, 0)] and not list(place.rglob("config.json"))
 
 
 def test_what_a_search_suggests_twice_shares_no_folder_of_the_storage(tmp_path, noted):
@@ -344,7 +349,7 @@ def test_what_a_search_suggests_twice_shares_no_folder_of_the_storage(tmp_path, 
 
     (running, asked), place = noted, f"file://{tmp_path}/storage"
     study = read(STUDY | {"search": {"settings": {"depth": [1, 2]}}, "storage": place})
-    running.new_tuner(study, tmp_path, study.trials, 1, "ray-1", {})
+    running.new_tuner(study, tmp_path, study.trials, 1, [])
     config = asked[0]["param_space"] | {"search": {"depth": 1}}
     ended = [SimpleNamespace(config=config, trial_id=f"{i}", last_result={}, checkpoint=None) for i in range(2)]
     assert len({asked[0]["tune_config"].trial_dirname_creator(one) for one in ended}) == 2
@@ -464,12 +469,6 @@ def await_step(process, folder, step):
         time.sleep(0.02)
 
 
-def written_down(folder):
-    """Whether Ray's own files are there: where one is empty, all trials begin anew."""
-    sizes = [path.stat().st_size for path in folder.glob("*state*")]
-    return len(sizes) > 1 and min(sizes) > 0
-
-
 def alone(place, seed):
     """The folder of a trial that was trained without Ray."""
     out = place / f"alone-{seed}"
@@ -515,7 +514,7 @@ def test_a_study_goes_on_after_its_driver_died(place, storage):
     driver = started(place, file, "--out", out)
     going = place / "storage" / "ray-0" / last.name if storage else out / "trials" / last.name
     if storage:
-        while len(list(going.glob("checkpoint_*"))) < 2 or not written_down(going.parent):
+        while len(list(going.glob("checkpoint_*"))) < 2:
             assert driver.poll() is None
             time.sleep(0.02)
         assert (out / "trials" / first.name / "config.json").exists() and not (out / "trials" / last.name).exists()
@@ -523,7 +522,7 @@ def test_a_study_goes_on_after_its_driver_died(place, storage):
         await_step(driver, going, 40)
     driver.kill()
     driver.wait()
-    begun = next(going.glob("checkpoint_*/evaluations.csv" if storage else "evaluations.csv"))
+    begun = min(going.glob("checkpoint_*/evaluations.csv" if storage else "evaluations.csv"))
     begun = begun.read_text().splitlines()[1]
     written(out / "study.toml", study | {"seeds": 3}, **parts)
     assert started(place, out, "--resume").wait() == 0

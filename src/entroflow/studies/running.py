@@ -31,6 +31,7 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import ray  # noqa: E402
+from pyarrow import fs  # noqa: E402
 from ray import tune  # noqa: E402
 
 _displays: list[Display] = []  # Ray pickles its callbacks: what they tell is here
@@ -76,10 +77,11 @@ class Watch(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Bring a trial's folder home; one that was stopped takes not the place of the same one at its end."""
-        if trial.checkpoint and not trial.config["shared"] and not trial.last_result.get("failed"):
+        if trial.checkpoint and trial.config["storage"] and not trial.last_result.get("failed"):
             found = one.of_config(trial.config)
             if not one.finished(found, folder := Path(trial.config["out"], found.name)):
                 trial.checkpoint.to_directory(folder)
+                (folder / one.SIZES).unlink(missing_ok=True)
 
 
 def conduct(study: Study, out: Path, memory: int, display: Display, *, resume: bool) -> list[Trial]:
@@ -99,49 +101,48 @@ def conduct(study: Study, out: Path, memory: int, display: Display, *, resume: b
 
 
 def tuners(study: Study, out: Path, memory: int, *, resume: bool) -> Iterator[tune.Tuner]:
-    """Yield what goes on with earlier processes' work, where that is Ray's to know, then what runs the rest."""
-    root, number = study.storage or str(out), 0
-    before: dict[str, str] = {}  # by trial, its last checkpoint in the storage
-    if study.search or study.storage:
-        while tune.Tuner.can_restore(path := f"{root}/ray-{number}"):
-            if not resume:
-                raise checks.error("storage", repr(path), "a place without a study", "name another one, or --resume")
-            # Where the process died while Ray wrote down how far it was, Ray begins anew, with what it is told here.
-            anew = None if study.search else asked(study, out, waiting_of(study, out), before)
-            how = {"resume_unfinished": True, "resume_errored": True, "param_space": anew}
-            yield (tuner := tune.Tuner.restore(path, worker(study, memory), **how))
-            for result in tuner.get_results():
-                if result.checkpoint:
-                    places = [path, *Path(result.checkpoint.path).parts[-2:]]
-                    before[one.of_config(result.config or {}).name] = "/".join(places)
-            number += 1
-        if study.search and number:
-            return
-    else:
+    """Yield what goes on with an earlier process's search, whose state is Ray's to know, or what runs the rest."""
+    system, root = one.opened(study.storage or str(out))
+    path, where = f"{root}/ray-0", {"storage_filesystem": system}
+    searched = study.search is not None and tune.Tuner.can_restore(path, **where)
+    before = left_in(system, root) if study.storage and not study.search else []
+    if (searched or before) and not resume:
+        given = f"{study.storage!r}, which holds a study"
+        raise checks.error("storage", given, "a place without one", "name another one, or --resume")
+    if searched:
+        yield tune.Tuner.restore(path, worker(study, memory), resume_unfinished=True, resume_errored=True, **where)
+        return
+    own = study.search is None and study.storage is None
+    if own:
         shutil.rmtree(out / "ray-0", ignore_errors=True)
-    if waiting := waiting_of(study, out):
-        yield new_tuner(study, out, waiting, memory, f"ray-{number}", before)
-    if not study.search and not study.storage:
+    if waiting := [trial for trial in study.trials if not one.finished(trial, out / "trials" / trial.name)]:
+        yield new_tuner(study, out, waiting, memory, before)
+    if own:
         shutil.rmtree(out / "ray-0", ignore_errors=True)
 
 
-def waiting_of(study: Study, out: Path) -> list[Trial]:
-    """Return the trials that are not finished."""
-    return [trial for trial in study.trials if not one.finished(trial, out / "trials" / trial.name)]
+def left_in(system: fs.FileSystem, root: str) -> list[dict[str, list[str]]]:
+    """Return by trial the checkpoints in a storage, the last one first, for each time that Ray was started with it.
 
-
-def asked(study: Study, out: Path, waiting: list[Trial], before: dict[str, str]) -> dict[str, Any]:
-    """Return what Ray is to try; `before` are, by trial, the checkpoints to begin from."""
-    config: dict[str, Any] = {"out": str(out / "trials"), "shared": study.storage is None, "cores": study.needs.cores}
-    config |= {"before": list(before.items()), "objective": study.search.objective if study.search else "final"}
-    return config | {"trial": tune.grid_search([trial._asdict() for trial in waiting])}
+    The newest may be half written; see `trial.fetch`.
+    """
+    found: list[dict[str, list[str]]] = []
+    while system.get_file_info(folder := f"{root}/ray-{len(found)}").type != fs.FileType.NotFound:
+        files = [Path(info.path) for info in system.get_file_info(fs.FileSelector(folder, recursive=True))]
+        found.append({})
+        for place in sorted((file.parent for file in files if file.name == one.SIZES), reverse=True):
+            found[-1].setdefault(place.parent.name, []).append(place.as_posix())
+    return found
 
 
 def new_tuner(
-    study: Study, out: Path, waiting: list[Trial], memory: int, name: str, before: dict[str, str]
+    study: Study, out: Path, waiting: list[Trial], memory: int, before: list[dict[str, list[str]]]
 ) -> tune.Tuner:
-    """Return what runs the waiting trials, or searches settings; `name` is that of Ray's own folder."""
-    config = asked(study, out, waiting, before)
+    """Return what runs the waiting trials, or searches settings; `before` is what `left_in` found."""
+    places = {trial.name: [place for part in before[::-1] for place in part.get(trial.name, ())] for trial in waiting}
+    config: dict[str, Any] = {"out": str(out / "trials"), "storage": study.storage, "cores": study.needs.cores}
+    config |= {"before": list(places.items()), "objective": study.search.objective if study.search else "final"}
+    config |= {"trial": tune.grid_search([trial._asdict() for trial in waiting])}
     how: dict[str, Any] = {"reuse_actors": True}
     twice = study.search is not None  # the same settings may be suggested; a folder of Ray's is of one trial
     how["trial_dirname_creator"] = lambda trial: one.of_config(trial.config).name + f"-{trial.trial_id}" * twice
@@ -151,7 +152,7 @@ def new_tuner(
         config |= {"trial": waiting[0]._asdict(), "search": space(study)}
         how |= searched(study.search, waiting[0].steps, waiting[0].evaluation["every"])
     kept = tune.RunConfig(
-        name=name,
+        name=f"ray-{len(before)}",
         storage_path=study.storage or str(out),
         verbose=0,
         callbacks=[Watch()],

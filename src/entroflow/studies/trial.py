@@ -4,13 +4,15 @@ JAX and Ray are imported once they are needed: a worker sets the number of JAX's
 """
 
 import contextlib
+import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import filelock
 import numpy as np
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ..agents.settings import Settings
 
 PATIENCE = 60.0  # seconds for the process that worked on a trial before to be gone
+SIZES = ".sizes.json"  # of the files of a run folder that travels
 PROCESS = 1.0  # GiB of a worker with its programs, beside what a plan takes; see experiments/sweep
 
 
@@ -113,27 +116,61 @@ def of_config(config: dict[str, Any]) -> Trial:
     return trial._replace(name=name_of(trial))
 
 
+def sizes_of(folder: Path) -> dict[str, int]:
+    """Return the sizes of all files in a folder but `SIZES`."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != SIZES]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def opened(storage: str) -> tuple[Any, str]:
+    """Return the file system of a place, and the path there."""
+    from ray import tune
+
+    place = tune.Checkpoint(storage)
+    return place.filesystem, place.path.rstrip("/")
+
+
+def fetch(system: Any, places: list[str], folder: Path) -> None:
+    """Bring the first of several checkpoints that is whole from a storage: a copy may have been cut short."""
+    from ray import tune
+
+    for place in places:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            tune.Checkpoint(place, system).to_directory(folder)
+            known, there = checks.json_object(folder / SIZES), sizes_of(folder)
+            if all(there.get(name, -1) >= size for name, size in known.items()):  # TensorBoard's may have grown
+                return
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def work(config: dict[str, Any]) -> None:
     """Run a trial in a worker of Ray, and report every evaluation; what is its own fault is reported, not raised."""
     os.environ.setdefault("NPROC", str(max(1, int(config["cores"]))))  # threads of JAX on a processor
     from ray import tune
 
-    trial, scratch = of_config(config), None
-    if config["shared"]:
+    trial, scratch, system, places = of_config(config), None, None, list[str]()
+    if config["storage"] is None:
         folder = Path(config["out"], trial.name)
     else:
         scratch = tempfile.TemporaryDirectory(prefix="entroflow-")
         folder = Path(scratch.name, trial.name)
-        earlier = dict(config.get("before", ())).get(trial.name)
-        if before := tune.get_checkpoint() or (tune.Checkpoint(earlier) if earlier else None):
-            before.to_directory(folder)
+        (system, _), places = opened(config["storage"]), dict(config["before"]).get(trial.name, [])
+        if own := tune.get_checkpoint():
+            own.to_directory(folder)
+        else:
+            fetch(system, places, folder)
 
     def report(step: int, *, failed: str = "") -> None:
         # Minus infinity, which a search takes, as it does not take NaN; what failed may have no records to read.
         step, value, seconds = (step, -math.inf, 0.0) if failed else score(folder, config["objective"])
         found = {"step": step, "score": value, "seconds": seconds, "failed": failed}
         travels = scratch is not None and (folder / records.CONFIG).exists()
+        if travels:
+            (folder / SIZES).write_text(json.dumps(sizes_of(folder)))
         tune.report(found, checkpoint=tune.Checkpoint.from_directory(folder) if travels else None)
+        while places and travels and not failed:  # there is a newer one now
+            with contextlib.suppress(OSError):
+                cast(Any, system).delete_dir(places.pop())
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
