@@ -52,6 +52,7 @@ def figures() -> Iterator[tuple[Path, Callable[[], Figure]]]:
     for name, runs in RUNS.items():
         yield ROOT / name / "compare.png", partial(_comparison, ROOT / name, runs)
     yield ROOT / "mujoco/100k/curves.png", long.curves
+    yield ROOT / "mujoco/1M/curves.png", long.longest
     for path in sorted((ROOT / "spi").glob("*/results.json")):
         yield from _of_spi(path)
     theorem2, gradients = ROOT / "theorem2/results.json", ROOT / "variance/results.json"

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -22,7 +23,14 @@ TASKS = {
     "walker2d": "Walker2d-v5",
 }
 # The preset as it is, by the folder of its runs: name, colour and line.
-PRESET = {"crossq-tame": ("SAC-ISFM", LEARNED, "-"), "crossq-gaussian-tame": ("Gaussian SAC", OTHER, "--")}
+FLOW, GAUSSIAN = ("SAC-ISFM", LEARNED, "-"), ("Gaussian SAC", OTHER, "--")
+WHOLE = "Gaussian SAC, whole steps", OTHER, "--"  # of the critic's last layer
+PRESET = {"crossq-tame": FLOW, "crossq-gaussian-tame": GAUSSIAN}
+# Of a million steps what is drawn, by task, and what SDAC's authors have by their figures, at its best in training.
+LONGEST = {
+    "ant": ({"crossq-tame": FLOW}, 5900),
+    "halfcheetah": ({"crossq-tame-starts-25000": FLOW, "crossq-gaussian-starts-25000": WHOLE}, 12900),
+}
 
 
 def table(
@@ -94,24 +102,44 @@ def curves(folder: Path = Path(__file__).parent / "100k") -> Figure:
     published = frame.read_rows(folder.with_name("authors.csv"))
     for panel, name in zip(panels, TASKS, strict=True):
         for run in (run for run in PRESET if (folder / name / run).exists()):
-            label, colour, style = PRESET[run]
-            rows = frame.read_rows(folder / name / run / "evaluations.csv")
-            steps = sorted({int(row["step"]) for row in rows})
-            seeds = [[means(rows, seed, step) for step in steps] for seed in sorted({row["seed"] for row in rows})]
-            for values in seeds:
-                panel.plot(steps, values, color=colour, linewidth=0.6, alpha=0.6)
-            mean = [statistics.fmean(part) for part in zip(*seeds, strict=True)]
-            panel.plot(steps, mean, color=colour, linewidth=1.8, label=label, linestyle=style)
+            _draw(panel, folder / name / run, *PRESET[run])
         of_task = [row for row in published if row["task"][:-3] == TASKS[name][:-3]]  # whatever its version
         theirs = [row for row in of_task if row["method"].startswith("CrossQ")]
         at, mean, deviation = ([float(row[part]) for row in theirs] for part in ("env_steps", "mean", "sd"))
         panel.errorbar(at, mean, deviation, fmt="D", color=QUIET, markersize=4, capsize=3, label="CrossQ, its authors")
-        panel.set_title(TASKS[name])
-        panel.set_xlabel("environment steps")
-        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-        panel.set_ylabel("return" if name in ("ant", "humanoid") else "")
+        _label(panel, name, first=name in ("ant", "humanoid"))
     legend_below(figure, "")
     return figure
+
+
+def longest(folder: Path = Path(__file__).parent / "1M") -> Figure:
+    """Draw returns of a million steps, the seeds and their mean, beside what SDAC's authors reach."""
+    figure = new_figure(7.2, 3.0, "--preset crossq, a million steps: thin lines are seeds, thick ones their mean")
+    for panel, (name, (runs, theirs)) in zip(figure.subplots(1, 2), LONGEST.items(), strict=True):
+        for run, look in runs.items():
+            _draw(panel, folder / name / run, *look)
+        panel.axhline(theirs, color=QUIET, linestyle=":", label="SDAC, its authors, at its best in training")
+        _label(panel, name, first=name == "ant")
+    legend_below(figure, "")
+    return figure
+
+
+def _draw(panel: Axes, run: Path, label: str, colour: str, style: str) -> None:
+    """Draw the seeds of a run and their mean."""
+    rows = frame.read_rows(run / "evaluations.csv")
+    steps = sorted({int(row["step"]) for row in rows})
+    seeds = [[means(rows, seed, step) for step in steps] for seed in sorted({row["seed"] for row in rows})]
+    for values in seeds:
+        panel.plot(steps, values, color=colour, linewidth=0.6, alpha=0.6)
+    mean = [statistics.fmean(part) for part in zip(*seeds, strict=True)]
+    panel.plot(steps, mean, color=colour, linewidth=1.8, label=label, linestyle=style)
+
+
+def _label(panel: Axes, name: str, *, first: bool) -> None:
+    panel.set_title(TASKS[name])
+    panel.set_xlabel("environment steps")
+    panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    panel.set_ylabel("return" if first else "")
 
 
 if __name__ == "__main__":
