@@ -25,7 +25,7 @@ from entroflow.storage import checkpoint, keeping
 from experiments import frame
 from experiments.ablations import run as ablations
 from experiments.best_of import run as best_of
-from experiments.mujoco import average, categorical, held
+from experiments.mujoco import average, categorical, decay, held
 from experiments.proposals import run as proposals
 from experiments.resume import run as resume
 from experiments.robustness import run as robustness
@@ -261,6 +261,23 @@ def test_a_categorical_critic_learns_what_it_is_told(atoms):
     for first in (-1.0, 1.0):
         told = float(critic.q(state, jnp.array([first, 0.0]), jnp.zeros(1)))
         assert told == pytest.approx(30 + 20 * first, abs=4)
+
+
+def test_rates_fall(tmp_path, monkeypatch):
+    """Of actor and critic, from half of the updates on; where nothing is left of them, neither learns on."""
+    rates = [float(decay.falling(1e-3)(count)) for count in (0, 47_500, 71_250, 95_000, 200_000)]
+    assert rates == pytest.approx([1e-3, 1e-3, 5.25e-4, 5e-5, 5e-5])
+    monkeypatch.setattr(decay, "UPDATES", 4)
+    monkeypatch.setattr(decay, "LEAST", 0.0)
+    changed = [f"{name}={value}" for name, value in (TINY | {"state_width": 8, "candidates": 2}).items()]
+    found = []
+    for steps in ("13", "16", "26"):  # so that two, five and fifteen updates are made
+        command = ["train", "Pendulum-v1", "--preset", "crossq", "--steps", steps, "--out", str(tmp_path / steps)]
+        assert decay.run([*command, "--evaluation-episodes", "1", "--set", *changed]) == 0
+        state = entroflow.load(tmp_path / steps).state
+        found.append([np.asarray(part) for part in jax.tree.leaves((state.actor, state.critic.q.layers[0]))])
+    differ = [[not np.array_equal(*pair) for pair in zip(a, b, strict=True)] for a, b in itertools.pairwise(found)]
+    assert all(differ[0]) and not any(differ[1])
 
 
 def test_noise_is_held(tmp_path, monkeypatch):
