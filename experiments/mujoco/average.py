@@ -1,9 +1,13 @@
 """What acts, one actor or the average of the last ones? A finished run learns on, and both are evaluated as it does.
 
-python -m experiments.mujoco.average OUT.csv STEPS EPISODES FOLDER...
+python -m experiments.mujoco.average OUT.csv STEPS EVERY EPISODES WINDOWS FOLDER...
+
+WINDOWS are the updates over which averages reach back, as in 1,500,2000,5000; one is the actor itself. They begin at
+what acts after the run, and so reach back over no more updates than REACH and those made since.
 """
 
 import csv
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,13 +25,13 @@ from entroflow.storage.folder import cache_compilations
 
 from .. import frame
 
-WINDOWS = 1, 500, 2000, 5000  # updates that an average reaches back over; one is the actor itself
-BETWEEN, EVERY = 20, 1000  # steps between two actors that are averaged, and between evaluations
+REACH = 5000  # updates over which the preset's own average reaches back in the end
+BETWEEN = 20  # steps between two actors that are averaged
 FIRST_EPISODE = 5000  # resets that no evaluation during training has seen
 FIELDS = "task", "seed", "step", "window", "return"
 
 
-def measure(folder: Path, steps: int, episodes: int) -> Iterator[frame.Row]:
+def measure(folder: Path, steps: int, every: int, episodes: int, windows: Sequence[int]) -> Iterator[frame.Row]:
     """Yield the mean returns of every average, the best by Q of 16 draws, as the run of a folder learns on."""
     config = records.read_config(folder)
     parts = task(config["env"]), from_json(config["settings"]), config["seeds"], config["steps"] + steps
@@ -35,13 +39,14 @@ def measure(folder: Path, steps: int, episodes: int) -> Iterator[frame.Row]:
     header, arrays, _ = checkpoint.latest(folder / checkpoint.CHECKPOINTS, records.made_of(config))
     assert header is not None
     training.restore(header["numbers"]["training"], arrays)
-    actor = lambda: jax.tree.map(jnp.copy, training.agents.actor)  # noqa: E731  # the training's own is overwritten
-    averages = {window: actor() for window in WINDOWS}
+    copy = functools.partial(jax.tree.map, jnp.copy)  # the training's own are overwritten
+    averages = {window: copy(training.agents.actor_average) for window in windows}
     for step in range(BETWEEN, steps + 1, BETWEEN):
         training.advance(BETWEEN)
-        rates = {window: jnp.float32(1 - (1 - 1 / window) ** BETWEEN) for window in WINDOWS}
-        averages = {window: optimise.follow(averages[window], actor(), rates[window]) for window in WINDOWS}
-        for window in WINDOWS if step % EVERY == 0 else ():
+        actor = copy(training.agents.actor)
+        rates = {window: jnp.float32(1 - (1 - 1 / min(window, REACH + step)) ** BETWEEN) for window in windows}
+        averages = {window: optimise.follow(averages[window], actor, rates[window]) for window in windows}
+        for window in windows if step % every == 0 else ():
             judge.agents = eqx.tree_at(lambda agents: agents.actor_average, training.agents, averages[window])
             found = judge.evaluate(episodes, seed=FIRST_EPISODE + step)
             for seed in config["seeds"]:
@@ -54,25 +59,26 @@ def measure(folder: Path, steps: int, episodes: int) -> Iterator[frame.Row]:
 
 def table(rows: Sequence[frame.Row]) -> str:
     """Return in Markdown the mean return of every average [lowest, highest evaluation], and that it is of one run."""
-    lines = []
+    lines, windows = [], list(dict.fromkeys(int(row["window"]) for row in rows))
     for name, seed in dict.fromkeys((row["task"], row["seed"]) for row in rows):
         told = [row for row in rows if (row["task"], row["seed"]) == (name, seed)]
         cells = [
             frame.told((float(row["return"]) for row in told if int(row["window"]) == window), "{:.0f}")
-            for window in WINDOWS
+            for window in windows
         ]
-        lines.append([name, str(seed), str(len(told) // len(WINDOWS)), *cells])
-    names = ["the actor", *(f"its average over {window:,} updates" for window in WINDOWS[1:])]
+        lines.append([name, str(seed), str(len(told) // len(windows)), *cells])
+    names = ["the actor", *(f"its average over {window:,} updates" for window in windows[1:])]
     return frame.markdown(["task", "seed", "evaluations", *names], lines)
 
 
 if __name__ == "__main__":
     cache_compilations()
-    out, steps, episodes, *folders = sys.argv[1:]
+    out, steps, every, episodes, chosen, *folders = sys.argv[1:]
+    plan = int(steps), int(every), int(episodes), [int(window) for window in chosen.split(",")]
     with Path(out).open("w", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
         for folder in folders:
-            for row in measure(Path(folder), int(steps), int(episodes)):
+            for row in measure(Path(folder), *plan):
                 writer.writerow(row)
                 file.flush()

@@ -221,16 +221,17 @@ def test_averages_of_actors(tmp_path, monkeypatch):
     command += ["--evaluation-episodes", "1", "--out"]
     assert main([*command, str(tmp_path / "run"), "--steps", "20", "--set", *changed]) == 0
     monkeypatch.setattr(average, "BETWEEN", 5)
-    monkeypatch.setattr(average, "EVERY", 10)
-    rows = list(average.measure(tmp_path / "run", 20, 2))
+    monkeypatch.setattr(average, "REACH", 10)
+    rows = list(average.measure(tmp_path / "run", 20, 10, 2, (1, 5, 20, 40, 50)))
     assert [(row["seed"], row["step"], row["window"]) for row in rows] == [
-        (3, step, window) for step in (30, 40) for window in average.WINDOWS
+        (3, step, window) for step in (30, 40) for window in (1, 5, 20, 40, 50)
     ]
     whole = entroflow.GaussianSAC("Pendulum-v1", seed=3, **TINY)
     whole.learn(40)
     alone = whole._training.evaluate(2, seed=average.FIRST_EPISODE + 20)
-    assert rows[4]["return"] == round(sum(row["return"] for row in alone) / 2)
-    assert len({row["return"] for row in rows[4:]}) > 1
+    assert rows[5]["return"] == round(sum(row["return"] for row in alone) / 2)
+    assert len({row["return"] for row in rows[5:]}) > 1
+    assert rows[-1]["return"] == rows[-2]["return"]  # over 30 updates, as far as either reaches
     assert average.table(rows).count("| Pendulum-v1 | 3 | 2 |") == 1
 
 
